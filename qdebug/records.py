@@ -1,0 +1,275 @@
+"""The run record: plain values, exactly what stands in the JSON (schema 1).
+
+Rules of this file: no NumPy, no clock, no files. Every number is an int or a float that JSON can hold. A value that
+could not be measured is `None`, and `reasons` of the same object says why under the value's name; in the JSON that is
+the key `<name>_reason` beside `<name>: null`. NaN and infinity are refused when a record is made into JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+SCHEMA = 1
+
+VERDICTS = ("exact", "rounding", "requantized", "diverged")
+"""From best to worst. `unmeasured` stands apart: it is counted, never ranked."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorStats:
+    """Error of one tensor, candidate less reference. LSB fields are `None` for tensors that hold no codes."""
+
+    flip_percent: float | None
+    """Share of elements whose code differs, in percent."""
+    max_lsb: int | None
+    """Largest absolute code difference."""
+    mean_lsb: float | None
+    """Signed mean of the code differences."""
+    rms_lsb: float | None
+    """Root mean square of the code differences."""
+    max_abs: float | None
+    """Largest absolute difference in real units."""
+    sqnr_db: float | None
+    """10 log10(sum reference^2 / sum error^2); `None` where the error or the signal is 0."""
+    max_relative: float | None = None
+    """Largest |error| / largest |reference|: for tensors without codes."""
+    histogram: dict[str, int] = field(default_factory=dict)
+    """Code difference -> number of elements, non-zero bins only (the zero bin included)."""
+    non_finite: int = 0
+    """Elements that are NaN or infinite on one side only."""
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What the task metric becomes when the candidate runs up to and including this row."""
+
+    agreement: float | None
+    accuracy: float | None
+    drop: float | None
+    """Value before this row less the value after it: positive is worse."""
+    low: float | None
+    high: float | None
+    samples: int
+    metric: str = "top1"
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Local error per output channel of one row: the evidence for a single bad channel."""
+
+    flips: list[int]
+    sum_lsb: list[int]
+    max_lsb: list[int]
+    elements: int
+    """Elements per channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One pair of the alignment, with its errors and its verdict."""
+
+    index: int
+    layer: str
+    region: list[str]
+    region_raw: list[str]
+    op: str
+    op_index: int | None
+    tensor: str
+    tensor_index: int
+    shape: list[int]
+    dtype: str
+    scale: float | None
+    zero_point: int | None
+    upstream: list[str]
+    evidence: list[str]
+    confidence: float
+    cumulative: ErrorStats | None
+    local: ErrorStats | None
+    expected_flip_percent: float | None
+    off_grid_rms_lsb: float | None
+    saturated_percent: float | None
+    clipped_percent: float | None
+    used_codes_percent: float | None
+    verdict: str
+    reason: str
+    mechanism: str | None = None
+    """For `requantized`: the by-design mechanism, in a few words."""
+    reference_tensor: str | None = None
+    elements: int = 0
+    """Elements compared."""
+    unexplained_flips: int | None = None
+    """Local flips that the arithmetic of this op cannot produce."""
+    channels: Channels | None = None
+    handover: Handover | None = None
+    parts: dict[str, Any] | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EndToEnd:
+    """One model output of one pair of models, compared in real values as the 2021 experiment did."""
+
+    name: str
+    passed: bool
+    tolerance: float
+    max_error: float | None
+    max_relative_error: float | None
+    mean_error: float | None
+    not_close_percent: float
+    elements: int
+    output: str
+    max_lsb: int | None
+    tolerance_needed: float | None
+    seed: int | None = None
+    non_finite: int = 0
+    rms_error: float | None = None
+    sqnr_db: float | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """One op or tensor without a counterpart, and why."""
+
+    side: str
+    name: str
+    op: str
+    reason: str
+    op_index: int | None = None
+    layer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of the candidate the alignment explains."""
+
+    candidate_ops: int
+    paired: int
+    unpaired: list[Unpaired]
+    unmeasured: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A named cause with its evidence and what to do."""
+
+    code: str
+    cause: str
+    layer: str | None
+    severity: str
+    title: str
+    evidence: dict[str, Any]
+    fix: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorstSample:
+    """The sample with the largest cumulative error at one row."""
+
+    index: int
+    layer: str
+    error_lsb: float | None
+    reference_label: int | None = None
+    candidate_label: int | None = None
+    label: int | None = None
+    first_flipping_layer: str | None = None
+    error_abs: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One recorded comparison: everything that the tables, the report and the gates read."""
+
+    id: str
+    created: str
+    qdebug: str
+    environment: dict[str, str | None]
+    reference: dict[str, Any]
+    candidate: dict[str, Any]
+    data: dict[str, Any]
+    seed: int | None
+    accuracy: dict[str, float | None]
+    end_to_end: list[EndToEnd]
+    coverage: Coverage
+    layers: list[Row]
+    first_divergent: str | None
+    first_over_tolerance: str | None
+    findings: list[Finding]
+    worst_samples: list[WorstSample]
+    verdict: str
+    timing: dict[str, float]
+    schema: int = SCHEMA
+    kind: str = "run"
+    baseline: dict[str, Any] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    by_kernels: dict[str, list[Row]] | None = None
+    notes: list[str] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    """Every rule that was asked: its code, `finding`, `clean` or `not applicable`, and the reason."""
+    label_flips: dict[str, Any] | None = None
+    costs: dict[str, Any] | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def to_json(value: Any) -> Any:
+    """Turn a record into JSON values; `reasons` become `<name>_reason` keys. Raises ValueError for NaN or infinity."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        plain = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        for name, reason in sorted(plain.pop("reasons", {}).items()):
+            plain[f"{name}_reason"] = reason
+        return plain
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"a record cannot hold {value}")
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise TypeError(f"a record cannot hold a {type(value).__name__}")
+
+
+def from_json(kind: type[T], plain: Any) -> T:
+    """Rebuild a record of type `kind`. Raises ValueError where the JSON is not such a record; unknown keys are dropped."""
+    try:
+        rebuilt: T = _rebuild(kind, plain)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a {kind.__name__} record: {error}") from error
+    return rebuilt
+
+
+def dumps(value: Any) -> str:
+    """JSON text of a record, stable and readable, always with a final newline."""
+    return json.dumps(to_json(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _rebuild(kind: Any, plain: Any) -> Any:
+    origin = typing.get_origin(kind)
+    arguments = typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        options = [option for option in arguments if option is not type(None)]
+        return None if plain is None else _rebuild(options[0], plain) if len(options) == 1 else plain
+    if origin is list:
+        return [_rebuild(arguments[0], item) for item in plain]
+    if origin is dict:
+        return {key: _rebuild(arguments[1], item) for key, item in plain.items()}
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        names = {f.name for f in dataclasses.fields(kind)}
+        given = {name: _rebuild(hints[name], plain[name]) for name in names if name in plain and name != "reasons"}
+        if "reasons" in names:
+            given["reasons"] = {key.removesuffix("_reason"): text for key, text in plain.items()
+                                if key.endswith("_reason") and key not in names}
+        return kind(**given)
+    return plain
