@@ -1,0 +1,105 @@
+"""Arithmetic of affine quantization: grids, rounding, multipliers. NumPy only; inputs are never modified.
+
+real = (code - zero_point) * scale. `LSB` is one step of the candidate's grid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.generic]
+Float = NDArray[np.floating]
+
+CODE_RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "int4": (-8, 7)}
+"""Smallest and largest code of each dtype that holds codes (int32 biases are no activations)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """Affine parameters of a tensor: one scale, or one for each index of `axis`."""
+
+    scale: NDArray[np.float64]
+    """Shape (1,) or (channels,), exactly the float32 values of the file."""
+    zero_point: NDArray[np.int64]
+    axis: int = 0
+
+    @property
+    def per_tensor(self) -> bool:
+        """Whether one scale serves the whole tensor."""
+        return self.scale.size == 1
+
+    @property
+    def step(self) -> float:
+        """The scale of a per-tensor grid."""
+        return float(self.scale[0])
+
+    @property
+    def zero(self) -> int:
+        """The zero point of a per-tensor grid."""
+        return int(self.zero_point[0])
+
+    def dequantize(self, codes: Array) -> NDArray[np.float32]:
+        """Real values of `codes` in float32, per channel along `axis` where there are several scales."""
+        scale, zero = self.scale, self.zero_point
+        if not self.per_tensor:
+            shape = [1] * codes.ndim
+            shape[self.axis] = scale.size
+            scale, zero = scale.reshape(shape), zero.reshape(shape)
+        return ((codes.astype(np.float64) - zero) * scale).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class FakeQuant:
+    """A FakeQuantWithMinMaxVars(PerChannel) op: its range, bits and whether the lowest code is left out."""
+
+    minimum: NDArray[np.float32]
+    maximum: NDArray[np.float32]
+    bits: int = 8
+    narrow: bool = False
+
+    @cached_property
+    def grid(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Scale and zero point (int8 convention) of the nudged range, shapes (channels,).
+
+        As TensorFlow's fake_quant_ops_functor.h: float32 arithmetic, zero point rounded from the lower end and clamped.
+        """
+        low, high = (1 if self.narrow else 0), 2**self.bits - 1
+        minimum = np.atleast_1d(self.minimum).astype(np.float32)
+        maximum = np.atleast_1d(self.maximum).astype(np.float32)
+        scale = (maximum - minimum) / np.float32(high - low)
+        safe = np.where(scale == 0, np.float32(1), scale)
+        from_low = np.float32(low) - minimum / safe
+        zero = np.where(from_low < low, low, np.where(from_low > high, high, np.floor(from_low + np.float32(0.5))))
+        return scale.astype(np.float64), zero.astype(np.int64) - 2 ** (self.bits - 1)
+
+    @property
+    def nudged(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The range that the codes really span, shapes (channels,), in real units."""
+        scale, zero = self.grid
+        low = (1 if self.narrow else 0) - 2 ** (self.bits - 1)
+        return (low - zero) * scale, (2 ** (self.bits - 1) - 1 - zero) * scale
+
+
+def quantize(values: Float, scale: float, zero_point: int, dtype: str) -> Array:
+    """Codes of real `values` on a per-tensor grid: round half to even, then clip. NaN becomes the zero point."""
+    low, high = CODE_RANGES[dtype]
+    codes = np.rint(np.asarray(values, np.float32) / np.float32(scale)) + np.float32(zero_point)
+    return np.clip(np.nan_to_num(codes, nan=zero_point, posinf=high, neginf=low), low, high).astype(dtype)
+
+
+def multiplier_shift(multiplier: float) -> int:
+    """Right shift r of the fixed-point form of a requantization multiplier M, with M in [2^-(r+1), 2^-r).
+
+    Negative for M >= 1. Source: QuantizeMultiplier in TFLite's quantization_util.cc (frexp, 31-bit mantissa).
+    """
+    if not multiplier > 0 or not math.isfinite(multiplier):
+        return 0
+    mantissa, exponent = math.frexp(multiplier)
+    if round(mantissa * 2**31) == 2**31:
+        exponent += 1
+    return -exponent
