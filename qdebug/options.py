@@ -1,0 +1,50 @@
+"""What a comparison may be asked for: plain values, checked when they are made. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from qdebug.errors import UsageError
+
+
+class Kernels(StrEnum):
+    """Which kernels run the candidate."""
+
+    XNNPACK = "xnnpack"
+    BUILTIN = "builtin"
+    REFERENCE = "reference"
+    ALL = "all"
+
+
+class FailOn(StrEnum):
+    """The mildest verdict that trips the gate."""
+
+    NEVER = "never"
+    ROUNDING = "rounding"
+    REQUANTIZED = "requantized"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """How a trace is done, whatever the models and the data are. Raises UsageError for senseless values."""
+
+    tolerance: float = 0.01
+    """End to end: largest absolute difference that still counts as close."""
+    batch_size: int | None = None
+    """Samples per batch; `None` lets the trace choose."""
+    kernels: str = Kernels.XNNPACK
+    """One of `Kernels`."""
+    threads: int | None = None
+    """Threads of the candidate; `None` leaves the choice to the runtime."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise UsageError(f"the tolerance is {self.tolerance}: give a finite number that is not negative")
+        for name, value in (("batch size", self.batch_size), ("number of threads", self.threads)):
+            if value is not None and value < 1:
+                raise UsageError(f"the {name} is {value}: give 1 or more")
+        if self.kernels not in list(Kernels):
+            raise UsageError(f"unknown kernels {self.kernels!r}: choose from {', '.join(Kernels)}")
