@@ -1,8 +1,8 @@
 """Run records on disk: `<store>/NNNN-<slug>.json`, larger arrays beside it as `NNNN-<slug>.npz`.
 
 Rules of this file: standard library only. A record appears whole or not at all: it is written to a temporary
-file, flushed to the disk and renamed. A number belongs to the process that made its claim file, which only one
-can (O_EXCL), so two processes never take the same number and nothing is ever overwritten. Nothing is created
+file, flushed to the disk and renamed. A number belongs to the process that made its claim file (only one can,
+by O_EXCL), so two processes never take the same number and nothing is ever overwritten. Nothing is created
 before the first record is saved.
 """
 

@@ -1,0 +1,222 @@
+"""The whole answer of one run, in order, and the sentence that closes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qdebug.records import Finding, Row, Run
+from qdebug.render import numbers
+from qdebug.render.document import Block, Entry, Facts, Sentence
+from qdebug.render.tables import (
+    by_severity,
+    coverage_table,
+    end_to_end_table,
+    evidence,
+    kernels_table,
+    layers_table,
+)
+
+_NAMED = 3
+"""How many layers a sentence names before it counts the rest."""
+
+
+def document(run: Run) -> tuple[Block, ...]:
+    """Lay out everything that people want to know of a run."""
+    blocks: list[Block] = [header(run)]
+    if run.end_to_end:
+        blocks.append(end_to_end_table(run))
+    blocks += [_accuracies(run), layers_table(run)]
+    if run.by_kernels:
+        blocks += [layers_table(run, kernels) for kernels in run.by_kernels]
+        blocks.append(kernels_table(run))
+    blocks.append(Sentence(coverage(run)))
+    if run.coverage.unpaired or any(row.verdict == "unmeasured" for row in run.layers):
+        blocks.append(coverage_table(run))
+    blocks += [finding_entry(number, one) for number, one in enumerate(by_severity(run), 1)]
+    blocks += [Sentence(f"Note: {numbers.name(note)}") for note in run.notes]
+    blocks.append(Sentence(answer(run), run.verdict))
+    return tuple(blocks)
+
+
+def header(run: Run) -> Facts:
+    """Tell what was compared, on which data, by what."""
+    candidate = run.candidate
+    types = f"{candidate.get('input_dtype')} in, {candidate.get('output_dtype')} out"
+    pairs = [
+        ("run", f"{run.id or 'not recorded'}, {run.created}"),
+        ("reference", _source(run.reference)),
+        ("candidate", f"{_source(candidate)}, {types}, {candidate.get('kernels')} kernels"),
+    ]
+    if run.baseline:
+        pairs.append(("baseline", _source(run.baseline)))
+    split = f" {run.data['split']}" if run.data.get("split") else ""
+    data = f"{run.data.get('source')}{split}, {run.data.get('samples')} samples"
+    pairs.append(("data", data if run.seed is None else f"{data}, seed {run.seed}"))
+    versions = [f"{name} {version}" for name, version in run.environment.items() if version]
+    pairs.append(("environment", ", ".join([f"qdebug {run.qdebug}", *versions])))
+    if run.timing:
+        spent = [f"{name.removesuffix('_s')} {numbers.seconds(value)}" for name, value in run.timing.items()]
+        pairs.append(("time", ", ".join(spent)))
+    return Facts(tuple((name, numbers.name(value)) for name, value in pairs))
+
+
+def _source(model: dict[str, Any]) -> str:
+    kind = f" ({model['kind']})" if model.get("kind") else ""
+    return f"{model.get('source')}{kind}"
+
+
+def _accuracies(run: Run) -> Block:
+    names = [name for name in ("baseline", "reference", "candidate") if name in run.accuracy]
+    known = [
+        f"{name} {numbers.accuracy(run.accuracy[name])}" for name in names if run.accuracy[name] is not None
+    ]
+    if known:
+        return Sentence("Accuracy: " + ", ".join(known))
+    reason = run.reasons.get("accuracy") or "no labels were given"
+    return Sentence(f"Accuracy: not measured, {numbers.name(reason)}")
+
+
+def coverage(run: Run) -> str:
+    """Say how much of the candidate was compared."""
+    found = run.coverage
+    text = f"{found.paired} of {found.candidate_ops} candidate ops paired"
+    unmeasured = _unmeasured(run)
+    return text + (f", {unmeasured} of {_count(len(run.layers), 'row')} not measured" if unmeasured else "")
+
+
+def finding_entry(number: int, finding: Finding) -> Entry:
+    """Tell one finding in plain words."""
+    where = f" at {numbers.name(finding.layer)}" if finding.layer is not None else ""
+    severity, code = numbers.name(finding.severity), numbers.name(finding.code)
+    headline = f"{number}. {severity} {code}{where}: {numbers.name(finding.title)}"
+    lines = [
+        ("evidence", evidence(finding.evidence)),
+        ("to do", numbers.name(finding.fix)),
+        ("see", numbers.name(finding.url)),
+    ]
+    return Entry(
+        headline,
+        tuple(f"{name}: {text}" for name, text in lines if text not in ("", numbers.ABSENT)),
+        finding.severity,
+    )
+
+
+def answer(run: Run) -> str:
+    """Say what the comparison means, in a sentence or two."""
+    measured = [row for row in run.layers if row.verdict != "unmeasured"]
+    if not measured:
+        return _nothing(run)
+    divergent = next((row for row in run.layers if row.layer == run.first_divergent), None)
+    sentences = [_diverges(divergent) if divergent else _holds(run, measured)]
+    over = run.first_over_tolerance
+    if over is not None and over != run.first_divergent:
+        sentences.append(f"A plain comparison would have blamed {numbers.name(over)} (first over tolerance).")
+    unmeasured = _unmeasured(run)
+    if unmeasured:
+        sentences.append(
+            f"{_count(unmeasured, 'row')} could not be measured: nothing is said of "
+            f"{'it' if unmeasured == 1 else 'them'}."
+        )
+    return " ".join(sentences)
+
+
+def _nothing(run: Run) -> str:
+    reasons = dict.fromkeys(row.reason for row in run.layers)
+    because = (
+        "; ".join(numbers.name(reason) for reason in reasons)
+        or run.reasons.get("layers")
+        or "nothing was paired"
+    )
+    return f"No layer could be compared: {because}."
+
+
+def _diverges(row: Row) -> str:
+    start = f"{numbers.name(row.layer)} is the first layer that diverges"
+    local = row.local
+    if local is None:
+        return f"{start}: {numbers.name(row.reason)}."
+    if local.non_finite:
+        broken = _count(local.non_finite, "value")
+        return f"{start}: {broken} of it {_are(local.non_finite)} NaN or infinite on one side only."
+    if local.flip_percent is None:
+        kind, error = (
+            ("error", local.max_abs) if local.max_relative is None else ("relative error", local.max_relative)
+        )
+        sqnr = f" (SQNR {numbers.decibel(local.sqnr_db)} dB)" if local.sqnr_db is not None else ""
+        return f"{start}: its {kind} is up to {numbers.error(error)}{sqnr}."
+    expected = row.expected_flip_percent
+    where = f" where {numbers.percent(expected)} % are expected" if expected is not None else ""
+    if not local.flip_percent:
+        return f"{start}: {numbers.name(row.reason)}."
+    flips, largest = numbers.percent(local.flip_percent), numbers.lsb(local.max_lsb)
+    return f"{start}: {flips} % of its codes differ{where} (up to {largest} LSB)."
+
+
+def _holds(run: Run, measured: list[Row]) -> str:
+    if run.verdict == "diverged":
+        broken = [row for row in measured if row.verdict == "diverged"]
+        return (
+            f"No first diverging layer is known, yet {_named(broken)} diverged: look at the table."
+            if broken
+            else ("The run diverged, though no single layer did.")
+        )
+    requantized = [row for row in measured if row.verdict == "requantized"]
+    others = [row for row in measured if row.verdict != "requantized"]
+    if not requantized:
+        return f"No layer diverges: {_rounding(measured)}."
+    mechanisms = dict.fromkeys(numbers.name(row.mechanism) for row in requantized if row.mechanism)
+    why = f" ({', '.join(mechanisms)})" if mechanisms else ""
+    meets = f"{_named(requantized)} {'requantizes' if len(requantized) == 1 else 'requantize'} by design{why}"
+    largest = max((row.local.max_lsb or 0 for row in requantized if row.local), default=0)
+    meets += f", up to {numbers.lsb(largest)} LSB" if largest else ""
+    return (
+        f"No layer diverges: {meets}; {_rounding(others).replace('every', 'every other', 1)}."
+        if others
+        else (f"No layer diverges: {meets}.")
+    )
+
+
+def _rounding(rows: list[Row]) -> str:
+    coded = [row for row in rows if row.local is not None and row.local.flip_percent is not None]
+    if all(row.verdict == "exact" for row in rows):
+        return "every code is the same" if len(coded) == len(rows) else "every value is the same"
+    if not coded:
+        return "every difference is floating-point rounding"
+    largest = max(row.local.max_lsb or 0 for row in coded if row.local)
+    size = "±1 LSB rounding" if largest <= 1 else f"rounding, up to {numbers.lsb(largest)} LSB"
+    known = [row for row in coded if row.expected_flip_percent is not None]
+    share = _mean([(row, row.local.flip_percent) for row in coded if row.local])
+    text = f"every difference is {size}, {numbers.percent(share)} % of codes"
+    if known:
+        expected = numbers.percent(_mean([(row, row.expected_flip_percent) for row in known]))
+        text += f", {expected} % expected" + (
+            "" if len(known) == len(coded) else f" of {len(known)} of {len(coded)} rows"
+        )
+    return text + ("" if len(coded) == len(rows) else " (float rows: floating-point rounding)")
+
+
+def _mean(shares: list[tuple[Row, float | None]]) -> float:
+    """Mean share over all elements; rows that do not say how many they have count as one each."""
+    weights = (
+        [row.elements for row, _ in shares] if all(row.elements for row, _ in shares) else [1] * len(shares)
+    )
+    return sum(weight * (share or 0) for weight, (_, share) in zip(weights, shares, strict=True)) / sum(
+        weights
+    )
+
+
+def _named(rows: list[Row]) -> str:
+    names = ", ".join(numbers.name(row.layer) for row in rows[:_NAMED])
+    return names + (f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else "")
+
+
+def _unmeasured(run: Run) -> int:
+    return sum(row.verdict == "unmeasured" for row in run.layers)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"

@@ -1,0 +1,137 @@
+"""The table of several runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from qdebug.records import Run
+from qdebug.render import numbers
+from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, number_field, text_field
+from qdebug.summary import GroupRow, Spread, SummaryRow, summarize
+
+_NUMBERS = (
+    ("accuracy_baseline", "baseline accuracy", "base. acc.", numbers.accuracy),
+    ("accuracy_reference", "reference accuracy", "ref. acc.", numbers.accuracy),
+    ("accuracy_candidate", "candidate accuracy", "cand. acc.", numbers.accuracy),
+    ("max_error", "max error", "", numbers.error),
+    ("mean_error", "mean error", "", numbers.error),
+    ("not_close_percent", "not close %", "", numbers.percent),
+)
+
+
+def summary_table(runs: Iterable[Run], by: str | None = None) -> Table:
+    """Build one line for each run, or with `by="model"` one for each experiment over its seeds."""
+    summary = summarize(runs, by)
+    if by is None:
+        return build(
+            "summary",
+            "Runs",
+            _run_fields(),
+            summary.rows,
+            status=lambda row: row.verdict,
+            status_column="verdict",
+        )
+    notes = [
+        f"{numbers.name(row.model)}: {row.left_out} earlier runs of the same seeds are left out."
+        for row in summary.rows
+        if isinstance(row, GroupRow) and row.left_out
+    ]
+    return build(
+        "summary",
+        "Runs by model",
+        _group_fields(summary.rows),
+        summary.rows,
+        status=lambda row: row.verdict,
+        status_column="verdict",
+        notes=notes,
+    )
+
+
+def _run_fields() -> list[Field]:
+    return [
+        text_field("id", "run", lambda row: numbers.name(row.id), wrap=True),
+        text_field("model", "model", lambda row: numbers.name(row.model), detail=USEFUL),
+        text_field("data", "data", lambda row: numbers.name(row.data), detail=USEFUL, wrap=True),
+        number_field("samples", "samples", lambda row: numbers.count(row.samples), detail=DATA),
+        number_field("seed", "seed", lambda row: numbers.count(row.seed), detail=USEFUL),
+        text_field("kernels", "kernels", lambda row: numbers.name(row.kernels), detail=USEFUL),
+        text_field("input_dtype", "input type", lambda row: numbers.name(row.input_dtype), detail=DATA),
+        *(
+            number_field(name, heading, _write(name, write), short=short)
+            for name, heading, short, write in _NUMBERS
+        ),
+        text_field("first_divergent", "first divergent", _first_divergent, wrap=True),
+        text_field("verdict", "verdict", lambda row: numbers.name(row.verdict)),
+    ]
+
+
+def _group_fields(rows: list[Any]) -> list[Field]:
+    spreads = [
+        field
+        for name, heading, short, write in _NUMBERS
+        for field in _spread_fields(name, heading, short, write)
+    ]
+    return [
+        text_field("model", "model", lambda row: numbers.name(row.model), wrap=True),
+        text_field(
+            "data", "data", lambda row: numbers.name(row.data), detail=_if_several(rows, "data"), wrap=True
+        ),
+        number_field(
+            "samples", "samples", lambda row: numbers.count(row.samples), detail=_if_several(rows, "samples")
+        ),
+        text_field(
+            "kernels", "kernels", lambda row: numbers.name(row.kernels), detail=_if_several(rows, "kernels")
+        ),
+        text_field(
+            "input_dtype",
+            "input type",
+            lambda row: numbers.name(row.input_dtype),
+            detail=_if_several(rows, "input_dtype"),
+        ),
+        number_field("runs", "runs", lambda row: numbers.count(row.runs)),
+        text_field(
+            "seeds", "seeds", lambda row: ", ".join(map(str, row.seeds)) or numbers.ABSENT, detail=USEFUL
+        ),
+        *spreads,
+        text_field("first_divergent", "first divergent", _first_divergents, wrap=True),
+        text_field("verdict", "worst verdict", lambda row: numbers.name(row.verdict)),
+    ]
+
+
+def _spread_fields(name: str, heading: str, short: str, write: Callable[[Any], str]) -> list[Field]:
+    def part(value: str) -> Callable[[GroupRow], str]:
+        def cell(row: GroupRow) -> str:
+            spread: Spread | None = getattr(row, name)
+            return numbers.ABSENT if spread is None else write(getattr(spread, value))
+
+        return cell
+
+    def both(row: GroupRow) -> str:
+        return f"{part('minimum')(row)}..{part('maximum')(row)}"
+
+    return [
+        number_field(name, f"{heading}, mean", part("mean"), short=f"{short or heading} mean"),
+        number_field(f"{name}_range", "min..max", both, detail=USEFUL),
+        number_field(f"{name}_min", f"{heading}, min", part("minimum"), detail=DATA),
+        number_field(f"{name}_max", f"{heading}, max", part("maximum"), detail=DATA),
+    ]
+
+
+def _write(name: str, write: Callable[[Any], str]) -> Callable[[SummaryRow], str]:
+    return lambda row: write(getattr(row, name))
+
+
+def _first_divergent(row: SummaryRow) -> str:
+    return numbers.name(row.first_divergent)
+
+
+def _first_divergents(row: GroupRow) -> str:
+    return (
+        ", ".join(f"{numbers.name(layer)} ({times}x)" for layer, times in row.first_divergent.items())
+        or numbers.ABSENT
+    )
+
+
+def _if_several(rows: list[Any], name: str) -> int:
+    return ESSENTIAL if len({getattr(row, name) for row in rows}) > 1 else DATA

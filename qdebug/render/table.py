@@ -1,0 +1,112 @@
+"""The one view that every renderer shares: columns with stable names, rows of text that is already formatted.
+
+Rules of this file: cells are final text. A renderer chooses columns, widths and colours; it never formats a
+number nor derives a status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+ESSENTIAL, USEFUL, DATA = 0, 1, 2
+"""Where a column shows: always; where there is room, and in every text format; in csv and tsv alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    """Stable machine name: the header in csv and tsv."""
+    heading: str
+    """The header for people."""
+    align: Literal["left", "right"] = "left"
+    detail: int = ESSENTIAL
+    short: str = ""
+    """A shorter heading for narrow places."""
+    wrap: bool = False
+    """A terminal may break its cells over several lines; other columns keep theirs on one."""
+    short_cells: Mapping[str, str] = field(default_factory=dict)
+    """Well-known abbreviations of cells for narrow places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of a table."""
+
+    cells: tuple[str, ...]
+    status: str = ""
+    """What colours the row: a verdict, a severity, `passed` or `failed`; empty for none."""
+    mark: str = ""
+    """Why the row is pointed at, such as `first divergent`; empty for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A titled table."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
+    """Sentences that belong under the table."""
+    status_column: str = ""
+    """Machine name of the column that takes the row's colour, and its mark where the place is narrow."""
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells of one column."""
+        place = [column.name for column in self.columns].index(name)
+        return [line.cells[place] for line in self.lines]
+
+    def upto(self, detail: int) -> Table:
+        """Return this table without the columns of more detail than `detail`."""
+        places = [place for place, column in enumerate(self.columns) if column.detail <= detail]
+        columns = tuple(self.columns[place] for place in places)
+        lines = tuple(
+            Line(tuple(line.cells[place] for place in places), line.status, line.mark) for line in self.lines
+        )
+        return Table(self.name, self.title, columns, lines, self.notes, self.status_column)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One column together with how its cell is read from a record."""
+
+    column: Column
+    cell: Callable[[Any], str]
+
+
+def build(
+    name: str,
+    title: str,
+    fields: Iterable[Field],
+    records: Iterable[Any],
+    *,
+    status: Callable[[Any], str] = lambda _: "",
+    mark: Callable[[Any], str] = lambda _: "",
+    notes: Iterable[str] = (),
+    status_column: str = "",
+) -> Table:
+    """Make a table: one line for each record, one cell for each field."""
+    chosen = tuple(fields)
+    lines = tuple(
+        Line(tuple(one.cell(record) for one in chosen), status(record), mark(record)) for record in records
+    )
+    return Table(name, title, tuple(one.column for one in chosen), lines, tuple(notes), status_column)
+
+
+def text_field(
+    name: str, heading: str, cell: Callable[[Any], str], *, detail: int = ESSENTIAL, **given: Any
+) -> Field:
+    """Describe a column of words."""
+    return Field(Column(name, heading, "left", detail, **given), cell)
+
+
+def number_field(
+    name: str, heading: str, cell: Callable[[Any], str], *, detail: int = ESSENTIAL, **given: Any
+) -> Field:
+    """Describe a column of numbers."""
+    return Field(Column(name, heading, "right", detail, **given), cell)

@@ -1,0 +1,84 @@
+"""Numbers are formatted once, and their text is true."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qdebug.render import numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0, "0"),
+        (0.0, "0"),
+        (100.0, "100.0"),
+        (31.24, "31.2"),
+        (0.13, "0.13"),
+        (5, "5.00"),
+        (0.05, "0.05"),
+        (0.012, "0.012"),
+        (0.0042, "0.0042"),
+        (0.000012, "1.2e-05"),
+        (99.96, "99.96"),
+        (99.99999, "99.99"),
+        (float("nan"), "-"),
+        (float("inf"), "-"),
+    ],
+)
+def test_percent(value, text):
+    """A share has the digits that it needs: never 0 for some, never 100 for less than all, never NaN."""
+    assert numbers.percent(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.1415, "0.1415"),
+        (0.00051234, "0.0005123"),
+        (2.0, "2"),
+        (1e-7, "1e-07"),
+        (1e9, "1e+09"),
+        (-3, "-3"),
+        (float("nan"), "-"),
+        (float("-inf"), "-"),
+    ],
+)
+def test_error(value, text):
+    """An error has four significant digits."""
+    assert numbers.error(value) == text
+
+
+def test_units():
+    """Decibels have one decimal, accuracies four, codes and counts none."""
+    assert numbers.decibel(61.25) == "61.2"
+    assert numbers.accuracy(0.86434) == "0.8643"
+    assert numbers.lsb(97) == "97"
+    assert numbers.count(100000) == "100000"
+    assert numbers.shape([28, 28, 1]) == "28x28x1"
+    assert numbers.shape([]) == "scalar"
+    assert [numbers.decibel(None), numbers.accuracy(None), numbers.lsb(None), numbers.count(None)] == [
+        "-"
+    ] * 4
+
+
+@given(st.floats(min_value=0, max_value=100))
+def test_percent_reads_back(value):
+    """The text of a share reads back as a number near it, and keeps the ends apart."""
+    back = float(numbers.percent(value))
+
+    assert back == pytest.approx(value, rel=0.06)
+    assert (back == 0) == (value == 0)
+    assert back < 100 or value == 100
+
+
+@given(st.text())
+def test_names_stay_on_one_line(text):
+    """A name is one printable line whatever it holds, and a printable one is unchanged."""
+    written = numbers.name(text)
+
+    assert len(written.splitlines()) <= 1
+    assert "\x1b" not in written
+    assert written == text or not text.isprintable()

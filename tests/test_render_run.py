@@ -1,0 +1,135 @@
+"""The answer of a run says what its record says."""
+
+import dataclasses
+
+import pytest
+import samples
+
+from qdebug.records import Coverage
+from qdebug.render import text
+from qdebug.render.run import answer, document
+
+
+def only(run, *layers):
+    """Keep these layers of a run."""
+    return dataclasses.replace(run, layers=[row for row in run.layers if row.layer in layers])
+
+
+def test_rounding():
+    """A healthy run is rounding alone, with the share that was expected, and what would have been blamed."""
+    share = f"{(0 + 0.1 + 3 * 0.13) / 5:.3f}"
+    expected = f"{(0 + 4 * 0.12) / 5:.3f}"
+
+    assert answer(samples.run()) == (
+        f"No layer diverges: every difference is ±1 LSB rounding, {share} % of codes, {expected} % expected. "
+        "A plain comparison would have blamed dense_3 (first over tolerance)."
+    )
+
+
+def test_divergence():
+    """A diverging run names the layer, its numbers, and what a plain comparison would have blamed."""
+    assert answer(samples.diverged_run()) == (
+        "conv_3 is the first layer that diverges: 31.2 % of its codes differ where 0.05 % are expected "
+        "(up to 97 LSB). A plain comparison would have blamed dense_3 (first over tolerance). "
+        "1 row could not be measured: nothing is said of it."
+    )
+
+
+def test_same_layer_is_blamed_once():
+    """Where the first over tolerance is the first that diverges, it is not said twice."""
+    assert "plain comparison" not in answer(samples.diverged_run(first_over_tolerance="conv_3"))
+
+
+def test_exact():
+    """A run without any difference says so, for codes and for floats."""
+    assert answer(only(samples.run(first_over_tolerance=None), "input_1")) == (
+        "No layer diverges: every code is the same."
+    )
+    assert answer(only(samples.float_run(), "dense")) == "No layer diverges: every value is the same."
+
+
+def test_requantized():
+    """A mechanism by design is named, with its layer and size."""
+    run = only(
+        samples.diverged_run(first_divergent=None, first_over_tolerance=None, verdict="requantized"),
+        "stem_relu",
+        "joined",
+    )
+
+    assert answer(run) == (
+        "No layer diverges: joined requantizes by design (two grids meet), up to 1 LSB; "
+        "every other difference is ±1 LSB rounding, 0.13 % of codes, 0.12 % expected."
+    )
+
+
+def test_float():
+    """Rows without codes are told by relative error."""
+    assert answer(samples.float_run()) == "No layer diverges: every difference is floating-point rounding."
+    worse = dataclasses.replace(samples.float_run(), first_divergent="dense_1", verdict="diverged")
+    assert answer(worse) == (
+        "dense_1 is the first layer that diverges: its relative error is up to 2.5e-07 (SQNR 120.5 dB)."
+    )
+
+
+def test_non_finite():
+    """NaN on one side is told as such."""
+    row = samples.row(0, "a", local=samples.stats(1.0, 1, non_finite=3), verdict="diverged")
+
+    assert answer(
+        samples.run(layers=[row], first_divergent="a", first_over_tolerance=None, verdict="diverged")
+    ) == ("a is the first layer that diverges: 3 values of it are NaN or infinite on one side only.")
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        samples.run(layers=[], coverage=Coverage(0, 0, []), verdict="unmeasured"),
+        only(samples.diverged_run(first_divergent=None, verdict="unmeasured"), "custom"),
+    ],
+)
+def test_nothing_compared(run):
+    """Where nothing could be compared, nothing good is claimed."""
+    assert answer(run).startswith("No layer could be compared: ")
+
+
+def test_diverged_without_a_first_layer():
+    """A diverged run without a first diverging layer is never called clean."""
+    assert "No layer diverges" not in answer(samples.diverged_run(first_divergent=None))
+
+
+def test_document_in_order():
+    """The whole answer comes in this order, findings with evidence and fix, the answer last."""
+    rendered = text.plain_document(document(samples.diverged_run()))
+    parts = [
+        "reference    models/branches.h5 (qat)",
+        "environment",
+        "End to end",
+        "Accuracy: baseline 0.9034",
+        "Layer by layer",
+        "6 of 7 candidate ops paired, 1 of 6 rows not measured",
+        "Not compared",
+        "1. error QD203 at conv_3: the output scale was replaced by the concat's",
+        "  evidence: scale 0.0469, expected 0.0235",
+        "  to do: give both branches one FakeQuant",
+        "conv_3 is the first layer that diverges",
+    ]
+    places = [rendered.index(part) for part in parts]
+
+    assert places == sorted(places)
+    assert "nan" not in rendered.lower()
+
+
+def test_findings_come_most_severe_first():
+    """Errors come before warnings before hints, whatever their order in the record."""
+    finding = samples.diverged_run().findings[0]
+    found = [dataclasses.replace(finding, severity=severity) for severity in ("info", "error", "warning")]
+    rendered = text.plain_document(document(samples.diverged_run(findings=found)))
+
+    assert rendered.index("1. error") < rendered.index("2. warning") < rendered.index("3. info")
+
+
+def test_no_labels():
+    """Without labels the accuracies are absent with their reason."""
+    assert "Accuracy: not measured, no labels were given" in text.plain_document(
+        document(samples.float_run())
+    )
