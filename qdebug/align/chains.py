@@ -1,0 +1,116 @@
+"""Place the weak ops: which reference tensor a candidate tensor stands for once fusion is undone.
+
+After an arithmetic op both sides have a chain of weak ops (bias, batch norm, activation, fake quantization, reshape).
+The converter merges most of the reference's chain into the op before it. `segment` cuts the reference chain into the
+part that the op swallowed, and the parts that stand for the candidate's own weak ops, so that the sum of evidence is
+largest; every choice is among a handful of ops, and the search is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from qdebug.align import fingerprints as fp
+from qdebug.graph import ACTIVATIONS, Graph, Op
+
+MOVES = frozenset({"pad", "transpose", "space_to_batch", "batch_to_space"}) | fp.RESHAPES
+OFFSETS = frozenset({"batch_norm", "bias_add", "add", "sub"})
+SCALES = frozenset({"mul", "div"})
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One candidate op of a chain: the reference op where it starts (`None`: inserted) and how far it reaches."""
+
+    start: int | None
+    """Position in the reference chain of the op that this one stands for."""
+    end: int
+    """Number of reference ops of the chain that are behind its output."""
+
+
+def weak_fit(candidate: Op, reference: Op) -> float:
+    """How well a weak candidate op stands for a weak reference op; -inf where it cannot."""
+    kinds = candidate.kind, reference.kind
+    if kinds[0] in ACTIVATIONS and kinds[1] in ACTIVATIONS:
+        return 4.0 if kinds[0] == kinds[1] else 2.0
+    if kinds[0] in fp.RESHAPES and kinds[1] in fp.RESHAPES:
+        return 3.0
+    if kinds[0] == "quantize":
+        return 3.0 if kinds[1] == "fake_quant" else NEVER
+    if kinds[0] in ("add", "sub") and kinds[1] in OFFSETS:
+        return 3.0
+    if kinds[0] in SCALES and kinds[1] in SCALES:
+        return 3.0
+    return 3.0 if kinds[0] == kinds[1] and kinds[0] != "dequantize" else NEVER
+
+
+def segment(reference: Graph, candidate: Graph, root: Op | None, chain: Sequence[Op], behind: Sequence[Op], *,
+            root_key: object, root_absorbs: bool = True) -> list[Placed]:
+    """Place `root` (its tensor is `root_key`) and the candidate `chain` after it on the reference ops `behind`.
+
+    Returns one `Placed` for the root and one for each op of `chain`; the root's `start` means nothing.
+    """
+    owners = [root, *chain]
+    keys = [root_key, *(op.output for op in chain)]
+    grids = [fp.grid_of(candidate.tensors[key]) for key in keys]  # type: ignore[index]
+    fakes = [fp.fake_quant_grid(reference, op) for op in behind]
+
+    def absorbs(number: int, position: int) -> float:
+        """Gain of merging the reference op at `position` into the candidate op `number`."""
+        owner, op = owners[number], behind[position]
+        if op.kind == "fake_quant":
+            if grids[number] is None:
+                return NEVER
+            return 2.0 if fp.same_grid(grids[number], fakes[position]) else 0.4
+        if owner is None or owner.kind in MOVES or owner.kind in ("quantize", "dequantize"):
+            return NEVER
+        if op.kind in fp.RESHAPES:
+            return -0.2
+        if op.kind not in fp.FUSABLE:
+            return NEVER
+        if op.kind in ("bias_add", "batch_norm"):
+            return 3.0
+        return 1.0 if owner.attributes.get("activation") == op.kind else 0.5
+
+    def starts(number: int, position: int) -> float:
+        """Gain of letting the candidate op `number` stand for the reference op at `position`."""
+        fit = weak_fit(owners[number], behind[position])  # type: ignore[arg-type]
+        if owners[number].kind == "quantize" and fit > NEVER:  # type: ignore[union-attr]
+            fit += 2.0 * fp.same_grid(grids[number], fakes[position])
+            if grids[number - 1] is not None and fp.same_grid(grids[number - 1], fakes[position]):
+                fit -= 4.0
+            elif grids[number - 1] is not None and not _keeps_grid(owners[number - 1]):
+                fit -= 1.0
+        return fit
+
+    @cache
+    def best(number: int, position: int, closed: bool) -> tuple[float, tuple[tuple[int | None, int], ...]]:
+        """Best gain from here, and (start, end) of this op and all after it; `closed`: it takes no more."""
+        options: list[tuple[float, tuple[tuple[int | None, int], ...]]] = []
+        if number + 1 == len(owners):
+            options.append((0.0, ((None, position),)))
+        else:
+            gain, rest = best(number + 1, position, True)
+            options.append((gain - 0.1, ((None, position), *rest)))
+        if position < len(behind):
+            if not closed and absorbs(number, position) > NEVER:
+                gain, rest = best(number, position + 1, False)
+                options.append((gain + absorbs(number, position), rest))
+            if number + 1 < len(owners):
+                for ahead in range(position, len(behind)):
+                    if starts(number + 1, ahead) > NEVER:
+                        gain, rest = best(number + 1, ahead + 1, False)
+                        options.append((gain + starts(number + 1, ahead),
+                                        ((None, position), (ahead, rest[0][1]), *rest[1:])))
+        return max(options, key=lambda option: option[0])
+
+    return [Placed(start, end) for start, end in best(0, 0, not root_absorbs)[1]]
+
+
+def _keeps_grid(op: Op | None) -> bool:
+    """Whether a candidate op must leave the scale of its input alone."""
+    return op is not None and (op.kind in MOVES or op.kind in ("avg_pool", "max_pool", "concat", "resize_bilinear",
+                                                              "resize_nearest", "slice", "split", "gather"))

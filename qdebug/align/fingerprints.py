@@ -1,0 +1,168 @@
+"""What can be known of one op alone: its class, its kernel, its grids, its names. NumPy only.
+
+Nothing here decides anything; `match` weighs these, and the graph around an op, against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.graph import ACTIVATIONS, Graph, Key, Op, Tensor
+
+WEAK = ACTIVATIONS | {"bias_add", "batch_norm", "fake_quant", "quantize", "dequantize", "cast", "reshape", "squeeze",
+                      "expand_dims", "transpose", "pad", "space_to_batch", "batch_to_space", "identity"}
+"""Kinds that converters add, drop, merge and move about: they are placed after the others, along the chains."""
+
+RESHAPES = frozenset({"reshape", "squeeze", "expand_dims"})
+
+FUSABLE = ACTIVATIONS | {"bias_add", "batch_norm", "fake_quant", "add", "sub", "mul", "div", "batch_to_space", "cast"}
+"""Reference kinds that the candidate op before them can have swallowed."""
+
+ELEMENTWISE_CONSTANT = frozenset({"add", "sub", "mul", "div"})
+
+WEIGHTED = frozenset({"conv", "depthwise", "dense", "transpose_conv", "conv3d", "einsum"})
+
+ALTERNATIVES: Mapping[str, frozenset[str]] = {
+    "conv": frozenset({"conv", "depthwise", "dense"}),
+    "depthwise": frozenset({"depthwise", "conv"}),
+    "dense": frozenset({"dense", "matmul", "einsum"}),
+    "matmul": frozenset({"matmul", "einsum", "dense"}),
+    "mean": frozenset({"mean", "avg_pool"}),
+    "avg_pool": frozenset({"avg_pool", "mean"}),
+    "hard_swish": frozenset({"hard_swish", "mul", "div"}),
+    "gelu": frozenset({"gelu", "mul"}),
+    "prelu": frozenset({"prelu", "add", "sub"}),
+    "leaky_relu": frozenset({"leaky_relu", "maximum"}),
+    "l2_norm": frozenset({"l2_norm", "mul", "div"}),
+    "mul": frozenset({"mul", "square", "div"}),
+    "add": frozenset({"add", "sub"}),
+    "sub": frozenset({"sub", "add"}),
+    "squared_difference": frozenset({"squared_difference", "square"}),
+}
+"""Candidate kind -> reference kinds that it can stand for; any kind stands for itself."""
+
+SAME_GRID = 1e-5
+"""Relative difference below which two scales are one: float32 rounding leaves about 1e-7, BN folding 1e-8."""
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """Values of both sides on a few samples, flattened per tensor, in real units. May hold only some tensors."""
+
+    reference: Mapping[Key, NDArray[np.floating]] = field(default_factory=dict)
+    candidate: Mapping[Key, NDArray[np.floating]] = field(default_factory=dict)
+
+
+def stands_for(candidate: str, reference: str) -> bool:
+    """Whether an op of kind `candidate` can be what the converter made of a reference op of kind `reference`."""
+    return reference == candidate or reference in ALTERNATIVES.get(candidate, ())
+
+
+def is_weak(graph: Graph, op: Op) -> bool:
+    """Whether `op` is of the sort that converters add, drop or merge (among them arithmetic with a constant)."""
+    if op.kind in WEAK:
+        return True
+    return op.kind in ELEMENTWISE_CONSTANT and len(graph.data_inputs(op)) == 1 and len(op.inputs) == 2 \
+        and bool(graph.constants(op))
+
+
+def kernel(graph: Graph, op: Op) -> Tensor | None:
+    """The constant kernel of a weighted op."""
+    if op.kind not in WEIGHTED and op.kind != "matmul":
+        return None
+    weighty = [tensor for tensor in graph.constants(op)
+               if tensor.data is not None and tensor.data.ndim >= 2 and tensor.dtype != "int32"]
+    return weighty[0] if weighty else None
+
+
+def kernel_rows(graph: Graph, op: Op, *, side: str) -> NDArray[np.float32] | None:
+    """The kernel as (output channels, taps), taps in the flatbuffer's order; real values. `None` without a kernel."""
+    tensor = kernel(graph, op)
+    if tensor is None or tensor.data is None:
+        return None
+    data = tensor.quantization.dequantize(tensor.data) if tensor.quantization is not None \
+        and np.issubdtype(tensor.data.dtype, np.integer) else tensor.data.astype(np.float32)
+    if side == "candidate":
+        if op.kind == "depthwise":
+            return data.reshape(-1, data.shape[-1]).T
+        return data.reshape(data.shape[0], -1)
+    if op.kind == "conv":
+        return np.moveaxis(data, -1, 0).reshape(data.shape[-1], -1)
+    if op.kind == "transpose_conv":
+        return np.moveaxis(data, -2, 0).reshape(data.shape[-2], -1)
+    if op.kind == "depthwise":
+        return data.reshape(-1, data.shape[-2] * data.shape[-1]).T
+    if op.kind == "dense" or (op.kind == "matmul" and data.ndim == 2):
+        return data if op.attributes.get("transpose_b") else data.T
+    return data.reshape(1, -1)
+
+
+def kernels_fit(reference: NDArray[np.float32] | None, candidate: NDArray[np.float32] | None) -> bool:
+    """Whether two kernels can be the same: both absent, or of one shape (an einsum's may be folded either way)."""
+    if reference is None or candidate is None:
+        return (reference is None) == (candidate is None)
+    return reference.shape == candidate.shape or (reference.shape[0] == 1 and reference.size == candidate.size)
+
+
+def kernel_likeness(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> float:
+    """Median over output channels of |cosine|: blind to BN's per-channel factor and sign. 1 is equal; in [0, 1]."""
+    if reference.shape != candidate.shape:
+        folded = reference.reshape(candidate.shape[1], candidate.shape[0]).T
+        reference = folded
+    if reference.shape[1] < 3:  # too few taps for an angle: compare the whole kernel
+        reference, candidate = reference.reshape(1, -1), candidate.reshape(1, -1)
+    norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(candidate, axis=1)
+    dots = np.abs(np.einsum("ck,ck->c", reference, candidate))
+    alive = norms > 0
+    return float(np.median(dots[alive] / norms[alive])) if alive.any() else 0.0
+
+
+def grid_of(tensor: Tensor) -> tuple[float, int] | None:
+    """Scale and zero point in the int8 convention, for a tensor that holds activation codes."""
+    if tensor.quantization is None or not tensor.quantization.per_tensor or tensor.dtype == "int32":
+        return None
+    offset = 128 if tensor.dtype == "uint8" else 0
+    return tensor.quantization.step, tensor.quantization.zero - offset
+
+
+def fake_quant_grid(graph: Graph, op: Op) -> tuple[float, int] | None:
+    """Scale and zero point of a data-path FakeQuant op; `None` for any other op or a per-channel one."""
+    if op.kind != "fake_quant":
+        return None
+    from qdebug.quant import FakeQuant
+
+    ranges = [tensor.data for tensor in graph.constants(op) if tensor.data is not None]
+    if len(ranges) < 2 or ranges[0].size != 1:
+        return None
+    scale, zero = FakeQuant(ranges[0], ranges[1], int(op.attributes.get("num_bits", 8)),
+                            bool(op.attributes.get("narrow_range", False))).grid
+    return float(scale[0]), int(zero[0])
+
+
+def same_grid(first: tuple[float, int] | None, second: tuple[float, int] | None) -> bool:
+    """Whether two grids are one, up to float32 rounding of the scale."""
+    if first is None or second is None:
+        return False
+    return first[1] == second[1] and abs(first[0] - second[0]) <= SAME_GRID * max(abs(first[0]), abs(second[0]))
+
+
+def name_parts(name: str) -> frozenset[str]:
+    """The fused op names in a candidate tensor's name, without the model's own scope and constants' names."""
+    parts = set()
+    for part in name.split(";"):
+        if part and "ReadVariableOp" not in part and not part.endswith("/resource"):
+            parts.add(part.partition("/")[2] or part)
+    return frozenset(parts)
+
+
+def likeness(first: NDArray[np.floating] | None, second: NDArray[np.floating] | None) -> float:
+    """Correlation of two equally long value samples; 0 where it cannot be had, negative values count as 0."""
+    if first is None or second is None or first.size != second.size or first.size < 4:
+        return 0.0
+    a, b = first - first.mean(), second - second.mean()
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return max(0.0, float(np.dot(a, b)) / norm) if norm > 0 and np.isfinite(norm) else 0.0
