@@ -132,8 +132,8 @@ class Store:
         beside = self.path / f"{run.id}.npz"
         try:
             if arrays is not None:
-                _write_whole(beside, arrays)
-            _write_whole(self.path / f"{run.id}.json", record)
+                write_whole(beside, arrays)
+            write_whole(self.path / f"{run.id}.json", record)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
@@ -200,7 +200,7 @@ def _as_run(path: Path, plain: Any) -> Run:
         raise StoreError(f"corrupt record {path}: {error}; remove the file, or trace again") from error
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write `content` to a new file that has no name in the store until it is complete and on the disk."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:

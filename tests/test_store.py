@@ -117,14 +117,14 @@ def test_interrupted_save_leaves_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ):
     """A save that is interrupted after its arrays were written leaves neither record nor arrays."""
-    write = store_module._write_whole
+    write = store_module.write_whole
 
     def interrupted(path: Path, content: bytes) -> None:
         if path.suffix == ".json":
             raise failure
         write(path, content)
 
-    monkeypatch.setattr(store_module, "_write_whole", interrupted)
+    monkeypatch.setattr(store_module, "write_whole", interrupted)
     with pytest.raises((KeyboardInterrupt, StoreError)):
         store.save(samples.run(), b"arrays", slug="a")
 

@@ -1,0 +1,5 @@
+"""`python -m qdebug`."""
+
+from qdebug.cli import main
+
+main()

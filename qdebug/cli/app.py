@@ -1,0 +1,53 @@
+"""The `qdebug` command and what every subcommand shares."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from qdebug import __version__
+from qdebug.cli import runs
+from qdebug.cli.guard import guarded, set_debug
+from qdebug.cli.options import DEBUG_HELP
+from qdebug.cli.show import show
+from qdebug.cli.summary import summary
+from qdebug.cli.sweep import sweep
+from qdebug.cli.trace import trace
+
+app = typer.Typer(
+    name="qdebug",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: qdebug trace --model dense4",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qdebug {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def qdebug(
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help=DEBUG_HELP)] = False,
+) -> None:
+    """Find the layer where a quantized TFLite model leaves its Keras model, and why."""
+    set_debug(debug)
+
+
+app.command(epilog="Example: qdebug trace --reference q.h5 --candidate q.tflite --data x.npz")(guarded(trace))
+app.command(epilog="Example: qdebug summary --by model")(guarded(summary))
+app.command(epilog="Example: qdebug show latest --format github")(guarded(show))
+app.command(epilog="Example: qdebug sweep --models dense1,dense2 --seeds 0-3")(guarded(sweep))
+app.add_typer(runs.app)
+
+
+def main() -> None:
+    """Run the command line; what escapes the commands is told like what escapes within them."""
+    guarded(app)()

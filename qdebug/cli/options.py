@@ -1,0 +1,85 @@
+"""The options that several commands share, described once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qdebug.cli.guard import add_debug
+from qdebug.options import FailOn, Kernels
+
+DEBUG_HELP = "Show the details and the traceback of an error."
+
+
+class By(StrEnum):
+    """What a summary is grouped by."""
+
+    MODEL = "model"
+
+
+class View(StrEnum):
+    """The tables of one run."""
+
+    LAYERS = "layers"
+    END_TO_END = "end-to-end"
+    FINDINGS = "findings"
+    COVERAGE = "coverage"
+    WORST = "worst"
+
+
+Data = Annotated[
+    str, typer.Option(help="digits, mnist, fashion_mnist, or a .npz or .npy file.", metavar="NAME|FILE")
+]
+Samples = Annotated[int | None, typer.Option(min=1, help="Take the first N samples.", metavar="N")]
+Scale = Annotated[float | None, typer.Option(help="Divide the data by this, such as 255.", metavar="X")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of training and conversion of a built-in model.")]
+Quantize = Annotated[
+    bool, typer.Option("--quantize/--no-quantize", help="Integer or float input and output.")
+]
+QatEpochs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Fine-tune on all data for N epochs, not on 1,000 images once.", metavar="N"),
+]
+Retrain = Annotated[
+    bool, typer.Option("--retrain", help="Train the built-in model again instead of using the cache.")
+]
+Tolerance = Annotated[float, typer.Option(help="Largest end-to-end difference that counts as close.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples per batch.", metavar="N")]
+KernelSet = Annotated[Kernels, typer.Option(help="Kernels that run the candidate.", case_sensitive=False)]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the candidate.", metavar="N")]
+Gate = Annotated[
+    FailOn, typer.Option(help="Exit with 1 at this verdict or a worse one.", case_sensitive=False)
+]
+Json = Annotated[
+    str | None,
+    typer.Option(
+        "--json", help="Write the record as JSON to a file, or - for standard output.", metavar="FILE|-"
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="rich, plain, csv, or a format of tabulate such as github, latex, html, tsv.",
+        metavar="NAME",
+    ),
+]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="Write to this file instead of standard output.", metavar="FILE"),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
+StorePath = Annotated[
+    Path,
+    typer.Option("--store", envvar="QDEBUG_STORE", help="Directory of the recorded runs.", metavar="DIR"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes on standard error.")]
+Debug = Annotated[bool, typer.Option("--debug", help=DEBUG_HELP, callback=add_debug)]
+RunName = Annotated[
+    str, typer.Argument(help="An id, its number, a record's path, or latest.", metavar="[RUN]")
+]
+
+DEFAULT_STORE = Path(".qdebug")

@@ -1,0 +1,117 @@
+"""Where results go: standard output, `-o FILE` and `--json`, each written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qdebug.errors import UsageError
+
+if TYPE_CHECKING:
+    from qdebug.render.document import Block
+    from qdebug.render.table import Table
+
+STANDARD_OUTPUT = "-"
+RICH, PLAIN = "rich", "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the user asked for. Make it, and call `check`, before the long work."""
+
+    file: Path | None = None
+    force: bool = False
+    format: str | None = None
+    json: str | None = None
+
+    def check(self) -> Output:
+        """Raise UsageError if the format is unknown or a file could not be written; return this."""
+        if self.format not in (None, RICH, PLAIN):
+            from qdebug.render.text import check_format
+
+            check_format(str(self.format))
+        files = [file for file in (self.file, self._json_file) if file]
+        if len({file.absolute() for file in files}) < len(files):
+            raise UsageError(f"-o and --json both name {files[0]}: give each its own file")
+        for file in files:
+            check_writable(file, force=self.force)
+        return self
+
+    def write(self, record: Any, table: Table, blocks: Sequence[Block] | None = None) -> None:
+        """Write the JSON of `record` where it was asked for, and `blocks` (or the table alone) as text."""
+        if self.json is not None:
+            from qdebug.records import dumps
+
+            text = dumps(record)
+            if self._json_file:
+                write_file(self._json_file, text, force=self.force)
+            else:
+                write_standard_output(text)
+        if self.file:
+            write_file(self.file, self._text(table, blocks), force=self.force)
+        elif self.json != STANDARD_OUTPUT:
+            write_standard_output(self._text(table, blocks))
+
+    @property
+    def _json_file(self) -> Path | None:
+        return Path(self.json) if self.json not in (None, STANDARD_OUTPUT) else None
+
+    def _text(self, table: Table, blocks: Sequence[Block] | None) -> str:
+        on_terminal = self.file is None and sys.stdout.isatty()
+        chosen = self.format or (RICH if on_terminal else PLAIN)
+        if chosen == RICH:
+            from qdebug.render.terminal import render_document
+
+            width = shutil.get_terminal_size((100, 24)).columns
+            return render_document(blocks or [table], width=width, color=on_terminal and wants_color())
+        from qdebug.render.text import format_table, plain_document
+
+        return plain_document(blocks or [table]) if chosen == PLAIN else format_table(table, chosen)
+
+
+def wants_color() -> bool:
+    """Tell whether a terminal may be sent colours: not with NO_COLOR, nor where it is dumb."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def check_writable(path: Path, *, force: bool) -> None:
+    """Raise UsageError if `path` could not be written, or exists and `force` was not given."""
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a directory; name a file")
+    if path.exists() and not path.is_file():
+        return  # a device or a pipe: nothing to lose
+    if path.exists() and not force:
+        raise UsageError(f"cannot write {path}: it exists; give --force to overwrite it")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no directory {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"cannot write {path}: the directory {path.parent} is not writable; name another")
+
+
+def write_file(path: Path, text: str, *, force: bool) -> None:
+    """Write a whole file or nothing. Raises UsageError where that cannot be done."""
+    from qdebug.store import write_whole
+
+    check_writable(path, force=force)
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+        else:
+            write_whole(path, text.encode())
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; name another file") from error
+
+
+def write_standard_output(text: str) -> None:
+    """Print a result. A reader that has gone (`| head`) ends the output, not the command."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

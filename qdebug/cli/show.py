@@ -1,0 +1,47 @@
+"""`qdebug show`: one recorded run again, in any format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qdebug.cli import options as o
+
+if TYPE_CHECKING:
+    from qdebug.records import Run
+    from qdebug.render.table import Table
+
+
+def show(
+    run: o.RunName = "latest",
+    table: Annotated[o.View | None, typer.Option(help="Only this table.", case_sensitive=False)] = None,
+    json: o.Json = None,
+    format: o.Format = None,  # noqa: A002 the option's name
+    output: o.OutputFile = None,
+    force: o.Force = False,
+    store: o.StorePath = o.DEFAULT_STORE,
+    debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
+) -> None:
+    """Show one recorded run again, in any format."""
+    from qdebug.cli.output import Output
+    from qdebug.render.run import document
+    from qdebug.store import Store
+
+    target = Output(output, force, format, json).check()
+    found = Store(store).find(run)
+    target.write(found, view(found, table or o.View.LAYERS), None if table else document(found))
+
+
+def view(run: Run, name: o.View) -> Table:
+    """Build one table of a run."""
+    from qdebug.render import tables
+
+    builders = {
+        o.View.LAYERS: tables.layers_table,
+        o.View.END_TO_END: tables.end_to_end_table,
+        o.View.FINDINGS: tables.findings_table,
+        o.View.COVERAGE: tables.coverage_table,
+        o.View.WORST: tables.worst_table,
+    }
+    return builders[name](run)

@@ -1,0 +1,67 @@
+"""`qdebug trace`: compare two models end to end and layer by layer, and record the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qdebug.cli import options as o
+from qdebug.options import FailOn, Kernels
+
+
+def trace(
+    model: Annotated[
+        str | None, typer.Option(help="Built-in model: dense1 to dense4, cnn, resnet, mobile, branches.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Keras model: .h5, .keras or SavedModel.", metavar="FILE")
+    ] = None,
+    candidate: Annotated[
+        str | None, typer.Option(help="The .tflite file; converted if left out.", metavar="FILE")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Float Keras model from before QAT.", metavar="FILE")
+    ] = None,
+    save_candidate: Annotated[
+        Path | None, typer.Option(help="Keep the converted model here.", metavar="FILE")
+    ] = None,
+    data: o.Data = "digits",
+    samples: o.Samples = None,
+    scale: o.Scale = None,
+    x_key: Annotated[str | None, typer.Option(help="Name of the inputs in the .npz.", metavar="KEY")] = None,
+    y_key: Annotated[str | None, typer.Option(help="Name of the labels in the .npz.", metavar="KEY")] = None,
+    seed: o.Seed = 3,
+    quantize: o.Quantize = True,
+    qat_epochs: o.QatEpochs = None,
+    retrain: o.Retrain = False,
+    tolerance: o.Tolerance = 0.01,
+    batch_size: o.BatchSize = None,
+    kernels: o.KernelSet = Kernels.XNNPACK,
+    threads: o.Threads = None,
+    fail_on: o.Gate = FailOn.NEVER,
+    json: o.Json = None,
+    format: o.Format = None,  # noqa: A002 the option's name
+    output: o.OutputFile = None,
+    force: o.Force = False,
+    store: o.StorePath = o.DEFAULT_STORE,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
+) -> None:
+    """Compare a Keras model with its TFLite file, end to end and layer by layer, and record the run."""
+    from qdebug.cli.output import Output
+    from qdebug.cli.progress import Progress
+    from qdebug.cli.tracing import Models, finish
+    from qdebug.options import TraceOptions
+    from qdebug.store import Store
+
+    files = (reference, candidate, baseline, save_candidate, x_key, y_key)
+    models = Models(model, seed, qat_epochs, retrain, *files).check(force=force)
+    how = TraceOptions(tolerance=tolerance, batch_size=batch_size, kernels=kernels, threads=threads)
+    records, target = Store(store), Output(output, force, format, json).check()
+    records.check_writable()
+    shared = {"data": data, "samples": samples, "scale": scale, "quantize": quantize, "options": how}
+    with Progress(quiet=quiet) as progress:
+        run = models.trace(**shared, progress=progress)
+    raise typer.Exit(finish(run, records, target, fail_on))

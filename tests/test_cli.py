@@ -1,0 +1,475 @@
+"""The command line: what goes where, and with which exit code."""
+
+# ruff: noqa: ARG001, ARG002 fixtures act by being asked for; the fake has the signature of the trace
+
+import dataclasses
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import samples
+from typer.testing import CliRunner
+
+from qdebug import __version__
+from qdebug.cli import app, output
+from qdebug.cli.sweep import parse_seeds
+from qdebug.errors import InputError, ModelError, UsageError
+from qdebug.options import TraceOptions
+from qdebug.records import dumps
+from qdebug.store import Store
+
+COMMANDS = [[], ["trace"], ["summary"], ["show"], ["sweep"], ["runs"], ["runs", "rm"], ["runs", "keep"]]
+
+
+class Tracer:
+    """Stands in for the trace: remembers what it was asked, answers with runs or errors."""
+
+    def __init__(self):
+        self.calls = []
+        self.answers = {}
+        self.run = samples.run(id="")
+
+    def trace_builtin(
+        self, model, *, data, samples, scale, seed, quantize, qat_epochs, retrain, options, progress
+    ):
+        """Answer as the trace of a built-in model would."""
+        self.calls.append(
+            {
+                "model": model,
+                "data": data,
+                "samples": samples,
+                "scale": scale,
+                "seed": seed,
+                "quantize": quantize,
+                "qat_epochs": qat_epochs,
+                "retrain": retrain,
+                "options": options,
+            }
+        )
+        progress.step("training", 1, 2)
+        progress.note("a note")
+        progress.warn("data beyond the range")
+        answer = self.answers.get((model, seed))
+        if answer is not None:
+            raise answer
+        return dataclasses.replace(self.run, seed=seed)
+
+    def trace_files(
+        self,
+        reference,
+        candidate,
+        *,
+        data,
+        baseline,
+        samples,
+        scale,
+        x_key,
+        y_key,
+        quantize,
+        save_candidate,
+        options,
+        progress,
+    ):
+        """Answer as the trace of the user's files would."""
+        self.calls.append(
+            {
+                "reference": reference,
+                "candidate": candidate,
+                "baseline": baseline,
+                "data": data,
+                "x_key": x_key,
+                "save_candidate": save_candidate,
+            }
+        )
+        return dataclasses.replace(
+            self.run,
+            seed=None,
+            reference={"kind": "qat", "source": reference},
+            candidate=self.run.candidate | {"source": candidate},
+        )
+
+
+@pytest.fixture
+def tracer(monkeypatch: pytest.MonkeyPatch) -> Tracer:
+    fake, module = Tracer(), types.ModuleType("qdebug.trace")
+    module.trace_builtin, module.trace_files = fake.trace_builtin, fake.trace_files
+    monkeypatch.setitem(sys.modules, "qdebug.trace", module)
+    return fake
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("QDEBUG_STORE", "COLUMNS", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda *args, **given: CliRunner().invoke(app, [str(one) for one in args], **given)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Store:
+    store = Store(tmp_path / ".qdebug")
+    store.save(samples.run(), slug="dense4-s3")
+    store.save(samples.diverged_run(), slug="branches")
+    return store
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_ends_with_an_example(call, command):
+    """The help of every command ends with one example."""
+    result = call(*command, "--help")
+
+    assert result.exit_code == 0
+    last = [line for line in result.stdout.splitlines() if line.strip()][-1]
+    assert last.strip().startswith(" ".join(["Example: qdebug", *command]))
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["--version"], ["summary"], ["show", "--help"], ["show", "1"]]
+)
+def test_no_heavy_import(command, recorded, tmp_path):
+    """Help, summary and show load neither TensorFlow nor NumPy."""
+    code = (
+        "import sys, qdebug.cli\ntry:\n    qdebug.cli.main()\nfinally:\n"
+        "    loaded = {'tensorflow', 'numpy', 'tf_keras', 'ai_edge_litert', 'sklearn'} & set(sys.modules)\n"
+        "    print('loaded', sorted(loaded), file=sys.stderr)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        check=False,
+    )
+
+    assert result.returncode == 0
+    assert result.stderr.strip() == "loaded []"
+
+
+def test_version(call):
+    """The version is told and nothing else."""
+    assert call("--version").stdout == f"qdebug {__version__}\n"
+
+
+def test_trace_records_and_prints(call, tracer):
+    """A trace prints the whole answer, keeps the record, and asks for what the defaults say."""
+    result = call("trace", "--model", "dense4")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("run          0001-dense4-s3, 2026")
+    assert "No layer diverges" in result.stdout.splitlines()[-1]
+    assert result.stderr == "warning: data beyond the range\n"
+    assert Store(".qdebug").find("latest").layers == tracer.run.layers
+    assert tracer.calls == [
+        {
+            "model": "dense4",
+            "data": "digits",
+            "samples": None,
+            "scale": None,
+            "seed": 3,
+            "quantize": True,
+            "qat_epochs": None,
+            "retrain": False,
+            "options": TraceOptions(),
+        }
+    ]
+
+
+def test_trace_files(call, tracer, tmp_path):
+    """The user's own files take the same way; the run is named after the candidate."""
+    result = call(
+        "trace", "--reference", "q.h5", "--candidate", "my net.tflite", "--data", "x.npz", "--x-key", "a"
+    )
+
+    assert result.exit_code == 0
+    assert tracer.calls == [
+        {
+            "reference": "q.h5",
+            "candidate": "my net.tflite",
+            "baseline": None,
+            "data": "x.npz",
+            "x_key": "a",
+            "save_candidate": None,
+        }
+    ]
+    assert (tmp_path / ".qdebug" / "0001-my-net.json").exists()
+
+
+def test_json_alone_on_standard_output(call, tracer):
+    """With `--json -` standard output is the record's JSON and nothing else."""
+    result = call("trace", "--model", "dense4", "--json", "-")
+
+    assert json.loads(result.stdout)["id"] == "0001-dense4-s3"
+    assert result.stdout == dumps(Store(".qdebug").find("1"))
+
+
+def test_table_formats(call, tracer):
+    """A format of tabulate gives just the layer table."""
+    result = call("trace", "--model", "dense4", "--format", "github")
+
+    assert result.stdout.splitlines()[0].startswith("| layer ")
+    assert len(result.stdout.splitlines()) == 2 + len(tracer.run.layers)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["trace"], "nothing to trace"),
+        (["trace", "--candidate", "a.tflite"], "give --reference too"),
+        (["trace", "--model", "dense4", "--reference", "a.h5"], "--model dense4 excludes --reference"),
+        (["trace", "--model", "dense4", "--candidate", "a.tflite"], "--model dense4 excludes --candidate"),
+        (["trace", "--reference", "a.h5", "--retrain"], "--retrain is for built-in models"),
+        (["trace", "--model", "dense4", "--format", "xlsx"], "unknown format 'xlsx': choose from rich"),
+        (["trace", "--model", "dense4", "-o", "missing/a.txt"], "there is no directory missing"),
+        (["trace", "--model", "dense4", "-o", "."], "it is a directory"),
+        (["trace", "--model", "dense4", "-o", "a", "--json", "a"], "both name a"),
+        (["trace", "--model", "dense4", "--store", "file"], "is a file"),
+        (["trace", "--model", "dense4", "--tolerance", "nan"], "the tolerance is nan"),
+        (["sweep", "--models", "dense1", "--seeds", "3-1"], "'3-1' is no seed"),
+        (["sweep", "--models", ","], "names no model"),
+        (["show"], "nothing is recorded in .qdebug yet"),
+        (["show", "--store", "file"], "it is a file"),
+        (["summary", "--format", "nope"], "unknown format 'nope'"),
+        (["runs", "rm", "1"], "nothing is recorded"),
+    ],
+)
+def test_mistakes_get_one_line(call, tracer, tmp_path, args, message):
+    """A user's mistake gets one line and exit 2; nothing runs and nothing is written."""
+    (tmp_path / "file").write_text("mine")
+    result = call(*args)
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+    assert tracer.calls == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["trace", "--kernels", "fast"],
+        ["trace", "--fail-on", "all"],
+        ["nothing"],
+        ["trace", "--samples", "0"],
+        ["trace", "--batch-size", "x"],
+        ["runs", "keep", "-1"],
+    ],
+)
+def test_usage_errors_exit_2(call, args):
+    """What the parser refuses exits with 2 as well."""
+    assert call(*args).exit_code == 2
+
+
+def test_existing_files_are_kept(call, tracer, tmp_path):
+    """No file is overwritten without --force, and that is said before the work."""
+    file = tmp_path / "out.txt"
+    file.write_text("mine")
+
+    for option in ("-o", "--json"):
+        refused = call("trace", "--model", "dense4", option, "out.txt")
+        assert (refused.exit_code, tracer.calls, file.read_text()) == (2, [], "mine")
+        assert "give --force" in refused.stderr
+    assert call("trace", "--model", "dense4", "-o", "out.txt", "--force").stdout == ""
+    assert file.read_text().startswith("run ")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("reading x.npz: no array 'x'", details="more"), 2),
+        (ModelError("a\nb"), 2),
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError("oops"), 3),
+    ],
+)
+def test_exit_codes(call, tracer, tmp_path, error, code):
+    """Mistakes exit 2, Ctrl-C 130, bugs 3 with a traceback and where to go; nothing is written."""
+    tracer.answers["dense4", 3] = error
+    result = call("trace", "--model", "dense4")
+
+    assert result.exit_code == code
+    assert ("Traceback" in result.stderr) == (code == 3)
+    assert ("Please report it" in result.stderr) == (code == 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "args", [["--debug", "trace", "--model", "dense4"], ["trace", "--model", "dense4", "--debug"]]
+)
+def test_debug(call, tracer, args):
+    """`--debug` before or after the command shows the traceback and the details of a mistake."""
+    tracer.answers["dense4", 3] = InputError("wrong", details="the details")
+    result = call(*args)
+
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+    assert "the details" in result.stderr
+    assert "the details" not in call("trace", "--model", "dense4").stderr
+
+
+@pytest.mark.parametrize(
+    ("run", "limit", "code", "text"),
+    [
+        (samples.run(), "rounding", 1, "FAIL: --fail-on rounding: rounding at dense (5 of 5 rows measured)"),
+        (
+            samples.run(),
+            "requantized",
+            0,
+            "PASS: --fail-on requantized: the worst verdict is rounding at dense",
+        ),
+        (
+            samples.diverged_run(),
+            "diverged",
+            1,
+            "FAIL: --fail-on diverged: diverged at conv_3 (5 of 6 rows measured)",
+        ),
+        (samples.diverged_run(), "never", 0, ""),
+        (samples.run(layers=[]), "diverged", 1, "FAIL: --fail-on diverged: nothing was compared"),
+        (samples.run(verdict="?"), "diverged", 1, "FAIL: --fail-on diverged: the run's verdict is '?'"),
+        (
+            samples.run(layers=[samples.row(0, "a", local=samples.stats(0.1, 1, non_finite=1))]),
+            "diverged",
+            1,
+            "FAIL",
+        ),
+    ],
+)
+def test_gate(call, tracer, run, limit, code, text):
+    """The gate says PASS or FAIL in one line on standard error; nothing compared never passes."""
+    tracer.run = run
+    result = call("trace", "--model", "dense4", "--fail-on", limit)
+
+    assert result.exit_code == code
+    assert text in result.stderr
+    assert ("PASS" in result.stderr or "FAIL" in result.stderr) == (limit != "never")
+    assert "PASS" not in result.stdout
+
+
+def test_unsaved_run_is_shown(call, tracer, monkeypatch):
+    """A run that could not be recorded is printed before the error."""
+    monkeypatch.setattr(
+        Store, "_publish", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    result = call("trace", "--model", "dense4")
+
+    assert result.exit_code == 2
+    assert "No layer diverges" in result.stdout
+    assert "No space left on device" in result.stderr
+
+
+def test_sweep(call, tracer):
+    """A sweep runs all, goes on after a failure, ends with the summary, exits with the worst code."""
+    tracer.answers["b", 0] = ModelError("cannot convert b")
+    result = call("sweep", "--models", "a,b", "--seeds", "0-1", "--format", "csv", "--fail-on", "rounding")
+
+    assert [(one["model"], one["seed"]) for one in tracer.calls] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    assert result.exit_code == 2
+    assert "b seed 0 failed:\nerror: cannot convert b\n" in result.stderr
+    assert len(result.stdout.splitlines()) == 1 + 3
+
+
+def test_sweep_stops_when_interrupted(call, tracer):
+    """Ctrl-C ends the whole sweep; what was recorded stays."""
+    tracer.answers["a", 1] = KeyboardInterrupt()
+    result = call("sweep", "--models", "a", "--seeds", "0-5")
+
+    assert result.exit_code == 130
+    assert len(tracer.calls) == 2
+    assert len(list(Store(".qdebug").runs())) == 1
+
+
+def test_seeds():
+    """Seeds are ranges, lists, or both; each runs once."""
+    assert parse_seeds("0-3") == [0, 1, 2, 3]
+    assert parse_seeds("5,0-1,1") == [5, 0, 1]
+    for text in ("", "a", "-1", "3-1", "0-99999999", "1,,2"):
+        with pytest.raises(UsageError, match="is no seed"):
+            parse_seeds(text)
+
+
+def test_summary_names_corrupt_records(call, recorded):
+    """A corrupt record is named on standard error; the others are listed."""
+    (recorded.path / "0003-bad.json").write_text("{")
+    result = call("summary")
+
+    assert result.exit_code == 0
+    assert "0001-dense4-s3" in result.stdout
+    assert "0003-bad.json" in result.stderr
+
+
+def test_summary_json(call, recorded):
+    """The summary's JSON says its kind and holds numbers, also by model."""
+    plain = json.loads(call("summary", "--json", "-").stdout)
+    grouped = json.loads(call("summary", "--json", "-", "--by", "model").stdout)
+
+    assert (plain["kind"], plain["schema"], len(plain["rows"])) == ("summary", 1, 2)
+    assert plain["rows"][0]["accuracy_baseline"] == 0.9034
+    assert grouped["rows"][0]["accuracy_baseline"] == {"mean": 0.9034, "minimum": 0.9034, "maximum": 0.9034}
+
+
+def test_show(call, recorded):
+    """A recorded run is shown again, whole or one table, by number, path or as the latest."""
+    assert "conv_3 is the first layer that diverges" in call("show").stdout
+    assert call("show", "1").stdout == call("show", recorded.path / "0001-dense4-s3.json").stdout
+    assert (
+        call("show", "2", "--table", "findings", "--format", "csv")
+        .stdout.splitlines()[1]
+        .startswith("error,QD203")
+    )
+    assert call("show", "9").exit_code == 2
+
+
+def test_store_from_the_environment(call, recorded):
+    """QDEBUG_STORE names the store."""
+    recorded.path.rename("elsewhere")
+
+    assert "0001-dense4-s3" in call("summary", env={"QDEBUG_STORE": "elsewhere"}).stdout
+
+
+def test_runs(call, recorded):
+    """Runs are removed by name or by age."""
+    assert "removed 0002-branches" in call("runs", "rm", "latest").stderr
+    assert call("runs", "keep", "0").exit_code == 0
+    assert list(recorded.runs()) == []
+
+
+def test_color_follows_the_environment(monkeypatch):
+    """NO_COLOR and a dumb terminal turn colours off."""
+    for name, value, wanted in (("TERM", "xterm", True), ("TERM", "dumb", False), ("NO_COLOR", "1", False)):
+        monkeypatch.setenv(name, value)
+        assert output.wants_color() == wanted
+
+
+def test_output_in_another_encoding(recorded, tmp_path):
+    """A terminal that cannot show a character gets its escape, not a crash."""
+    result = subprocess.run(
+        [sys.executable, "-m", "qdebug", "show"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "\\u25c0 first divergent" in result.stdout
+
+
+def test_closed_pipe(recorded, tmp_path):
+    """A reader that leaves early is no failure."""
+    command = f"{sys.executable} -m qdebug show --format html | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": "/usr/bin:/bin"},
+        check=False,
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
