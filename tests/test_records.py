@@ -1,0 +1,103 @@
+"""A record survives its JSON, and holds no NaN."""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+
+import pytest
+import samples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qdebug import records
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.none() | st.booleans() | st.integers() | FLOATS | st.text(max_size=5)
+KINDS = (
+    records.ErrorStats,
+    records.Handover,
+    records.Row,
+    records.EndToEnd,
+    records.Coverage,
+    records.Finding,
+    records.WorstSample,
+    records.Run,
+)
+
+
+def values_of(kind) -> st.SearchStrategy:
+    """Give values of any type that a record's field may have."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return st.one_of([values_of(one) for one in arguments])
+    if origin is list:
+        return st.lists(values_of(arguments[0]), max_size=2)
+    if origin is dict:
+        return st.dictionaries(st.text(max_size=5), values_of(arguments[1]), max_size=2)
+    simple = {
+        type(None): st.none(),
+        bool: st.booleans(),
+        int: st.integers(),
+        float: FLOATS,
+        str: st.text(max_size=5),
+        typing.Any: VALUES,
+    }
+    return simple[kind] if kind in simple else records_of(kind)
+
+
+def records_of(kind) -> st.SearchStrategy:
+    """Give records of this type; reasons are given for its own fields."""
+    hints = typing.get_type_hints(kind)
+    fields = {
+        one.name: values_of(hints[one.name]) for one in dataclasses.fields(kind) if one.name != "reasons"
+    }
+    if "reasons" in hints:
+        fields["reasons"] = st.dictionaries(st.sampled_from(sorted(fields)), st.text(max_size=5), max_size=2)
+    return st.builds(kind, **fields)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_round_trip(kind):
+    """from_json(to_json(x)) == x for every record, through the text as well."""
+
+    @given(records_of(kind))
+    def check(value):
+        assert records.from_json(kind, records.to_json(value)) == value
+        assert records.from_json(kind, json.loads(records.dumps(value))) == value
+
+    check()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_record_holds_nan(value):
+    """NaN and infinity are refused, however deep they lie."""
+    for run in (
+        samples.run(timing={"total_s": value}),
+        samples.run(costs={"a": [{"b": value}]}),
+        samples.run(layers=[samples.row(0, "a", local=samples.stats(value, 1))]),
+    ):
+        with pytest.raises(ValueError, match="a record cannot hold"):
+            records.dumps(run)
+
+
+def test_reasons_stand_beside_the_value():
+    """A value that was not measured is null with its reason beside it."""
+    plain = records.to_json(
+        samples.row(0, "a", expected_flip_percent=None, reasons={"expected_flip_percent": "why"})
+    )
+
+    assert plain["expected_flip_percent"] is None
+    assert plain["expected_flip_percent_reason"] == "why"
+    assert "reasons" not in plain
+
+
+def test_unknown_keys_are_dropped_and_missing_ones_told():
+    """A record of a later qdebug can be read; one without a needed key cannot."""
+    plain = records.to_json(samples.run())
+
+    assert records.from_json(records.Run, plain | {"later": 1}) == samples.run()
+    del plain["layers"]
+    with pytest.raises(ValueError, match="not a Run record"):
+        records.from_json(records.Run, plain)
