@@ -123,6 +123,18 @@ def load(spec: str | Path, *, samples: int | None = None, scale: float | None = 
     return dataset if scale is None else _scaled(dataset, scale)
 
 
+def from_arrays(data: Any, labels: Any = None, *, source: str = "memory") -> Dataset:
+    """Take samples and labels from memory: an array, or a dict of arrays by input (output) name. Raises InputError."""
+    inputs = dict(data) if isinstance(data, Mapping) else {"x": data}
+    named = {} if labels is None else dict(labels) if isinstance(labels, Mapping) else {"y": labels}
+    dataset = Dataset(source, "file", {name: np.asarray(array) for name, array in inputs.items()},
+                      {name: np.asarray(array) for name, array in named.items()})
+    _check_lengths(source, dataset.inputs, dataset.labels)
+    for name, array in dataset.inputs.items():
+        _check_finite(source, name, array)
+    return dataset
+
+
 def arrange(dataset: Dataset, specs: Sequence[InputSpec]) -> list[Array]:
     """Put the inputs in the order, rank and type that a model takes; one array per spec.
 

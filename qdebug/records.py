@@ -8,6 +8,7 @@ the key `<name>_reason` beside `<name>: null`. NaN and infinity are refused when
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -254,6 +255,11 @@ def dumps(value: Any) -> str:
     return json.dumps(to_json(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _rebuild(kind: Any, plain: Any) -> Any:
     origin = typing.get_origin(kind)
     arguments = typing.get_args(kind)
@@ -264,12 +270,20 @@ def _rebuild(kind: Any, plain: Any) -> Any:
         return [_rebuild(arguments[0], item) for item in plain]
     if origin is dict:
         return {key: _rebuild(arguments[1], item) for key, item in plain.items()}
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = _hints(kind)
         names = {f.name for f in dataclasses.fields(kind)}
         given = {name: _rebuild(hints[name], plain[name]) for name in names if name in plain and name != "reasons"}
         if "reasons" in names:
             given["reasons"] = {key.removesuffix("_reason"): text for key, text in plain.items()
                                 if key.endswith("_reason") and key not in names}
         return kind(**given)
+    if kind in (int, float, str, bool) and not _is_scalar(kind, plain):
+        raise TypeError(f"{plain!r} where {kind.__name__} is needed")
     return plain
+
+
+def _is_scalar(kind: type, plain: Any) -> bool:
+    if kind is float:
+        return isinstance(plain, (int, float)) and not isinstance(plain, bool)
+    return isinstance(plain, kind) and (kind is bool or not isinstance(plain, bool))

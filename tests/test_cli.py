@@ -94,9 +94,9 @@ class Tracer:
 
 @pytest.fixture
 def tracer(monkeypatch: pytest.MonkeyPatch) -> Tracer:
-    fake, module = Tracer(), types.ModuleType("qdebug.trace")
+    fake, module = Tracer(), types.ModuleType("qdebug.pipeline")
     module.trace_builtin, module.trace_files = fake.trace_builtin, fake.trace_files
-    monkeypatch.setitem(sys.modules, "qdebug.trace", module)
+    monkeypatch.setitem(sys.modules, "qdebug.pipeline", module)
     return fake
 
 

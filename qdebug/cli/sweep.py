@@ -104,7 +104,7 @@ def run_all(
         name = f"{model} seed {seed}"
         progress.prefix = f"{name} ({number} of {len(jobs)}): "
         try:
-            from qdebug.trace import trace_builtin
+            from qdebug.pipeline import trace_builtin
 
             run = trace_builtin(model, seed=seed, progress=progress, **given)
             run = store.save(run, slug=slug(run))

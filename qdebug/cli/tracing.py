@@ -55,7 +55,7 @@ class Models:
 
     def trace(self, **shared: Any) -> Run:
         """Trace these models."""
-        from qdebug.trace import trace_builtin, trace_files
+        from qdebug.pipeline import trace_builtin, trace_files
 
         if self.model is not None:
             own = {"seed": self.seed, "qat_epochs": self.qat_epochs, "retrain": self.retrain}

@@ -1,0 +1,257 @@
+"""How many codes a healthy op may flip, and where: the expectation that every row is judged by.
+
+A code can differ for a good reason only where exact arithmetic ends near a rounding boundary. How near, in LSB, follows
+from the op itself (`tau`): the rounding of its int32 biases, the double rounding of fixed-point kernels, the float
+noise of both sides. Elements within `tau` of a boundary are counted on the data; about half of them flip.
+
+Sources: quantization_util.cc, common.cc (MultiplyByQuantizedMultiplier), reference/integer_ops of TFLite;
+requantization.h of XNNPACK; the figures were measured again on LiteRT 2.3 (tests/benchmarks/false_alarms.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.align import Alignment, Pair
+from qdebug.align import fingerprints as fp
+from qdebug.folding import fold
+from qdebug.graph import MOVEMENT, Graph, Key, Op
+from qdebug.quant import CODE_RANGES, multiplier_shift
+
+NOISE = 1e-3
+"""LSB: float32 arithmetic of the reference and of float requantization, next to a boundary."""
+FIXED_GRIDS = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0), "l2_norm": (1 / 128, 0),
+               "log_softmax": (16 / 256, 127)}
+"""int8 output grids that the converter imposes (tfl_ops.td, FixedOutputRange)."""
+TABLES = {"softmax": 0.5, "logistic": 0.1, "tanh": 0.1, "log_softmax": 0.5, "l2_norm": 0.5, "hard_swish": 0.5,
+          "gelu": 0.1, "elu": 0.1, "exp": 0.5, "rsqrt": 0.5, "sqrt": 0.5, "div": 0.5, "squared_difference": 0.1,
+          "sum": 0.1, "prelu": 0.1, "abs": 0.1}
+"""Kinds whose integer kernels approximate: largest error in LSB before the last rounding."""
+APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point", "softmax": "fixed output grid, integer softmax",
+               "log_softmax": "fixed output grid, integer log-softmax", "l2_norm": "fixed output grid"}
+SAME_SCALE = MOVEMENT | {"max_pool", "avg_pool", "concat", "resize_bilinear", "reshape", "relu", "relu6", "mirror_pad"}
+"""Candidate kinds that must keep the scale of their input (or share it among inputs)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """What a healthy file does at one pair."""
+
+    tau: NDArray[np.float64]
+    """LSB from a rounding boundary within which rounding alone can flip a code; shape (1,) or (channels,)."""
+    noise: NDArray[np.float64]
+    """LSB of float noise on top, same shape."""
+    mechanism: str | None = None
+    """By-design reason for more than rounding, where the graph gives one."""
+    ideal: bool = False
+    """Whether the file, by design, rounds elsewhere than the reference does."""
+    measured_grid: bool = False
+    """Whether the reference value is not fake-quantized on the candidate's grid."""
+    may_clip: bool = False
+    """Whether values beyond the candidate's range are by design."""
+    scale_fits: bool = True
+    """Whether the candidate's grid is the reference's, or another one for a reason in the graph."""
+    natural: tuple[bool, bool] = (False, False)
+    """Whether codes at the lowest and highest end are natural (the zero of a ReLU), not saturation."""
+    basis: dict[str, float | str] = field(default_factory=dict)
+    """The numbers behind `tau`, for the record."""
+
+    @property
+    def margin(self) -> NDArray[np.float64]:
+        """Distance to a boundary, in LSB, within which a code counts as in doubt; below half a step."""
+        return np.minimum(self.tau + self.noise, 0.499)
+
+
+def expect(alignment: Alignment, reference: Graph, candidate: Graph, *, kernels: str,
+           delegated: frozenset[Key] = frozenset()) -> dict[Key, Expectation]:
+    """Expectations of every pair whose candidate tensor holds codes, by candidate tensor."""
+    model = _Expecter(alignment, reference, candidate, kernels, delegated)
+    return {pair.candidate: model.of(pair) for pair in alignment.pairs
+            if fp.grid_of(candidate.tensors[pair.candidate]) is not None}
+
+
+@dataclass(eq=False)
+class _Expecter:
+    alignment: Alignment
+    reference: Graph
+    candidate: Graph
+    kernels: str
+    delegated: frozenset[Key]
+
+    def of(self, pair: Pair) -> Expectation:
+        tensor = self.candidate.tensors[pair.candidate]
+        grid = fp.grid_of(tensor)
+        fakes = [op for op in pair.region if op.kind == "fake_quant"]
+        last = self.reference.producers.get(pair.reference)
+        ends_fake = last is not None and last.kind == "fake_quant"
+        on_grid = ends_fake and last is not None and fp.same_grid(grid, fp.fake_quant_grid(self.reference, last))
+        inner = len(fakes) > (1 if ends_fake else 0)
+        mechanism, fits = self._mechanism(pair, grid, ends_fake, on_grid, inner)
+        tau, basis = self._tau(pair)
+        steps = sum(op.kind not in MOVEMENT for op in pair.candidate_ops)
+        return Expectation(
+            tau, np.maximum(NOISE, 4e-6 * 256) * np.ones_like(tau), mechanism,
+            ideal=inner or (ends_fake and not on_grid) or steps > 1 and mechanism is not None,
+            measured_grid=not on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid), scale_fits=fits,
+            natural=self._natural(pair), basis=basis)
+
+    # -- which mechanism, if any --------------------------------------------------------------------------
+
+    def _mechanism(self, pair: Pair, grid: tuple[float, int] | None, ends_fake: bool, on_grid: bool,
+                   inner: bool) -> tuple[str | None, bool]:
+        """The by-design reason for more than rounding at this pair, and whether its grid is accounted for."""
+        op = pair.op
+        if op is not None and op.kind in FIXED_GRIDS and not ends_fake:
+            named = APPROXIMATE.get(op.kind, "fixed output grid that QAT does not simulate")
+            return named, fp.same_grid(grid, FIXED_GRIDS[op.kind])
+        if ends_fake and not on_grid:
+            donor = self._donor(pair)
+            return (f"two grids meet: its scale is the one of {donor}", True) if donor is not None else (None, False)
+        if inner:
+            return "the reference fake-quantizes twice where the file rounds once", True
+        extra = [entry for entry in pair.candidate_ops[:-1] if entry.kind == "quantize"]
+        if extra:
+            return "two grids meet: an input is requantized before the op", True
+        if op is not None and op.kind in ("avg_pool", "resize_bilinear"):
+            return f"{op.raw} rounds on the grid of its input", True
+        if op is not None and op.kind in APPROXIMATE:
+            return APPROXIMATE[op.kind], True
+        if op is not None and op.kind in TABLES:
+            return f"{op.raw} is computed by an integer approximation", True
+        return None, True
+
+    def _donor(self, pair: Pair) -> str | None:
+        """The layer that gave this tensor its scale: joined to it by ops that must share one."""
+        grid = fp.grid_of(self.candidate.tensors[pair.candidate])
+        by_candidate = {entry.candidate: entry for entry in self.alignment.pairs}
+        waiting, seen = [pair.candidate], {pair.candidate}
+        while waiting:
+            key = waiting.pop()
+            entry = by_candidate.get(key)
+            if entry is not None and entry is not pair:
+                last = self.reference.producers.get(entry.reference)
+                if last is not None and fp.same_grid(grid, fp.fake_quant_grid(self.reference, last)):
+                    return entry.layer
+            for near in self._same_scale_neighbours(key):
+                if near not in seen and fp.same_grid(grid, fp.grid_of(self.candidate.tensors[near])):
+                    seen.add(near)
+                    waiting.append(near)
+        return None
+
+    def _same_scale_neighbours(self, key: Key) -> list[Key]:
+        ops = [op for op in self.candidate.consumers.get(key, ()) if op.kind in SAME_SCALE]
+        producer = self.candidate.producers.get(key)
+        if producer is not None and producer.kind in SAME_SCALE:
+            ops.append(producer)
+        return [near for op in ops for near in (*self.candidate.data_inputs(op), *op.outputs)]
+
+    def _may_clip(self, pair: Pair, ends_fake: bool, on_grid: bool) -> bool:
+        """Whether the reference itself clips there: at this tensor, at the grid's donor, or by a fixed grid."""
+        if on_grid or (pair.op is not None and pair.op.kind in FIXED_GRIDS):
+            return True
+        return self._donor(pair) is not None if ends_fake or pair.op is not None else False
+
+    def _natural(self, pair: Pair) -> tuple[bool, bool]:
+        tensor = self.candidate.tensors[pair.candidate]
+        low, high = CODE_RANGES.get(tensor.dtype, (0, 0))
+        assert tensor.quantization is not None
+        fixed = pair.op is not None and pair.op.kind in FIXED_GRIDS
+        six = pair.op is not None and "relu6" in (pair.op.kind, pair.op.attributes.get("activation"))
+        top = round(6.0 / tensor.quantization.step) + tensor.quantization.zero
+        return tensor.quantization.zero == low or fixed, fixed or (six and top <= high)
+
+    # -- how near to a boundary ----------------------------------------------------------------------------
+
+    def _tau(self, pair: Pair) -> tuple[NDArray[np.float64], dict[str, float | str]]:
+        total: NDArray[np.float64] = np.zeros(1)
+        basis: dict[str, float | str] = {}
+        for op in pair.candidate_ops:
+            part, numbers = self._op_tau(pair, op)
+            total = total + part
+            basis.update(numbers)
+        return total, basis
+
+    def _op_tau(self, pair: Pair, op: Op) -> tuple[NDArray[np.float64], dict[str, float | str]]:
+        fixed_point = self.kernels != "xnnpack" or op.output not in self.delegated
+        out = fp.grid_of(self.candidate.tensors[op.output])
+        given = [fp.grid_of(self.candidate.tensors[key]) for key in self.candidate.data_inputs(op)]
+        given_known = [grid for grid in given if grid is not None]
+        if out is None or not given_known or op.kind in MOVEMENT or op.kind == "max_pool":
+            return np.zeros(1), {}
+        if op.kind in ("conv", "depthwise", "dense", "transpose_conv") and fp.kernel(self.candidate, op) is not None:
+            return self._weighted_tau(pair, op, given_known[0][0], out[0], fixed_point)
+        if op.kind in TABLES:
+            return np.full(1, TABLES[op.kind]), {"approximation": TABLES[op.kind]}
+        multiplier = _multiplier(self.candidate, op, given_known, out[0])
+        double = 2.0 ** -(multiplier_shift(multiplier) + 1) if fixed_point and multiplier else 0.0
+        if op.kind in ("leaky_relu", "prelu"):
+            slope = float(op.attributes.get("alpha", 0.25)) * multiplier
+            double = max(double if abs(multiplier - 1) > 1e-6 else 0.0, 2.0 ** -(multiplier_shift(slope) + 1)
+                         if fixed_point and slope > 0 else 0.0)
+        if op.kind in ("quantize", "relu", "relu6", "concat") and abs(multiplier - 1) < 1e-6:
+            double = 0.0
+        if op.kind == "resize_bilinear":
+            double = 2.0 ** -9
+        if op.kind in ("add", "sub"):
+            double = 2.0 ** -10 if fixed_point else 2.0 ** -9
+        if op.kind == "avg_pool":
+            double = 0.0
+        return np.full(1, min(double, 0.5)), {"multiplier": multiplier, "double_rounding": double}
+
+    def _weighted_tau(self, pair: Pair, op: Op, scale_in: float, scale_out: float,
+                      fixed_point: bool) -> tuple[NDArray[np.float64], dict[str, float | str]]:
+        kernel = fp.kernel(self.candidate, op)
+        assert kernel is not None
+        if kernel.quantization is None:
+            return np.zeros(1), {}
+        multiplier = scale_in * kernel.quantization.scale / scale_out
+        double = np.array([2.0 ** -(multiplier_shift(float(m)) + 1) for m in multiplier]) if fixed_point \
+            else np.zeros(multiplier.shape)
+        bias = bias_rounding(self.reference, self.candidate, pair, op, scale_in)
+        bias_lsb = multiplier / 2 if bias is None else np.minimum(np.abs(bias) / scale_out, multiplier)
+        return np.minimum(bias_lsb + double, 0.5), {"multiplier": float(multiplier.mean()),
+                                                   "bias_rounding": float(np.mean(bias_lsb)),
+                                                   "double_rounding": float(np.mean(double))}
+
+
+def bias_rounding(reference: Graph, candidate: Graph, pair: Pair, op: Op,
+                  scale_in: float) -> NDArray[np.float64] | None:
+    """The file's bias less the reference's folded bias, per channel, in real units; `None` where it cannot be told."""
+    kernel = fp.kernel(candidate, op)
+    if pair.core is None or kernel is None or kernel.quantization is None:
+        return None
+    folded = fold(reference, pair.core, pair.region)
+    if folded is None:
+        return None
+    stored = bias_codes(candidate, op)
+    held = 0.0 if stored is None else stored.astype(np.float64) * scale_in * kernel.quantization.scale
+    rows = fp.kernel_rows(candidate, op, side="candidate")
+    channels = rows.shape[0] if rows is not None else 1
+    if folded.offset.size not in (1, channels):
+        return None
+    return np.broadcast_to(held - folded.offset, (channels,)).astype(np.float64)
+
+
+def bias_codes(candidate: Graph, op: Op) -> NDArray[np.generic] | None:
+    """The integer biases of a weighted candidate op; `None` where it has none."""
+    found = [tensor.data for tensor in candidate.constants(op)
+             if tensor.data is not None and tensor.dtype in ("int32", "int64") and tensor.data.ndim == 1
+             and tensor.quantization is not None]
+    return found[-1] if found else None
+
+
+def _multiplier(candidate: Graph, op: Op, given: list[tuple[float, int]], scale_out: float) -> float:
+    """Real requantization multiplier of an op without weights, per unit of its integer accumulator."""
+    if op.kind == "mul":
+        factors = [fp.grid_of(candidate.tensors[key]) for key in op.inputs]
+        product = float(np.prod([grid[0] for grid in factors if grid is not None]))
+        return product / scale_out
+    if op.kind in ("mean", "sum"):
+        before = candidate.tensors[candidate.data_inputs(op)[0]].shape
+        after = candidate.tensors[op.output].shape
+        count = float(np.prod(before)) / max(float(np.prod(after)), 1.0)
+        return given[0][0] / (scale_out * (count if op.kind == "mean" else 1.0))
+    return given[0][0] / scale_out

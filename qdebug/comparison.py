@@ -1,0 +1,211 @@
+"""One comparison: two opened models and arranged data, through alignment, passes and verdicts, to the parts of a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.align import Alignment, align
+from qdebug.arithmetic import Expectation, expect
+from qdebug.endtoend import Labels, OutputStats, has_classes
+from qdebug.graph import Graph, Key
+from qdebug.measure import Counts, Pass, probe
+from qdebug.models.interpreter import FAMILIES, Interpreter
+from qdebug.models.keras import Reference
+from qdebug.models.replay import Replay
+from qdebug.models.tflite import parse
+from qdebug.options import Kernels, TraceOptions
+from qdebug.quant import CODE_RANGES, Array
+from qdebug.records import EndToEnd, Row
+from qdebug.rows import build_rows
+
+PAIRS = (("baseline", "reference"), ("baseline", "candidate"), ("reference", "candidate"))
+
+
+class Progress(Protocol):
+    """Where a trace tells what it is doing."""
+
+    def step(self, description: str, done: int, total: int) -> None:
+        """`done` of `total` steps of the work with this description are done; 0 where nobody knows the total."""
+
+    def note(self, text: str) -> None:
+        """Something that is good to know."""
+
+    def warn(self, text: str) -> None:
+        """Something that must not be missed."""
+
+
+class Silent:
+    """A progress that tells nobody; warnings become Python warnings."""
+
+    def step(self, description: str, done: int, total: int) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Do nothing."""
+
+    def warn(self, text: str) -> None:
+        """Raise a Python warning."""
+        import warnings
+
+        warnings.warn(text, UserWarning, stacklevel=3)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """An opened `.tflite` file."""
+
+    content: bytes
+    source: str
+    graph: Graph
+
+    @classmethod
+    def open(cls, content: bytes, source: str) -> Candidate:
+        """Parse the flatbuffer. Raises ModelError where it is none."""
+        return cls(content, source, parse(content, source))
+
+
+@dataclass(eq=False)
+class Comparison:
+    """What is compared, and what came of it, by kernel family."""
+
+    reference: Reference
+    candidate: Candidate
+    inputs: Sequence[Array]
+    """In the reference's order, batch first."""
+    truth: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    """Labels by number of the reference's output."""
+    baseline: Reference | None = None
+    options: TraceOptions = field(default_factory=TraceOptions)
+    progress: Progress = field(default_factory=Silent)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        self.notes: list[str] = []
+        self.timing: dict[str, float] = {}
+        self.counts: dict[str, Counts] = {}
+        self.expectations: dict[str, dict[Key, Expectation]] = {}
+        self.rows: dict[str, list[Row]] = {}
+        self.labels: dict[str, Labels] = {}
+        self.end_to_end: dict[str, list[EndToEnd]] = {}
+        self.observed: dict[str, int] = {}
+        """Kernel family -> output elements that change when the intermediate tensors are not kept."""
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The kernel families to run, the one that the record's `layers` are of first."""
+        return FAMILIES if self.options.kernels == Kernels.ALL else (str(self.options.kernels),)
+
+    def run(self) -> None:
+        """Align, then one pass per kernel family."""
+        start = time.perf_counter()
+        self.alignment = self._align()
+        self.timing["align_s"] = time.perf_counter() - start
+        for family in self.families:
+            self._run_family(family)
+        self.timing["total_s"] = time.perf_counter() - start
+
+    # -- alignment ---------------------------------------------------------------------------------------
+
+    def _align(self) -> Alignment:
+        frozen, graph = self.reference.frozen, self.candidate.graph
+        first = align(frozen.graph, graph)
+        interpreter = Interpreter(self.candidate.content, graph, kernels=self.families[0], threads=self.options.threads)
+        return align(frozen.graph, graph, probe(frozen, graph, first, interpreter, self.inputs))
+
+    # -- passes ------------------------------------------------------------------------------------------
+
+    def _run_family(self, family: str) -> None:
+        start = time.perf_counter()
+        interpreter = Interpreter(self.candidate.content, self.candidate.graph, kernels=family,
+                                  threads=self.options.threads)
+        delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
+        expectations = expect(self.alignment, self.reference.frozen.graph, self.candidate.graph, kernels=family,
+                              delegated=delegated)
+        work = Pass(self.reference.frozen, self.candidate.graph, self.alignment, expectations, interpreter,
+                    self.options.threads)
+        ends = _Ends(self, family)
+        batch = min(self.options.batch_size or work.batch_size(), len(self.inputs[0]))
+        self.counts[family] = work.run(self.inputs, batch, each=ends.update)
+        if not interpreter.resizable:
+            self._note("the candidate's batch cannot be resized (a batch of 1 is built into it): samples ran one by one")
+        work.replay.close()
+        self.expectations[family] = expectations
+        self.rows[family] = build_rows(self.alignment, self.candidate.graph, self.counts[family], expectations)
+        self.labels[family], self.end_to_end[family] = ends.labels, ends.results()
+        self.timing[f"{family}_s"] = time.perf_counter() - start
+        self._observe(family, work, batch)
+
+    def _observe(self, family: str, work: Pass, batch: int) -> None:
+        """Run the first batch without keeping intermediate tensors: does looking change the result?"""
+        plain = Interpreter(self.candidate.content, self.candidate.graph, kernels=family, threads=self.options.threads,
+                            preserve=False)
+        size = batch if plain.allocate(batch) and work.interpreter.resizable else 1
+        part = [array[:size] for array in self.inputs]
+        ordered = [part[number] for number in self.alignment.inputs]
+        kept = work.candidate_values(part, size)
+        plain.run(ordered)
+        changed = sum(int(np.count_nonzero(kept[key] != plain.get(key, size)))
+                      for key in self.candidate.graph.outputs)
+        self.observed[family] = changed
+        if changed:
+            self._note(f"keeping intermediate tensors changes {changed} output elements of the first {size} samples "
+                       f"on the {family} kernels: what is shown is not quite what ships")
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+            self.progress.note(text)
+
+
+class _Ends:
+    """The end-to-end numbers of one pass: outputs of up to three models, and their labels."""
+
+    def __init__(self, comparison: Comparison, family: str) -> None:
+        self.of = comparison
+        self.family = family
+        graph = comparison.reference.frozen.graph
+        self.names = graph.output_names
+        self.stats = {(first, second, number): OutputStats(comparison.options.tolerance)
+                      for first, second in PAIRS for number in range(len(self.names))
+                      if comparison.baseline is not None or first != "baseline"}
+        self.labelled = min(comparison.truth, default=0)
+        self.labels = Labels(comparison.truth.get(self.labelled))
+        self.baseline = Replay(comparison.baseline.frozen, [], {}, threads=comparison.options.threads) \
+            if comparison.baseline is not None else None
+        self.total = len(comparison.inputs[0])
+
+    def update(self, first: int, reference: list[Array], candidate: list[Array]) -> None:
+        """Count one batch of outputs."""
+        outputs = {"reference": reference, "candidate": candidate}
+        count = len(reference[0])
+        if self.baseline is not None:
+            outputs["baseline"] = self.baseline.outputs([array[first: first + count] for array in self.of.inputs])
+        for (one, other, number), stats in self.stats.items():
+            stats.update(np.reshape(outputs[one][number], -1), np.reshape(outputs[other][number], -1))
+        if has_classes(np.shape(reference[self.labelled])):
+            for model, values in outputs.items():
+                self.labels.update(model, values[self.labelled])
+        self.of.progress.step(f"tracing on {self.family} kernels", first + count, self.total)
+
+    def results(self) -> list[EndToEnd]:
+        """The record's entries, in the record's order."""
+        graph = self.of.candidate.graph
+        scales: dict[int, float | None] = {}
+        for key, number in zip(graph.outputs, self.of.alignment.outputs, strict=True):
+            tensor = self.of.candidate.graph.tensors[_codes_behind(graph, key)]
+            grid = tensor.quantization
+            scales[number] = grid.step if grid is not None and tensor.dtype in CODE_RANGES else None
+        return [stats.result(f"{one} vs {other}", self.names[number], scale=scales[number], seed=self.of.seed)
+                for (one, other, number), stats in self.stats.items()]
+
+
+def _codes_behind(graph: Graph, key: Key) -> Key:
+    """The tensor whose codes an output shows: itself, or what a final DEQUANTIZE reads."""
+    producer = graph.producers.get(key)
+    return producer.inputs[0] if producer is not None and producer.kind == "dequantize" else key

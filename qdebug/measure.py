@@ -1,0 +1,198 @@
+"""One pass over the data: every batch once through the candidate, once through the reference, once through the regions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qdebug.align import Alignment, Pair
+from qdebug.align import fingerprints as fp
+from qdebug.arithmetic import Expectation
+from qdebug.graph import Graph, Key, Tensor
+from qdebug.models.frozen import Frozen
+from qdebug.models.interpreter import Interpreter
+from qdebug.models.replay import Grid, Replay, Taken, Tap
+from qdebug.quant import CODE_RANGES, Array
+from qdebug.stats import CodeStats, FloatStats
+
+BATCH_BYTES = 96 * 2**20
+"""Memory that one batch may take on both sides together."""
+LARGEST_BATCH = 512
+
+Stats = CodeStats | FloatStats
+
+
+@dataclass(eq=False)
+class Counts:
+    """What one pass counted: per pair, by candidate tensor. FloatStats come as (cumulative, local)."""
+
+    codes: dict[Key, CodeStats] = field(default_factory=dict)
+    floats: dict[Key, tuple[FloatStats, FloatStats]] = field(default_factory=dict)
+    unreadable: dict[Key, str] = field(default_factory=dict)
+
+    def merge(self, other: Counts) -> None:
+        """Add the counts of another shard of the same data."""
+        for key, stats in other.codes.items():
+            self.codes[key].merge(stats)
+        for key, (cumulative, local) in other.floats.items():
+            self.floats[key][0].merge(cumulative)
+            self.floats[key][1].merge(local)
+
+
+@dataclass(eq=False)
+class Pass:
+    """Runs both sides over data and counts; one kernel family."""
+
+    frozen: Frozen
+    candidate: Graph
+    alignment: Alignment
+    expectations: Mapping[Key, Expectation]
+    interpreter: Interpreter
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        self.unreadable: dict[Key, str] = {}
+        self.interpreter.run([np.zeros(_sample(spec.shape), spec.dtype) for spec in self._specs()])
+        measurable = []
+        for pair in self.alignment.pairs:
+            try:
+                self.interpreter.get(pair.candidate, 1)
+                measurable.append(pair)
+            except KeyError:
+                self.unreadable[pair.candidate] = "LiteRT does not keep this tensor"
+        self.pairs = measurable
+        self.grids = {pair.candidate: _grid(self.candidate.tensors[pair.candidate]) for pair in measurable}
+        self.replay = Replay(self.frozen, [self._tap(pair) for pair in measurable], self.grids, threads=self.threads)
+
+    def batch_size(self) -> int:
+        """Samples per batch that fit the memory budget."""
+        elements = sum(abs(int(np.prod(tensor.shape))) for tensor in self.candidate.tensors.values()
+                       if tensor.data is None)
+        largest = max((abs(int(np.prod(tensor.shape))) for tensor in self.frozen.graph.tensors.values()
+                       if tensor.data is None), default=1)
+        return int(np.clip(BATCH_BYTES // (elements * 8 + largest * 16 + 1), 1, LARGEST_BATCH))
+
+    def run(self, inputs: Sequence[Array], batch: int, *,
+            each: Callable[[int, list[Array], list[Array]], None] | None = None) -> Counts:
+        """Count all samples of `inputs` (in the reference's order).
+
+        `each(first, reference outputs, candidate outputs)` is called with every batch's outputs in real values, in the
+        reference's output order.
+        """
+        counts = self.empty()
+        for first, part in batches(inputs, batch):
+            read = self.candidate_values(part, batch)
+            outputs, taken = self.replay.run(part, {key: read[key] for key in self.grids})
+            for pair, entry in zip(self.pairs, taken, strict=True):
+                self._update(counts, pair, read[pair.candidate], entry, first)
+            if each is not None:
+                each(first, outputs, self.real_outputs(read))
+        return counts
+
+    def empty(self) -> Counts:
+        """Counters at zero for every measurable pair."""
+        counts = Counts(unreadable=self.unreadable)
+        for pair in self.pairs:
+            grid, tensor = self.grids[pair.candidate], self.candidate.tensors[pair.candidate]
+            if grid.scale is None:
+                counts.floats[pair.candidate] = FloatStats(), FloatStats()
+            else:
+                counts.codes[pair.candidate] = CodeStats(grid.dtype, grid.scale, grid.zero_point,
+                                                         max(1, tensor.shape[-1] if tensor.shape else 1))
+        return counts
+
+    def candidate_values(self, part: Sequence[Array], batch: int) -> dict[Key, Array]:
+        """Codes (or reals) of every measured tensor and output for one batch."""
+        keys = [*self.grids, *(key for key in self.candidate.outputs if key not in self.grids)]
+        ordered = [part[number] for number in self.alignment.inputs]
+        count = len(part[0])
+        if self.interpreter.resizable and self.interpreter.allocate(batch):
+            self.interpreter.run(ordered)
+            return {key: self.interpreter.get(key, count) for key in keys}
+        rows: dict[Key, list[Array]] = {key: [] for key in keys}
+        for number in range(count):
+            self.interpreter.run([array[number: number + 1] for array in ordered])
+            for key in keys:
+                rows[key].append(self.interpreter.get(key, 1))
+        return {key: np.concatenate(entries) for key, entries in rows.items()}
+
+    def real_outputs(self, read: Mapping[Key, Array]) -> list[Array]:
+        """The candidate's outputs in real values, in the reference's order."""
+        found: dict[int, Array] = {}
+        for key, number in zip(self.candidate.outputs, self.alignment.outputs, strict=True):
+            tensor = self.candidate.tensors[key]
+            codes = tensor.quantization is not None and tensor.dtype in CODE_RANGES
+            found[number] = tensor.quantization.dequantize(read[key]) \
+                if codes and tensor.quantization is not None else read[key]
+        return [found[number] for number in sorted(found)]
+
+    def _specs(self) -> list[object]:
+        return [self.frozen.specs[number] for number in self.alignment.inputs]
+
+    def _tap(self, pair: Pair) -> Tap:
+        grid = self.grids[pair.candidate]
+        expectation = self.expectations.get(pair.candidate)
+        if expectation is None:
+            return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype)
+        margin = expectation.margin
+        return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, grid.scale, grid.zero_point,
+                   margin=margin if margin.size > 1 else margin[0], ideal=expectation.ideal,
+                   measured_grid=expectation.measured_grid)
+
+    def _update(self, counts: Counts, pair: Pair, values: Array, taken: Taken, first: int) -> None:
+        if pair.candidate in counts.floats:
+            cumulative, local = counts.floats[pair.candidate]
+            cumulative.update(values, taken.cumulative, first=first)
+            if taken.local is not None:
+                local.update(values, taken.local, first=first)
+            return
+        counts.codes[pair.candidate].update(
+            values, taken.cumulative, taken.local, first=first, doubtful=taken.doubtful, ideal=taken.ideal,
+            residue=int(np.sum(taken.residue)), clipped=int(np.sum(taken.clipped)))
+
+
+def batches(inputs: Sequence[Array], size: int) -> Iterator[tuple[int, list[Array]]]:
+    """Number of the first sample, and the next `size` samples of every input."""
+    for first in range(0, len(inputs[0]), size):
+        yield first, [array[first: first + size] for array in inputs]
+
+
+def probe(frozen: Frozen, candidate: Graph, alignment: Alignment, interpreter: Interpreter, inputs: Sequence[Array], *,
+          sample: int = 4096) -> fp.Probe:
+    """Values of all tensors of both sides on the first of `inputs`, thinned to about `sample` values a tensor."""
+    part = [array[:1] for array in inputs]
+    interpreter.allocate(1)
+    interpreter.run([part[number] for number in alignment.inputs])
+    theirs: dict[Key, Array] = {}
+    for key, tensor in candidate.tensors.items():
+        if tensor.data is None:
+            try:
+                value = interpreter.get(key, 1)
+            except KeyError:
+                continue
+            codes = tensor.quantization is not None and np.issubdtype(value.dtype, np.integer)
+            theirs[key] = _thin(tensor.quantization.dequantize(value) if codes and tensor.quantization else value,
+                                sample)
+    keys = [key for op in frozen.graph.ops for key in op.outputs if frozen.graph.tensors[key].dtype == "float32"]
+    replay = Replay(frozen, [], {})
+    ours = dict(zip(keys, (_thin(value, sample) for value in replay.fetch(keys, part)), strict=True))
+    replay.close()
+    return fp.Probe(ours, theirs)
+
+
+def _thin(value: Array, sample: int) -> Array:
+    flat = np.asarray(value, np.float32).reshape(-1)
+    return flat[:: max(1, flat.size // sample)]
+
+
+def _grid(tensor: Tensor) -> Grid:
+    grid = fp.grid_of(tensor)
+    if grid is None or tensor.dtype not in CODE_RANGES or tensor.quantization is None:
+        return Grid(tensor.dtype, None, 0)
+    return Grid(tensor.dtype, tensor.quantization.step, tensor.quantization.zero)
+
+
+def _sample(shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    return (1, *(1 if size is None else size for size in shape[1:]))

@@ -1,0 +1,165 @@
+"""Run the candidate: LiteRT with every intermediate tensor kept, in batches, on the chosen kernels."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from qdebug.errors import ModelError
+from qdebug.graph import Graph, Key
+from qdebug.quant import Array, quantize
+
+FAMILIES = ("xnnpack", "builtin", "reference")
+"""Kernel families: what ships by default, TFLite's optimized kernels, and its plain reference kernels."""
+
+
+class Interpreter:
+    """One LiteRT interpreter for one kernel family, allocated for one batch size at a time."""
+
+    def __init__(self, content: bytes, graph: Graph, *, kernels: str = "xnnpack", threads: int | None = None,
+                 preserve: bool = True) -> None:
+        self.graph, self.kernels, self.preserve = graph, kernels, preserve
+        self.content = content
+        self._native = _open(content, kernels, threads, preserve)
+        self.batch = 0
+        self.resizable = True
+        self.allocate(1)
+
+    def allocate(self, batch: int) -> bool:
+        """Set the batch size; False where the model does not take it (the batch is then 1)."""
+        if batch == self.batch:
+            return True
+        native = self._native
+        try:
+            with quiet_stderr():
+                for key in self.graph.inputs:
+                    shape = self.graph.tensors[key].shape
+                    if shape and (batch != 1 or self.batch):
+                        native.resize_tensor_input(key, [batch, *shape[1:]])
+                native.allocate_tensors()
+            if batch > 1 and any(self._leading(key) % batch
+                                 for key in self.graph.outputs):
+                raise RuntimeError("an output does not grow with the batch")
+        except (RuntimeError, ValueError) as error:
+            if batch == 1:
+                raise ModelError(f"LiteRT cannot prepare the candidate on the {self.kernels} kernels: "
+                                 f"{_words(error)}{_who_opens(self.content, self.kernels)}",
+                                 details=str(error)) from error
+            self.resizable = False
+            self.batch = 0
+            self._native = _open(self.content, self.kernels, None, self.preserve)
+            self.allocate(1)
+            return False
+        self.batch = batch
+        return True
+
+    def _leading(self, key: Key) -> int:
+        shape = self._native._get_tensor_details(key, 0)["shape"]  # noqa: SLF001 - no public way to one tensor
+        return int(shape[0]) if len(shape) else 0
+
+    def feed(self, values: Sequence[Array]) -> list[Array]:
+        """Turn real values into what each model input takes (round and clip where it holds codes)."""
+        fed = []
+        for key, value in zip(self.graph.inputs, values, strict=True):
+            tensor = self.graph.tensors[key]
+            shape = (len(value), *tensor.shape[1:])
+            if tensor.quantization is not None and tensor.dtype in ("int8", "uint8", "int16"):
+                value = quantize(value, tensor.quantization.step, tensor.quantization.zero, tensor.dtype)
+            fed.append(np.ascontiguousarray(value, dtype=tensor.dtype).reshape(shape))
+        return fed
+
+    def run(self, values: Sequence[Array]) -> None:
+        """Invoke on one batch of real inputs; a batch smaller than the allocated one is filled up."""
+        count = len(values[0])
+        for key, fed in zip(self.graph.inputs, self.feed(values), strict=True):
+            if count < self.batch:
+                fed = np.concatenate([fed, np.repeat(fed[-1:], self.batch - count, axis=0)])
+            self._native.set_tensor(key, fed)
+        try:
+            self._native.invoke()
+        except RuntimeError as error:
+            raise ModelError(f"LiteRT fails while running the candidate on the {self.kernels} kernels: "
+                             f"{_words(error)}", details=str(error)) from error
+
+    def get(self, key: Key, count: int) -> Array:
+        """A copy of a tensor after `run`, first `count` samples; raises KeyError where LiteRT does not keep it."""
+        try:
+            value: Array = self._native.get_tensor(key)
+        except ValueError as error:
+            raise KeyError(key) from error
+        if self.batch > 1 and len(value) == self.batch:
+            return value[:count]
+        if self.batch > 1 and len(value) % self.batch == 0:  # the batch is folded into the first axis
+            return value[: len(value) // self.batch * count]
+        return value
+
+    def delegated(self) -> frozenset[Key]:
+        """Tensors that the XNNPACK delegate computes; all others come from builtin kernels."""
+        details = self._native._get_ops_details()  # noqa: SLF001 - the only way to see the delegate's partitions
+        return frozenset(int(key) for op in details if op["op_name"] == "DELEGATE" for key in op["outputs"])
+
+
+def _open(content: bytes, kernels: str, threads: int | None, preserve: bool) -> Any:
+    from ai_edge_litert.interpreter import Interpreter as Native
+    from ai_edge_litert.interpreter import OpResolverType
+
+    resolver = {"xnnpack": OpResolverType.AUTO, "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                "reference": OpResolverType.BUILTIN_REF}[kernels]
+    try:
+        with warnings.catch_warnings(), quiet_stderr():
+            warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors.*")
+            return Native(model_content=content, experimental_op_resolver_type=resolver, num_threads=threads,
+                          experimental_preserve_all_tensors=preserve)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"LiteRT cannot open the candidate on the {kernels} kernels: {_words(error)}"
+                         f"{_who_opens(content, kernels)}", details=str(error)) from error
+
+
+def _who_opens(content: bytes, refused: str) -> str:
+    """The `--kernels` that open a file which one family refuses, as the end of a message."""
+    from ai_edge_litert.interpreter import Interpreter as Native
+    from ai_edge_litert.interpreter import OpResolverType
+
+    resolvers = {"xnnpack": OpResolverType.AUTO, "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                 "reference": OpResolverType.BUILTIN_REF}
+    opened = []
+    for family in FAMILIES:
+        if family == refused:
+            continue
+        try:
+            with quiet_stderr():
+                Native(model_content=content, experimental_op_resolver_type=resolvers[family]).allocate_tensors()
+        except (RuntimeError, ValueError):
+            continue
+        opened.append(family)
+    if not opened:
+        return "; no kernel family opens it: convert the model again"
+    return "; " + " or ".join(f"--kernels {family}" for family in opened) + " opens it"
+
+
+def _words(error: BaseException) -> str:
+    """The runtime's own words in one line."""
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keep what native code prints to file descriptor 2 off the terminal (LiteRT greets each delegate there)."""
+    try:
+        saved = os.dup(2)
+    except OSError:
+        yield
+        return
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,190 @@
+"""Open the reference: a Keras model from a file, or in memory, QAT or float, Keras 2 or Keras 3."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdebug.errors import ModelError, UsageError
+from qdebug.models.frozen import Frozen, freeze
+from qdebug.models.tensorflow import load_tensorflow
+
+HDF5_MARK = b"\x89HDF\r\n\x1a\n"
+QAT_KEPT_AS_KERAS = ("a QAT model saved as .keras cannot be reloaded: tfmot's quantizers lose their variables in that "
+                     "format; save it as .h5 (model.save('qat.h5')) and give that file")
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """An opened Keras model and its frozen graph."""
+
+    model: Any
+    source: str
+    sha256: str
+
+    @property
+    def kind(self) -> str:
+        """`qat` where any layer carries tfmot's quantizers, else `float`."""
+        names = {type(layer).__name__ for layer in flat_layers(self.model)}
+        return "qat" if names & {"QuantizeWrapper", "QuantizeWrapperV2", "QuantizeLayer"} else "float"
+
+    @cached_property
+    def frozen(self) -> Frozen:
+        """The model as one graph; frozen when first asked for."""
+        return freeze(self.model)
+
+
+def flat_layers(model: Any) -> Iterator[Any]:
+    """Every layer of `model`, models inside it opened."""
+    for layer in getattr(model, "layers", []):
+        if getattr(layer, "layers", None):
+            yield from flat_layers(layer)
+        else:
+            yield layer
+
+
+def load_reference(source: str | Path | Any, *, option: str = "--reference", custom_objects: str | None = None,
+                   name: str | None = None) -> Reference:
+    """Open a Keras model: `.h5`, `.keras`, a SavedModel folder, or a model in memory.
+
+    `option` names the command-line option in messages, `custom_objects` a module whose names Keras may need.
+    Raises ModelError where it is missing, damaged or not a Keras model.
+    """
+    if not isinstance(source, (str, Path)):
+        return Reference(source, name or "memory", weights_sha256(source))
+    path = Path(source)
+    if not path.exists():
+        raise ModelError(f"{option} {path}: no such file or folder; give a Keras model (.h5, .keras or SavedModel)")
+    with _scope(custom_objects):
+        model = _load_folder(path, option) if path.is_dir() else _load_file(path, option)
+    return Reference(model, name or str(source), file_sha256(path))
+
+
+def weights_sha256(model: Any) -> str:
+    """Digest of a model's variables, in order."""
+    digest = hashlib.sha256()
+    for value in model.get_weights():
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file, or of all files of a folder in order of their names."""
+    digest = hashlib.sha256()
+    for entry in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if entry.is_file():
+            digest.update(entry.relative_to(path).as_posix().encode() if path.is_dir() else b"")
+            digest.update(entry.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _scope(custom_objects: str | None) -> Iterator[None]:
+    stack = load_tensorflow()
+    with ExitStack() as scopes:
+        scopes.enter_context(stack.tfmot.quantization.keras.quantize_scope())
+        if custom_objects is not None:
+            named = custom_object_names(custom_objects)
+            scopes.enter_context(stack.tf_keras.utils.custom_object_scope(named))
+            import keras
+
+            if keras.__version__.startswith("3"):
+                scopes.enter_context(keras.utils.custom_object_scope(named))
+        yield
+
+
+def custom_object_names(module: str) -> Mapping[str, Any]:
+    """The public classes and functions of `module`, by name. Raises UsageError where it cannot be imported."""
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"--custom-objects {module}: cannot be imported ({error}); give a module on the Python path") \
+            from error
+    return {name: value for name, value in vars(found).items() if callable(value) and not name.startswith("_")}
+
+
+def _load_folder(path: Path, option: str) -> Any:
+    if not (path / "saved_model.pb").exists():
+        raise ModelError(f"{option} {path}: this folder is no SavedModel (no saved_model.pb); give a Keras model")
+    if not (path / "keras_metadata.pb").exists():
+        raise ModelError(f"{option} {path}: this SavedModel holds no Keras layers (Keras 3's export writes none); "
+                         "give the .keras or .h5 file that model.save() writes")
+    return _call_loader(lambda: load_tensorflow().tf_keras.models.load_model(str(path), compile=False), path, option)
+
+
+def _load_file(path: Path, option: str) -> Any:
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise ModelError(f"{option} {path}: cannot be read ({error.strerror})") from error
+    if head[4:8] == b"TFL3":
+        raise ModelError(f"{option} {path}: a .tflite file, where a Keras model is needed; "
+                         "the .tflite goes to --candidate")
+    if head == HDF5_MARK:
+        return _load_hdf5(path, option)
+    if head[:2] == b"PK":
+        return _load_zip(path, option)
+    raise ModelError(f"{option} {path}: neither HDF5 nor a .keras archive ({path.stat().st_size} bytes); "
+                     "give a Keras model (.h5, .keras or SavedModel)")
+
+
+def _load_hdf5(path: Path, option: str) -> Any:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            config, version = file.attrs.get("model_config"), str(file.attrs.get("keras_version", "2"))
+    except OSError as error:
+        raise ModelError(f"{option} {path}: a damaged HDF5 file ({error}); save the model again") from error
+    if config is None:
+        raise ModelError(f"{option} {path}: holds weights only, no layers; save the whole model (model.save)")
+    return _call_loader(lambda: _keras(version).models.load_model(str(path), compile=False), path, option)
+
+
+def _load_zip(path: Path, option: str) -> Any:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            if "config.json" not in names or "metadata.json" not in names:
+                raise ModelError(f"{option} {path}: a zip archive without a Keras model in it; "
+                                 "give a Keras model (.h5, .keras or SavedModel)")
+            config = archive.read("config.json").decode()
+            version = str(json.loads(archive.read("metadata.json")).get("keras_version", "3"))
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise ModelError(f"{option} {path}: a damaged .keras archive ({error}); save the model again") from error
+    if '"QuantizeWrapper' in config or '"QuantizeLayer"' in config:
+        raise ModelError(f"{option} {path}: {QAT_KEPT_AS_KERAS}")
+    return _call_loader(lambda: _keras(version).models.load_model(str(path), compile=False), path, option)
+
+
+def _keras(version: str) -> Any:
+    if not version.startswith("3"):
+        return load_tensorflow().tf_keras
+    load_tensorflow()
+    import keras
+
+    return keras
+
+
+def _call_loader(load: Any, path: Path, option: str) -> Any:
+    try:
+        model = load()
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        hint = "; name its module with --custom-objects" if "nknown" in str(error) or "ocate" in str(error) else ""
+        raise ModelError(f"{option} {path}: Keras cannot load it: {lines[0] if lines else type(error).__name__}{hint}",
+                         details=str(error)) from error
+    if not getattr(model, "layers", None):
+        raise ModelError(f"{option} {path}: holds no Keras layers; give the .keras or .h5 file that model.save() writes")
+    return model

@@ -1,0 +1,228 @@
+"""Run the frozen reference: its outputs, every paired tensor, and every region on the candidate's own inputs.
+
+One TensorFlow graph holds the reference once (the cumulative pass), and a copy of each region whose inputs are the
+candidate's codes, dequantized inside the graph (the local pass). All of it is one `session.run` per batch, and codes
+come back as integers of the candidate's own grid. Any tensor can also be fed, which is how handovers and repairs run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qdebug.graph import Key, Op
+from qdebug.models.frozen import PASS_THROUGH, Frozen
+from qdebug.models.tensorflow import load_tensorflow
+from qdebug.quant import CODE_RANGES, Array, Float
+
+
+@dataclass(frozen=True, eq=False)
+class Tap:
+    """What to measure at one pair."""
+
+    reference: Key
+    candidate: Key
+    region: tuple[Op, ...]
+    inputs: tuple[tuple[Key, Key | None], ...]
+    """(reference tensor, candidate tensor or None for a model input) where the region begins."""
+    dtype: str
+    scale: float | None = None
+    """Scale and zero point of the candidate tensor; `None` for one that holds no codes."""
+    zero_point: int = 0
+    margin: Float | None = None
+    """Per channel, in LSB: how near to a rounding boundary a value must be for its code to be in doubt."""
+    ideal: bool = False
+    """Whether the file rounds elsewhere than the reference: then the codes of unrounded arithmetic are measured too."""
+    measured_grid: bool = False
+    """Whether to measure how far reference values lie off the candidate's grid and beyond its range."""
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """One batch at one pair. Codes where the candidate holds codes, real values elsewhere."""
+
+    cumulative: Array
+    local: Array | None
+    doubtful: Array | None
+    """Per element, whether rounding alone can change the code that exact arithmetic gives."""
+    ideal: Array | None
+    residue: int = 0
+    """Sum over elements of (1024 x distance to the grid in LSB)^2, rounded per element."""
+    clipped: int = 0
+    """Elements whose reference value lies more than half a step beyond the candidate's range."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Scale and zero point under which a candidate tensor is fed to the reference."""
+
+    dtype: str
+    scale: float | None
+    zero_point: int
+
+
+class Replay:
+    """A session over the frozen reference with the given taps."""
+
+    def __init__(self, frozen: Frozen, taps: Sequence[Tap], grids: Mapping[Key, Grid], *,
+                 threads: int | None = None) -> None:
+        tf = load_tensorflow().tf
+        self.frozen, self.taps, self.grids = frozen, tuple(taps), dict(grids)
+        self.graph = tf.Graph()
+        self._nodes = {node.name: node for node in frozen.definition.node}
+        self._fed: dict[Key, Any] = {}
+        with self.graph.as_default():
+            tf.import_graph_def(frozen.definition, name="")
+            self._fetches = [self._tap(number, tap) for number, tap in enumerate(self.taps)]
+        settings = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads or 0,
+                                            inter_op_parallelism_threads=threads or 0)
+        self._session = tf.compat.v1.Session(graph=self.graph, config=settings)
+        self._outputs = list(frozen.graph.outputs)
+
+    def close(self) -> None:
+        """Give the session's memory back."""
+        self._session.close()
+
+    def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], list[Taken]]:
+        """Run one batch: the model outputs in real values, and what was taken at every tap."""
+        feeds = dict(zip(self.frozen.graph.inputs, inputs, strict=True))
+        feeds.update({self._fed[key].name: codes[key] for key in self._fed})
+        outputs, taken = self._session.run((self._outputs, self._fetches), feeds)
+        return outputs, [_as_taken(tap, entry) for tap, entry in zip(self.taps, taken, strict=True)]
+
+    def outputs(self, inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None) -> list[Array]:
+        """Model outputs, with the reference tensors in `fed` (real values) taken as given."""
+        return self.fetch(self._outputs, inputs, fed)
+
+    def fetch(self, keys: Sequence[Key], inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None) -> list[Array]:
+        """Real values of any reference tensors, with those in `fed` taken as given."""
+        feeds = dict(zip(self.frozen.graph.inputs, inputs, strict=True))
+        feeds.update(fed or {})
+        return list(self._session.run(list(keys), feeds))
+
+    # -- building the graph --------------------------------------------------------------------------
+
+    def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
+        total = self.graph.get_tensor_by_name(tap.reference)
+        local, before = self._region(f"local{number}", tap)
+        if tap.scale is None:
+            return {"cumulative": total, "local": local}
+        tf = load_tensorflow().tf
+        entry = {"cumulative": self._codes(total, tap), "local": self._codes(local, tap)}
+        exact = self._region(f"ideal{number}", tap, skip_fake_quant=True)[0] if tap.ideal else before
+        if tap.ideal:
+            entry["ideal"] = self._codes(exact, tap)
+        if tap.margin is not None:
+            margin = tf.constant(tap.margin, tf.float32)
+            if tap.ideal or exact is local:  # the reference does not round here
+                steps = exact / np.float32(tap.scale)
+                off = tf.math.squared_difference(steps, tf.round(steps))
+            else:
+                off = tf.math.squared_difference(exact, local) * np.float32(1 / tap.scale**2)
+            entry["doubtful"] = tf.abs(off - 0.25) <= margin
+        if tap.measured_grid:
+            steps = total / np.float32(tap.scale)
+            low, high = CODE_RANGES[tap.dtype]
+            beyond = tf.logical_or(steps < low - 0.5 - tap.zero_point, steps > high + 0.5 - tap.zero_point)
+            off = tf.cast(tf.round((steps - tf.round(steps)) * 1024), tf.int64)
+            entry["residue"] = tf.reduce_sum(off * off, axis=tf.range(1, tf.rank(off)))
+            entry["clipped"] = tf.math.count_nonzero(beyond, axis=tf.range(1, tf.rank(off)))
+        return entry
+
+    def _codes(self, values: Any, tap: Tap) -> Any:
+        """Codes of real values on the tap's grid: half to even, clipped, as `quant.quantize` does it."""
+        tf = load_tensorflow().tf
+        low, high = CODE_RANGES[tap.dtype]
+        codes = tf.round(values / np.float32(tap.scale)) + np.float32(tap.zero_point)
+        return tf.cast(tf.clip_by_value(codes, low, high), tap.dtype)
+
+    def _source(self, key: Key) -> Any:
+        """The candidate's tensor `key` as real values in the graph, fed as it comes from the interpreter."""
+        tf = load_tensorflow().tf
+        grid = self.grids[key]
+        if key not in self._fed:
+            self._fed[key] = tf.compat.v1.placeholder(grid.dtype, name=f"candidate_{key}")
+        real = f"candidate_{key}_real:0"
+        try:
+            return self.graph.get_tensor_by_name(real)
+        except KeyError:
+            pass
+        value = tf.cast(self._fed[key], tf.float32)
+        if grid.scale is not None:
+            value = (value - np.float32(grid.zero_point)) * np.float32(grid.scale)
+        return tf.identity(value, name=real[:-2])
+
+    def _region(self, scope: str, tap: Tap, *, skip_fake_quant: bool = False) -> tuple[Any, Any]:
+        """Copy the region with the candidate's inputs; returns its end and what stands before its last rounding."""
+        tf = load_tensorflow().tf
+        inside = {op.name: op for op in tap.region if not (skip_fake_quant and op.kind == "fake_quant")}
+        skipped = {op.name for op in tap.region if op.name not in inside}
+        starts = {key: source for key, source in tap.inputs}
+        mapped: dict[str, Any] = {}
+
+        def resolve(name: str) -> str:
+            name = _tensor_name(name)
+            while True:
+                node = name.rpartition(":")[0]
+                passed = self._nodes[node].op in PASS_THROUGH or node in skipped
+                if name in starts or node in inside or not passed:
+                    return name
+                name = _tensor_name(self._nodes[node].input[0])
+
+        def attach(name: str) -> str:
+            name = resolve(name)
+            if name not in starts and name.rpartition(":")[0] in inside:
+                return name
+            alias = "outside_" + name.replace("/", "_").replace(":", "_")
+            source = starts.get(name)
+            if f"{alias}:0" not in mapped:
+                given = self.graph.get_tensor_by_name(name)
+                mapped[f"{alias}:0"] = given if source is None else self._reshaped(self._source(source), given)
+            return f"{alias}:0"
+
+        definition = tf.compat.v1.GraphDef(versions=self.frozen.definition.versions,
+                                           library=self.frozen.definition.library)
+        for op in tap.region:
+            if op.name in inside:
+                node = definition.node.add()
+                node.CopyFrom(self._nodes[op.name])
+                kept = [attach(name) for name in node.input if not name.startswith("^")]
+                del node.input[:]
+                node.input.extend(kept)
+        end = attach(str(tap.reference))
+        wanted = [] if end in mapped else [end]
+        last = self._nodes[str(tap.reference).rpartition(":")[0]]
+        before = attach(last.input[0]) if last.op.startswith("FakeQuant") and not skip_fake_quant else end
+        wanted += [before] if before not in mapped and before != end else []
+        found = dict(zip(wanted, tf.import_graph_def(definition, input_map=mapped, return_elements=wanted, name=scope),
+                         strict=True)) if definition.node else {}
+        found.update(mapped)
+        shape = self.graph.get_tensor_by_name(tap.reference).shape
+        for tensor in found.values():
+            if tensor.shape.rank is None:
+                tensor.set_shape(shape)
+        return found[end], found[before]
+
+    @staticmethod
+    def _reshaped(value: Any, like: Any) -> Any:
+        """Give a candidate's tensor the reference tensor's rank (a reshape may be missing on one side)."""
+        tf = load_tensorflow().tf
+        if like.shape.rank is None:
+            return value
+        sizes = [-1 if size is None else int(size) for size in like.shape]
+        if sizes.count(-1) > 1:
+            value.set_shape(like.shape)
+            return value
+        return tf.reshape(value, sizes)
+
+
+def _tensor_name(name: str) -> str:
+    return name if ":" in name else f"{name}:0"
+
+
+def _as_taken(tap: Tap, entry: Mapping[str, Any]) -> Taken:
+    return Taken(entry["cumulative"], entry["local"], entry.get("doubtful"), entry.get("ideal"),
+                 entry.get("residue", 0), entry.get("clipped", 0))

@@ -1,0 +1,138 @@
+"""From counts to the rows of a record: one per pair, with its verdict, and where the error first shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from qdebug.align import Alignment, Pair
+from qdebug.arithmetic import Expectation
+from qdebug.graph import Graph, Key
+from qdebug.measure import Counts
+from qdebug.records import VERDICTS, Channels, Coverage, Row, Unpaired, WorstSample
+from qdebug.stats import CodeStats, FloatStats
+from qdebug.verdict import Judged, judge, judge_float
+
+UNREADABLE = "LiteRT does not keep this tensor"
+
+
+def build_rows(alignment: Alignment, candidate: Graph, counts: Counts,
+               expectations: Mapping[Key, Expectation]) -> list[Row]:
+    """One row per pair, in execution order."""
+    names = {pair.candidate: pair.layer for pair in alignment.pairs}
+    rows = []
+    for index, pair in enumerate(alignment.pairs):
+        row = _bare_row(index, pair, candidate, names)
+        if pair.candidate in counts.codes:
+            row = _code_row(row, counts.codes[pair.candidate], expectations[pair.candidate])
+        elif pair.candidate in counts.floats:
+            row = _float_row(row, pair, *counts.floats[pair.candidate])
+        else:
+            row = _unmeasured(row, counts.unreadable.get(pair.candidate, UNREADABLE))
+        rows.append(row)
+    return rows
+
+
+def _bare_row(index: int, pair: Pair, candidate: Graph, names: Mapping[Key, str]) -> Row:
+    tensor = candidate.tensors[pair.candidate]
+    grid = tensor.quantization if tensor.quantization is not None and tensor.quantization.per_tensor else None
+    return Row(
+        index=index, layer=pair.layer, region=list(dict.fromkeys(layer.name for layer in pair.layers)),
+        region_raw=list(dict.fromkeys(layer.raw for layer in pair.layers)),
+        op=pair.op.raw if pair.op is not None else "INPUT", op_index=pair.op.index if pair.op is not None else None,
+        tensor=tensor.name, tensor_index=int(str(pair.candidate)), shape=list(tensor.shape[1:]), dtype=tensor.dtype,
+        scale=grid.step if grid else None, zero_point=grid.zero if grid else None,
+        upstream=list(dict.fromkeys(names[key] for _, key in pair.inputs if key is not None)),
+        evidence=list(pair.evidence), confidence=pair.confidence, cumulative=None, local=None,
+        expected_flip_percent=None, off_grid_rms_lsb=None, saturated_percent=None, clipped_percent=None,
+        used_codes_percent=None, verdict="unmeasured", reason="", reference_tensor=str(pair.reference))
+
+
+def _code_row(row: Row, stats: CodeStats, expectation: Expectation) -> Row:
+    if not stats.total:
+        return _unmeasured(row, "no sample was run")
+    judged = judge(stats, expectation)
+    local = stats.local.result(stats.scale) if stats.local.total else None
+    channels = None
+    if local is not None and stats.channels > 1:
+        channels = Channels(stats.flips.tolist(), stats.sums.tolist(), stats.largest.tolist(),
+                            stats.local.total // stats.channels)
+    reasons = {} if local is not None else {"local": judged.reason}
+    clipped: float | None = 100 * stats.clipped / stats.total
+    if not expectation.measured_grid:
+        clipped, reasons["clipped_percent"] = None, "the reference is fake-quantized on this grid: it clips there itself"
+    return replace(
+        _judged(row, judged), cumulative=stats.cumulative.result(stats.scale), local=local,
+        off_grid_rms_lsb=stats.off_grid_rms_lsb, clipped_percent=clipped,
+        saturated_percent=100 * stats.saturated(expectation.natural) / stats.total,
+        used_codes_percent=stats.used_codes_percent, elements=stats.total,
+        unexplained_flips=int(stats.unexplained.sum()), channels=channels, reasons=reasons)
+
+
+def _float_row(row: Row, pair: Pair, cumulative: FloatStats, local: FloatStats) -> Row:
+    judged = judge_float(local, depth=len(pair.region))
+    why = "this tensor holds no codes"
+    names = ("expected_flip_percent", "off_grid_rms_lsb", "saturated_percent", "clipped_percent", "used_codes_percent",
+             "scale", "zero_point")
+    return replace(_judged(row, judged), cumulative=cumulative.result(), local=local.result(),
+                   elements=cumulative.total, reasons=dict.fromkeys(names, why))
+
+
+def _judged(row: Row, judged: Judged) -> Row:
+    return replace(row, verdict=judged.verdict, reason=judged.reason, mechanism=judged.mechanism,
+                   expected_flip_percent=judged.expected_flip_percent)
+
+
+def _unmeasured(row: Row, why: str) -> Row:
+    return replace(row, verdict="unmeasured", reason=why, reasons={"local": why, "cumulative": why})
+
+
+def coverage(alignment: Alignment, rows: Sequence[Row]) -> Coverage:
+    """How much of the candidate the rows explain, and what has no counterpart and why."""
+    unpaired = [Unpaired(left.side, left.name, left.op, left.reason, left.op_index, left.layer)
+                for left in alignment.leftovers]
+    return Coverage(alignment.candidate_ops, alignment.paired_ops, unpaired,
+                    sum(row.verdict == "unmeasured" for row in rows))
+
+
+def worst_verdict(rows: Sequence[Row]) -> str:
+    """The worst verdict of all measured rows; `unmeasured` where there is none."""
+    ranks = [VERDICTS.index(row.verdict) for row in rows if row.verdict in VERDICTS]
+    return VERDICTS[max(ranks)] if ranks else "unmeasured"
+
+
+def first_divergent(rows: Sequence[Row]) -> str | None:
+    """The first row, in execution order, whose own error is beyond what is expected."""
+    return next((row.layer for row in rows if row.verdict == "diverged"), None)
+
+
+def first_over_tolerance(rows: Sequence[Row], tolerance: float) -> str | None:
+    """The first row whose cumulative error exceeds the tolerance: what a plain comparison would have blamed."""
+    return next((row.layer for row in rows if row.cumulative is not None
+                 and not (row.cumulative.max_abs is not None and row.cumulative.max_abs <= tolerance
+                          and not row.cumulative.non_finite)), None)
+
+
+def worst_samples(alignment: Alignment, counts: Counts, labels: Mapping[str, Sequence[int]]) -> list[WorstSample]:
+    """The worst sample of every row, then the ten worst of the last row; labels are by model name."""
+    found = []
+    for number, pair in enumerate(alignment.pairs):
+        last = number == len(alignment.pairs) - 1
+        if pair.candidate in counts.codes:
+            code_worst = counts.codes[pair.candidate].worst
+            entries = [(sample, float(size), None) for sample, (size, _) in code_worst.items()]
+        elif pair.candidate in counts.floats:
+            float_worst = counts.floats[pair.candidate][0].worst
+            entries = [(sample, None, float(value)) for sample, (value, _) in float_worst.items()]  # type: ignore[misc]
+        else:
+            continue
+        for sample, error_lsb, error_abs in entries if last else entries[:1]:
+            found.append(WorstSample(sample, pair.layer, error_lsb, _label(labels, "reference", sample),
+                                     _label(labels, "candidate", sample), _label(labels, "truth", sample),
+                                     error_abs=error_abs))
+    return found
+
+
+def _label(labels: Mapping[str, Sequence[int]], model: str, sample: int) -> int | None:
+    known = labels.get(model)
+    return int(known[sample]) if known is not None and sample < len(known) else None
