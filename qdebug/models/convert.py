@@ -5,17 +5,12 @@ Rule of this file: what the converter prints is held back, never lost: a failure
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import sys
-import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from typing import Any
 
 from qdebug.data import Array
 from qdebug.errors import ModelError
+from qdebug.models.quiet import quietly
 from qdebug.models.tensorflow import load_tensorflow
 
 
@@ -37,7 +32,7 @@ def convert(model: Any, *, quantize: bool, representative: Sequence[Array] | Non
                 converter.inference_input_type = tf.int8
                 converter.inference_output_type = tf.int8
                 if representative is not None:
-                    converter.representative_dataset = lambda: _one_by_one(representative)
+                    converter.representative_dataset = lambda: _one_by_one(model, representative)
             return bytes(converter.convert())
         except Exception as error:
             text = f"{said.text()}\n{error}".strip()
@@ -47,50 +42,8 @@ def convert(model: Any, *, quantize: bool, representative: Sequence[Array] | Non
                              f"see all that the converter said with debug", details=text) from error
 
 
-class Said:
-    """What was printed inside `quietly`."""
-
-    def __init__(self, file: IO[bytes] | None) -> None:
-        self._file = file
-
-    def text(self) -> str:
-        """Return everything printed so far."""
-        if self._file is None:
-            return ""
-        self._file.seek(0)
-        return self._file.read().decode(errors="replace")
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[Said]:
-    """Hold back what TensorFlow's Python loggers, warnings and C++ code print on standard output and error.
-
-    The C++ code writes to the file descriptors, so these are pointed at a file meanwhile: nothing that is
-    meant for the terminal may be printed inside, so no progress either.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with contextlib.ExitStack() as undo:
-        undo.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        for name in ("tensorflow", "absl"):
-            logger = logging.getLogger(name)
-            undo.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.ERROR)
-        held = undo.enter_context(tempfile.TemporaryFile())
-        for descriptor in (1, 2):
-            try:
-                saved = os.dup(descriptor)
-            except OSError:  # closed by the caller
-                continue
-            undo.callback(os.close, saved)
-            undo.callback(os.dup2, saved, descriptor)
-            os.dup2(held.fileno(), descriptor)
-        yield Said(held)
-        sys.stdout.flush()
-        sys.stderr.flush()
-
-
-def _one_by_one(arrays: Sequence[Array]) -> Iterator[list[Array]]:
+def _one_by_one(model: Any, arrays: Sequence[Array]) -> Iterator[list[Array] | dict[str, Array]]:
+    """Yield one sample at a time; several inputs by name, since the converter puts a list in its own order."""
     for index in range(len(arrays[0])):
-        yield [array[index:index + 1] for array in arrays]
+        sample = [array[index:index + 1] for array in arrays]
+        yield sample if len(sample) == 1 else dict(zip(model.input_names, sample, strict=True))

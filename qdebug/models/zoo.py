@@ -23,7 +23,8 @@ import numpy as np
 from qdebug.data import Array, Dataset, arrange
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.models import architectures, cache
-from qdebug.models.convert import convert, quietly
+from qdebug.models.convert import convert
+from qdebug.models.quiet import quietly
 from qdebug.models.tensorflow import load_tensorflow
 
 NAMES = ("dense1", "dense2", "dense3", "dense4", "cnn", "resnet", "mobile", "branches")
