@@ -43,7 +43,7 @@ def convert(model: Any, *, quantize: bool, representative: Sequence[Array] | Non
 
 
 def _one_by_one(model: Any, arrays: Sequence[Array]) -> Iterator[list[Array] | dict[str, Array]]:
-    """Yield one sample at a time; several inputs by name, since the converter puts a list in its own order."""
+    """Yield one sample at a time; several inputs by name, as the converter sorts a list its own way."""
     for index in range(len(arrays[0])):
         sample = [array[index:index + 1] for array in arrays]
         yield sample if len(sample) == 1 else dict(zip(model.input_names, sample, strict=True))
