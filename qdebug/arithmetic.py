@@ -10,6 +10,7 @@ requantization.h of XNNPACK; the figures were measured again on LiteRT 2.3 (test
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from qdebug.align import Alignment, Pair
 from qdebug.align import fingerprints as fp
 from qdebug.folding import fold
-from qdebug.graph import MOVEMENT, Graph, Key, Op
+from qdebug.graph import MOVEMENT, Graph, Key, Op, Tensor
 from qdebug.quant import CODE_RANGES, multiplier_shift
 
 NOISE = 1e-3
@@ -26,7 +27,7 @@ NOISE = 1e-3
 FIXED_GRIDS = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0), "l2_norm": (1 / 128, 0),
                "log_softmax": (16 / 256, 127)}
 """int8 output grids that the converter imposes (tfl_ops.td, FixedOutputRange)."""
-TABLES = {"softmax": 0.5, "logistic": 0.1, "tanh": 0.1, "log_softmax": 0.5, "l2_norm": 0.5, "hard_swish": 0.5,
+TABLES = {"softmax": 0.05, "logistic": 0.1, "tanh": 0.1, "log_softmax": 0.5, "l2_norm": 0.5, "hard_swish": 0.5,
           "gelu": 0.1, "elu": 0.1, "exp": 0.5, "rsqrt": 0.5, "sqrt": 0.5, "div": 0.5, "squared_difference": 0.1,
           "sum": 0.1, "prelu": 0.1, "abs": 0.1}
 """Kinds whose integer kernels approximate: largest error in LSB before the last rounding."""
@@ -34,6 +35,10 @@ APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point", "so
                "log_softmax": "fixed output grid, integer log-softmax", "l2_norm": "fixed output grid"}
 SAME_SCALE = MOVEMENT | {"max_pool", "avg_pool", "concat", "resize_bilinear", "reshape", "relu", "relu6", "mirror_pad"}
 """Candidate kinds that must keep the scale of their input (or share it among inputs)."""
+
+
+KEEPS_CODES = MOVEMENT - {"pack"} | {"max_pool", "avg_pool", "resize_bilinear", "mirror_pad"}
+"""Candidate kinds whose int8 kernels never look at the scales."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +57,8 @@ class Expectation:
     """Whether the reference value is not fake-quantized on the candidate's grid."""
     may_clip: bool = False
     """Whether values beyond the candidate's range are by design."""
+    kept_grid: tuple[float, int] | None = None
+    """Where the kernel hands codes on without rescaling them although the scales differ: the grid they are on."""
     scale_fits: bool = True
     """Whether the candidate's grid is the reference's, or another one for a reason in the graph."""
     natural: tuple[bool, bool] = (False, False)
@@ -90,12 +97,16 @@ class _Expecter:
         on_grid = ends_fake and last is not None and fp.same_grid(grid, fp.fake_quant_grid(self.reference, last))
         inner = len(fakes) > (1 if ends_fake else 0)
         mechanism, fits = self._mechanism(pair, grid, ends_fake, on_grid, inner)
+        kept = self._kept_grid(pair, tensor)
+        if kept is not None:
+            mechanism = f"{pair.op.raw if pair.op else ''} hands codes on as they are, and the scales around it differ"
+            fits = fits and on_grid
         tau, basis = self._tau(pair)
         steps = sum(op.kind not in MOVEMENT for op in pair.candidate_ops)
         return Expectation(
-            tau, np.maximum(NOISE, 4e-6 * 256) * np.ones_like(tau), mechanism,
-            ideal=inner or (ends_fake and not on_grid) or steps > 1 and mechanism is not None,
-            measured_grid=not on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid), scale_fits=fits,
+            tau, np.full_like(tau, 0.0 if pair.op is not None and pair.op.kind == "avg_pool" else NOISE), mechanism,
+            ideal=inner or kept is not None or (ends_fake and not on_grid) or (steps > 1 and mechanism is not None),
+            measured_grid=not on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid), kept_grid=kept, scale_fits=fits,
             natural=self._natural(pair), basis=basis)
 
     # -- which mechanism, if any --------------------------------------------------------------------------
@@ -122,6 +133,17 @@ class _Expecter:
         if op is not None and op.kind in TABLES:
             return f"{op.raw} is computed by an integer approximation", True
         return None, True
+
+    def _kept_grid(self, pair: Pair, tensor: Tensor) -> tuple[float, int] | None:
+        """The grid of the codes that this op hands on although its output is said to be on another one."""
+        op = pair.op
+        if op is None or op.kind not in KEEPS_CODES or tensor.quantization is None:
+            return None
+        given = self.candidate.tensors[self.candidate.data_inputs(op)[0]].quantization
+        if given is None or not given.per_tensor or not tensor.quantization.per_tensor:
+            return None
+        kept = given.step, given.zero
+        return None if kept == (tensor.quantization.step, tensor.quantization.zero) else kept
 
     def _donor(self, pair: Pair) -> str | None:
         """The layer that gave this tensor its scale: joined to it by ops that must share one."""
@@ -169,6 +191,8 @@ class _Expecter:
         total: NDArray[np.float64] = np.zeros(1)
         basis: dict[str, float | str] = {}
         for op in pair.candidate_ops:
+            if op.kind == "quantize" and op is not pair.op:
+                continue  # what comes of it is fed to the ideal region
             part, numbers = self._op_tau(pair, op)
             total = total + part
             basis.update(numbers)
@@ -186,11 +210,13 @@ class _Expecter:
         if op.kind in TABLES:
             return np.full(1, TABLES[op.kind]), {"approximation": TABLES[op.kind]}
         multiplier = _multiplier(self.candidate, op, given_known, out[0])
-        double = 2.0 ** -(multiplier_shift(multiplier) + 1) if fixed_point and multiplier else 0.0
+        double = double_rounding(multiplier) if fixed_point else 0.0
         if op.kind in ("leaky_relu", "prelu"):
             slope = float(op.attributes.get("alpha", 0.25)) * multiplier
-            double = max(double if abs(multiplier - 1) > 1e-6 else 0.0, 2.0 ** -(multiplier_shift(slope) + 1)
-                         if fixed_point and slope > 0 else 0.0)
+            double = max(double, double_rounding(slope)) if fixed_point else 0.0
+        if op.kind == "mean" and fixed_point:  # the kernel divides the multiplier, and its shift, by the count
+            count = given_known[0][0] / (out[0] * multiplier)
+            double = 2.0 ** -(multiplier_shift(multiplier * count) + math.floor(math.log2(max(count, 1))) + 1)
         if op.kind in ("quantize", "relu", "relu6", "concat") and abs(multiplier - 1) < 1e-6:
             double = 0.0
         if op.kind == "resize_bilinear":
@@ -198,7 +224,7 @@ class _Expecter:
         if op.kind in ("add", "sub"):
             double = 2.0 ** -10 if fixed_point else 2.0 ** -9
         if op.kind == "avg_pool":
-            double = 0.0
+            double = 2 * NOISE  # exact averages end on ties, and half of those are rounded the other way
         return np.full(1, min(double, 0.5)), {"multiplier": multiplier, "double_rounding": double}
 
     def _weighted_tau(self, pair: Pair, op: Op, scale_in: float, scale_out: float,
@@ -208,13 +234,23 @@ class _Expecter:
         if kernel.quantization is None:
             return np.zeros(1), {}
         multiplier = scale_in * kernel.quantization.scale / scale_out
-        double = np.array([2.0 ** -(multiplier_shift(float(m)) + 1) for m in multiplier]) if fixed_point \
-            else np.zeros(multiplier.shape)
+        single = not fixed_point or (op.kind == "dense" and self.kernels == "reference")
+        double = np.zeros(multiplier.shape) if single else np.array([double_rounding(float(m)) for m in multiplier])
         bias = bias_rounding(self.reference, self.candidate, pair, op, scale_in)
         bias_lsb = multiplier / 2 if bias is None else np.minimum(np.abs(bias) / scale_out, multiplier)
         return np.minimum(bias_lsb + double, 0.5), {"multiplier": float(multiplier.mean()),
                                                    "bias_rounding": float(np.mean(bias_lsb)),
                                                    "double_rounding": float(np.mean(double))}
+
+
+def double_rounding(multiplier: float) -> float:
+    """LSB by which rounding twice in fixed point can miss: 2^-(r+1), none where nothing is shifted right.
+
+    Source: MultiplyByQuantizedMultiplier in TFLite's common.cc (SaturatingRoundingDoublingHighMul, then
+    RoundingDivideByPOT).
+    """
+    shift = multiplier_shift(multiplier)
+    return float(2.0 ** -(shift + 1)) if shift > 0 else 0.0
 
 
 def bias_rounding(reference: Graph, candidate: Graph, pair: Pair, op: Op,

@@ -63,7 +63,9 @@ class Pass:
             except KeyError:
                 self.unreadable[pair.candidate] = "LiteRT does not keep this tensor"
         self.pairs = measurable
-        self.grids = {pair.candidate: _grid(self.candidate.tensors[pair.candidate]) for pair in measurable}
+        keys = [pair.candidate for pair in measurable]
+        keys += [key for pair in measurable for _, key in _requantized_inputs(pair) or () if key is not None]
+        self.grids = {key: _grid(self.candidate.tensors[key]) for key in keys}
         self.replay = Replay(self.frozen, [self._tap(pair) for pair in measurable], self.grids, threads=self.threads)
 
     def batch_size(self) -> int:
@@ -139,6 +141,7 @@ class Pass:
         margin = expectation.margin
         return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, grid.scale, grid.zero_point,
                    margin=margin if margin.size > 1 else margin[0], ideal=expectation.ideal,
+                   ideal_inputs=_requantized_inputs(pair), kept_grid=expectation.kept_grid,
                    measured_grid=expectation.measured_grid)
 
     def _update(self, counts: Counts, pair: Pair, values: Array, taken: Taken, first: int) -> None:
@@ -180,6 +183,14 @@ def probe(frozen: Frozen, candidate: Graph, alignment: Alignment, interpreter: I
     ours = dict(zip(keys, (_thin(value, sample) for value in replay.fetch(keys, part)), strict=True))
     replay.close()
     return fp.Probe(ours, theirs)
+
+
+def _requantized_inputs(pair: Pair) -> tuple[tuple[Key, Key | None], ...] | None:
+    """The pair's inputs with those that the converter requantizes first replaced by what comes of that."""
+    inserted = {op.inputs[0]: op.output for op in pair.candidate_ops[:-1] if op.kind == "quantize"}
+    if not inserted:
+        return None
+    return tuple((key, source if source is None else inserted.get(source, source)) for key, source in pair.inputs)
 
 
 def _thin(value: Array, sample: int) -> Array:

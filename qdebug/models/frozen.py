@@ -216,10 +216,12 @@ class _Builder:
             for key in keys:
                 if key not in tensors:
                     tensors[key] = self._constant(key)
-            for output in operation.outputs:
+            kind = KINDS.get(operation.type, operation.type.lower())
+            outputs = operation.outputs[:1] if kind == "batch_norm" else operation.outputs  # the rest is for training
+            for output in outputs:
                 tensors[output.name] = self._activation(output)
-            ops.append(Op(len(ops), KINDS.get(operation.type, operation.type.lower()), operation.type, operation.name,
-                          keys, tuple(output.name for output in operation.outputs), _attributes(operation),
+            ops.append(Op(len(ops), kind, operation.type, operation.name, keys,
+                          tuple(output.name for output in outputs), _attributes(operation),
                           self._layer(operation, keys)))
         return Graph(tensors, tuple(ops), tuple(self.inputs), tuple(self._resolve(name) for name in self.outputs),
                      tuple(spec.name for spec in self.specs), self.output_names)

@@ -8,7 +8,7 @@ come back as integers of the candidate's own grid. Any tensor can also be fed, w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,10 @@ class Tap:
     """Per channel, in LSB: how near to a rounding boundary a value must be for its code to be in doubt."""
     ideal: bool = False
     """Whether the file rounds elsewhere than the reference: then the codes of unrounded arithmetic are measured too."""
+    ideal_inputs: tuple[tuple[Key, Key | None], ...] | None = None
+    """For `ideal`: where the region begins, with tensors that the converter requantized in place of the originals."""
+    kept_grid: tuple[float, int] | None = None
+    """Scale and zero point on which unrounded arithmetic is put, where the kernel ignores those of its output."""
     measured_grid: bool = False
     """Whether to measure how far reference values lie off the candidate's grid and beyond its range."""
 
@@ -112,13 +116,15 @@ class Replay:
             return {"cumulative": total, "local": local}
         tf = load_tensorflow().tf
         entry = {"cumulative": self._codes(total, tap), "local": self._codes(local, tap)}
-        exact = self._region(f"ideal{number}", tap, skip_fake_quant=True)[0] if tap.ideal else before
+        designed = tap if tap.ideal_inputs is None else replace(tap, inputs=tap.ideal_inputs)
+        exact = self._region(f"ideal{number}", designed, skip_fake_quant=True)[0] if tap.ideal else before
         if tap.ideal:
-            entry["ideal"] = self._codes(exact, tap)
+            scale, zero_point = tap.kept_grid or (tap.scale, tap.zero_point)
+            entry["ideal"] = self._codes(exact, replace(tap, scale=scale, zero_point=zero_point))
         if tap.margin is not None:
             margin = tf.constant(tap.margin, tf.float32)
             if tap.ideal or exact is local:  # the reference does not round here
-                steps = exact / np.float32(tap.scale)
+                steps = exact / np.float32(tap.kept_grid[0] if tap.kept_grid else tap.scale)
                 off = tf.math.squared_difference(steps, tf.round(steps))
             else:
                 off = tf.math.squared_difference(exact, local) * np.float32(1 / tap.scale**2)
