@@ -8,6 +8,7 @@ processes train the same configuration, the first to finish keeps its entry, and
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ REFERENCE = "qat.h5"
 CANDIDATE = "model.tflite"
 _META = "meta.json"
 _FILES = (BASELINE, REFERENCE, CANDIDATE)
+_ATTEMPTS = 100
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-model-optimization")
 
 
@@ -89,7 +91,7 @@ def keep(folder: Path, name: str, write: Callable[[Path], None], *, about: dict[
 
 def _settle(fresh: Path, entry: Path, old: Path, *, replace: bool) -> None:
     """Move `fresh` to `entry`. A folder is not replaced in one step: what stands there goes first."""
-    for attempt in range(10):
+    for attempt in range(_ATTEMPTS):
         if entry.exists():
             if not replace and _trouble(entry) is None:
                 return
@@ -97,8 +99,9 @@ def _settle(fresh: Path, entry: Path, old: Path, *, replace: bool) -> None:
                 entry.rename(old.with_name(f"old{attempt}"))
         try:
             fresh.rename(entry)
-        except OSError:
-            if attempt == 9 or not entry.exists():  # not the other process' doing
+        except OSError as error:
+            is_taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST)  # by another process, since it was moved out
+            if not is_taken or attempt == _ATTEMPTS - 1:
                 raise
         else:
             return
