@@ -124,7 +124,7 @@ def load(spec: str | Path, *, samples: int | None = None, scale: float | None = 
 
 
 def from_arrays(data: Any, labels: Any = None, *, source: str = "memory") -> Dataset:
-    """Take samples and labels from memory: an array, or a dict of arrays by input (output) name. Raises InputError."""
+    """Take samples and labels from memory: an array, or a dict by input (output) name. Raises InputError."""
     inputs = dict(data) if isinstance(data, Mapping) else {"x": data}
     named = {} if labels is None else dict(labels) if isinstance(labels, Mapping) else {"y": labels}
     dataset = Dataset(source, "file", {name: np.asarray(array) for name, array in inputs.items()},
