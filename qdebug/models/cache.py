@@ -100,7 +100,7 @@ def _settle(fresh: Path, entry: Path, old: Path, *, replace: bool) -> None:
         try:
             fresh.rename(entry)
         except OSError as error:
-            is_taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST)  # by another process, since it was moved out
+            is_taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST)  # by another process
             if not is_taken or attempt == _ATTEMPTS - 1:
                 raise
         else:
