@@ -1,6 +1,7 @@
 """Alignment: which reference tensor each candidate tensor stands for, with evidence, and a reason for each leftover."""
 
+from qdebug.align.aligner import align
 from qdebug.align.fingerprints import Probe
-from qdebug.align.pairs import Alignment, Leftover, Pair, align
+from qdebug.align.pairs import Alignment, Leftover, Pair
 
 __all__ = ["Alignment", "Leftover", "Pair", "Probe", "align"]

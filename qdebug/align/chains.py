@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
 from qdebug.align import fingerprints as fp
 from qdebug.graph import ACTIVATIONS, Graph, Op
 
@@ -47,6 +49,40 @@ def weak_fit(candidate: Op, reference: Op) -> float:
     return 3.0 if kinds[0] == kinds[1] and kinds[0] != "dequantize" else NEVER
 
 
+def moves_fit(reference: Graph, candidate: Graph, ours: Op, theirs: Op) -> float:
+    """Gain or loss from what a movement does: the order of the axes, the shape that it leaves. 0 for other kinds."""
+    if theirs.kind not in MOVES:
+        return 0.0
+    if theirs.kind == "transpose":
+        orders = [[tensor.data.tolist() for tensor in graph.constants(op) if tensor.data is not None]
+                  for graph, op in ((reference, ours), (candidate, theirs))]
+        if orders[0] and orders[1] and orders[0][0] and orders[1][0] and orders[0][0] != orders[1][0]:
+            return NEVER
+    return 0.5 if _shapes_fit(reference.tensors[ours.output].shape, candidate.tensors[theirs.output].shape) else -0.5
+
+
+def _shapes_fit(reference: Sequence[int], candidate: Sequence[int]) -> bool:
+    """Whether two shapes agree beyond the batch wherever both are known."""
+    return len(reference) == len(candidate) and all(
+        ours == theirs for ours, theirs in zip(reference[1:], candidate[1:], strict=True) if ours >= 0 and theirs >= 0)
+
+
+def cost_of_skipping(op: Op) -> float:
+    """What it costs to leave a reference op out: converters drop movements and FakeQuants, arithmetic hardly ever."""
+    if op.kind in MOVES or op.kind in ("fake_quant", "cast"):
+        return 0.0
+    return 1.0 if op.kind in ACTIVATIONS else 2.0
+
+
+def has_bias(graph: Graph, op: Op | None) -> bool:
+    """Whether a weighted candidate op adds a bias that is not all zeros."""
+    if op is None:
+        return False
+    added = [tensor.data for tensor in graph.constants(op)
+             if tensor.data is not None and tensor.data.ndim == 1 and (tensor.dtype == "int32" or len(op.inputs) > 2)]
+    return any(bool(np.any(data)) for data in added[-1:])
+
+
 def segment(reference: Graph, candidate: Graph, root: Op | None, chain: Sequence[Op], behind: Sequence[Op], *,
             root_key: object, root_absorbs: bool = True) -> list[Placed]:
     """Place `root` (its tensor is `root_key`) and the candidate `chain` after it on the reference ops `behind`.
@@ -57,6 +93,8 @@ def segment(reference: Graph, candidate: Graph, root: Op | None, chain: Sequence
     keys = [root_key, *(op.output for op in chain)]
     grids = [fp.grid_of(candidate.tensors[key]) for key in keys]  # type: ignore[index]
     fakes = [fp.fake_quant_grid(reference, op) for op in behind]
+    skipped = np.cumsum([0.0, *(cost_of_skipping(op) for op in behind)])
+    root_biased = has_bias(candidate, root)
 
     def absorbs(number: int, position: int) -> float:
         """Gain of merging the reference op at `position` into the candidate op `number`."""
@@ -72,12 +110,15 @@ def segment(reference: Graph, candidate: Graph, root: Op | None, chain: Sequence
         if op.kind not in fp.FUSABLE:
             return NEVER
         if op.kind in ("bias_add", "batch_norm"):
-            return 3.0
+            if owner.kind not in fp.WEIGHTED:
+                return 2.0
+            return 3.0 if root_biased else 1.0
         return 1.0 if owner.attributes.get("activation") == op.kind else 0.5
 
     def starts(number: int, position: int) -> float:
         """Gain of letting the candidate op `number` stand for the reference op at `position`."""
         fit = weak_fit(owners[number], behind[position])  # type: ignore[arg-type]
+        fit += moves_fit(reference, candidate, behind[position], owners[number])  # type: ignore[arg-type]
         if owners[number].kind == "quantize" and fit > NEVER:  # type: ignore[union-attr]
             fit += 2.0 * fp.same_grid(grids[number], fakes[position])
             if grids[number - 1] is not None and fp.same_grid(grids[number - 1], fakes[position]):
@@ -103,8 +144,8 @@ def segment(reference: Graph, candidate: Graph, root: Op | None, chain: Sequence
                 for ahead in range(position, len(behind)):
                     if starts(number + 1, ahead) > NEVER:
                         gain, rest = best(number + 1, ahead + 1, False)
-                        options.append((gain + starts(number + 1, ahead),
-                                        ((None, position), (ahead, rest[0][1]), *rest[1:])))
+                        gain += starts(number + 1, ahead) - float(skipped[ahead] - skipped[position])
+                        options.append((gain, ((None, position), (ahead, rest[0][1]), *rest[1:])))
         return max(options, key=lambda option: option[0])
 
     return [Placed(start, end) for start, end in best(0, 0, not root_absorbs)[1]]

@@ -5,7 +5,7 @@ Nothing here decides anything; `match` weighs these, and the graph around an op,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,6 +86,8 @@ def kernel_rows(graph: Graph, op: Op, *, side: str) -> NDArray[np.float32] | Non
         return None
     data = tensor.quantization.dequantize(tensor.data) if tensor.quantization is not None \
         and np.issubdtype(tensor.data.dtype, np.integer) else tensor.data.astype(np.float32)
+    if op.kind == "conv3d":
+        return np.moveaxis(data, -1, 0).reshape(data.shape[-1], -1)
     if side == "candidate":
         if op.kind == "depthwise":
             return data.reshape(-1, data.shape[-1]).T
@@ -119,6 +121,32 @@ def kernel_likeness(reference: NDArray[np.float32], candidate: NDArray[np.float3
     dots = np.abs(np.einsum("ck,ck->c", reference, candidate))
     alive = norms > 0
     return float(np.median(dots[alive] / norms[alive])) if alive.any() else 0.0
+
+
+def einsum_transposes(equation: str) -> bool:
+    """Whether a product of two tensors must be transposed to give what the equation asks for.
+
+    A product's own order of axes is: shared by both and kept, then the left one's own, then the right one's own.
+    """
+    inputs, _, wanted = equation.replace(" ", "").partition("->")
+    left, _, right = inputs.partition(",")
+    if not wanted or not right:
+        return False
+    shared = [axis for axis in left if axis in right and axis in wanted]
+    own = [axis for axis in left if axis not in right] + [axis for axis in right if axis not in left]
+    return "".join(shared + own) != wanted
+
+
+def shape_of_tail(op: Op, tail: Iterable[Op], graph: Graph) -> frozenset[str]:
+    """What is done to an op's result on the way out, as far as a converter keeps it: activations, scalar factors."""
+    found = {str(op.attributes.get("activation"))} & ACTIVATIONS
+    for entry in tail:
+        if entry.kind in ACTIVATIONS:
+            found.add(entry.kind)
+        elif entry.kind in ("mul", "div") and all(tensor.data is not None and tensor.data.size == 1
+                                                  for tensor in graph.constants(entry)):
+            found.add("factor")
+    return frozenset(found)
 
 
 def grid_of(tensor: Tensor) -> tuple[float, int] | None:

@@ -6,17 +6,25 @@ graphs alone: every choice is made by score, ties go to the earlier op on each s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qdebug.align import fingerprints as fp
 from qdebug.graph import Graph, Key, Op
 
 CONTEXT_DEPTH = 4
 EDGE, WEIGHTS, SCALE, NAME, LAYER_NAME, VALUES, CONTEXT, LEVEL, ORDER = 2.0, 4.0, 3.0, 3.0, 1.0, 2.0, 0.5, 0.5, 0.05
+TAIL, PLACE = 0.75, 0.25
 """What each kind of evidence weighs. Any one of them decides where the others are silent."""
+
+ORDERED = frozenset({"concat", "sub", "div", "pack"})
+"""Kinds whose operands keep their order in a conversion."""
+
+Matches = dict[int, tuple[int, list[str], float]]
+"""Candidate op -> (reference op, evidence in words, confidence in 0..1)."""
 
 
 @dataclass(eq=False)
@@ -30,6 +38,7 @@ class Core:
     """Op index -> indices of the core ops that feed it; -1 - n for model input n."""
     after: dict[int, list[int]] = field(default_factory=dict)
     """Op index -> indices of the core ops that it feeds; -1 - n for model output n."""
+    kinds: dict[int, str] = field(default_factory=dict)
     depth: dict[int, int] = field(default_factory=dict)
     height: dict[int, int] = field(default_factory=dict)
 
@@ -38,6 +47,7 @@ class Core:
         """Reduce `graph` to its core."""
         core = cls(graph, side, [op for op in graph.ops if not fp.is_weak(graph, op)])
         sources: dict[Key, list[int]] = {key: [-1 - number] for number, key in enumerate(graph.inputs)}
+        core.kinds = {op.index: op.kind for op in core.ops}
         for op in graph.ops:
             feeding = [source for key in graph.data_inputs(op) for source in sources.get(key, [])]
             weak = fp.is_weak(graph, op)
@@ -75,12 +85,72 @@ def weak_chain(graph: Graph, key: Key) -> Iterator[Op]:
         key = readers[0].output
 
 
-def match(reference: Graph, candidate: Graph, probe: fp.Probe | None = None) -> dict[int, tuple[int, list[str], float]]:
-    """Match candidate ops to reference ops.
+def next_cores(graph: Graph, key: Key) -> set[int]:
+    """The first arithmetic ops that are reached from `key` through weak ones."""
+    found: set[int] = set()
+    waiting, seen = [key], set()
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for op in graph.consumers.get(current, ()):
+            if fp.is_weak(graph, op):
+                waiting.extend(op.outputs)
+            else:
+                found.add(op.index)
+    return found
 
-    Returns candidate op index -> (reference op index, evidence in words, confidence in 0..1).
-    """
+
+def match(reference: Graph, candidate: Graph, probe: fp.Probe | None = None) -> Matches:
+    """Match candidate ops to reference ops by their numbers."""
     return _Matcher(Core.of(reference, "reference"), Core.of(candidate, "candidate"), probe or fp.Probe()).run()
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """What is known of one op and its tail by themselves."""
+
+    grids: list[tuple[float, int]]
+    names: frozenset[str]
+    layer: str
+    tail: frozenset[str]
+    values: list[NDArray[np.floating]]
+
+    @classmethod
+    def of(cls, core: Core, op: Op, probed: Mapping[Key, NDArray[np.floating]]) -> Own:
+        """Look at `op` of either side."""
+        tail = core.tail(op)
+        ends = [op, *tail]
+        if core.side == "reference":
+            grids = [fp.fake_quant_grid(core.graph, entry) for entry in tail]
+            names = frozenset((entry.name.partition("/")[2] or entry.name) for entry in ends)
+        else:
+            grids = [fp.grid_of(core.graph.tensors[entry.output]) for entry in ends]
+            names = fp.name_parts(core.graph.tensors[op.output].name)
+            ends = [op]
+        return cls([grid for grid in grids if grid is not None], names, op.layer.raw if op.layer else "",
+                   fp.shape_of_tail(op, tail, core.graph),
+                   [probed[entry.output] for entry in ends if entry.output in probed])
+
+
+def _evidence(reference: Own, candidate: Own) -> tuple[float, list[str]]:
+    """Score and name what speaks for a pair in its own grids, names, tails and values."""
+    words, score = [], 0.0
+    if any(fp.same_grid(first, second) for first in candidate.grids for second in reference.grids):
+        words.append("scale")
+        score += SCALE
+    if candidate.names & reference.names:
+        words.append("name")
+        score += NAME
+    elif reference.layer and any(reference.layer in part.split("/") for part in candidate.names):
+        words.append("name")
+        score += LAYER_NAME
+    alike = max((fp.likeness(first, second) for first in reference.values for second in candidate.values), default=0.0)
+    if alike > 0.95:
+        words.append("values")
+    score += VALUES * max(0.0, alike - 0.8) / 0.2
+    return score + TAIL * (candidate.tail == reference.tail), words
 
 
 class _Matcher:
@@ -93,7 +163,7 @@ class _Matcher:
         self.taken: dict[int, int] = {}
         self._describe()
 
-    def run(self) -> dict[int, tuple[int, list[str], float]]:
+    def run(self) -> Matches:
         self._grow()
         self._mend()
         self._drop_unsupported()
@@ -105,17 +175,17 @@ class _Matcher:
         kernels = {side.side: {op.index: fp.kernel_rows(side.graph, op, side=side.side) for op in side.ops}
                    for side in (self.reference, self.candidate)}
         contexts = {side.side: _contexts(side) for side in (self.reference, self.candidate)}
-        grids = {op.index: _grids(self.reference, op) for op in self.reference.ops}
-        names = {op.index: _names(self.reference, op) for op in self.reference.ops}
+        ours = {op.index: Own.of(self.reference, op, self.probe.reference) for op in self.reference.ops}
         for c_rank, c in enumerate(self.candidate.ops):
+            own = Own.of(self.candidate, c, self.probe.candidate)
             for r_rank, r in enumerate(self.reference.ops):
-                ours, theirs = kernels["reference"][r.index], kernels["candidate"][c.index]
-                if not fp.stands_for(c.kind, r.kind) or not self._shapes_fit(c, r) or not fp.kernels_fit(ours, theirs):
+                rows = kernels["reference"][r.index], kernels["candidate"][c.index]
+                if not fp.stands_for(c.kind, r.kind) or not self._shapes_fit(c, r) or not fp.kernels_fit(*rows):
                     continue
                 pair = c.index, r.index
-                score, words = self._own_evidence(c, r, grids[r.index], names[r.index])
-                if ours is not None and theirs is not None:
-                    alike = fp.kernel_likeness(ours, theirs)
+                score, words = _evidence(ours[r.index], own)
+                if rows[0] is not None and rows[1] is not None:
+                    alike = fp.kernel_likeness(rows[0], rows[1])
                     if alike > 0.9:
                         score += WEIGHTS * alike
                         words.insert(0, "weights")
@@ -128,30 +198,6 @@ class _Matcher:
                 self.local[pair], self.evidence[pair] = score, words
                 self.options.setdefault(c.index, []).append(r.index)
 
-    def _own_evidence(self, c: Op, r: Op, grids: list[tuple[float, int]],
-                      names: frozenset[str]) -> tuple[float, list[str]]:
-        words, score = [], 0.0
-        tensors = self.candidate.graph.tensors
-        own = [fp.grid_of(tensors[op.output]) for op in (c, *self.candidate.tail(c))]
-        if any(fp.same_grid(first, second) for first in own for second in grids):
-            words.append("scale")
-            score += SCALE
-        parts = fp.name_parts(tensors[c.output].name)
-        if parts & names:
-            words.append("name")
-            score += NAME
-        elif r.layer is not None and any(r.layer.raw in part.split("/") for part in parts):
-            words.append("name")
-            score += LAYER_NAME
-        ends = [r.output, *(op.output for op in self.reference.tail(r))]
-        theirs = self.probe.candidate.get(c.output)
-        alike = max((fp.likeness(self.probe.reference.get(key), theirs) for key in ends), default=0.0) \
-            if theirs is not None else 0.0
-        if alike > 0.95:
-            words.append("values")
-        score += VALUES * max(0.0, alike - 0.8) / 0.2
-        return score, words
-
     def _shapes_fit(self, c: Op, r: Op) -> bool:
         ours, theirs = self.reference.graph.tensors[r.output].shape, self.candidate.graph.tensors[c.output].shape
         if c.kind in ("matmul", "dense") and r.kind in ("einsum", "matmul"):
@@ -162,9 +208,9 @@ class _Matcher:
 
     # -- growing -----------------------------------------------------------------------------------
 
-    def _edges(self, c: int, r: int) -> tuple[int, int]:
+    def _edges(self, c: int, r: int) -> tuple[float, float]:
         """How many matched neighbours of `c` are neighbours of `r` in the same direction, and how many are not."""
-        good = bad = 0
+        good = bad = 0.0
         for ours, theirs in ((self.reference.before[r], self.candidate.before[c]),
                              (self.reference.after[r], self.candidate.after[c])):
             for neighbour in dict.fromkeys(theirs):
@@ -173,7 +219,19 @@ class _Matcher:
                 elif neighbour in self.chosen:
                     good += self.chosen[neighbour] in ours
                     bad += self.chosen[neighbour] not in ours
-        return good, bad
+        return good + PLACE * self._places(c, r), bad
+
+    def _places(self, c: int, r: int) -> int:
+        """How many edges at `c` enter an op whose operands keep their order at the place where they do at `r`."""
+        same = 0
+        for reader in dict.fromkeys(self.candidate.after[c]):
+            if reader >= 0 and self.candidate.kinds[reader] in ORDERED and reader in self.chosen:
+                ours = self.reference.before[self.chosen[reader]]
+                same += r in ours and ours.index(r) == self.candidate.before[reader].index(c)
+        if self.candidate.kinds[c] in ORDERED:
+            same += sum(self.chosen.get(theirs) == ours >= 0 for ours, theirs
+                        in zip(self.reference.before[r], self.candidate.before[c], strict=False))
+        return same
 
     def _score(self, c: int, r: int) -> float:
         good, bad = self._edges(c, r)
@@ -248,15 +306,6 @@ class _Matcher:
         if rivals and max(rivals) >= self._score(c, r) - 1e-6:
             left = max(left, 0.5)
         return round(1.0 - left, 3)
-
-
-def _grids(core: Core, op: Op) -> list[tuple[float, int]]:
-    found = [fp.fake_quant_grid(core.graph, follower) for follower in core.tail(op)]
-    return [grid for grid in found if grid is not None]
-
-
-def _names(core: Core, op: Op) -> frozenset[str]:
-    return frozenset((entry.name.partition("/")[2] or entry.name) for entry in (op, *core.tail(op)))
 
 
 def _contexts(core: Core) -> dict[int, list[int]]:

@@ -1,0 +1,104 @@
+"""Whether two models belong together at all, and if not, what does not fit.
+
+A converter never changes how many values a kernel has, and drops no layer that has one. Kernels without a counterpart
+are therefore a sign of another model, unless ops that are not understood may hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from qdebug.align import fingerprints as fp
+from qdebug.align.match import Matches
+from qdebug.align.pairs import Pair
+from qdebug.errors import AlignmentError
+from qdebug.graph import Graph, Key, Op
+
+LEAST_PAIRED = 0.5
+"""Below this share of paired weighted ops, on either side, the two models do not belong together."""
+
+ADVICE = "give the model that this file was converted from"
+
+
+def check(reference: Graph, candidate: Graph, matches: Matches, found: Mapping[Key, Pair]) -> None:
+    """Raise AlignmentError, with the best partial alignment in its details, where the models do not fit."""
+    what = _misfit(reference, candidate, matches, found)
+    if what:
+        raise AlignmentError(f"the reference and the candidate do not belong together: {what}; {ADVICE}",
+                             details=partial(reference, candidate, matches, found))
+
+
+def partial(reference: Graph, candidate: Graph, matches: Matches, found: Mapping[Key, Pair]) -> str:
+    """What could be aligned all the same, one line each, then what could not."""
+    pairs = {pair.op.index: pair for pair in found.values() if pair.op is not None}
+    lines = []
+    for op in candidate.ops:
+        if op.index in pairs:
+            pair = pairs[op.index]
+            lines.append(f"op {op.index} {op.raw} = {pair.reference} ({', '.join(pair.evidence)})")
+        elif op.index in matches:
+            lines.append(f"op {op.index} {op.raw} = {reference.ops[matches[op.index][0]].name} "
+                         f"({', '.join(matches[op.index][1])})")
+        else:
+            lines.append(f"op {op.index} {op.raw}: no counterpart")
+    taken = {r for r, _, _ in matches.values()}
+    lines += [f"reference {op.name}: no counterpart" for op in reference.ops
+              if not fp.is_weak(reference, op) and op.index not in taken]
+    return "\n".join(lines)
+
+
+def _misfit(reference: Graph, candidate: Graph, matches: Matches, found: Mapping[Key, Pair]) -> str:
+    taken = {r for r, _, _ in matches.values()}
+    theirs, ours = _weighted(candidate), _weighted(reference)
+    lost = [op for op in theirs if op.index not in matches]
+    missed = [op for op in ours if op.index not in taken]
+    if not matches and not any(pair.op is not None for pair in found.values()):
+        return _lost(reference, candidate, lost) if lost else "no op of one has a counterpart in the other"
+    kept = min(_share(len(theirs) - len(lost), len(theirs)), _share(len(ours) - len(missed), len(ours)))
+    if lost and (kept < LEAST_PAIRED or not _unplaced(reference, taken)
+                 or (missed and _values(reference, missed) != _values(candidate, lost))):
+        return _lost(reference, candidate, lost)
+    if missed and (kept < LEAST_PAIRED or not _unplaced(candidate, set(matches))):
+        return _missed(reference, ours, missed)
+    return ""
+
+
+def _weighted(graph: Graph) -> list[Op]:
+    return [op for op in graph.ops if fp.kernel(graph, op) is not None]
+
+
+def _values(graph: Graph, ops: Sequence[Op]) -> int:
+    """How many values the kernels of `ops` hold."""
+    kernels = [fp.kernel(graph, op) for op in ops]
+    return sum(kernel.data.size for kernel in kernels if kernel is not None and kernel.data is not None)
+
+
+def _unplaced(graph: Graph, placed: set[int]) -> bool:
+    """Whether there are arithmetic ops without a counterpart, in which a kernel may be hidden."""
+    return any(op.index not in placed and not fp.is_weak(graph, op) for op in graph.ops)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 1.0
+
+
+def _lost(reference: Graph, candidate: Graph, lost: Sequence[Op]) -> str:
+    op = lost[0]
+    ours = sorted({_shape(reference, entry, "reference") for entry in _weighted(reference)
+                   if fp.stands_for(op.kind, entry.kind)})
+    listed = ", ".join(ours[:4]) + (", ..." if len(ours) > 4 else "") if ours else "none"
+    return (f"{len(lost)} of {len(_weighted(candidate))} weighted ops of the candidate have no counterpart, the first "
+            f"is {op.raw} (op {op.index}) with a kernel of {_shape(candidate, op, 'candidate')} (outputs x taps), "
+            f"the reference has {listed}")
+
+
+def _missed(reference: Graph, ours: Sequence[Op], missed: Sequence[Op]) -> str:
+    op = missed[0]
+    name = op.layer.name if op.layer is not None else op.name
+    return (f"{len(missed)} of {len(ours)} weighted ops of the reference have no counterpart, the first is in layer "
+            f"{name!r} with a kernel of {_shape(reference, op, 'reference')} (outputs x taps)")
+
+
+def _shape(graph: Graph, op: Op, side: str) -> str:
+    rows = fp.kernel_rows(graph, op, side=side)
+    return "x".join(map(str, rows.shape)) if rows is not None else "no constant"

@@ -1,0 +1,100 @@
+"""What lies between a pair and the pairs directly above it, what a row is called, and why the rest has no row.
+
+A pair's region is the part of the reference that a local error is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from qdebug.align.pairs import Leftover, Pair
+from qdebug.graph import Graph, Key, Layer, Op
+
+
+def with_regions(reference: Graph, candidate: Graph, found: Mapping[Key, Pair]) -> tuple[Pair, ...]:
+    """The pairs in the candidate's order, with their names, regions, layers and what feeds them."""
+    pairs = sorted(found.values(), key=lambda pair: pair.order)
+    by_reference: dict[Key, list[Pair]] = {}
+    for pair in pairs:
+        by_reference.setdefault(pair.reference, []).append(pair)
+    done = []
+    for pair, name in zip(pairs, layer_names(pairs, reference), strict=True):
+        region, starts = _between(reference, pair.reference, set(by_reference) - {pair.reference})
+        theirs, given = _between(candidate, pair.candidate, set(found) - {pair.candidate})
+        fed = tuple((key, _source(key, by_reference, given)) for key in starts)
+        layers = dict.fromkeys(op.layer for op in region if op.layer is not None)
+        done.append(replace(pair, layer=name, region=region, inputs=fed, layers=tuple(layers),
+                            candidate_ops=theirs, candidate_inputs=given))
+    return tuple(done)
+
+
+def _between(graph: Graph, end: Key, stops: Collection[Key]) -> tuple[tuple[Op, ...], tuple[Key, ...]]:
+    """The ops that compute `end` from the tensors in `stops`, in running order, and the tensors where they begin."""
+    ops = sorted(graph.ancestors([end], stops), key=lambda op: op.index)
+    inside = {key for op in ops for key in op.outputs}
+    starts = dict.fromkeys(key for op in ops for key in graph.data_inputs(op) if key not in inside)
+    return tuple(ops), tuple(starts)
+
+
+def _source(key: Key, by_reference: Mapping[Key, list[Pair]], given: Sequence[Key]) -> Key | None:
+    """The candidate tensor to feed for reference tensor `key`: the one that the candidate op really reads."""
+    options = [pair.candidate for pair in by_reference.get(key, [])]
+    return next((option for option in options if option in given), options[-1] if options else None)
+
+
+def layer_names(pairs: Sequence[Pair], reference: Graph) -> list[str]:
+    """A unique name for each pair: the layer's own for its last row, `layer:op` for earlier ones, `#2` for later uses."""
+    plain = []
+    for pair in pairs:
+        producer = reference.producers.get(pair.reference)
+        if producer is None:
+            plain.append(reference.input_names[reference.inputs.index(pair.reference)])
+        elif producer.layer is None:
+            plain.append(producer.name)
+        else:
+            plain.append(_short(producer.layer, reference)
+                         + (f"#{producer.layer.use}" if producer.layer.use > 1 else ""))
+    names: list[str] = []
+    for number, name in enumerate(plain):
+        op = pairs[number].op
+        if name in plain[number + 1:] and op is not None:
+            name = f"{name}:{op.raw.lower()}"
+        while name in names:
+            name += "'"
+        names.append(name)
+    return names
+
+
+def _short(layer: Layer, reference: Graph) -> str:
+    """The layer's own name; with the names of the models around it where two models hold a layer of that name."""
+    same = {op.layer.path for op in reference.ops if op.layer is not None and op.layer.name == layer.name}
+    return layer.name if len(same) == 1 else "/".join(layer.path[1:]) or layer.name
+
+
+def leftovers(reference: Graph, candidate: Graph, pairs: Sequence[Pair],
+              known: Mapping[int, str]) -> Iterator[Leftover]:
+    """Every candidate op and every reference layer without a row. `known`: reasons found on the way, by op number."""
+    paired = {pair.op.index for pair in pairs if pair.op is not None}
+    inside = {op.index: pair for pair in reversed(pairs) for op in pair.candidate_ops}
+    for op in candidate.ops:
+        if op.index in paired:
+            continue
+        if op.index in known:
+            reason = known[op.index]
+        elif op.index in inside:
+            reason = f"a step inside {inside[op.index].layer}: the reference has no such tensor"
+        else:
+            reason = "no reference layer computes this"
+        yield Leftover("candidate", candidate.tensors[op.output].name if op.outputs else "", op.raw, reason, op.index)
+    yield from _reference_leftovers(reference, pairs)
+
+
+def _reference_leftovers(reference: Graph, pairs: Sequence[Pair]) -> Iterator[Leftover]:
+    ends = {reference.producers[pair.reference].layer for pair in pairs if pair.reference in reference.producers}
+    home = {layer: pair for pair in reversed(pairs) for layer in pair.layers}
+    for layer in dict.fromkeys(op.layer for op in reference.ops if op.layer is not None):
+        if layer in ends:
+            continue
+        reason = f"fused into {home[layer].layer}" if layer in home else "no candidate op computes this"
+        yield Leftover("reference", layer.name, layer.kind, reason, layer=layer.name)
