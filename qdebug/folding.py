@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ class Folded:
     """Shape () or (channels,), in real units."""
     behind: Op | None
     """The last op that was folded in; `None` where there was none."""
+    size: NDArray[np.float64] = field(default_factory=lambda: np.asarray(0.0))
+    """Sum of the magnitudes that `offset` is the sum of: float32 folding errs in proportion to it."""
 
 
 def fold(graph: Graph, core: Op, region: tuple[Op, ...]) -> Folded | None:
@@ -29,6 +31,7 @@ def fold(graph: Graph, core: Op, region: tuple[Op, ...]) -> Folded | None:
     """
     inside = {op.index for op in region}
     factor, offset = np.float64(1.0), np.float64(0.0)
+    size = np.float64(0.0)
     key, last = core.output, None
     while True:
         readers = [op for op in graph.consumers.get(key, ()) if op.index in inside]
@@ -43,13 +46,14 @@ def fold(graph: Graph, core: Op, region: tuple[Op, ...]) -> Folded | None:
             if op.kind == "batch_norm":
                 return None
             break
+        size = np.abs(size * step[0]) + step[2]
         factor, offset = factor * step[0], offset * step[0] + step[1]
         key, last = op.output, op
-    return Folded(np.asarray(factor), np.asarray(offset), last)
+    return Folded(np.asarray(factor), np.asarray(offset), last, np.asarray(size))
 
 
-def _step(graph: Graph, op: Op) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Factor and offset of one op, or `None` where it is no such op."""
+def _step(graph: Graph, op: Op) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
+    """Factor, offset and magnitude of the offset of one op, or `None` where it is no such op."""
     values = [np.asarray(tensor.data, np.float64) for tensor in graph.constants(op) if tensor.data is not None]
     one, zero = np.asarray(1.0), np.asarray(0.0)
     if op.kind == "batch_norm":
@@ -57,17 +61,17 @@ def _step(graph: Graph, op: Op) -> tuple[NDArray[np.float64], NDArray[np.float64
             return None
         gamma, beta, mean, variance = values
         scale = gamma / np.sqrt(variance + float(op.attributes.get("epsilon", 1e-3)))
-        return scale, beta - mean * scale
+        return scale, beta - mean * scale, np.abs(beta) + np.abs(mean * scale)
     if len(values) != 1 or len(op.inputs) != 2:
         return None
     value = values[0].reshape(-1) if values[0].ndim > 1 and values[0].size == values[0].shape[-1] else values[0]
     if op.kind in ("bias_add", "add"):
-        return one, value
+        return one, value, np.abs(value)
     if op.kind == "sub":
         constant_first = graph.tensors[op.inputs[0]].data is not None
-        return (-one, value) if constant_first else (one, -value)
+        return (-one, value, np.abs(value)) if constant_first else (one, -value, np.abs(value))
     if op.kind == "mul":
-        return value, zero
+        return value, zero, zero
     if op.kind == "div" and graph.tensors[op.inputs[0]].data is None:
-        return 1.0 / value, zero
+        return 1.0 / value, zero, zero
     return None

@@ -1,0 +1,91 @@
+"""What an audit finds: typed values. Nothing here computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+WHAT = (
+    "float_island",
+    "wiring",
+    "options",
+    "activation",
+    "weights",
+    "weight_scale",
+    "bias",
+    "bias_scale",
+    "scale",
+    "zero_point",
+    "non_finite",
+)
+"""Kinds of deviation: what stands further left can be the reason for what stands further right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """One thing that the file should hold and does not."""
+
+    layer: str
+    """The pair's layer, as in a run's rows."""
+    what: str
+    """One of `WHAT`."""
+    count: int
+    """Elements that deviate: weights, channels, biases; 1 where there is one value."""
+    total: int
+    """Elements compared."""
+    expected: Any
+    """What the reference gives, at the first deviating place."""
+    found: Any
+    """What the file holds there."""
+    largest: float | None = None
+    """Largest deviation in codes; `None` where it is not counted in codes."""
+    channel: int | None = None
+    """Output channel of the largest deviation."""
+    first: tuple[int, ...] | None = None
+    """Index of the first deviating element in the file's own tensor."""
+    ratio: float | None = None
+    """For scales: found / expected at the largest deviation."""
+    is_permuted: bool = False
+    """Whether the values found are those expected, in another order."""
+    is_saturated: bool = False
+    """For biases: whether the deviating ones stand at the end of the int32 range."""
+    has_effect: bool = True
+    """Whether kernels compute anything else because of it."""
+    detail: str = ""
+    op_index: int | None = None
+    tensor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that differs by design."""
+
+    layer: str
+    what: str
+    text: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unchecked:
+    """Something that could not be derived from the reference, and why."""
+
+    layer: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Everything that a file should hold, compared with what it does hold."""
+
+    deviations: tuple[Deviation, ...]
+    """In execution order, per layer in the order of `WHAT`."""
+    notes: tuple[Note, ...]
+    unchecked: tuple[Unchecked, ...]
+    checked: dict[str, int]
+    """What was compared -> how many elements."""
+
+    def of(self, *what: str) -> list[Deviation]:
+        """Return the deviations of these kinds."""
+        return [one for one in self.deviations if one.what in what]

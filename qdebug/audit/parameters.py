@@ -1,0 +1,316 @@
+"""Weights, their scales, and biases: what the reference's FakeQuant and batch norm make of them. NumPy only.
+
+int8 weight = FakeQuant'ed kernel / its scale, negated where the folded factor is negative;
+weight scale = |factor| x FakeQuant scale; int32 bias = round(offset / (input scale x weight scale)).
+A kernel that is not fake-quantized (post-training quantization) has scale max|w| / 127, codes round(w / scale).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.align import Pair
+from qdebug.align import fingerprints as fp
+from qdebug.audit.deviations import Deviation, Note, Unchecked
+from qdebug.folding import Folded, fold
+from qdebug.graph import Graph, Op, Tensor
+
+ULPS = 2.0**-22
+"""Two units in the last place of a float32, relative: what conversion leaves of a scale."""
+FOLDING = 1e-6
+"""Relative noise of batch-norm folding in float32."""
+INT32_MAX = 2**31 - 1
+FLOAT_WEIGHTS = 1e-5
+"""Relative noise of weights that stay float."""
+
+Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """What a weighted op of the file should hold, one row per output channel."""
+
+    codes: Rows | None
+    """Exact codes; `None` where the reference kernel is not fake-quantized."""
+    scale: NDArray[np.float64]
+    """(channels,)"""
+    real: Rows
+    """Folded weights in real units."""
+    folded: Folded
+    is_fake_quantized: bool
+    has_norm: bool
+    """Whether a batch norm or another factor was folded in."""
+
+
+def expected_kernel(reference: Graph, pair: Pair) -> Kernel | str:
+    """Derive the kernel of the pair's op as the file should hold it, or say why that cannot be told."""
+    assert pair.core is not None
+    rows = fp.kernel_rows(reference, pair.core, side="reference")
+    tensor = fp.kernel(reference, pair.core)
+    folded = fold(reference, pair.core, pair.region)
+    if rows is None or tensor is None:
+        return "the reference op has no constant kernel"
+    if folded is None:
+        return "batch norm on batch statistics: nothing constant to fold"
+    channels = rows.shape[0]
+    if folded.factor.size not in (1, channels):
+        return f"{folded.factor.size} folded factors for {channels} channels"
+    factor = np.broadcast_to(folded.factor.reshape(-1), (channels,)).astype(np.float64)
+    real = rows.astype(np.float64) * factor[:, None]
+    fake = tensor.fake_quant
+    if fake is None:
+        scale = np.abs(real).max(axis=1, initial=0) / 127
+        return Kernel(None, scale, real, folded, False, bool(np.any(factor != 1)))
+    step, zero = fake.grid
+    if step.size not in (1, channels) and channels % step.size == 0:
+        step, zero = np.tile(step, channels // step.size), np.tile(zero, channels // zero.size)
+    if step.size not in (1, channels):
+        return f"{step.size} FakeQuant ranges for {channels} channels"
+    step = np.broadcast_to(step, (channels,))
+    safe = np.where(step > 0, step, 1.0)
+    codes = np.rint(rows.astype(np.float64) / safe[:, None]) * np.where(factor < 0, -1, 1)[:, None]
+    return Kernel(codes, np.abs(factor) * step, real, folded, True, bool(np.any(factor != 1)))
+
+
+def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
+    """Compare weights and weight scales of one weighted pair."""
+    assert pair.op is not None
+    held, kernel = fp.kernel(candidate, pair.op), expected_kernel(reference, pair)
+    if held is None or held.data is None:
+        return
+    if isinstance(kernel, str):
+        yield Unchecked(pair.layer, "weights", kernel)
+        return
+    rows = _stored_rows(pair.op, held)
+    if rows.shape != kernel.real.shape:
+        yield Unchecked(pair.layer, "weights", "the kernel is laid out in another way")
+        return
+    place: dict[str, Any] = {"op_index": pair.op.index, "tensor": held.name}
+    if not np.issubdtype(held.data.dtype, np.integer):
+        yield from _float_weights(pair, kernel, rows, held, place)
+        return
+    if held.quantization is None:
+        yield Unchecked(pair.layer, "weights", f"{held.dtype} weights without a scale")
+        return
+    again = _quantized_again(kernel, rows, held)
+    if again is not None:
+        yield Note(
+            pair.layer,
+            "requantized_weights",
+            "the converter quantized these fake-quantized weights a second "
+            "time, on scales of its own (max|w| / 127 per channel)",
+            {"largest_error_steps": again},
+        )
+        return
+    yield from _scales(pair, kernel, held, place)
+    yield from _codes(pair, kernel, rows, held, place)
+
+
+def _stored_rows(op: Op, held: Tensor) -> Rows:
+    """Return the file's kernel as it stands (codes or reals), (output channels, taps)."""
+    assert held.data is not None
+    data = held.data.astype(np.float64)
+    return data.reshape(-1, data.shape[-1]).T if op.kind == "depthwise" else data.reshape(data.shape[0], -1)
+
+
+def _index(op: Op, held: Tensor, channel: int, tap: int) -> tuple[int, ...]:
+    assert held.data is not None
+    flat = (
+        tap * held.data.shape[-1] + channel
+        if op.kind == "depthwise"
+        else channel * (held.data.size // held.data.shape[0]) + tap
+    )
+    return tuple(int(entry) for entry in np.unravel_index(flat, held.data.shape))
+
+
+def _codes(
+    pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]
+) -> Iterator[Deviation]:
+    assert held.quantization is not None
+    assert pair.op is not None
+    if kernel.codes is not None:
+        wanted, allowed = kernel.codes, 0.0
+    else:
+        scale = np.broadcast_to(held.quantization.scale, (rows.shape[0],))
+        wanted, allowed = np.clip(kernel.real / scale[:, None], -127, 127), 0.5 + 1e-3
+    wrong = np.abs(rows - wanted)
+    wrong[wrong <= allowed] = 0
+    if not np.any(wrong):
+        return
+    channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+    channel_1, tap_1 = (int(entry) for entry in np.argwhere(wrong > 0)[0])
+    detail = "" if kernel.codes is None else _likeness(rows, wanted)
+    yield Deviation(
+        pair.layer,
+        "weights",
+        int(np.count_nonzero(wrong)),
+        wrong.size,
+        _plain(wanted[channel, tap]),
+        int(rows[channel, tap]),
+        float(np.ceil(wrong.max())),
+        channel,
+        _index(pair.op, held, channel_1, tap_1),
+        detail=detail,
+        **place,
+    )
+
+
+def _likeness(rows: Rows, wanted: Rows) -> str:
+    if (
+        rows.shape[0] > 1
+        and np.array_equal(np.sort(rows, axis=0), np.sort(wanted, axis=0))
+        and sorted(map(bytes, rows.astype(np.int8))) == sorted(map(bytes, wanted.astype(np.int8)))
+    ):
+        return "the output channels stand in another order"
+    return ""
+
+
+def _quantized_again(kernel: Kernel, rows: Rows, held: Tensor) -> float | None:
+    """Return the largest error in QAT steps where the weights stand on a second grid; else `None`."""
+    assert held.quantization is not None
+    scale, largest = held.quantization.scale, np.abs(kernel.real).max(axis=1)
+    if (
+        kernel.codes is None
+        or scale.size != largest.size
+        or np.array_equal(rows, kernel.codes)
+        or np.any(np.abs(scale - largest / 127) > FOLDING * scale)
+    ):
+        return None
+    if np.any(np.abs(rows - kernel.real / scale[:, None]) > 0.5 + 1e-3):
+        return None
+    return float(np.max(np.abs(rows * scale[:, None] - kernel.real) / kernel.scale[:, None]))
+
+
+def _plain(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else round(float(value), 3)
+
+
+def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
+    assert held.quantization is not None
+    found, expected = held.quantization.scale, kernel.scale
+    if (
+        found.size == 1
+        and expected.size > 1
+        and kernel.is_fake_quantized
+        and np.ptp(expected) <= ULPS * expected.max()
+    ):
+        expected = expected[:1]
+    if not kernel.is_fake_quantized and found.size == 1:
+        expected = expected.max(keepdims=True)
+    if found.size != expected.size:
+        yield Deviation(
+            pair.layer,
+            "weight_scale",
+            found.size,
+            expected.size,
+            f"{expected.size} scales",
+            f"{found.size} scales",
+            detail="per-tensor where per-channel is expected",
+            **place,
+        )
+        return
+    loose = FOLDING if kernel.has_norm or not kernel.is_fake_quantized else ULPS
+    least = 1e-6 / 127  # the converter widens smaller ranges
+    near = np.abs(found - expected) <= loose * np.maximum(found, expected)
+    small = (
+        (expected <= least * (1 + 1e-5))
+        if not kernel.is_fake_quantized or np.any(expected < least)
+        else False
+    )
+    wrong = ~(near | small)
+    zeros = held.quantization.zero_point
+    if np.any(zeros != 0):
+        channel = int(np.flatnonzero(zeros)[0])
+        yield Deviation(
+            pair.layer,
+            "weight_scale",
+            int(np.count_nonzero(zeros)),
+            zeros.size,
+            0,
+            int(zeros[channel]),
+            channel=channel,
+            detail="weight zero points must be 0",
+            **place,
+        )
+    if not np.any(wrong):
+        return
+    ratio = found / np.where(expected > 0, expected, 1)
+    off = np.where(wrong, np.abs(np.log(np.maximum(ratio, 1e-30))), 0)
+    channel = int(np.argmax(off))
+    permuted = bool(
+        found.size > 1
+        and np.all(
+            np.abs(np.sort(found) - np.sort(expected))
+            <= loose * np.maximum(np.sort(found), np.sort(expected))
+        )
+    )
+    yield Deviation(
+        pair.layer,
+        "weight_scale",
+        int(np.count_nonzero(wrong)),
+        wrong.size,
+        float(expected[channel]),
+        float(found[channel]),
+        channel=channel,
+        first=(int(np.flatnonzero(wrong)[0]),),
+        ratio=float(ratio[channel]),
+        is_permuted=permuted,
+        **place,
+    )
+
+
+def _float_weights(
+    pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]
+) -> Iterator[Deviation]:
+    assert pair.op is not None
+    bad = int(np.count_nonzero(~np.isfinite(rows)))
+    if bad:
+        channel, tap = (int(entry) for entry in np.argwhere(~np.isfinite(rows))[0])
+        yield Deviation(
+            pair.layer,
+            "non_finite",
+            bad,
+            rows.size,
+            _plain(kernel.real[channel, tap]),
+            str(rows[channel, tap]),
+            channel=channel,
+            first=_index(pair.op, held, channel, tap),
+            **place,
+        )
+    loose = FLOAT_WEIGHTS if held.dtype == "float32" else 1e-3
+    unfolded = (
+        kernel.real / np.where(kernel.folded.factor == 0, 1, kernel.folded.factor).reshape(-1, 1)
+        if kernel.has_norm
+        else kernel.real
+    )
+    best = min(
+        (_float_misfit(rows, wanted, loose) for wanted in (kernel.real, unfolded)), key=np.count_nonzero
+    )
+    if not np.any(best):
+        return
+    channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(best)), best.shape))
+    yield Deviation(
+        pair.layer,
+        "weights",
+        int(np.count_nonzero(best)),
+        best.size,
+        float(kernel.real[channel, tap]),
+        float(rows[channel, tap]),
+        None,
+        channel,
+        _index(pair.op, held, channel, tap),
+        **place,
+    )
+
+
+def _float_misfit(rows: Rows, wanted: Rows, loose: float) -> Rows:
+    wrong = np.abs(np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0) - wanted)
+    wrong[
+        ~np.isfinite(rows) | (wrong <= loose * np.maximum(np.abs(wanted).max(axis=1, keepdims=True), 1e-30))
+    ] = 0
+    return wrong
