@@ -184,15 +184,27 @@ def _rounding(rows: list[Row]) -> str:
         return "every difference is floating-point rounding"
     largest = max(row.local.max_lsb or 0 for row in coded if row.local)
     size = "±1 LSB rounding" if largest <= 1 else f"rounding, up to {numbers.lsb(largest)} LSB"
-    known = [row for row in coded if row.expected_flip_percent is not None]
-    share = _mean([(row, row.local.flip_percent) for row in coded if row.local])
-    text = f"every difference is {size}, {numbers.percent(share)} % of codes"
+    text = f"every difference is {size}, {_shares(coded)}"
+    return text + ("" if len(coded) == len(rows) else " (float rows: floating-point rounding)")
+
+
+def _shares(coded: list[Row]) -> str:
+    """Say how many codes differ and how many were expected to, over the rows that compute anything."""
+    busy = [row for row in coded if is_arithmetic(row)] or coded
+    known = [row for row in busy if row.expected_flip_percent is not None]
+    share = _mean([(row, row.local.flip_percent) for row in busy if row.local])
+    text = f"{numbers.percent(share)} % of codes"
     if known:
         expected = numbers.percent(_mean([(row, row.expected_flip_percent) for row in known]))
         text += f", {expected} % expected" + (
-            "" if len(known) == len(coded) else f" of {len(known)} of {len(coded)} rows"
+            "" if len(known) == len(busy) else f" of {len(known)} of {len(busy)} rows"
         )
-    return text + ("" if len(coded) == len(rows) else " (float rows: floating-point rounding)")
+    return text
+
+
+def is_arithmetic(row: Row) -> bool:
+    """Tell a row that computes from one that only moves data: its codes can differ, or do."""
+    return bool(row.expected_flip_percent) or bool(row.local and row.local.flip_percent)
 
 
 def _mean(shares: list[tuple[Row, float | None]]) -> float:
