@@ -11,6 +11,7 @@ requantization.h of XNNPACK; the figures were measured again on LiteRT 2.3 (test
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,12 +28,14 @@ NOISE = 1e-3
 FIXED_GRIDS = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0), "l2_norm": (1 / 128, 0),
                "log_softmax": (16 / 256, 127)}
 """int8 output grids that the converter imposes (tfl_ops.td, FixedOutputRange)."""
-TABLES = {"softmax": 0.05, "logistic": 0.1, "tanh": 0.1, "log_softmax": 0.5, "l2_norm": 0.5, "hard_swish": 0.5,
-          "gelu": 0.1, "elu": 0.1, "exp": 0.5, "rsqrt": 0.5, "sqrt": 0.5, "div": 0.5, "squared_difference": 0.1,
-          "sum": 0.1, "prelu": 0.1, "abs": 0.1}
-"""Kinds whose integer kernels approximate: largest error in LSB before the last rounding."""
+TABLES = {"softmax": 0.02, "logistic": 0.02, "tanh": 0.02, "log_softmax": 0.02, "l2_norm": 0.02, "hard_swish": 0.1,
+          "gelu": 0.05, "elu": 0.05, "exp": 0.1, "rsqrt": 0.1, "sqrt": 0.1, "div": 0.05, "squared_difference": 0.02,
+          "sum": 0.02, "prelu": 0.02, "abs": 0.01, "matmul": 0.01}
+"""Kinds whose integer kernels are tables or approximations: largest error in LSB before the last rounding."""
 APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point", "softmax": "fixed output grid, integer softmax",
                "log_softmax": "fixed output grid, integer log-softmax", "l2_norm": "fixed output grid"}
+COARSE_SLOPE = 0.25
+"""LSB: XNNPACK's LEAKY_RELU multiplies by slopes of 8 fractional bits."""
 SAME_SCALE = MOVEMENT | {"max_pool", "avg_pool", "concat", "resize_bilinear", "reshape", "relu", "relu6", "mirror_pad"}
 """Candidate kinds that must keep the scale of their input (or share it among inputs)."""
 
@@ -68,14 +71,17 @@ class Expectation:
 
     @property
     def margin(self) -> NDArray[np.float64]:
-        """Distance to a boundary, in LSB, within which a code counts as in doubt; below half a step."""
-        return np.minimum(self.tau + self.noise, 0.499)
+        """Distance to a boundary, in LSB, within which a code counts as in doubt; half a step is everywhere."""
+        return self.tau + self.noise
 
 
 def expect(alignment: Alignment, reference: Graph, candidate: Graph, *, kernels: str,
-           delegated: frozenset[Key] = frozenset()) -> dict[Key, Expectation]:
-    """Expectations of every pair whose candidate tensor holds codes, by candidate tensor."""
-    model = _Expecter(alignment, reference, candidate, kernels, delegated)
+           delegated: frozenset[Key] = frozenset(), own: Collection[Key] = ()) -> dict[Key, Expectation]:
+    """Expectations of every pair whose candidate tensor holds codes, by candidate tensor.
+
+    At the pairs in `own` the exact arithmetic is that of the file's own weights and biases.
+    """
+    model = _Expecter(alignment, reference, candidate, kernels, delegated, frozenset(own))
     return {pair.candidate: model.of(pair) for pair in alignment.pairs
             if fp.grid_of(candidate.tensors[pair.candidate]) is not None}
 
@@ -87,6 +93,7 @@ class _Expecter:
     candidate: Graph
     kernels: str
     delegated: frozenset[Key]
+    own: frozenset[Key] = frozenset()
 
     def of(self, pair: Pair) -> Expectation:
         tensor = self.candidate.tensors[pair.candidate]
@@ -105,7 +112,7 @@ class _Expecter:
         steps = sum(op.kind not in MOVEMENT for op in pair.candidate_ops)
         return Expectation(
             tau, np.full_like(tau, 0.0 if pair.op is not None and pair.op.kind == "avg_pool" else NOISE), mechanism,
-            ideal=inner or kept is not None or (ends_fake and not on_grid) or (steps > 1 and mechanism is not None),
+            ideal=pair.candidate in self.own or inner or kept is not None or (ends_fake and not on_grid) or (steps > 1 and mechanism is not None),
             measured_grid=not on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid), kept_grid=kept, scale_fits=fits,
             natural=self._natural(pair), basis=basis)
 
@@ -121,6 +128,9 @@ class _Expecter:
         if ends_fake and not on_grid:
             donor = self._donor(pair)
             return (f"two grids meet: its scale is the one of {donor}", True) if donor is not None else (None, False)
+        if not ends_fake and op is not None and op.kind in KEEPS_CODES and self._donor(pair) is None \
+                and self._kept_grid(pair, self.candidate.tensors[pair.candidate]) is not None:
+            return None, False
         if inner:
             return "the reference fake-quantizes twice where the file rounds once", True
         extra = [entry for entry in pair.candidate_ops[:-1] if entry.kind == "quantize"]
@@ -128,6 +138,10 @@ class _Expecter:
             return "two grids meet: an input is requantized before the op", True
         if op is not None and op.kind in ("avg_pool", "resize_bilinear"):
             return f"{op.raw} rounds on the grid of its input", True
+        if op is not None and op.kind == "leaky_relu":
+            return "LEAKY_RELU multiplies by a rounded slope", True
+        if op is not None and op.kind == "mean" and self._tau(pair)[0].max() > 0.125:
+            return "MEAN rounds twice, and truncates its zero-point offset", True
         if op is not None and op.kind in APPROXIMATE:
             return APPROXIMATE[op.kind], True
         if op is not None and op.kind in TABLES:
@@ -172,8 +186,8 @@ class _Expecter:
 
     def _may_clip(self, pair: Pair, ends_fake: bool, on_grid: bool) -> bool:
         """Whether the reference itself clips there: at this tensor, at the grid's donor, or by a fixed grid."""
-        if on_grid or (pair.op is not None and pair.op.kind in FIXED_GRIDS):
-            return True
+        if on_grid or (pair.op is not None and (pair.op.kind in FIXED_GRIDS or pair.op.kind in SAME_SCALE)):
+            return True  # (a tensor that only passes codes on clips nothing itself)
         return self._donor(pair) is not None if ends_fake or pair.op is not None else False
 
     def _natural(self, pair: Pair) -> tuple[bool, bool]:
@@ -210,22 +224,50 @@ class _Expecter:
         if op.kind in TABLES:
             return np.full(1, TABLES[op.kind]), {"approximation": TABLES[op.kind]}
         multiplier = _multiplier(self.candidate, op, given_known, out[0])
-        double = double_rounding(multiplier) if fixed_point else 0.0
-        if op.kind in ("leaky_relu", "prelu"):
-            slope = float(op.attributes.get("alpha", 0.25)) * multiplier
-            double = max(double, double_rounding(slope)) if fixed_point else 0.0
-        if op.kind == "mean" and fixed_point:  # the kernel divides the multiplier, and its shift, by the count
-            count = given_known[0][0] / (out[0] * multiplier)
-            double = 2.0 ** -(multiplier_shift(multiplier * count) + math.floor(math.log2(max(count, 1))) + 1)
-        if op.kind in ("quantize", "relu", "relu6", "concat") and abs(multiplier - 1) < 1e-6:
-            double = 0.0
-        if op.kind == "resize_bilinear":
-            double = 2.0 ** -9
-        if op.kind in ("add", "sub"):
-            double = 2.0 ** -10 if fixed_point else 2.0 ** -9
+        rounding = self._plain_tau(op, multiplier, given_known[0], out, fixed_point)
+        return np.full(1, rounding), {"multiplier": multiplier, "double_rounding": rounding}
+
+    def _plain_tau(self, op: Op, multiplier: float, given: tuple[float, int], out: tuple[float, int],
+                   fixed_point: bool) -> float:
+        """LSB by which the kernel of an op without weights can miss before its last rounding."""
         if op.kind == "avg_pool":
-            double = 2 * NOISE  # exact averages end on ties, and half of those are rounded the other way
-        return np.full(1, min(double, 0.5)), {"multiplier": multiplier, "double_rounding": double}
+            return 2 * NOISE  # exact averages end on ties, and half of those are rounded the other way
+        if op.kind == "resize_bilinear":
+            return self._resize_tau(op, fixed_point)
+        if op.kind in ("add", "sub"):
+            return 2.0 ** -10 if fixed_point else 2.0 ** -9
+        if op.kind == "leaky_relu":
+            slope = float(op.attributes.get("alpha", 0.25)) * multiplier
+            return max(double_rounding(multiplier), double_rounding(slope)) if fixed_point else COARSE_SLOPE
+        if not fixed_point or (op.kind in ("quantize", "relu", "relu6", "concat") and abs(multiplier - 1) < 1e-6):
+            return 0.0
+        if op.kind == "mean":
+            return self._mean_tau(op, multiplier, given, out)
+        return double_rounding(multiplier)
+
+    def _resize_tau(self, op: Op, fixed_point: bool) -> float:
+        before = self.candidate.tensors[self.candidate.data_inputs(op)[0]].shape
+        after = self.candidate.tensors[op.output].shape
+        doubling = all(new % old == 0 and math.log2(new // old).is_integer()
+                       for old, new in zip(before[1:3], after[1:3], strict=True))
+        if doubling and not op.attributes.get("align_corners"):
+            return 2.0 ** -9
+        return 0.5 if fixed_point else 2.0 ** -5  # interpolation weights of 10 and of 11 bits
+
+    def _mean_tau(self, op: Op, multiplier: float, given: tuple[float, int], out: tuple[float, int]) -> float:
+        """The fixed-point MEAN divides the multiplier, and its shift, by the number of elements.
+
+        The optimized kernel for height and width with `keep_dims` truncates its zero-point offset besides
+        (optimized_integer_ops::Mean).
+        """
+        count = given[0] / (out[0] * multiplier)
+        shift = multiplier_shift(multiplier * count) + math.floor(math.log2(max(count, 1)))
+        double = 2.0 ** -(shift + 1) if shift > 0 else 0.0
+        axes = [sorted(np.ravel(tensor.data).tolist()) for tensor in self.candidate.constants(op)]
+        if self.kernels != "reference" and op.attributes.get("keep_dims") and [1, 2] in axes:
+            offset = given[1] * given[0] / out[0]
+            double += abs(offset - math.trunc(offset))
+        return float(double)
 
     def _weighted_tau(self, pair: Pair, op: Op, scale_in: float, scale_out: float,
                       fixed_point: bool) -> tuple[NDArray[np.float64], dict[str, float | str]]:
@@ -238,6 +280,8 @@ class _Expecter:
         double = np.zeros(multiplier.shape) if single else np.array([double_rounding(float(m)) for m in multiplier])
         bias = bias_rounding(self.reference, self.candidate, pair, op, scale_in)
         bias_lsb = multiplier / 2 if bias is None else np.minimum(np.abs(bias) / scale_out, multiplier)
+        if pair.candidate in self.own:
+            bias_lsb = np.zeros_like(multiplier)
         return np.minimum(bias_lsb + double, 0.5), {"multiplier": float(multiplier.mean()),
                                                    "bias_rounding": float(np.mean(bias_lsb)),
                                                    "double_rounding": float(np.mean(double))}

@@ -15,7 +15,7 @@ from qdebug.stats import CodeStats, FloatStats
 
 ALLOWED, FEW = 1e-4, 2
 """Unexplained flips that a healthy channel may show: share of its elements, and a count on top."""
-MAY_CLIP = 0.001
+MAY_CLIP = 0.01
 """Share of reference values that may lie beyond the candidate's range."""
 SMALL = 2
 """LSB: the largest difference that a by-design mechanism may make."""
@@ -77,7 +77,7 @@ def judge_float(stats: FloatStats, *, depth: int, bound: float = FLOAT_BOUND) ->
 def _expected(stats: CodeStats, expectation: Expectation) -> float:
     """Expected local flips: half of the elements in doubt, less the part that is float noise, and the designed ones."""
     margin = expectation.margin
-    share = np.divide(np.minimum(expectation.tau, 0.5), margin, out=np.zeros_like(margin), where=margin > 0)
+    share = np.divide(expectation.tau, margin, out=np.zeros_like(margin), where=margin > 0)
     doubtful = stats.doubtful if margin.size == stats.doubtful.size else np.array([stats.doubtful.sum()])
     plain = float(np.sum(doubtful * np.broadcast_to(np.minimum(share, 1.0), doubtful.shape)) / 2)
     return plain + (stats.designed if expectation.scale_fits else 0)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from qdebug.errors import ModelError
-from qdebug.graph import Graph, Key
-from qdebug.quant import Array, quantize
+from qdebug.graph import Graph, Key, Tensor
+from qdebug.models.batching import with_free_batch
+from qdebug.quant import CODE_RANGES, Array, quantize
 
 FAMILIES = ("xnnpack", "builtin", "reference")
 """Kernel families: what ships by default, TFLite's optimized kernels, and its plain reference kernels."""
@@ -25,7 +26,9 @@ class Interpreter:
     def __init__(self, content: bytes, graph: Graph, *, kernels: str = "xnnpack", threads: int | None = None,
                  preserve: bool = True) -> None:
         self.graph, self.kernels, self.preserve = graph, kernels, preserve
-        self.content = content
+        self.content, self.threads = content, threads
+        self.rewritten = False
+        """Whether a copy with a free batch has been tried."""
         self._native = _open(content, kernels, threads, preserve)
         self.batch = 0
         self.resizable = True
@@ -35,33 +38,64 @@ class Interpreter:
         """Set the batch size; False where the model does not take it (the batch is then 1)."""
         if batch == self.batch:
             return True
-        native = self._native
         try:
-            with quiet_stderr():
-                for key in self.graph.inputs:
-                    shape = self.graph.tensors[key].shape
-                    if shape and (batch != 1 or self.batch):
-                        native.resize_tensor_input(key, [batch, *shape[1:]])
-                native.allocate_tensors()
-            if batch > 1 and any(self._leading(key) % batch
-                                 for key in self.graph.outputs):
-                raise RuntimeError("an output does not grow with the batch")
+            self._resize(batch)
         except (RuntimeError, ValueError) as error:
             if batch == 1:
                 raise ModelError(f"LiteRT cannot prepare the candidate on the {self.kernels} kernels: "
                                  f"{_words(error)}{_who_opens(self.content, self.kernels)}",
                                  details=str(error)) from error
+            if not self.rewritten and self._rewrite():
+                return self.allocate(batch)
             self.resizable = False
-            self.batch = 0
-            self._native = _open(self.content, self.kernels, None, self.preserve)
-            self.allocate(1)
+            self._reopen(self.content)
             return False
         self.batch = batch
         return True
 
-    def _leading(self, key: Key) -> int:
-        shape = self._native._get_tensor_details(key, 0)["shape"]  # noqa: SLF001 - no public way to one tensor
-        return int(shape[0]) if len(shape) else 0
+    def _resize(self, batch: int) -> None:
+        with quiet_stderr():
+            for key in self.graph.inputs:
+                shape = self.graph.tensors[key].shape
+                if shape and (batch != 1 or self.batch):
+                    self._native.resize_tensor_input(key, [batch, *shape[1:]])
+            self._native.allocate_tensors()
+        if batch > 1:
+            zeros = [np.zeros((batch, *tensor.shape[1:]), tensor.dtype)
+                     for tensor in (self.graph.tensors[key] for key in self.graph.inputs)]
+            if any(len(output) % batch for output in self._outputs(zeros)):  # shapes may be known after a run only
+                raise RuntimeError("an output does not grow with the batch")
+
+    def _reopen(self, content: bytes) -> None:
+        self._native = _open(content, self.kernels, self.threads, self.preserve)
+        self.batch = 0
+        self.allocate(1)
+
+    def _rewrite(self) -> bool:
+        """Go on with a copy of the model whose batch is free, if it gives the same results on random samples."""
+        self.rewritten = True
+        free = with_free_batch(self.content)
+        if free is None:
+            return False
+        rng = np.random.default_rng(0)
+        samples = [_random(rng, self.graph.tensors[key], 2) for key in self.graph.inputs]
+        self._reopen(self.content)
+        single = [self._outputs([array[n: n + 1] for array in samples]) for n in range(2)]
+        try:
+            self._reopen(free)
+            self._resize(2)
+            self.batch = 2
+            both = self._outputs(samples)
+        except (RuntimeError, ValueError, ModelError):
+            return False
+        return all(np.array_equal(np.concatenate(parts), whole)
+                   for parts, whole in zip(zip(*single, strict=True), both, strict=True))
+
+    def _outputs(self, fed: Sequence[Array]) -> list[Array]:
+        for key, value in zip(self.graph.inputs, fed, strict=True):
+            self._native.set_tensor(key, value)
+        self._native.invoke()
+        return [self._native.get_tensor(key) for key in self.graph.outputs]
 
     def feed(self, values: Sequence[Array]) -> list[Array]:
         """Turn real values into what each model input takes (round and clip where it holds codes)."""
@@ -103,6 +137,15 @@ class Interpreter:
         """Tensors that the XNNPACK delegate computes; all others come from builtin kernels."""
         details = self._native._get_ops_details()  # noqa: SLF001 - the only way to see the delegate's partitions
         return frozenset(int(key) for op in details if op["op_name"] == "DELEGATE" for key in op["outputs"])
+
+
+def _random(rng: np.random.Generator, tensor: Tensor, count: int) -> Array:
+    """Random values of an input's own type."""
+    shape = (count, *tensor.shape[1:])
+    if np.issubdtype(np.dtype(tensor.dtype), np.integer):
+        low, high = CODE_RANGES.get(tensor.dtype, (0, 2))
+        return rng.integers(low, high, shape).astype(tensor.dtype)
+    return rng.normal(size=shape).astype(tensor.dtype)
 
 
 def _open(content: bytes, kernels: str, threads: int | None, preserve: bool) -> Any:

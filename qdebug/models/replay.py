@@ -17,6 +17,10 @@ from qdebug.graph import Key, Op
 from qdebug.models.frozen import PASS_THROUGH, Frozen
 from qdebug.models.tensorflow import load_tensorflow
 from qdebug.quant import CODE_RANGES, Array, Float
+from qdebug.weights import Weights
+
+OWN_KERNEL, OWN_BIAS, BIASED = "own_kernel:0", "own_bias:0", "own_biased:0"
+"""In a copy of a region: the file's kernel, its bias, and the output of the weighted op with that bias added."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,8 @@ class Tap:
     """For `ideal`: where the region begins, with tensors that the converter requantized in place of the originals."""
     kept_grid: tuple[float, int] | None = None
     """Scale and zero point on which unrounded arithmetic is put, where the kernel ignores those of its output."""
+    weights: Weights | None = None
+    """For `ideal`: the file's own kernel and bias, in place of what the reference computes them from."""
     measured_grid: bool = False
     """Whether to measure how far reference values lie off the candidate's grid and beyond its range."""
 
@@ -117,12 +123,14 @@ class Replay:
         tf = load_tensorflow().tf
         entry = {"cumulative": self._codes(total, tap), "local": self._codes(local, tap)}
         designed = tap if tap.ideal_inputs is None else replace(tap, inputs=tap.ideal_inputs)
-        exact = self._region(f"ideal{number}", designed, skip_fake_quant=True)[0] if tap.ideal else before
+        exact = self._region(f"ideal{number}", designed, skip_fake_quant=True, weights=tap.weights)[0] \
+            if tap.ideal else before
         if tap.ideal:
             scale, zero_point = tap.kept_grid or (tap.scale, tap.zero_point)
             entry["ideal"] = self._codes(exact, replace(tap, scale=scale, zero_point=zero_point))
         if tap.margin is not None:
-            margin = tf.constant(tap.margin, tf.float32)
+            near = np.minimum(tap.margin, 0.5)  # |distance - 1/2| <= near, told from the distance's square
+            margin = tf.constant(np.where(near < 0.5, near * (1 - near), 1.0), tf.float32)
             if tap.ideal or exact is local:  # the reference does not round here
                 steps = exact / np.float32(tap.kept_grid[0] if tap.kept_grid else tap.scale)
                 off = tf.math.squared_difference(steps, tf.round(steps))
@@ -161,10 +169,16 @@ class Replay:
             value = (value - np.float32(grid.zero_point)) * np.float32(grid.scale)
         return tf.identity(value, name=real[:-2])
 
-    def _region(self, scope: str, tap: Tap, *, skip_fake_quant: bool = False) -> tuple[Any, Any]:
-        """Copy the region with the candidate's inputs; returns its end and what stands before its last rounding."""
+    def _region(self, scope: str, tap: Tap, *, skip_fake_quant: bool = False,
+                weights: Weights | None = None) -> tuple[Any, Any]:
+        """Copy the region with the candidate's inputs; returns its end and what stands before its last rounding.
+
+        With `weights`, the core computes with the file's kernel and bias, and what they were folded from is left out.
+        """
         tf = load_tensorflow().tf
-        inside = {op.name: op for op in tap.region if not (skip_fake_quant and op.kind == "fake_quant")}
+        folded = weights.folded if weights is not None else {}
+        inside = {op.name: op for op in tap.region
+                  if not (skip_fake_quant and op.kind == "fake_quant") and op.name not in folded}
         skipped = {op.name for op in tap.region if op.name not in inside}
         starts = {key: source for key, source in tap.inputs}
         mapped: dict[str, Any] = {}
@@ -176,12 +190,12 @@ class Replay:
                 passed = self._nodes[node].op in PASS_THROUGH or node in skipped
                 if name in starts or node in inside or not passed:
                     return name
-                name = _tensor_name(self._nodes[node].input[0])
+                name = _tensor_name(self._nodes[node].input[folded.get(node, 0)])
 
         def attach(name: str) -> str:
             name = resolve(name)
             if name not in starts and name.rpartition(":")[0] in inside:
-                return name
+                return BIASED if weights is not None and name == weights.core.output else name
             alias = "outside_" + name.replace("/", "_").replace(":", "_")
             source = starts.get(name)
             if f"{alias}:0" not in mapped:
@@ -195,9 +209,13 @@ class Replay:
             if op.name in inside:
                 node = definition.node.add()
                 node.CopyFrom(self._nodes[op.name])
-                kept = [attach(name) for name in node.input if not name.startswith("^")]
+                own = weights if weights is not None and op.name == weights.core.name else None
+                kept = [OWN_KERNEL if own is not None and number == own.kernel_input else attach(name)
+                        for number, name in enumerate(node.input) if not name.startswith("^")]
                 del node.input[:]
                 node.input.extend(kept)
+                if own is not None:
+                    mapped.update(_own_weights(definition, node, own))
         end = attach(str(tap.reference))
         wanted = [] if end in mapped else [end]
         last = self._nodes[str(tap.reference).rpartition(":")[0]]
@@ -223,6 +241,16 @@ class Replay:
             value.set_shape(like.shape)
             return value
         return tf.reshape(value, sizes)
+
+
+def _own_weights(definition: Any, node: Any, weights: Weights) -> dict[str, Any]:
+    """Add a node that adds the file's bias to the output of a weighted op; the values of kernel and bias."""
+    tf = load_tensorflow().tf
+    added = definition.node.add()
+    added.name, added.op = BIASED.rpartition(":")[0], "AddV2"
+    added.attr["T"].type = tf.float32.as_datatype_enum
+    added.input.extend([f"{node.name}:0", OWN_BIAS])
+    return {OWN_KERNEL: tf.constant(weights.kernel), OWN_BIAS: tf.constant(weights.bias)}
 
 
 def _tensor_name(name: str) -> str:

@@ -1,0 +1,54 @@
+"""Give a `.tflite` model a free batch: a copy whose RESHAPE ops no longer have a batch of 1 built in.
+
+Only shape constants change, no arithmetic; whoever uses the copy checks it against the original on real samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def with_free_batch(content: bytes) -> bytes | None:
+    """A copy of the model in which every RESHAPE leaves its first axis open; `None` where there is none to free."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
+    reshapes = [op for op in graph.operators if _code(model, op) == schema.BuiltinOperator.RESHAPE]
+    freed = [op for op in reshapes if _free(model, graph, op)]
+    if not freed:
+        return None
+    builder = flatbuffers.Builder(len(content) + 1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _code(model: Any, op: Any) -> int:
+    code = model.operatorCodes[op.opcodeIndex]
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+
+def _free(model: Any, graph: Any, op: Any) -> bool:
+    """Open the first axis of one RESHAPE whose shape is constant; False where it is not."""
+    target = graph.tensors[int(op.outputs[0])].shape
+    if target is None or len(target) == 0 or len(op.inputs) < 2 or op.inputs[1] < 0:
+        return False
+    shape = graph.tensors[int(op.inputs[1])]
+    data = model.buffers[shape.buffer].data
+    if data is None or len(data) == 0:
+        return False
+    wanted = np.array([-1, *target[1:]], np.int32)
+    fresh = type(model.buffers[0])()
+    fresh.data = np.frombuffer(wanted.tobytes(), np.uint8)
+    model.buffers.append(fresh)
+    twin = type(shape)()
+    twin.__dict__.update(shape.__dict__)
+    twin.buffer = len(model.buffers) - 1
+    graph.tensors.append(twin)
+    op.inputs = np.array([op.inputs[0], len(graph.tensors) - 1], np.int32)
+    if op.builtinOptions is not None:
+        op.builtinOptions.newShape = wanted
+    return True

@@ -1,0 +1,141 @@
+"""Speed as ratios measured in one run (DESIGN, section 7): the trace against `limit` and against the `seed loop`.
+
+    python -m tests.benchmarks.speed --data mnist.npz
+
+`limit`: a bare batched forward of the frozen reference and a bare batched invoke, collecting nothing. `seed loop`: one
+image at a time, every layer's tensor fetched and kept, as the 2021 scripts did. Times are the best of several rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from qdebug import data as datasets
+from qdebug.align import align
+from qdebug.arithmetic import expect
+from qdebug.measure import Pass
+from qdebug.models import zoo
+from qdebug.models.cache import default_folder
+from qdebug.models.convert import convert
+from qdebug.models.interpreter import Interpreter
+from qdebug.models.keras import Reference, load_reference
+from qdebug.models.replay import Replay
+from qdebug.models.tensorflow import load_tensorflow
+from qdebug.models.tflite import parse
+
+
+def best(rounds: int, work: Callable[[], object]) -> float:
+    """Shortest of several times, in seconds."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+class Bench:
+    """One model pair on one set of samples."""
+
+    def __init__(self, name: str, reference: Reference, content: bytes, inputs: Sequence[Any]) -> None:
+        self.name, self.reference, self.content, self.inputs = name, reference, content, list(inputs)
+        self.graph = parse(content)
+        self.alignment = align(reference.frozen.graph, self.graph)
+        interpreter = Interpreter(content, self.graph)
+        expectations = expect(self.alignment, reference.frozen.graph, self.graph, kernels="xnnpack",
+                              delegated=interpreter.delegated())
+        self.work = Pass(reference.frozen, self.graph, self.alignment, expectations, interpreter)
+        self.batch = min(self.work.batch_size(), len(inputs[0]))
+        self.bare = Interpreter(content, self.graph, preserve=False)
+        self.replay = Replay(reference.frozen, [], {})
+
+    def limit(self) -> None:
+        """Both models, nothing collected."""
+        self.bare.allocate(self.batch)
+        for first in range(0, len(self.inputs[0]), self.batch):
+            part = [array[first: first + self.batch] for array in self.inputs]
+            self.replay.outputs(part)
+            self.bare.run(part)
+
+    def trace(self) -> None:
+        """Every layer, cumulative and local."""
+        self.work.run(self.inputs, self.batch)
+
+    def seed_loop(self, count: int) -> float:
+        """Seconds per sample, one image at a time, all tensors kept."""
+        model, keras = self.reference.model, load_tensorflow().tf_keras
+        taps = keras.Model(model.inputs, [layer.output for layer in model.layers])
+        interpreter = Interpreter(self.content, self.graph)
+        kept = []
+        start = time.perf_counter()
+        for number in range(count):
+            part = [array[number: number + 1] for array in self.inputs]
+            kept.append([np.asarray(value) for value in taps(part if len(part) > 1 else part[0], training=False)])
+            interpreter.run(part)
+            kept.append([interpreter.get(pair.candidate, 1) for pair in self.alignment.pairs])
+        return (time.perf_counter() - start) / count
+
+    def row(self, rounds: int, loop: int) -> list[Any]:
+        """Microseconds per sample and ratios."""
+        self.limit()
+        self.trace()
+        count = len(self.inputs[0])
+        pairs = [(best(1, self.limit), best(1, self.trace)) for _ in range(rounds)]
+        limit, trace = (min(times) / count for times in zip(*pairs, strict=True))
+        seed = self.seed_loop(loop)
+        return [self.name, count, self.batch, f"{limit * 1e6:.1f}", f"{trace * 1e6:.1f}", f"{seed * 1e6:.1f}",
+                f"{trace / limit:.2f}", f"{seed / trace:.1f}"]
+
+
+def builtin(name: str, data: str, samples: int | None) -> Bench:
+    """A built-in model on a data set."""
+    dataset = zoo.images_for_builtin(datasets.load(data, samples=samples))
+    made = zoo.prepare(name, dataset)
+    reference = load_reference(made.reference_path)
+    return Bench(name, reference, made.candidate_path.read_bytes(), datasets.arrange(dataset, reference.frozen.specs))
+
+
+def mobilenet(samples: int, size: int = 96) -> Bench:
+    """MobileNetV2 0.35, QAT by tfmot, a few training steps; kept beside the model cache."""
+    stack = load_tensorflow()
+    folder = Path(default_folder()) / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"mobilenetv2-035-{size}-speed.h5"
+    images = np.random.default_rng(0).random((samples, size, size, 3), np.float32)
+    if not path.exists():
+        model = stack.tf_keras.applications.MobileNetV2((size, size, 3), alpha=0.35, weights=None, classes=10)
+        qat = stack.tfmot.quantization.keras.quantize_model(model)
+        qat.compile("adam", "sparse_categorical_crossentropy")
+        qat.fit(images[:32], np.arange(32) % 10, batch_size=8, epochs=2, verbose=0)
+        qat.save(path)
+    reference = load_reference(path)
+    content = path.with_suffix(".tflite")
+    if not content.exists():
+        content.write_bytes(convert(reference.model, quantize=True))
+    return Bench(f"mobilenetv2-0.35-{size}", reference, content.read_bytes(), [images])
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--only", default="dense4,resnet,mobilenet")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    rows = []
+    for name in given.only.split(","):
+        bench = mobilenet(256) if name == "mobilenet" else builtin(name, given.data, None)
+        rows.append(bench.row(given.rounds, 200))
+    print(tabulate(rows, headers=["model", "samples", "batch", "limit us", "trace us", "seed loop us", "trace/limit",
+                                  "seed loop/trace"], disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
