@@ -95,6 +95,9 @@ def segment(reference: Graph, candidate: Graph, root: Op | None, chain: Sequence
     fakes = [fp.fake_quant_grid(reference, op) for op in behind]
     skipped = np.cumsum([0.0, *(cost_of_skipping(op) for op in behind)])
     root_biased = has_bias(candidate, root)
+    keeps: list[bool] = []  # whether the op before each tensor, movements apart, must leave its input's grid alone
+    for owner in owners:
+        keeps.append(keeps[-1] if keeps and owner is not None and owner.kind in MOVES else _keeps_grid(owner))
 
     def absorbs(number: int, position: int) -> float:
         """Gain of merging the reference op at `position` into the candidate op `number`."""
@@ -123,8 +126,8 @@ def segment(reference: Graph, candidate: Graph, root: Op | None, chain: Sequence
             fit += 2.0 * fp.same_grid(grids[number], fakes[position])
             if grids[number - 1] is not None and fp.same_grid(grids[number - 1], fakes[position]):
                 fit -= 4.0
-            elif grids[number - 1] is not None and not _keeps_grid(owners[number - 1]):
-                fit -= 1.0
+            elif grids[number - 1] is not None and not keeps[number - 1]:
+                fit -= 3.0
         return fit
 
     @cache
@@ -153,5 +156,5 @@ def segment(reference: Graph, candidate: Graph, root: Op | None, chain: Sequence
 
 def _keeps_grid(op: Op | None) -> bool:
     """Whether a candidate op must leave the scale of its input alone."""
-    return op is not None and (op.kind in MOVES or op.kind in ("avg_pool", "max_pool", "concat", "resize_bilinear",
+    return op is not None and (op.kind in MOVES or op.kind in ("avg_pool", "max_pool", "resize_bilinear",
                                                               "resize_nearest", "slice", "split", "gather"))

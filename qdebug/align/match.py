@@ -174,7 +174,7 @@ class _Matcher:
     def _describe(self) -> None:
         kernels = {side.side: {op.index: fp.kernel_rows(side.graph, op, side=side.side) for op in side.ops}
                    for side in (self.reference, self.candidate)}
-        contexts = {side.side: _contexts(side) for side in (self.reference, self.candidate)}
+        contexts = {side.side: _contexts(side, kernels[side.side]) for side in (self.reference, self.candidate)}
         ours = {op.index: Own.of(self.reference, op, self.probe.reference) for op in self.reference.ops}
         for c_rank, c in enumerate(self.candidate.ops):
             own = Own.of(self.candidate, c, self.probe.candidate)
@@ -303,14 +303,15 @@ class _Matcher:
         doubt = {"graph": 0.2, "weights": 0.1, "scale": 0.1, "name": 0.3, "values": 0.2}
         left = float(np.prod([doubt[word] for word in self._words(c, r)]))
         rivals = [self._score(c, other) for other in self.options[c] if other != r]
-        if rivals and max(rivals) >= self._score(c, r) - 1e-6:
+        if rivals and max(rivals) >= self._score(c, r) - 2 * ORDER:
             left = max(left, 0.5)
         return round(1.0 - left, 3)
 
 
-def _contexts(core: Core) -> dict[int, list[int]]:
+def _contexts(core: Core, kernels: Mapping[int, NDArray[np.float32] | None]) -> dict[int, list[int]]:
     """For each op, hashes of what lies within 1..CONTEXT_DEPTH core ops before it, then after it."""
-    base = {op.index: hash_of((_class(op.kind), _kernel_shape(core, op))) for op in core.ops}
+    shapes = {index: rows.shape if rows is not None else () for index, rows in kernels.items()}
+    base = {op.index: hash_of((_class(op.kind), shapes[op.index])) for op in core.ops}
     found: dict[int, list[int]] = {op.index: [] for op in core.ops}
     for neighbours in (core.before, core.after):
         current = dict(base)
@@ -324,11 +325,6 @@ def _contexts(core: Core) -> dict[int, list[int]]:
 
 def _class(kind: str) -> str:
     return {"matmul": "dense", "einsum": "dense", "avg_pool": "mean", "sub": "add", "square": "mul"}.get(kind, kind)
-
-
-def _kernel_shape(core: Core, op: Op) -> tuple[int, ...]:
-    rows = fp.kernel_rows(core.graph, op, side=core.side)
-    return rows.shape if rows is not None else ()
 
 
 def hash_of(value: object) -> int:
