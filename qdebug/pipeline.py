@@ -18,6 +18,7 @@ from qdebug import rows as r
 from qdebug.comparison import Candidate, Comparison, Progress, Silent
 from qdebug.data import Dataset
 from qdebug.errors import InputError, ModelError, UsageError
+from qdebug.evidence import find_causes
 from qdebug.models import zoo
 from qdebug.models.convert import convert
 from qdebug.models.keras import Reference, load_reference
@@ -164,6 +165,8 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
     if labels.truth is not None:
         known["truth"] = labels.truth.tolist()
     graph = comparison.candidate.graph
+    comparison.progress.step("looking for causes", 0, 0)
+    findings, checks = find_causes(comparison)
     return Run(
         id="", created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), qdebug=qdebug.__version__,
         environment=environment(),
@@ -175,7 +178,7 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
         data={"source": dataset.source, "split": dataset.split, "samples": dataset.count, "sha256": dataset.sha256},
         seed=comparison.seed, accuracy=accuracy, end_to_end=comparison.end_to_end[main],
         coverage=r.coverage(comparison.alignment, rows), layers=rows, first_divergent=r.first_divergent(rows),
-        first_over_tolerance=r.first_over_tolerance(rows, options.tolerance), findings=[],
+        first_over_tolerance=r.first_over_tolerance(rows, options.tolerance), findings=findings,
         worst_samples=r.worst_samples(comparison.alignment, comparison.counts[main], known),
         verdict=r.worst_verdict(rows), timing={name: round(value, 3) for name, value in comparison.timing.items()},
         baseline=None if comparison.baseline is None else {"source": comparison.baseline.source,
@@ -183,7 +186,7 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
         settings={**settings, "tolerance": options.tolerance, "kernels": str(options.kernels),
                   "threads": options.threads},
         by_kernels={family: comparison.rows[family] for family in comparison.families[1:]} or None,
-        notes=comparison.notes, reasons={} if labels.truth is not None else {"accuracy": "no labels were given"})
+        notes=comparison.notes, checks=checks, reasons={} if labels.truth is not None else {"accuracy": "no labels were given"})
 
 
 def environment() -> dict[str, str | None]:

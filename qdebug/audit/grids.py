@@ -92,7 +92,7 @@ class GridAudit:
                     pair.layer,
                     "grid",
                     f"takes its grid from {donor}: ops that join them must share one",
-                    {"own scale": expected[0], "scale": grid[0], "donor": donor},
+                    {"own_scale": expected[0], "scale": grid[0], "donor": donor},
                 )
                 return
             yield from self._deviation(pair, grid, expected)

@@ -81,7 +81,7 @@ def _is_edge(pair: Pair) -> bool:
 
 def _why(reference: Graph, pair: Pair) -> str:
     """Tell which of the known reasons left a fake-quantized weighted op float."""
-    norms = _norms(reference, pair)
+    norms = norm_factors(reference, pair)
     before = (
         [reference.producers[key].kind for key in pair.core.inputs if key in reference.producers]
         if pair.core is not None
@@ -102,7 +102,7 @@ def _why(reference: Graph, pair: Pair) -> str:
     return "RC05" if pair.core is not None and pair.core.kind == "transpose_conv" and norms else "RC08"
 
 
-def _norms(reference: Graph, pair: Pair) -> list[np.ndarray]:
+def norm_factors(reference: Graph, pair: Pair) -> list[np.ndarray]:
     """Return the factors of the batch norms behind the pair's core: gammas, or a Dense's multipliers."""
     found, waiting, seen = [], [pair.core.output] if pair.core is not None else [], 0
     while waiting and seen < 16:

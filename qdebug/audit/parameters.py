@@ -2,7 +2,7 @@
 
 int8 weight = FakeQuant'ed kernel / its scale, negated where the folded factor is negative;
 weight scale = |factor| x FakeQuant scale; int32 bias = round(offset / (input scale x weight scale)).
-A kernel that is not fake-quantized (post-training quantization) has scale max|w| / 127, codes round(w / scale).
+A kernel without FakeQuant (post-training quantization) has scale max|w| / 127 and codes round(w / scale).
 """
 
 from __future__ import annotations

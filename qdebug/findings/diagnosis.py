@@ -1,0 +1,70 @@
+"""Ask every rule, upstream causes first, and keep what nothing further upstream explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from qdebug.findings import arithmetic, graphs, harness, parameters, ranges, state
+from qdebug.findings.rule import Clean, Context, Found, NotApplicable, Rule
+from qdebug.records import Finding
+
+RULES: tuple[Rule, ...] = (
+    *state.FIRST,
+    *harness.RULES,
+    *state.RULES,
+    *graphs.RULES,
+    *parameters.RULES,
+    *arithmetic.RULES,
+    *ranges.RULES,
+)
+"""In the order of a diagnosis: a rule is silenced only by rules that stand before it."""
+
+SEVERITIES = ("error", "warning", "note")
+
+
+def diagnose(context: Context, rules: Iterable[Rule] = RULES) -> tuple[list[Finding], list[dict[str, Any]]]:
+    """Return the findings, most severe first, and what came of every rule."""
+    kept: list[tuple[Rule, Found]] = []
+    checks: list[dict[str, Any]] = []
+    for rule in rules:
+        came = rule.check(context)
+        if isinstance(came, NotApplicable):
+            checks.append({"code": rule.code, "outcome": "not applicable", "reason": came.reason})
+            continue
+        found = [] if isinstance(came, Clean) else came
+        explained = [(one, why) for one in found if (why := _explained(rule, one, kept, context)) is not None]
+        left = [one for one in found if one not in [pair[0] for pair in explained]]
+        kept += [(rule, one) for one in left]
+        if left or not explained:
+            checks.append({"code": rule.code, "outcome": "finding" if left else "clean", "reason": None})
+        else:
+            checks.append(
+                {"code": rule.code, "outcome": "not applicable", "reason": f"explained by {explained[0][1]}"}
+            )
+    findings = [_finding(rule, one) for rule, one in kept]
+    return sorted(findings, key=lambda one: SEVERITIES.index(one.severity)), checks
+
+
+def _explained(rule: Rule, found: Found, kept: list[tuple[Rule, Found]], context: Context) -> str | None:
+    """Name the finding that explains this one; `None` where none does."""
+    above = context.upstream(found.layer) if rule.is_symptom and found.layer is not None else set()
+    for other, one in kept:
+        if other.code not in rule.silenced_by:
+            continue
+        if one.layer is None or one.layer == found.layer or one.layer in above:
+            return other.code + (f" at {one.layer}" if one.layer is not None else "")
+    return None
+
+
+def _finding(rule: Rule, found: Found) -> Finding:
+    return Finding(
+        rule.code,
+        found.cause or rule.cause,
+        found.layer,
+        found.severity or rule.severity,
+        found.title,
+        found.evidence,
+        found.fix,
+        f"qdebug explain {rule.code}",
+    )

@@ -1,0 +1,238 @@
+"""QD306 to QD312: where grids meet, and where one grid serves several. All by design, all notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from qdebug.align import Pair
+from qdebug.align import fingerprints as fp
+from qdebug.arithmetic import FIXED_GRIDS, SAME_SCALE
+from qdebug.audit.grids import nudged
+from qdebug.findings.rule import NOTE, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.graph import MOVEMENT, Key, Op
+
+
+def _joined(context: Context, layer: str) -> str:
+    """Name the kind of op that makes a tensor share its grid."""
+    waiting, seen = [context.pairs[layer].candidate], set()
+    grid = fp.grid_of(context.candidate.tensors[waiting[0]])
+    kinds: list[str] = []
+    while waiting:
+        key = waiting.pop(0)
+        if key in seen or not fp.same_grid(grid, fp.grid_of(context.candidate.tensors[key])):
+            continue
+        seen.add(key)
+        producer = context.candidate.producers.get(key)
+        ops = [*context.candidate.consumers.get(key, ()), *([producer] if producer is not None else [])]
+        for op in ops:
+            if op.kind in SAME_SCALE:
+                kinds.append(op.kind)
+                waiting.extend(near for near in (*context.candidate.data_inputs(op), *op.outputs))
+    for kind in ("concat", "resize_bilinear", "resize_nearest", "avg_pool", "max_pool"):
+        if kind in kinds:
+            return kind
+    return kinds[0] if kinds else ""
+
+
+def _requantized(context: Context) -> Iterator[tuple[Key, Key]]:
+    """(input, output) of every QUANTIZE from codes to codes."""
+    for op in context.candidate.ops:
+        if op.kind == "quantize" and fp.grid_of(context.candidate.tensors[op.inputs[0]]) is not None:
+            yield op.inputs[0], op.output
+
+
+def flips(context: Context, layer: str) -> dict[str, float]:
+    """Return the layer's local flips, for evidence."""
+    row = context.rows_by_layer.get(layer)
+    if row is None or row.local is None or row.local.flip_percent is None:
+        return {}
+    return {"local_flip_percent": row.local.flip_percent, "max_lsb": row.local.max_lsb or 0}
+
+
+def shared_grid(kinds: tuple[str, ...], title: str, fix: str) -> Callable[[Context], Outcome]:
+    """Make the check for tensors that take their grid from another one because of ops of these kinds."""
+
+    def check(context: Context) -> Outcome:
+        if not context.is_qat:
+            return NotApplicable("the reference is not quantization-aware")
+        if not any(op.kind in kinds for op in context.candidate.ops):
+            return NotApplicable("the file has no such op")
+        notes = [note for note in context.audit.notes if note.what == "grid" and "own_scale" in note.numbers]
+        found = [
+            Found(note.layer, title, {**note.numbers, **flips(context, note.layer)}, fix)
+            for note in notes
+            if _joined(context, note.layer) in kinds
+        ]
+        names = {pair.candidate: pair.layer for pair in context.alignment.pairs}
+        for before, after in _requantized(context):
+            ours = [op for op in context.candidate.consumers.get(after, ()) if op.kind in kinds]
+            producer = context.candidate.producers.get(before)
+            behind = (
+                [producer]
+                if producer is not None and producer.kind in kinds and producer.kind == "avg_pool"
+                else []
+            )
+            layers = [names[op.output] for op in ours + behind if op.output in names]
+            found += [
+                Found(layer, title, {"requantized": True, **flips(context, layer)}, fix) for layer in layers
+            ]
+        return outcome(found)
+
+    return check
+
+
+def second_quantizer(context: Context) -> Outcome:
+    """RC14: the reference rounds twice where the file rounds once."""
+    if not context.is_qat:
+        return NotApplicable("the reference is not quantization-aware")
+    found = []
+    for pair in context.alignment.pairs:
+        chain = _quantizers_behind(context, pair)
+        if len(chain) > 1:
+            found.append(
+                Found(
+                    pair.layer,
+                    "the reference fake-quantizes twice where the file rounds once",
+                    {"quantizers": len(chain), **flips(context, pair.layer)},
+                    "use a ReLU(6.0) layer instead of Activation('relu6'), so that QAT drops the inner "
+                    "quantizer",
+                )
+            )
+    return outcome(found)
+
+
+def _quantizers_behind(context: Context, pair: Pair) -> list[Op]:
+    """List the quantizers of a pair's region along its only path back from the end."""
+    inside = {op.index for op in pair.region}
+    found: list[Op] = []
+    key = pair.reference
+    while True:
+        op = context.reference.producers.get(key)
+        if op is None or op.index not in inside or op is pair.core:
+            return found
+        if op.kind == "fake_quant" and nudged(context.reference, op) is not None:
+            found.append(op)
+        given = context.reference.data_inputs(op)
+        if len(given) != 1:
+            return found
+        key = given[0]
+
+
+def decomposed(context: Context) -> Outcome:
+    """RC15: one layer became several ops, with codes between them that QAT never saw."""
+    if not context.is_qat:
+        return NotApplicable("the reference is not quantization-aware")
+    found = []
+    for pair in context.alignment.pairs:
+        last = context.reference.producers.get(pair.reference)
+        if (
+            pair.op is None
+            or last is None
+            or last.layer is None
+            or ":" not in pair.layer
+            or last.kind == "fake_quant"
+        ):
+            continue
+        if (
+            pair.op.kind in MOVEMENT
+            or pair.op.kind in fp.WEIGHTED
+            or pair.op.kind in ("quantize", "dequantize")
+        ):
+            continue
+        if fp.grid_of(context.candidate.tensors[pair.candidate]) is None:
+            continue
+        found.append(
+            Found(
+                pair.layer,
+                f"{last.layer.name} became several ops: the codes of {pair.op.raw} inside it are "
+                "not simulated by QAT",
+                flips(context, pair.layer),
+                "expected; use an activation with a kernel of its own (ReLU, hard swish) where it matters",
+            )
+        )
+    return outcome(found)
+
+
+def fixed_grid(context: Context) -> Outcome:
+    """RC16: an output grid that the kernel imposes and QAT does not simulate."""
+    found = []
+    for pair in context.alignment.pairs:
+        last = context.reference.producers.get(pair.reference)
+        if (
+            pair.op is None
+            or pair.op.kind not in FIXED_GRIDS
+            or (last is not None and last.kind == "fake_quant")
+        ):
+            continue
+        grid = fp.grid_of(context.candidate.tensors[pair.candidate])
+        if grid is not None:
+            found.append(
+                Found(
+                    pair.layer,
+                    f"{pair.op.raw} has a fixed output grid that QAT does not simulate",
+                    {"scale": grid[0], "zero_point": grid[1], **flips(context, pair.layer)},
+                    "expected: half a step of error, RMS 0.29 LSB; compare the logits in front of it",
+                )
+            )
+    return outcome(found)
+
+
+def shared_layer(context: Context) -> Outcome:
+    """RC31: one layer, several uses, one set of ranges."""
+    again = {one.layer: one for one in context.audit.notes if one.what == "requantized_weights"}
+    found = []
+    for one in context.audit.notes:
+        if one.what == "shared":
+            error = [
+                again[layer].numbers["largest_error_steps"]
+                for layer in again
+                if layer.partition("#")[0].partition(":")[0] == one.layer
+            ]
+            more = {"weights_requantized_error_steps": max(error)} if error else {}
+            found.append(
+                Found(
+                    one.layer,
+                    f"used {one.numbers['uses']} times: all uses share one set of ranges",
+                    {"uses": one.numbers["uses"], **more},
+                    "expected; give each use a layer of its own where their ranges differ much",
+                )
+            )
+    return outcome(found)
+
+
+RULES = (
+    Rule(
+        "QD306",
+        "RC10",
+        NOTE,
+        shared_grid(
+            ("concat",),
+            "two grids meet: a concatenation needs one scale for all its inputs",
+            "expected; join tensors of like ranges, or fake-quantize the inputs together",
+        ),
+    ),
+    Rule(
+        "QD307",
+        "RC12",
+        NOTE,
+        shared_grid(
+            ("resize_bilinear", "resize_nearest"),
+            "two grids meet: a resize keeps one scale for input and output",
+            "expected; use interpolation='nearest', or train on",
+        ),
+    ),
+    Rule(
+        "QD308",
+        "RC13",
+        NOTE,
+        shared_grid(
+            ("avg_pool", "max_pool"),
+            "two grids meet: pooling rounds on the grid of its input, then again on its own",
+            "expected; GlobalAveragePooling2D (MEAN) rounds once",
+        ),
+    ),
+    Rule("QD309", "RC14", NOTE, second_quantizer),
+    Rule("QD310", "RC15", NOTE, decomposed, silenced_by=("QD306", "QD307", "QD308")),
+    Rule("QD311", "RC16", NOTE, fixed_grid, silenced_by=("QD310",)),
+    Rule("QD312", "RC31", NOTE, shared_layer),
+)
