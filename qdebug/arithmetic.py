@@ -40,6 +40,8 @@ SAME_SCALE = MOVEMENT | {"max_pool", "avg_pool", "concat", "resize_bilinear", "r
 """Candidate kinds that must keep the scale of their input (or share it among inputs)."""
 
 
+EXACT = (MOVEMENT | {"max_pool", "mirror_pad"}) - {"pack"}
+"""Candidate kinds that hand codes on untouched."""
 KEEPS_CODES = MOVEMENT - {"pack"} | {"max_pool", "avg_pool", "resize_bilinear", "mirror_pad"}
 """Candidate kinds whose int8 kernels never look at the scales."""
 
@@ -69,6 +71,9 @@ class Expectation:
     basis: dict[str, float | str] = field(default_factory=dict)
     """The numbers behind `tau`, for the record."""
 
+    is_exact: bool = False
+    """Whether the op only moves or picks codes: then no flip is rounding."""
+
     @property
     def margin(self) -> NDArray[np.float64]:
         """Distance to a boundary, in LSB, within which a code counts as in doubt; half a step is everywhere."""
@@ -94,6 +99,8 @@ class _Expecter:
     kernels: str
     delegated: frozenset[Key]
     own: frozenset[Key] = frozenset()
+    on_grid: set[Key] = field(default_factory=set)
+    """Candidate tensors whose reference values lie on the same grid, filled in execution order."""
 
     def of(self, pair: Pair) -> Expectation:
         tensor = self.candidate.tensors[pair.candidate]
@@ -102,6 +109,12 @@ class _Expecter:
         last = self.reference.producers.get(pair.reference)
         ends_fake = last is not None and last.kind == "fake_quant"
         on_grid = ends_fake and last is not None and fp.same_grid(grid, fp.fake_quant_grid(self.reference, last))
+        only_moves = bool(pair.candidate_ops) and all(op.kind in EXACT for op in pair.candidate_ops)
+        sources = [key for _, key in pair.inputs]
+        passed_on = only_moves and not ends_fake and all(
+            key in self.on_grid and fp.same_grid(grid, fp.grid_of(self.candidate.tensors[key])) for key in sources)
+        if on_grid or passed_on:
+            self.on_grid.add(pair.candidate)
         inner = len(fakes) > (1 if ends_fake else 0)
         mechanism, fits = self._mechanism(pair, grid, ends_fake, on_grid, inner)
         kept = self._kept_grid(pair, tensor)
@@ -113,8 +126,9 @@ class _Expecter:
         return Expectation(
             tau, np.full_like(tau, 0.0 if pair.op is not None and pair.op.kind == "avg_pool" else NOISE), mechanism,
             ideal=pair.candidate in self.own or inner or kept is not None or (ends_fake and not on_grid) or (steps > 1 and mechanism is not None),
-            measured_grid=not on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid), kept_grid=kept, scale_fits=fits,
-            natural=self._natural(pair), basis=basis)
+            measured_grid=pair.candidate not in self.on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid), kept_grid=kept, scale_fits=fits,
+            natural=self._natural(pair), basis=basis,
+            is_exact=only_moves and pair.candidate in self.on_grid)
 
     # -- which mechanism, if any --------------------------------------------------------------------------
 

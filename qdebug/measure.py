@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +18,7 @@ from qdebug.models.interpreter import Interpreter
 from qdebug.models.replay import Grid, Replay, Taken, Tap
 from qdebug.quant import CODE_RANGES, Array
 from qdebug.stats import CodeStats, FloatStats
+from qdebug.weights import Weights
 
 BATCH_BYTES = 96 * 2**20
 """Memory that one batch may take on both sides together."""
@@ -51,6 +54,8 @@ class Pass:
     expectations: Mapping[Key, Expectation]
     interpreter: Interpreter
     threads: int | None = None
+    weights: Mapping[Key, Weights] = field(default_factory=dict)
+    """The file's own weights at pairs where they are not the reference's."""
 
     def __post_init__(self) -> None:
         self.unreadable: dict[Key, str] = {}
@@ -66,7 +71,10 @@ class Pass:
         keys = [pair.candidate for pair in measurable]
         keys += [key for pair in measurable for _, key in _requantized_inputs(pair) or () if key is not None]
         self.grids = {key: _grid(self.candidate.tensors[key]) for key in keys}
-        self.replay = Replay(self.frozen, [self._tap(pair) for pair in measurable], self.grids, threads=self.threads)
+        self.aliases = {pair.candidate: source for pair in measurable if (source := self._alias(pair)) is not None}
+        self.tapped = [pair for pair in measurable if pair.candidate not in self.aliases]
+        self.taps = [self._tap(pair) for pair in self.tapped]
+        self.replay = Replay(self.frozen, self.taps, self.grids, threads=self.threads)
 
     def batch_size(self) -> int:
         """Samples per batch that fit the memory budget."""
@@ -84,14 +92,23 @@ class Pass:
         reference's output order.
         """
         counts = self.empty()
+        waiting: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(1) as worker:  # counts one batch while the next one runs
+            self._run(inputs, batch, counts, worker, waiting, each)
+            for job in waiting:
+                job.result()
+        return counts
+
+    def _run(self, inputs: Sequence[Array], batch: int, counts: Counts, worker: ThreadPoolExecutor,
+             waiting: deque[Future[None]], each: Callable[[int, list[Array], list[Array]], None] | None) -> None:
         for first, part in batches(inputs, batch):
             read = self.candidate_values(part, batch)
             outputs, taken = self.replay.run(part, {key: read[key] for key in self.grids})
-            for pair, entry in zip(self.pairs, taken, strict=True):
-                self._update(counts, pair, read[pair.candidate], entry, first)
+            waiting.append(worker.submit(self._count, counts, read, taken, first))
             if each is not None:
                 each(first, outputs, self.real_outputs(read))
-        return counts
+            if len(waiting) > 1:
+                waiting.popleft().result()
 
     def empty(self) -> Counts:
         """Counters at zero for every measurable pair."""
@@ -140,9 +157,28 @@ class Pass:
             return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype)
         margin = expectation.margin
         return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, grid.scale, grid.zero_point,
-                   margin=margin if margin.size > 1 else margin[0], ideal=expectation.ideal,
+                   margin=None if expectation.is_exact else margin if margin.size > 1 else margin[0],
+                   ideal=expectation.ideal,
                    ideal_inputs=_requantized_inputs(pair), kept_grid=expectation.kept_grid,
-                   measured_grid=expectation.measured_grid)
+                   weights=self.weights.get(pair.candidate), measured_grid=expectation.measured_grid,
+                   on_grid=not expectation.measured_grid and grid.dtype == "int8")
+
+    def _alias(self, pair: Pair) -> Key | None:
+        """The candidate tensor whose values this pair only gives another shape, if that is all it does."""
+        if len(pair.inputs) != 1 or not pair.region or any(op.kind not in fp.RESHAPES for op in pair.region):
+            return None
+        source = pair.inputs[0][1]
+        same = source is not None and self.grids[source] == self.grids[pair.candidate]
+        return source if same and self.grids[pair.candidate].scale is not None else None
+
+    def _count(self, counts: Counts, read: Mapping[Key, Array], taken: Sequence[Taken], first: int) -> None:
+        """Count one batch at every pair."""
+        found = {pair.candidate: entry for pair, entry in zip(self.tapped, taken, strict=True)}
+        for pair in self.pairs:
+            if pair.candidate in self.aliases:
+                source = self.aliases[pair.candidate]
+                found[pair.candidate] = Taken(found[source].cumulative, read[source], None, None)
+            self._update(counts, pair, read[pair.candidate], found[pair.candidate], first)
 
     def _update(self, counts: Counts, pair: Pair, values: Array, taken: Taken, first: int) -> None:
         if pair.candidate in counts.floats:

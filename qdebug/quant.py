@@ -88,8 +88,13 @@ class FakeQuant:
 def quantize(values: Float, scale: float, zero_point: int, dtype: str) -> Array:
     """Codes of real `values` on a per-tensor grid: round half to even, then clip. NaN becomes the zero point."""
     low, high = CODE_RANGES[dtype]
-    codes = np.rint(np.asarray(values, np.float32) / np.float32(scale)) + np.float32(zero_point)
-    return np.clip(np.nan_to_num(codes, nan=zero_point, posinf=high, neginf=low), low, high).astype(dtype)
+    codes = np.asarray(values, np.float32) / np.float32(scale)
+    np.rint(codes, out=codes)
+    codes += np.float32(zero_point)
+    np.clip(codes, low, high, out=codes)
+    if np.isnan(codes.sum()):
+        codes[np.isnan(codes)] = zero_point
+    return codes.astype(dtype)
 
 
 def multiplier_shift(multiplier: float) -> int:

@@ -120,7 +120,8 @@ class CodeStats:
         if local is None:
             self.unmeasured_local = True
             return
-        at, change = _differences(found, local.reshape(-1))
+        if local is not cumulative:
+            at, change = _differences(found, local.reshape(-1))
         self._count(self.local, found, at, change, energy)
         channel = at % self.channels
         np.add.at(self.flips, channel, 1)
@@ -182,8 +183,8 @@ class CodeStats:
         sample = at // per_sample
         largest, count = np.zeros(samples, np.int64), np.bincount(sample, minlength=samples)
         np.maximum.at(largest, sample, np.abs(change))
-        differing = np.flatnonzero(count)
-        fresh = {first + int(n): (int(largest[n]), int(count[n])) for n in differing}
+        ranked = np.lexsort((np.arange(samples), -count, -largest))[:WORST]
+        fresh = {first + int(n): (int(largest[n]), int(count[n])) for n in ranked if count[n]}
         self.worst = _keep_worst({**self.worst, **fresh})
 
     def _explain(self, found: Array, at: Array, change: NDArray[np.int64], doubtful: Array | None,

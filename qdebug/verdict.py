@@ -12,6 +12,7 @@ import numpy as np
 
 from qdebug.arithmetic import Expectation
 from qdebug.stats import CodeStats, FloatStats
+from qdebug.weights import Weights
 
 ALLOWED, FEW = 1e-4, 2
 """Unexplained flips that a healthy channel may show: share of its elements, and a count on top."""
@@ -19,6 +20,9 @@ MAY_CLIP = 0.01
 """Share of reference values that may lie beyond the candidate's range."""
 SMALL = 2
 """LSB: the largest difference that a by-design mechanism may make."""
+FELT = 0.02
+"""LSB of the output below which a changed bias is left to the static audit."""
+BITS = {"int8": "8 bits", "uint8": "8 bits", "int4": "4 bits", "float16": "half precision"}
 FLOAT_BOUND = 1e-5
 """Relative error of float32 arithmetic at one op, next to the tensor's largest value."""
 
@@ -33,8 +37,8 @@ class Judged:
     mechanism: str | None = None
 
 
-def judge(stats: CodeStats, expectation: Expectation) -> Judged:
-    """The verdict on one pair that holds codes."""
+def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = None) -> Judged:
+    """The verdict on one pair that holds codes; `weights` where the file's own were in its exact arithmetic."""
     if stats.unmeasured_local or not stats.local.total:
         return Judged("unmeasured", "this region cannot be replayed")
     expected = _expected(stats, expectation)
@@ -45,19 +49,54 @@ def judge(stats: CodeStats, expectation: Expectation) -> Judged:
     if not expectation.may_clip and stats.clipped > MAY_CLIP * stats.total + FEW:
         return Judged("diverged", f"range: {100 * stats.clipped / stats.total:.3g} % of the reference's values lie "
                       "beyond what the candidate's codes cover", percent)
+    wrong = _weights_changed(weights, stats.scale) if weights is not None else None
+    if wrong is not None:
+        return Judged("diverged", wrong, percent)
     if not flips:
         return Judged("exact", "no code differs", percent)
     unexplained, where = _unexplained(stats)
     if not expectation.scale_fits and flips > expected + FEW + ALLOWED * stats.local.total:
         return Judged("diverged", "its scale and zero point are not the reference's, and nothing in the graph accounts "
                       f"for that; up to {largest} LSB", percent)
-    if where is not None or largest > (SMALL if expectation.mechanism else 1):
+    allowed = np.inf if weights is not None else SMALL if expectation.mechanism else 1
+    if where is not None or largest > allowed:
         place = f" in channel {where}" if where is not None and where >= 0 else ""
-        return Judged("diverged", f"{unexplained} flips{place} are more than rounding can make, up to {largest} LSB",
-                      percent)
+        part = "kernel: " if weights is not None else ""
+        return Judged("diverged", f"{part}{unexplained} flips{place} are more than rounding can make, up to {largest} "
+                      "LSB", percent)
+    if weights is not None and (largest > 1 or expectation.mechanism is not None):
+        return _weights_rounded(weights, expectation, largest, percent)
     if expectation.mechanism is not None:
         return Judged("requantized", expectation.mechanism, percent, expectation.mechanism)
-    return Judged("rounding", "every flip lies within this op's rounding of a boundary", percent)
+    return Judged("rounding", "every flip lies within this op's rounding of a boundary" if weights is None else
+                  "the file's own weights, the reference's rounded, explain every flip", percent)
+
+
+def _weights_changed(weights: Weights, scale: float) -> str | None:
+    """Which of the file's weights cannot be the reference's, rounded, and by how much; `None` where all can."""
+    if not weights.kernel_fits:
+        channel = int(np.argmax(weights.kernel_excess))
+        count = int(np.count_nonzero(weights.kernel_excess > 1))
+        size = f"{weights.steps:.3g} steps" if weights.steps is not None else \
+            f"{weights.kernel_excess[channel]:.3g} times what {weights.dtype} allows"
+        return (f"weights: {count} of {weights.kernel_excess.size} channels are not the reference's, rounded: up to "
+                f"{size} off in channel {channel}")
+    effect = weights.bias_error / scale
+    wrong = (weights.bias_excess > 1) & (effect > FELT)
+    if not np.any(wrong):
+        return None
+    channel = int(np.argmax(effect * wrong))
+    what = "the file has no bias, the reference has" if weights.bias_missing else \
+        f"{int(wrong.sum())} of {wrong.size} channels are not the reference's, rounded"
+    return f"bias: {what}: up to {effect[channel]:.3g} LSB of the output off in channel {channel}"
+
+
+def _weights_rounded(weights: Weights, expectation: Expectation, largest: int, percent: float) -> Judged:
+    """The verdict where only the rounding of the weights, and a by-design mechanism if any, make the difference."""
+    named = f"weights rounded to {BITS.get(weights.dtype, weights.dtype)}"
+    if expectation.mechanism is not None:
+        named += f"; {expectation.mechanism}"
+    return Judged("requantized", named + (f" (up to {largest} LSB)" if largest > 1 else ""), percent, named)
 
 
 def judge_float(stats: FloatStats, *, depth: int, bound: float = FLOAT_BOUND) -> Judged:

@@ -46,8 +46,15 @@ class Tap:
     """Scale and zero point on which unrounded arithmetic is put, where the kernel ignores those of its output."""
     weights: Weights | None = None
     """For `ideal`: the file's own kernel and bias, in place of what the reference computes them from."""
+    on_grid: bool = False
+    """Whether the reference ends in a FakeQuant on the candidate's own int8 grid."""
     measured_grid: bool = False
     """Whether to measure how far reference values lie off the candidate's grid and beyond its range."""
+
+    @property
+    def first(self) -> bool:
+        """Whether the region begins at the model's inputs: its local error is its cumulative error."""
+        return not self.ideal and all(source is None for _, source in self.inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +72,7 @@ class Taken:
     """Elements whose reference value lies more than half a step beyond the candidate's range."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Grid:
     """Scale and zero point under which a candidate tensor is fed to the reference."""
 
@@ -121,7 +128,8 @@ class Replay:
         if tap.scale is None:
             return {"cumulative": total, "local": local}
         tf = load_tensorflow().tf
-        entry = {"cumulative": self._codes(total, tap), "local": self._codes(local, tap)}
+        entry = {"cumulative": self._codes(total, tap, on_grid=tap.on_grid)}
+        entry["local"] = entry["cumulative"] if tap.first else self._codes(local, tap, on_grid=tap.on_grid)
         designed = tap if tap.ideal_inputs is None else replace(tap, inputs=tap.ideal_inputs)
         exact = self._region(f"ideal{number}", designed, skip_fake_quant=True, weights=tap.weights)[0] \
             if tap.ideal else before
@@ -130,13 +138,14 @@ class Replay:
             entry["ideal"] = self._codes(exact, replace(tap, scale=scale, zero_point=zero_point))
         if tap.margin is not None:
             near = np.minimum(tap.margin, 0.5)  # |distance - 1/2| <= near, told from the distance's square
-            margin = tf.constant(np.where(near < 0.5, near * (1 - near), 1.0), tf.float32)
+            half, margin = 0.25, np.where(near < 0.5, near * (1 - near), 1.0)
             if tap.ideal or exact is local:  # the reference does not round here
                 steps = exact / np.float32(tap.kept_grid[0] if tap.kept_grid else tap.scale)
                 off = tf.math.squared_difference(steps, tf.round(steps))
             else:
-                off = tf.math.squared_difference(exact, local) * np.float32(1 / tap.scale**2)
-            entry["doubtful"] = tf.abs(off - 0.25) <= margin
+                off = tf.math.squared_difference(exact, local)
+                half, margin = half * tap.scale**2, margin * tap.scale**2
+            entry["doubtful"] = tf.math.squared_difference(off, np.float32(half)) <= tf.constant(margin**2, tf.float32)
         if tap.measured_grid:
             steps = total / np.float32(tap.scale)
             low, high = CODE_RANGES[tap.dtype]
@@ -146,9 +155,14 @@ class Replay:
             entry["clipped"] = tf.math.count_nonzero(beyond, axis=tf.range(1, tf.rank(off)))
         return entry
 
-    def _codes(self, values: Any, tap: Tap) -> Any:
-        """Codes of real values on the tap's grid: half to even, clipped, as `quant.quantize` does it."""
+    def _codes(self, values: Any, tap: Tap, *, on_grid: bool = False) -> Any:
+        """Codes of real values on the tap's grid: half to even, clipped, as `quant.quantize` does it.
+
+        Values that a FakeQuant has put on this very grid need neither: they come as uint8, moved up by 128.
+        """
         tf = load_tensorflow().tf
+        if on_grid:
+            return tf.cast(values * np.float32(1 / tap.scale) + np.float32(tap.zero_point + 128.5), tf.uint8)
         low, high = CODE_RANGES[tap.dtype]
         codes = tf.round(values / np.float32(tap.scale)) + np.float32(tap.zero_point)
         return tf.cast(tf.clip_by_value(codes, low, high), tap.dtype)
@@ -258,5 +272,9 @@ def _tensor_name(name: str) -> str:
 
 
 def _as_taken(tap: Tap, entry: Mapping[str, Any]) -> Taken:
-    return Taken(entry["cumulative"], entry["local"], entry.get("doubtful"), entry.get("ideal"),
-                 entry.get("residue", 0), entry.get("clipped", 0))
+    cumulative, local = entry["cumulative"], entry["local"]
+    if tap.on_grid:
+        cumulative = (cumulative ^ np.uint8(128)).view(np.int8)
+        local = cumulative if tap.first else (local ^ np.uint8(128)).view(np.int8)
+    return Taken(cumulative, local, entry.get("doubtful"), entry.get("ideal"), entry.get("residue", 0),
+                 entry.get("clipped", 0))
