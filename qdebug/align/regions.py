@@ -5,6 +5,7 @@ A pair's region is the part of the reference that a local error is about.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -56,13 +57,11 @@ def layer_names(pairs: Sequence[Pair], reference: Graph) -> list[str]:
             plain.append(_short(producer.layer, reference)
                          + (f"#{producer.layer.use}" if producer.layer.use > 1 else ""))
     names: list[str] = []
-    for number, name in enumerate(plain):
+    for number, own in enumerate(plain):
         op = pairs[number].op
-        if name in plain[number + 1:] and op is not None:
-            name = f"{name}:{op.raw.lower()}"
-        while name in names:
-            name += "'"
-        names.append(name)
+        name = f"{own}:{op.raw.lower()}" if own in plain[number + 1:] and op is not None else own
+        tries = (name if count == 1 else f"{name}_{count}" for count in itertools.count(1))
+        names.append(next(entry for entry in tries if entry not in names))
     return names
 
 
