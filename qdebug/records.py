@@ -56,12 +56,16 @@ class Handover:
     agreement: float | None
     accuracy: float | None
     drop: float | None
-    """Value before this row less the value after it: positive is worse."""
+    """How much worse the value is after this row than before it, on the same samples."""
     low: float | None
     high: float | None
     samples: int
     metric: str = "top1"
     value: float | None = None
+    """The metric itself: for `top1` the accuracy where labels are given, else the agreement."""
+    agreement_drop: float | None = None
+    """Agreement before this row less the agreement after it."""
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +246,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], plain: Any) -> T:
-    """Rebuild a record of type `kind`. Raises ValueError where the JSON is not such a record; unknown keys are dropped."""
+    """Rebuild a record of type `kind`. Raises ValueError where it is not such a record; unknown keys go."""
     try:
         rebuilt: T = _rebuild(kind, plain)
     except (KeyError, TypeError, AttributeError) as error:

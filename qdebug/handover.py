@@ -1,0 +1,117 @@
+"""Plan of a handover: which tensors cross from the candidate to the reference when a row is the last to run.
+
+The handover at row k: the candidate runs up to and including row k, the reference finishes. Of all tensors that the
+candidate has by then, those are fed to the reference that what is left of it still reads. NumPy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qdebug.align import Pair
+from qdebug.graph import Graph, Key, Tensor
+from qdebug.quant import CODE_RANGES, Array
+
+
+@dataclass(frozen=True, eq=False)
+class Crossing:
+    """One tensor on its way from the candidate to the reference."""
+
+    reference: Tensor
+    candidate: Tensor
+
+    def real(self, values: Array) -> Array:
+        """Candidate `values` (codes or reals, batch first) as the reference takes them, in its shape and type."""
+        grid = self.candidate.quantization
+        if grid is not None and self.candidate.dtype in CODE_RANGES and values.dtype != np.float32:
+            values = grid.dequantize(values)
+        if len(self.reference.shape) > 1 and -1 not in self.reference.shape[1:]:
+            values = values.reshape(-1, *self.reference.shape[1:])
+        return np.ascontiguousarray(values, dtype=self.reference.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """The handover at one row."""
+
+    row: int
+    crossing: tuple[Crossing, ...]
+
+    @property
+    def signature(self) -> tuple[tuple[Key, Key], ...]:
+        """What is fed: cuts with one signature are one experiment."""
+        return tuple((entry.reference.key, entry.candidate.key) for entry in self.crossing)
+
+
+def plan(reference: Graph, candidate: Graph, pairs: Sequence[Pair], unreadable: Mapping[Key, str]
+         ) -> tuple[list[Cut], dict[int, str]]:
+    """The cuts in execution order, and why other rows have none, by number of the row.
+
+    `unreadable`: candidate tensors that cannot be read, and why.
+    """
+    cuts, reasons, ready = [], {}, []
+    for row, pair in enumerate(pairs):
+        reason = unreadable.get(pair.candidate) or misfit(reference.tensors[pair.reference],
+                                                          candidate.tensors[pair.candidate])
+        if reason is not None:
+            reasons[row] = f"cannot be handed over: {reason}"
+            continue
+        ready.append(pair)
+        last = max((entry.op.index for entry in ready if entry.op is not None), default=-1)
+        given = _given(candidate, ready, last)
+        crossing = (Crossing(reference.tensors[key], candidate.tensors[given[key]])
+                    for key in needed(reference, given))
+        cuts.append(Cut(row, tuple(crossing)))
+    return cuts, reasons
+
+
+def needed(reference: Graph, given: Mapping[Key, Key]) -> list[Key]:
+    """Of the reference tensors that are `given`, those that the outputs still depend on, in the graph's order."""
+    met, seen, waiting = set(), set(), list(reference.outputs)
+    while waiting:
+        key = waiting.pop()
+        if key in seen:
+            continue
+        seen.add(key)
+        if key in given:
+            met.add(key)
+        elif key in reference.producers:
+            waiting.extend(reference.data_inputs(reference.producers[key]))
+    return [key for key in given if key in met]
+
+
+def _given(candidate: Graph, ready: Sequence[Pair], last: int) -> dict[Key, Key]:
+    """Reference tensor -> candidate tensor: of several copies, the first that an op after `last` still reads."""
+    copies: dict[Key, list[Key]] = {}
+    for pair in ready:
+        copies.setdefault(pair.reference, []).append(pair.candidate)
+    outputs = set(candidate.outputs)
+
+    def is_read(key: Key) -> bool:
+        return key in outputs or any(op.index > last for op in candidate.consumers.get(key, ()))
+
+    return {key: next((copy for copy in found if is_read(copy)), found[-1]) for key, found in copies.items()}
+
+
+def misfit(reference: Tensor, candidate: Tensor) -> str | None:
+    """Why the candidate's values cannot stand for the reference tensor; `None` where they can."""
+    if reference.dtype in ("string", "bool", "resource", "variant"):
+        return f"the reference tensor holds {reference.dtype}"
+    inner, theirs = reference.shape[1:], math.prod(candidate.shape)
+    if -1 in inner:
+        same_rank = len(reference.shape) == len(candidate.shape)
+        return None if same_rank else f"the reference tensor's shape {reference.shape} is open"
+    if not inner:  # a tensor of unknown rank reads as (-1,)
+        return None
+    ours = math.prod(inner)
+    return None if ours and theirs % ours == 0 else f"the two tensors have {ours} and {theirs} values per sample"
+
+
+def choose_samples(count: int, *, wanted: int | None, limit: int) -> np.ndarray:
+    """Numbers of the samples to hand over: all, or `wanted` (else `limit`) of them, evenly spread."""
+    size = min(count, wanted if wanted is not None else limit)
+    return np.unique(np.linspace(0, count - 1, size).round().astype(np.int64))
