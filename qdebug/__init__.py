@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qdebug.errors import QDebugError
+    from qdebug.faithful import assert_faithful
     from qdebug.options import TraceOptions
     from qdebug.pipeline import trace
     from qdebug.records import Run
 
 __version__ = "0.1.0"
 
-__all__ = ["QDebugError", "Run", "TraceOptions", "__version__", "trace"]
+__all__ = ["QDebugError", "Run", "TraceOptions", "__version__", "assert_faithful", "trace"]
 
 _HOMES = {"QDebugError": "qdebug.errors", "Run": "qdebug.records", "TraceOptions": "qdebug.options",
-          "trace": "qdebug.pipeline"}
+          "assert_faithful": "qdebug.faithful", "trace": "qdebug.pipeline"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import samples
+from cli_names import commands
 from typer.testing import CliRunner
 
 from qdebug import __version__
@@ -21,7 +22,7 @@ from qdebug.options import TraceOptions
 from qdebug.records import dumps
 from qdebug.store import Store
 
-COMMANDS = [[], ["trace"], ["summary"], ["show"], ["sweep"], ["runs"], ["runs", "rm"], ["runs", "keep"]]
+COMMANDS = commands()
 
 
 class Tracer:
@@ -360,6 +361,50 @@ def test_unsaved_run_is_shown(call, tracer, monkeypatch):
     assert result.exit_code == 2
     assert "No layer diverges" in result.stdout
     assert "No space left on device" in result.stderr
+
+
+def test_limits(call, tracer, tmp_path):
+    """Limits of the command line and of pyproject.toml are held, each told on one line; JUnit is written."""
+    (tmp_path / "pyproject.toml").write_text('[tool.qdebug]\nmax-local-lsb = 2\nfail-on = "diverged"\n')
+    result = call("trace", "--model", "dense4", "--max-local-lsb", "0.5", "--junit", "gates.xml")
+
+    assert result.exit_code == 1
+    assert [line.partition(" at ")[0] for line in result.stderr.splitlines()[1:]] == [
+        "PASS: --fail-on diverged: the worst verdict is rounding",
+        "FAIL: --max-local-lsb: limit 0.5, value 1",
+    ]
+    assert "<failure" in (tmp_path / "gates.xml").read_text()
+
+
+def test_check(call, recorded, tmp_path):
+    """A recorded run is held against limits again, and against another run."""
+    assert call("check", "2", "--fail-on", "diverged").exit_code == 1
+    assert call("check", "1", "--fail-on", "diverged", "--against", "1").exit_code == 0
+    assert call("check", "2", "--against", "1").exit_code == 1
+    (tmp_path / "b.toml").write_text('[layers."dense_*"]\nmax-local-lsb = 0\n')
+    assert "value 1 at dense_1" in call("check", "1", "--budget", "b.toml").stderr
+    refused = call("check", "1")
+    assert (refused.exit_code, refused.stderr[:23]) == (2, "error: nothing to check")
+
+
+def test_limits_are_read_before_the_work(call, tracer):
+    """A budget or a baseline run that cannot be read is told before anything is traced."""
+    for option in (["--budget", "none.toml"], ["--against", "9"], ["--max-local-lsb", "nan"], ["--junit", "."]):
+        assert call("trace", "--model", "dense4", *option).exit_code == 2
+    assert tracer.calls == []
+
+
+def test_diff(call, recorded):
+    """Two runs are compared in any format; the gate trips where anything is worse."""
+    result = call("diff", "1", "2")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "5 layers compared" not in result.stdout
+    assert "new finding" not in call("diff", "2", "2").stdout
+    assert json.loads(call("diff", "1", "2", "--json", "-").stdout)["kind"] == "diff"
+    assert call("diff", "1", "2", "--format", "csv").stdout.startswith("layer,change,verdict_before,verdict_after")
+    assert call("diff", "1", "2", "--fail-on", "worse").exit_code == 1
+    assert call("diff", "1", "1", "--fail-on", "worse").stderr.startswith("PASS: --fail-on worse: nothing got worse")
+    assert call("diff", "1", "9").exit_code == 2
 
 
 def test_sweep(call, tracer):

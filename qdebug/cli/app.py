@@ -8,7 +8,10 @@ import typer
 
 from qdebug import __version__
 from qdebug.cli import runs
+from qdebug.cli.check import check
+from qdebug.cli.diff import diff
 from qdebug.cli.guard import guarded, set_debug
+from qdebug.cli.map import map_models
 from qdebug.cli.options import DEBUG_HELP
 from qdebug.cli.show import show
 from qdebug.cli.summary import summary
@@ -44,6 +47,9 @@ def qdebug(
 app.command(epilog="Example: qdebug trace --reference q.h5 --candidate q.tflite --data x.npz")(guarded(trace))
 app.command(epilog="Example: qdebug summary --by model")(guarded(summary))
 app.command(epilog="Example: qdebug show latest --format github")(guarded(show))
+app.command(epilog="Example: qdebug diff 7 latest --fail-on worse")(guarded(diff))
+app.command(epilog="Example: qdebug check latest --max-local-lsb 1")(guarded(check))
+app.command("map", epilog="Example: qdebug map --reference q.h5 --candidate q.tflite")(guarded(map_models))
 app.command(epilog="Example: qdebug sweep --models dense1,dense2 --seeds 0-3")(guarded(sweep))
 app.add_typer(runs.app)
 

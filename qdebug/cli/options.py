@@ -51,7 +51,32 @@ BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples per batch.",
 KernelSet = Annotated[Kernels, typer.Option(help="Kernels that run the candidate.", case_sensitive=False)]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the candidate.", metavar="N")]
 Gate = Annotated[
-    FailOn, typer.Option(help="Exit with 1 at this verdict or a worse one.", case_sensitive=False)
+    FailOn | None,
+    typer.Option(help="Exit with 1 at this verdict or a worse one (default: never).", case_sensitive=False),
+]
+MaxLocalFlips = Annotated[
+    float | None, typer.Option(help="Most codes that a layer may change itself, in percent.", metavar="X")
+]
+MaxCumulativeFlips = Annotated[
+    float | None, typer.Option(help="Most codes of a layer that may differ, in percent.", metavar="X")
+]
+MaxLocalLsb = Annotated[
+    float | None, typer.Option(help="Largest error of a layer itself, in steps.", metavar="X")
+]
+MinAgreement = Annotated[
+    float | None, typer.Option(help="Least share of samples (0 to 1) with the same answer.", metavar="X")
+]
+BudgetFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--budget", help="TOML file of limits, also per layer (default: ./pyproject.toml).", metavar="FILE"
+    ),
+]
+Against = Annotated[
+    str | None, typer.Option(help="Exit with 1 if anything is worse than in this run.", metavar="RUN")
+]
+Junit = Annotated[
+    Path | None, typer.Option(help="Write what the gates found as JUnit XML.", metavar="FILE")
 ]
 Json = Annotated[
     str | None,

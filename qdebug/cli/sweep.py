@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qdebug.cli import options as o
-from qdebug.options import FailOn, Kernels
+from qdebug.options import Kernels
 
 if TYPE_CHECKING:
+    from qdebug.cli.gating import GateOptions
     from qdebug.cli.progress import Progress
     from qdebug.records import Run
     from qdebug.store import Store
@@ -32,7 +33,12 @@ def sweep(
     batch_size: o.BatchSize = None,
     kernels: o.KernelSet = Kernels.XNNPACK,
     threads: o.Threads = None,
-    fail_on: o.Gate = FailOn.NEVER,
+    fail_on: o.Gate = None,
+    max_local_flip_percent: o.MaxLocalFlips = None,
+    max_cumulative_flip_percent: o.MaxCumulativeFlips = None,
+    max_local_lsb: o.MaxLocalLsb = None,
+    min_agreement: o.MinAgreement = None,
+    budget: o.BudgetFile = None,
     by: Annotated[o.By | None, typer.Option(help="One line for each model, over its seeds.")] = None,
     json: o.Json = None,
     format: o.Format = None,  # noqa: A002 the option's name
@@ -43,6 +49,7 @@ def sweep(
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
     """Trace every combination of models and seeds, then show the summary of these runs."""
+    from qdebug.cli.gating import GateOptions
     from qdebug.cli.output import Output
     from qdebug.cli.progress import Progress
     from qdebug.cli.summary import write_summary
@@ -53,6 +60,8 @@ def sweep(
     how = TraceOptions(tolerance=tolerance, batch_size=batch_size, kernels=kernels, threads=threads)
     records, target = Store(store), Output(output, force, format, json).check()
     records.check_writable()
+    numbers = (max_local_flip_percent, max_cumulative_flip_percent, max_local_lsb, min_agreement)
+    gates = GateOptions.read(records, fail_on, *numbers, budget=budget)
     given = {
         "data": data,
         "samples": samples,
@@ -63,7 +72,7 @@ def sweep(
         "options": how,
     }
     with Progress(quiet=quiet) as progress:
-        runs, code = run_all(jobs, given, records, fail_on, progress)
+        runs, code = run_all(jobs, given, records, gates, progress)
     write_summary(runs, by, target)
     raise typer.Exit(code)
 
@@ -93,11 +102,11 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def run_all(
-    jobs: list[tuple[str, int]], given: dict[str, Any], store: Store, fail_on: FailOn, progress: Progress
+    jobs: list[tuple[str, int]], given: dict[str, Any], store: Store, gates: GateOptions, progress: Progress
 ) -> tuple[list[Run], int]:
     """Trace and record each job; a failure is told, and the rest goes on. Return runs and worst code."""
     from qdebug.cli.guard import report, say
-    from qdebug.cli.tracing import gate, slug
+    from qdebug.cli.tracing import slug
 
     runs, worst = [], 0
     for number, (model, seed) in enumerate(jobs, 1):
@@ -113,5 +122,5 @@ def run_all(
             worst = max(worst, report(error))
         else:
             runs.append(run)
-            worst = max(worst, gate(run, fail_on))
+            worst = max(worst, gates.hold(run))
     return runs, worst

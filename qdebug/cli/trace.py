@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qdebug.cli import options as o
-from qdebug.options import FailOn, Kernels
+from qdebug.options import Kernels
 
 
 def trace(
@@ -40,7 +40,14 @@ def trace(
     batch_size: o.BatchSize = None,
     kernels: o.KernelSet = Kernels.XNNPACK,
     threads: o.Threads = None,
-    fail_on: o.Gate = FailOn.NEVER,
+    fail_on: o.Gate = None,
+    max_local_flip_percent: o.MaxLocalFlips = None,
+    max_cumulative_flip_percent: o.MaxCumulativeFlips = None,
+    max_local_lsb: o.MaxLocalLsb = None,
+    min_agreement: o.MinAgreement = None,
+    budget: o.BudgetFile = None,
+    against: o.Against = None,
+    junit: o.Junit = None,
     json: o.Json = None,
     format: o.Format = None,  # noqa: A002 the option's name
     output: o.OutputFile = None,
@@ -50,6 +57,7 @@ def trace(
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
     """Compare a Keras model with its TFLite file, end to end and layer by layer, and record the run."""
+    from qdebug.cli.gating import GateOptions
     from qdebug.cli.output import Output
     from qdebug.cli.progress import Progress
     from qdebug.cli.tracing import Models, finish
@@ -61,7 +69,11 @@ def trace(
     how = TraceOptions(tolerance=tolerance, batch_size=batch_size, kernels=kernels, threads=threads)
     records, target = Store(store), Output(output, force, format, json).check()
     records.check_writable()
+    numbers = (max_local_flip_percent, max_cumulative_flip_percent, max_local_lsb, min_agreement)
+    gates = GateOptions.read(
+        records, fail_on, *numbers, budget=budget, against=against, junit=junit, force=force
+    )
     shared = {"data": data, "samples": samples, "scale": scale, "quantize": quantize, "options": how}
     with Progress(quiet=quiet) as progress:
         run = models.trace(**shared, progress=progress)
-    raise typer.Exit(finish(run, records, target, fail_on))
+    raise typer.Exit(finish(run, records, target, gates))

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from qdebug.cli.guard import say
+from qdebug.cli.gating import GateOptions
 from qdebug.cli.output import Output, check_writable
 from qdebug.errors import StoreError, UsageError
-from qdebug.options import FailOn
 
 if TYPE_CHECKING:
     from qdebug.records import Run
     from qdebug.store import Store
-
-TRIPPED = 1
-
 
 @dataclass(frozen=True, slots=True)
 class Models:
@@ -58,12 +54,14 @@ class Models:
         from qdebug.pipeline import trace_builtin, trace_files
 
         if self.model is not None:
-            own = {"seed": self.seed, "qat_epochs": self.qat_epochs, "retrain": self.retrain}
-            return cast("Run", trace_builtin(self.model, **own, **shared))
+            return trace_builtin(
+                self.model, seed=self.seed, qat_epochs=self.qat_epochs, retrain=self.retrain, **shared
+            )
         save = None if self.save_candidate is None else str(self.save_candidate)
-        keys = {"x_key": self.x_key, "y_key": self.y_key}
-        files = {"baseline": self.baseline, "save_candidate": save, **keys}
-        return cast("Run", trace_files(self.reference, self.candidate, **files, **shared))
+        keys: dict[str, Any] = {"x_key": self.x_key, "y_key": self.y_key}
+        files: dict[str, Any] = {"baseline": self.baseline, "save_candidate": save}
+        assert self.reference is not None
+        return trace_files(self.reference, self.candidate, **files, **keys, **shared)
 
 
 def slug(run: Run) -> str:
@@ -77,7 +75,7 @@ def slug(run: Run) -> str:
     return Path(source).stem
 
 
-def finish(run: Run, store: Store, output: Output, fail_on: FailOn) -> int:
+def finish(run: Run, store: Store, output: Output, gates: GateOptions) -> int:
     """Record, render and gate a run; return the exit code. A run that cannot be recorded is shown yet."""
     from qdebug.render.run import document
     from qdebug.render.tables import layers_table
@@ -90,15 +88,4 @@ def finish(run: Run, store: Store, output: Output, fail_on: FailOn) -> int:
     output.write(run, layers_table(run), document(run))
     if unsaved:
         raise unsaved
-    return gate(run, fail_on)
-
-
-def gate(run: Run, fail_on: FailOn) -> int:
-    """Say on standard error whether the gate holds; return the exit code."""
-    from qdebug.gates import check_verdict
-
-    found = check_verdict(run, fail_on)
-    if found is None:
-        return 0
-    say(found.text)
-    return 0 if found.passed else TRIPPED
+    return gates.hold(run)
