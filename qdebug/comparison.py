@@ -23,6 +23,8 @@ from qdebug.options import Kernels, TraceOptions
 from qdebug.quant import CODE_RANGES, Array
 from qdebug.records import EndToEnd, Row
 from qdebug.rows import build_rows
+from qdebug.splitting import measure_parts
+from qdebug.weights import Weights, find_weights, settle_biases
 
 PAIRS = (("baseline", "reference"), ("baseline", "candidate"), ("reference", "candidate"))
 
@@ -116,7 +118,8 @@ class Comparison:
         frozen, graph = self.reference.frozen, self.candidate.graph
         first = align(frozen.graph, graph)
         interpreter = Interpreter(self.candidate.content, graph, kernels=self.families[0], threads=self.options.threads)
-        return align(frozen.graph, graph, probe(frozen, graph, first, interpreter, self.inputs))
+        found = align(frozen.graph, graph, probe(frozen, graph, first, interpreter, self.inputs))
+        return settle_biases(found, frozen.graph, graph)
 
     # -- passes ------------------------------------------------------------------------------------------
 
@@ -126,9 +129,11 @@ class Comparison:
                                   threads=self.options.threads)
         delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
         expectations = expect(self.alignment, self.reference.frozen.graph, self.candidate.graph, kernels=family,
-                              delegated=delegated)
+        weights = find_weights(self.alignment, self.reference.frozen.graph, self.candidate.graph)
+        own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
+                              delegated=delegated, own=own)
         work = Pass(self.reference.frozen, self.candidate.graph, self.alignment, expectations, interpreter,
-                    self.options.threads)
+                    self.options.threads, own)
         ends = _Ends(self, family)
         batch = min(self.options.batch_size or work.batch_size(), len(self.inputs[0]))
         self.counts[family] = work.run(self.inputs, batch, each=ends.update)
@@ -136,7 +141,9 @@ class Comparison:
             self._note("the candidate's batch cannot be resized (a batch of 1 is built into it): samples ran one by one")
         work.replay.close()
         self.expectations[family] = expectations
-        self.rows[family] = build_rows(self.alignment, self.candidate.graph, self.counts[family], expectations)
+        parts = measure_parts(work, weights, self.inputs, batch) if self.reference.kind == "float" else {}
+        self.rows[family] = build_rows(self.alignment, self.candidate.graph, self.counts[family], expectations,
+                                       weights, parts)
         self.labels[family], self.end_to_end[family] = ends.labels, ends.results()
         self.timing[f"{family}_s"] = time.perf_counter() - start
         self._observe(family, work, batch)

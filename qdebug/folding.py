@@ -38,21 +38,21 @@ def fold(graph: Graph, core: Op, region: tuple[Op, ...]) -> Folded | None:
         if len(readers) != 1:
             break
         op = readers[0]
-        step = _step(graph, op)
-        if step is None:
+        known = step(graph, op)
+        if known is None:
             if op.kind in ("squeeze", "reshape", "expand_dims"):
                 key = op.output
                 continue
             if op.kind == "batch_norm":
                 return None
             break
-        size = np.abs(size * step[0]) + step[2]
-        factor, offset = factor * step[0], offset * step[0] + step[1]
+        size = np.abs(size * known[0]) + known[2]
+        factor, offset = factor * known[0], offset * known[0] + known[1]
         key, last = op.output, op
     return Folded(np.asarray(factor), np.asarray(offset), last, np.asarray(size))
 
 
-def _step(graph: Graph, op: Op) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
+def step(graph: Graph, op: Op) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
     """Factor, offset and magnitude of the offset of one op, or `None` where it is no such op."""
     values = [np.asarray(tensor.data, np.float64) for tensor in graph.constants(op) if tensor.data is not None]
     one, zero = np.asarray(1.0), np.asarray(0.0)

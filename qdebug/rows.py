@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from qdebug.align import Alignment, Pair
 from qdebug.arithmetic import Expectation
@@ -12,19 +13,30 @@ from qdebug.measure import Counts
 from qdebug.records import VERDICTS, Channels, Coverage, Row, Unpaired, WorstSample
 from qdebug.stats import CodeStats, FloatStats
 from qdebug.verdict import Judged, judge, judge_float
+from qdebug.weights import Weights
 
 UNREADABLE = "LiteRT does not keep this tensor"
+NO_PARTS = "the reference is quantization-aware: it holds the file's own weights and grids"
+ONLY_SHAPE = "this op only gives another shape"
 
 
 def build_rows(alignment: Alignment, candidate: Graph, counts: Counts,
-               expectations: Mapping[Key, Expectation]) -> list[Row]:
-    """One row per pair, in execution order."""
+               expectations: Mapping[Key, Expectation], weights: Mapping[Key, Weights | str] | None = None,
+               parts: Mapping[Key, dict[str, Any]] | None = None) -> list[Row]:
+    """One row per pair, in execution order.
+
+    `weights` and `parts` are those of a reference that is not quantization-aware, by candidate tensor.
+    """
+    weights, parts = weights or {}, parts or {}
     names = {pair.candidate: pair.layer for pair in alignment.pairs}
     rows = []
     for index, pair in enumerate(alignment.pairs):
         row = _bare_row(index, pair, candidate, names)
         if pair.candidate in counts.codes:
-            row = _code_row(row, counts.codes[pair.candidate], expectations[pair.candidate])
+            row = _code_row(row, counts.codes[pair.candidate], expectations[pair.candidate],
+                            weights.get(pair.candidate), parts.get(pair.candidate))
+            if row.parts is None:
+                row = replace(row, reasons={**row.reasons, "parts": ONLY_SHAPE if parts else NO_PARTS})
         elif pair.candidate in counts.floats:
             row = _float_row(row, pair, *counts.floats[pair.candidate])
         else:
@@ -48,10 +60,11 @@ def _bare_row(index: int, pair: Pair, candidate: Graph, names: Mapping[Key, str]
         used_codes_percent=None, verdict="unmeasured", reason="", reference_tensor=str(pair.reference))
 
 
-def _code_row(row: Row, stats: CodeStats, expectation: Expectation) -> Row:
+def _code_row(row: Row, stats: CodeStats, expectation: Expectation, weights: Weights | str | None,
+              parts: dict[str, Any] | None) -> Row:
     if not stats.total:
         return _unmeasured(row, "no sample was run")
-    judged = judge(stats, expectation)
+    judged = judge(stats, expectation, weights if isinstance(weights, Weights) else None)
     local = stats.local.result(stats.scale) if stats.local.total else None
     channels = None
     if local is not None and stats.channels > 1:
@@ -66,7 +79,7 @@ def _code_row(row: Row, stats: CodeStats, expectation: Expectation) -> Row:
         off_grid_rms_lsb=stats.off_grid_rms_lsb, clipped_percent=clipped,
         saturated_percent=100 * stats.saturated(expectation.natural) / stats.total,
         used_codes_percent=stats.used_codes_percent, elements=stats.total,
-        unexplained_flips=int(stats.unexplained.sum()), channels=channels, reasons=reasons)
+        unexplained_flips=int(stats.unexplained.sum()), channels=channels, parts=parts, reasons=reasons)
 
 
 def _float_row(row: Row, pair: Pair, cumulative: FloatStats, local: FloatStats) -> Row:

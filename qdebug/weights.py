@@ -1,0 +1,208 @@
+"""The file's own weights beside the reference's: what the converter folded, in which layout, and how far apart.
+
+For references whose kernels are not fake-quantized: the file's kernel is then another one than the reference's, by up
+to half a step of its scale, and an op can only be judged by the weights that it really has. NumPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.affine import folds
+from qdebug.align import Alignment, Pair
+from qdebug.align import fingerprints as fp
+from qdebug.graph import Graph, Key, Op, Tensor
+
+SLACK = 0.02
+"""Steps: what float32 folding may add to the half step that rounding a weight makes."""
+BIAS_CODES = 1.0
+"""Codes that a bias may be off: half by rounding, the rest by the float32 arithmetic of folding."""
+FLOAT32 = 2.0 ** -21
+"""Relative error of a batch norm that is folded in float32, next to the terms that it is the sum of."""
+HALF = 2.0 ** -11
+"""Relative rounding error of float16."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Kernel and bias of one weighted op as the file holds them, and as folding the reference gives them."""
+
+    core: Op
+    """The reference op."""
+    op: Op
+    """The candidate op."""
+    dtype: str
+    """What the file holds its kernel in."""
+    kernel_input: int
+    """Position of the kernel among the inputs of `core`."""
+    kernel: NDArray[np.float32]
+    """The file's kernel in real values, in the layout of `core`."""
+    bias: NDArray[np.float32]
+    """The file's bias in real values, in the reference's shape; one zero where it has none."""
+    offset: NDArray[np.float32]
+    """The reference's folded bias, likewise."""
+    folded: Mapping[str, int]
+    """Reference ops that the file folds into kernel and bias -> position of their data input."""
+    kernel_excess: NDArray[np.float64]
+    """Per channel, largest |file's kernel - folded reference kernel| over what rounding allows; 1 is the limit."""
+    bias_excess: NDArray[np.float64]
+    """Per channel, |file's bias - folded bias| over what rounding allows; 1 is the limit."""
+    bias_error: NDArray[np.float64]
+    """Per channel, |file's bias - folded bias| in real units."""
+    steps: float | None
+    """Largest difference of the kernels in steps of the file's scale; `None` for a kernel without one."""
+    codes: float | None
+    """Largest difference of the biases in codes of the file's grid; `None` for a float bias."""
+    bias_missing: bool = False
+    """Whether the reference has a bias and the file none."""
+
+    @property
+    def kernel_fits(self) -> bool:
+        """Whether the file's kernel can be this reference's, rounded."""
+        return bool(np.all(self.kernel_excess <= 1.0))
+
+    @property
+    def bias_fits(self) -> bool:
+        """Whether the file's bias can be this reference's, rounded."""
+        return bool(np.all(self.bias_excess <= 1.0))
+
+
+def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> dict[Key, Weights | str]:
+    """The weights at every pair whose region holds a weighted op, or the reason why they cannot be compared.
+
+    Left out: ops whose reference kernel is fake-quantized, since the file holds the very same numbers there.
+    """
+    found: dict[Key, Weights | str] = {}
+    for pair in alignment.pairs:
+        ours = [op for op in pair.region if fp.kernel(reference, op) is not None]
+        theirs = [op for op in pair.candidate_ops if fp.kernel(candidate, op) is not None]
+        if not theirs:
+            continue
+        if len(ours) != 1 or len(theirs) != 1:
+            found[pair.candidate] = f"{len(ours)} weighted ops of the reference stand against {len(theirs)}"
+            continue
+        kernel = fp.kernel(reference, ours[0])
+        if kernel is not None and kernel.fake_quant is None:
+            found[pair.candidate] = _compare(pair, reference, candidate, ours[0], theirs[0])
+    return found
+
+
+def settle_biases(alignment: Alignment, reference: Graph, candidate: Graph) -> Alignment:
+    """The alignment with linear layers paired before their bias where the converter moved it into the next layer.
+
+    The file's tensor is then the product without the bias: comparing it with the sum would call a right file wrong.
+    """
+    pairs = list(alignment.pairs)
+    for number, pair in enumerate(pairs):
+        last = reference.producers.get(pair.reference)
+        if last is None or last.kind not in ("bias_add", "add") or len(reference.data_inputs(last)) != 1:
+            continue
+        readers = [at for at, entry in enumerate(pairs) if (pair.reference, pair.candidate) in entry.inputs]
+        if len(readers) != 1 or len(reference.consumers.get(pair.reference, ())) != 1:
+            continue
+        before = reference.data_inputs(last)[0]
+        earlier = replace(pair, reference=before, region=tuple(op for op in pair.region if op is not last))
+        reader = pairs[readers[0]]
+        later = replace(reader, region=(last, *reader.region), inputs=tuple(
+            (before, source) if key == pair.reference else (key, source) for key, source in reader.inputs))
+        both = [find_weights(replace(alignment, pairs=found), reference, candidate)
+                for found in ((pair, reader), (earlier, later))]
+        if not _fit(both[0], pair, reader) and _fit(both[1], pair, reader):
+            pairs[number], pairs[readers[0]] = earlier, later
+    return replace(alignment, pairs=tuple(pairs))
+
+
+def _fit(found: Mapping[Key, Weights | str], *pairs: Pair) -> bool:
+    """Whether the weights of all `pairs` are the reference's, rounded."""
+    known = [found.get(pair.candidate) for pair in pairs]
+    return all(isinstance(entry, Weights) and entry.kernel_fits and entry.bias_fits for entry in known)
+
+
+def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -> Weights | str:
+    """Compare one op's weights, by the amount of folding that explains the file's kernel best."""
+    kernel, held = fp.kernel(reference, core), fp.kernel(candidate, op)
+    ours = fp.kernel_rows(reference, core, side="reference")
+    theirs = fp.kernel_rows(candidate, op, side="candidate")
+    if kernel is None or kernel.data is None or held is None or ours is None or theirs is None:
+        return "its kernel is not constant"
+    shape = kernel.data.shape
+    if ours.shape != theirs.shape:
+        if core.kind not in ("einsum", "matmul") or ours.size != theirs.size:
+            return "the kernels have different shapes"
+        ours = ours.reshape(theirs.shape[1], theirs.shape[0]).T
+    options = list(folds(reference, core, pair.region, ours.astype(np.float64)))
+    if not options:
+        return "a batch norm on batch statistics cannot be folded"
+    bias, step = _bias(candidate, op, held, theirs.shape[0])
+    grid = np.broadcast_to(_allowed(held, theirs), theirs.shape)
+    best = min(options, key=lambda option: (round(_distance(option.rows, theirs, grid), 3),
+                                            _distance(option.offset, bias, step + FLOAT32 * option.size + 1e-9)))
+    limit = grid + 127 * grid * FLOAT32 * (held.quantization is not None)
+    apart = np.abs(best.rows - theirs)
+    room = BIAS_CODES * step + FLOAT32 * (best.size + np.abs(best.offset)) + 1e-30
+    if held.dtype == "float16":
+        room = room + HALF * np.abs(best.offset)
+    off = np.abs(bias - best.offset)
+    return Weights(
+        core, op, held.dtype, core.inputs.index(kernel.key), _layout(core, shape, theirs), _shaped(bias, best.shape),
+        _shaped(best.offset, best.shape), best.ops, np.max(apart / limit, axis=1, initial=0.0), off / room, off,
+        None if held.quantization is None else float(np.max(apart / (grid / (0.5 + SLACK)), initial=0.0)),
+        float(np.max(off / step, initial=0.0)) if np.all(step > 0) else None,
+        bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)))
+
+
+def _allowed(held: Tensor, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What rounding a kernel into the file may change a weight by: shape (channels, 1) or (channels, taps)."""
+    if held.quantization is not None:
+        step = held.quantization.scale
+        return np.broadcast_to(step * (0.5 + SLACK), (rows.shape[0],)).reshape(-1, 1)
+    near = HALF if held.dtype == "float16" else FLOAT32
+    return np.maximum(np.abs(rows.astype(np.float64)) * near, 2.0 ** -24 if held.dtype == "float16" else 1e-12)
+
+
+def _distance(ours: NDArray[np.floating], theirs: NDArray[np.floating], grid: NDArray[np.float64]) -> float:
+    """Root mean square difference of two kernels, in what rounding allows."""
+    return float(np.sqrt(np.mean(np.square((ours - theirs) / grid))))
+
+
+def _bias(candidate: Graph, op: Op, held: Tensor, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The file's bias in real values and the step that it is rounded to (0 for a float bias), shapes (channels,)."""
+    zero = np.zeros(channels)
+    for tensor in reversed(candidate.constants(op)):
+        if tensor is held or tensor.data is None or tensor.data.ndim != 1 or tensor.data.size != channels:
+            continue
+        if tensor.dtype in ("float32", "float16"):
+            return tensor.data.astype(np.float64), zero
+        source = candidate.tensors[candidate.data_inputs(op)[0]].quantization
+        if tensor.dtype in ("int32", "int64") and tensor.quantization is not None and source is not None \
+                and held.quantization is not None:
+            step = np.broadcast_to(source.scale * held.quantization.scale, (channels,))
+            return tensor.data.astype(np.float64) * step, step
+    source = candidate.tensors[candidate.data_inputs(op)[0]].quantization
+    if source is not None and held.quantization is not None:
+        return zero, np.broadcast_to(source.scale * held.quantization.scale, (channels,))
+    return zero, zero
+
+
+def _shaped(bias: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A bias as it is added in the reference: one zero where there is none, (heads, size) in an attention."""
+    if not np.any(bias):
+        return np.zeros(1, np.float32)
+    return bias.astype(np.float32).reshape(shape if len(shape) > 1 else -1)
+
+
+def _layout(core: Op, shape: tuple[int, ...], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Kernel rows (channels, taps) in the layout of the reference op: the inverse of `fingerprints.kernel_rows`."""
+    if core.kind in ("conv", "conv3d"):
+        return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[-1], *shape[:-1]), 0, -1))
+    if core.kind == "transpose_conv":
+        return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[-2], *shape[:-2], shape[-1]), 0, -2))
+    if core.kind == "depthwise":
+        return np.ascontiguousarray(rows.T.reshape(shape))
+    if core.kind in ("dense", "matmul") and core.attributes.get("transpose_b"):
+        return rows.reshape(shape)
+    return np.ascontiguousarray(rows.T.reshape(shape))
