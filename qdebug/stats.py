@@ -221,7 +221,7 @@ class FloatStats:
         theirs = np.asarray(candidate, np.float64).reshape(len(candidate), -1)
         finite = np.isfinite(ours) & np.isfinite(theirs)
         self.non_finite += int(np.count_nonzero(np.isfinite(ours) != np.isfinite(theirs)))
-        error = np.where(finite, theirs - ours, 0.0)
+        error = np.subtract(theirs, ours, out=np.zeros_like(ours), where=finite)
         self.total += ours.size
         self.equal += int(np.count_nonzero(error == 0))
         self.error_squares += float(np.sum(error * error))

@@ -1,0 +1,101 @@
+"""Counting: integers that do not care how the samples were split."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qdebug.stats import CodeStats, FloatStats, count_codes
+
+SHAPE = (12, 5, 3)
+RNG = np.random.default_rng(7)
+CANDIDATE = RNG.integers(-128, 128, SHAPE).astype(np.int8)
+CUMULATIVE = np.clip(CANDIDATE.astype(int) + RNG.integers(-2, 3, SHAPE), -128, 127).astype(np.int8)
+LOCAL = np.clip(CANDIDATE.astype(int) + (RNG.random(SHAPE) < 0.1), -128, 127).astype(np.int8)
+DOUBT = RNG.random(SHAPE) < 0.3
+
+
+def counted(parts: list[np.ndarray]) -> CodeStats:
+    """Count each part in a shard of its own, then merge."""
+    whole = CodeStats("int8", 0.05, -3, 3)
+    for part in parts:
+        shard = CodeStats("int8", 0.05, -3, 3)
+        for sample in part:
+            at = slice(sample, sample + 1)
+            shard.update(CANDIDATE[at], CUMULATIVE[at], LOCAL[at], doubtful=DOUBT[at], first=int(sample), residue=2)
+        whole.merge(shard)
+    return whole
+
+
+def facts(stats: CodeStats) -> tuple:
+    """Everything that a record takes from the counts."""
+    return (stats.cumulative.result(0.05), stats.local.result(0.05), stats.codes.tolist(), stats.flips.tolist(),
+            stats.sums.tolist(), stats.largest.tolist(), stats.doubtful.tolist(), stats.unexplained.tolist(),
+            stats.residue, list(stats.worst.items()), stats.saturated((False, False)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.permutations(range(12)), st.lists(st.integers(1, 11), max_size=4))
+def test_any_split_and_order_of_the_samples_gives_the_same_counts(order, cuts):
+    """Shards add; ties among worst samples go to the lowest index."""
+    parts = np.split(np.array(order), sorted(set(cuts)))
+
+    assert facts(counted(parts)) == facts(counted([np.arange(12)]))
+
+
+def test_one_batch_counts_like_its_samples():
+    """A batch of twelve is twelve batches of one."""
+    whole = CodeStats("int8", 0.05, -3, 3)
+    whole.update(CANDIDATE, CUMULATIVE, LOCAL, doubtful=DOUBT, first=0, residue=24)
+
+    assert facts(whole) == facts(counted([np.arange(12)]))
+
+
+def test_the_numbers_are_those_of_the_plain_formulas():
+    """Flips, mean, RMS, maximum and SQNR against NumPy on the whole arrays."""
+    result = counted([np.arange(12)]).cumulative.result(0.05)
+    error = CANDIDATE.astype(int) - CUMULATIVE
+
+    assert result.flip_percent == pytest.approx(100 * np.mean(error != 0))
+    assert result.mean_lsb == pytest.approx(error.mean())
+    assert result.rms_lsb == pytest.approx(np.sqrt(np.mean(error**2)))
+    assert result.max_lsb == np.abs(error).max()
+    assert result.max_abs == pytest.approx(0.05 * np.abs(error).max())
+    signal = np.sum((CUMULATIVE.astype(int) + 3) ** 2)
+    assert result.sqnr_db == pytest.approx(10 * np.log10(signal / np.sum(error**2)))
+    assert sum(result.histogram.values()) == CANDIDATE.size
+
+
+def test_a_flip_near_a_boundary_is_explained_and_another_is_not():
+    """Of two flips of 1 LSB the one in doubt is explained; 2 LSB never are."""
+    local = np.zeros((1, 4), np.int8)
+    candidate = np.array([[1, 1, 2, 0]], np.int8)
+    stats = CodeStats("int8", 1.0, 0, 4)
+    stats.update(candidate, local, local, doubtful=np.array([[True, False, True, False]]), first=0)
+
+    assert stats.unexplained.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("size", [10, 100_001, 100_002])
+def test_codes_are_counted_from_the_lowest_on(size):
+    """The fast way for long arrays counts what the plain way counts."""
+    codes = np.random.default_rng(1).integers(-128, 128, size).astype(np.int8)
+
+    assert np.array_equal(count_codes(codes), np.bincount(codes.astype(int) + 128, minlength=256))
+
+
+def test_int16_codes_are_counted_too():
+    """65,536 bins, the most negative first."""
+    codes = np.array([-32768, -1, 0, 32767, 0], np.int16)
+    counts = count_codes(codes)
+
+    assert (counts[0], counts[32767], counts[32768], counts[65535]) == (1, 1, 2, 1)
+
+
+def test_nan_on_one_side_is_counted_and_never_hidden():
+    """A NaN in the candidate alone is non-finite; equal NaN on both sides is not."""
+    stats = FloatStats()
+    stats.update(np.array([[np.nan, 1.0, np.inf]]), np.array([[0.0, 1.0, np.inf]]), first=0)
+
+    assert stats.non_finite == 1
+    assert stats.largest == 0
