@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from qdebug.align import fingerprints as fp
 from qdebug.align.chains import MOVES, Placed, moves_fit, segment, weak_fit
-from qdebug.align.ends import pair_inputs, pair_outputs
+from qdebug.align.ends import named_alike, pair_inputs, pair_outputs
 from qdebug.align.match import match, next_cores, weak_chain
 from qdebug.align.misfit import check, partial
 from qdebug.align.pairs import Alignment, Pair
@@ -21,6 +21,8 @@ from qdebug.errors import AlignmentError
 from qdebug.graph import ACTIVATIONS, Graph, Key, Op
 
 INSERTED = "inserted by the converter"
+WEAK_CONFIDENCE = {1: 0.8, 2: 0.95, 3: 0.99}
+"""Confidence by the number of kinds of evidence, where these follow from matches all around."""
 
 
 def align(reference: Graph, candidate: Graph, probe: fp.Probe | None = None) -> Alignment:
@@ -65,7 +67,7 @@ class _Aligner:
 
     def _forward(self, inputs: tuple[int, ...]) -> None:
         for number, key in enumerate(self.candidate.inputs):
-            self._walk(key, self.reference.inputs[inputs[number]], None, None, ("name", "graph"), 1.0)
+            self._walk(key, self.reference.inputs[inputs[number]], None, None, *self._input_evidence(inputs, number))
         for op in self.candidate.ops:
             if op.index in self.matches:
                 r, words, confidence = self.matches[op.index]
@@ -73,6 +75,18 @@ class _Aligner:
                 for ours, theirs in zip(core.outputs, op.outputs, strict=False):
                     key, last = self._behind_einsum(theirs, op, core)
                     self._walk(key, ours, last, core, tuple(words), confidence)
+
+    def _input_evidence(self, inputs: tuple[int, ...], number: int) -> tuple[tuple[str, ...], float]:
+        """Say why an input is the one that it is: its name, its grid, what it feeds. An only input is certain."""
+        words = ["graph"]
+        ours = self.reference.inputs[inputs[number]]
+        grids = [fp.fake_quant_grid(self.reference, op) for op in self.reference.consumers.get(ours, ())]
+        own = fp.grid_of(self.candidate.tensors[self.candidate.inputs[number]])
+        if any(fp.same_grid(own, grid) for grid in grids):
+            words.append("scale")
+        if named_alike(self.candidate.input_names, number, self.reference.input_names, inputs[number]):
+            words.append("name")
+        return tuple(words), 1.0 if len(inputs) == 1 else WEAK_CONFIDENCE[len(words)]
 
     def _behind_einsum(self, key: Key, op: Op, core: Op) -> tuple[Key, Op]:
         """Where an einsum's own order of axes is restored: at the TRANSPOSE behind the product, if it needs one."""
@@ -206,7 +220,7 @@ class _Aligner:
         names = {op.name.partition("/")[2] or op.name for op in ops}
         if fp.name_parts(self.candidate.tensors[entry.output].name) & names:
             words.append("name")
-        return tuple(words), {1: 0.8, 2: 0.95, 3: 0.99}[len(words)]
+        return tuple(words), WEAK_CONFIDENCE[len(words)]
 
     def _pair(self, key: Key, ours: Key, op: Op | None, core: Op | None, words: tuple[str, ...],
               confidence: float) -> None:

@@ -22,7 +22,7 @@ def pair_inputs(reference: Graph, candidate: Graph, matches: Matches) -> tuple[i
     def likeness(number: int, ours: int) -> float:
         theirs = {matches[c][0] for c in next_cores(candidate, candidate.inputs[number]) if c in matches}
         return len(theirs & next_cores(reference, reference.inputs[ours])) \
-            + _named_alike(candidate.input_names, number, reference.input_names, ours)
+            + named_alike(candidate.input_names, number, reference.input_names, ours)
 
     return _assign("input", reference, candidate, likeness)
 
@@ -31,7 +31,7 @@ def pair_outputs(reference: Graph, candidate: Graph, found: Mapping[Key, Pair]) 
     """For each candidate output, the number of the reference output that it is. Raises AlignmentError likewise."""
     def likeness(number: int, ours: int) -> float:
         return _reached(reference, candidate, found, number, ours) \
-            + _named_alike(candidate.output_names, number, reference.output_names, ours)
+            + named_alike(candidate.output_names, number, reference.output_names, ours)
 
     return _assign("output", reference, candidate, likeness)
 
@@ -57,7 +57,8 @@ def _reached(reference: Graph, candidate: Graph, found: Mapping[Key, Pair], numb
     return 2.0 if target == pair.reference else 0.0
 
 
-def _named_alike(theirs: tuple[str, ...], number: int, ours: tuple[str, ...], other: int) -> float:
+def named_alike(theirs: tuple[str, ...], number: int, ours: tuple[str, ...], other: int) -> float:
+    """Return 3 where a candidate's and a reference's input or output bear the same name, else 0."""
     if number >= len(theirs) or other >= len(ours):
         return 0.0
     plain = [name.partition(":")[0].removeprefix("serving_default_").removeprefix("quant_")

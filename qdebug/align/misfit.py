@@ -53,11 +53,11 @@ def _misfit(reference: Graph, candidate: Graph, matches: Matches, found: Mapping
     lost = [op for op in theirs if op.index not in matches]
     missed = [op for op in ours if op.index not in taken]
     if not matches and not any(pair.op is not None for pair in found.values()):
-        return _lost(reference, candidate, lost) if lost else "no op of one has a counterpart in the other"
+        return _lost(reference, candidate, lost, missed) if lost else "no op of one has a counterpart in the other"
     kept = min(_share(len(theirs) - len(lost), len(theirs)), _share(len(ours) - len(missed), len(ours)))
     if lost and (kept < LEAST_PAIRED or not _unplaced(reference, taken)
                  or (missed and _values(reference, missed) != _values(candidate, lost))):
-        return _lost(reference, candidate, lost)
+        return _lost(reference, candidate, lost, missed)
     if missed and (kept < LEAST_PAIRED or not _unplaced(candidate, set(matches))):
         return _missed(reference, ours, missed)
     return ""
@@ -82,14 +82,13 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 1.0
 
 
-def _lost(reference: Graph, candidate: Graph, lost: Sequence[Op]) -> str:
+def _lost(reference: Graph, candidate: Graph, lost: Sequence[Op], missed: Sequence[Op]) -> str:
     op = lost[0]
-    ours = sorted({_shape(reference, entry, "reference") for entry in _weighted(reference)
-                   if fp.stands_for(op.kind, entry.kind)})
+    ours = sorted({_shape(reference, entry, "reference") for entry in missed if fp.stands_for(op.kind, entry.kind)})
     listed = ", ".join(ours[:4]) + (", ..." if len(ours) > 4 else "") if ours else "none"
     return (f"{len(lost)} of {len(_weighted(candidate))} weighted ops of the candidate have no counterpart, the first "
             f"is {op.raw} (op {op.index}) with a kernel of {_shape(candidate, op, 'candidate')} (outputs x taps), "
-            f"the reference has {listed}")
+            f"the reference has {listed} to spare")
 
 
 def _missed(reference: Graph, ours: Sequence[Op], missed: Sequence[Op]) -> str:
