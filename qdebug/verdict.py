@@ -52,6 +52,9 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
     wrong = _weights_changed(weights, stats.scale) if weights is not None else None
     if wrong is not None:
         return Judged("diverged", wrong, percent)
+    if not expectation.scale_fits and stats.clipped:
+        return Judged("diverged", "range: its scale and zero point are not the reference's, and "
+                      f"{stats.clipped} of the reference's values lie beyond what its codes cover", percent)
     if not flips:
         return Judged("exact", "no code differs", percent)
     unexplained, where = _unexplained(stats)
