@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import Alignment, align
 from qdebug.arithmetic import Expectation, expect
-from qdebug.endtoend import Labels, OutputStats, has_classes
-from qdebug.graph import Graph, Key
+from qdebug.costing import Costing
+from qdebug.endtoend import Labels, OutputStats, has_classes, top1
+from qdebug.graph import Graph, Key, Tensor
+from qdebug.handover import choose_samples
 from qdebug.measure import Counts, Pass, probe
+from qdebug.metrics import check as check_metric
 from qdebug.models.interpreter import FAMILIES, Interpreter
 from qdebug.models.keras import Reference
 from qdebug.models.replay import Replay
@@ -24,8 +27,11 @@ from qdebug.quant import CODE_RANGES, Array
 from qdebug.records import EndToEnd, Row
 from qdebug.rows import build_rows
 from qdebug.splitting import measure_parts
+from qdebug.stages import affordable, parts
 from qdebug.weights import Weights, find_weights, settle_biases
 
+PLAIN_BATCH = 32
+"""Samples per batch on the reference kernels."""
 PAIRS = (("baseline", "reference"), ("baseline", "candidate"), ("reference", "candidate"))
 
 
@@ -97,6 +103,10 @@ class Comparison:
         self.end_to_end: dict[str, list[EndToEnd]] = {}
         self.observed: dict[str, int] = {}
         """Kernel family -> output elements that change when the intermediate tensors are not kept."""
+        self.costs: dict[str, Any] | None = None
+        self.label_flips: dict[str, Any] | None = None
+        self.first_flips: dict[int, int] = {}
+        """Sample -> number of the row whose handover first changes its label."""
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -106,10 +116,13 @@ class Comparison:
     def run(self) -> None:
         """Align, then one pass per kernel family."""
         start = time.perf_counter()
+        check_metric(self.options.metric)
         self.alignment = self._align()
         self.timing["align_s"] = time.perf_counter() - start
         for family in self.families:
             self._run_family(family)
+        if self.costs is not None:
+            self.costs["parts"] = self._split()
         self.timing["total_s"] = time.perf_counter() - start
 
     # -- alignment ---------------------------------------------------------------------------------------
@@ -147,9 +160,56 @@ class Comparison:
         self.labels[family], self.end_to_end[family] = ends.labels, ends.results()
         self.timing[f"{family}_s"] = time.perf_counter() - start
         self._observe(family, work, batch)
+        if family == self.families[0]:
+            self._cost(family, work, ends, batch)
+
+    def _cost(self, family: str, work: Pass, ends: _Ends, batch: int) -> None:
+        """Hand over at every row, where that was not left out, and follow the label flips."""
+        start = time.perf_counter()
+        costing = Costing(work, self.inputs, ends.labels, ends.labelled, batch, self.progress.step,
+                          metric=self.options.metric, wanted=self.options.handover_samples, threads=self.options.threads)
+        if self.options.handover:
+            self.rows[family], self.costs = costing.run(self.rows[family])
+            self.timing["handover_s"] = time.perf_counter() - start
+        self.label_flips, self.first_flips = costing.label_flips(self.rows[family]), costing.first
+
+    def _split(self) -> list[dict[str, Any]]:
+        """What training, conversion and kernels cost; on a part of the samples where reference kernels are slow."""
+        start = time.perf_counter()
+        main = self.labels[self.families[0]]
+        labels = {model: found for model in ("baseline", "reference", "candidate")
+                  if (found := main.of(model)) is not None}
+        if "reference" not in labels:
+            return []
+        plain = self.labels[Kernels.REFERENCE].of("candidate") if Kernels.REFERENCE in self.labels else None
+        samples = np.arange(len(self.inputs[0]))
+        if plain is None:
+            samples = choose_samples(len(samples), wanted=None, limit=affordable(self.candidate.graph, len(samples)))
+            plain = self._plain_labels(samples)
+        else:
+            plain = plain[samples]
+        known = {model: found[samples] for model, found in labels.items()}
+        truth = main.truth[samples] if main.truth is not None and main.accuracy("reference") is not None else None
+        self.timing["parts_s"] = time.perf_counter() - start
+        return parts({**known, "reference kernels": plain}, truth)
+
+    def _plain_labels(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Labels that the candidate gives on the reference kernels."""
+        graph, found = self.candidate.graph, []
+        interpreter = Interpreter(self.candidate.content, graph, kernels=Kernels.REFERENCE,
+                                  threads=self.options.threads, preserve=False)
+        key = graph.outputs[self.alignment.outputs.index(min(self.truth, default=0))]
+        size = min(PLAIN_BATCH, len(samples))
+        size = size if interpreter.allocate(size) else 1
+        for first in range(0, len(samples), size):
+            chosen = samples[first: first + size]
+            interpreter.run([self.inputs[entry][chosen] for entry in self.alignment.inputs])
+            found.append(top1(_real(graph.tensors[key], interpreter.get(key, len(chosen)))))
+            self.progress.step("running the candidate on reference kernels", first + len(chosen), len(samples))
+        return np.concatenate(found)
 
     def _observe(self, family: str, work: Pass, batch: int) -> None:
-        """Run the first batch without keeping intermediate tensors: does looking change the result?"""
+        """Run the first batch without keeping intermediate tensors, to see whether looking changes the result."""
         plain = Interpreter(self.candidate.content, self.candidate.graph, kernels=family, threads=self.options.threads,
                             preserve=False)
         size = batch if plain.allocate(batch) and work.interpreter.resizable else 1
@@ -210,6 +270,11 @@ class _Ends:
             scales[number] = grid.step if grid is not None and tensor.dtype in CODE_RANGES else None
         return [stats.result(f"{one} vs {other}", self.names[number], scale=scales[number], seed=self.of.seed)
                 for (one, other, number), stats in self.stats.items()]
+
+
+def _real(tensor: Tensor, values: Array) -> Array:
+    grid = tensor.quantization
+    return grid.dequantize(values) if grid is not None and tensor.dtype in CODE_RANGES else values
 
 
 def _codes_behind(graph: Graph, key: Key) -> Key:

@@ -1,4 +1,4 @@
-"""From a handover curve to what stands in the record: drops per row, label flips, and the parts of a loss. NumPy only."""
+"""From a handover curve to what stands in the record: drops per row, suspects, label flips. NumPy only."""
 
 from __future__ import annotations
 
@@ -150,26 +150,3 @@ def with_flips(worst: Sequence[WorstSample], first: Mapping[int, int], rows: Seq
     """The worst samples with the layer whose handover first flips each."""
     names = {row.index: row.layer for row in rows}
     return [replace(entry, first_flipping_layer=names.get(first.get(entry.index, -1))) for entry in worst]
-
-
-# -- the parts of the loss ---------------------------------------------------------------------------------
-
-STAGES = {"training": ("baseline", "reference"), "conversion": ("reference", "reference kernels"),
-          "kernels": ("reference kernels", "candidate")}
-
-
-def parts(labels: Mapping[str, NDArray[np.int64]], truth: Labels | None) -> list[dict[str, Any]]:
-    """What training, conversion and kernels cost, on the same samples; the counts add up exactly.
-
-    `labels`: by model, `baseline` (may be missing), `reference`, `reference kernels` (the candidate on them) and
-    `candidate`. Judged by true labels, else by the labels of the first model that there is. `lost` is a share of
-    samples, `lost_samples` the same as a number; both are negative where a step gained.
-    """
-    stages = {name: ends for name, ends in STAGES.items() if ends[0] in labels}
-    right = truth if truth is not None else labels["baseline" if "baseline" in labels else "reference"]
-    score = {model: int(np.count_nonzero(found == right)) for model, found in labels.items()}
-    total = len(right)
-    return [{"part": name, "from": first, "to": second, "metric": "accuracy" if truth is not None else "agreement",
-             "before": score[first] / total, "after": score[second] / total, "samples": total,
-             "lost_samples": score[first] - score[second], "lost": (score[first] - score[second]) / total}
-            for name, (first, second) in stages.items()]

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qdebug.errors import ModelError
 from qdebug.graph import Key
 from qdebug.handover import Crossing, Cut
 from qdebug.metrics import Kept, Metric
@@ -24,6 +26,14 @@ COARSE = 6
 """Cuts that all samples are run at, at least."""
 STILL = 0.005
 """Without labels: share of the whole change below which the curve counts as not moving."""
+
+
+class CutError(Exception):
+    """The reference cannot go on from the tensors of one cut."""
+
+    def __init__(self, cut: Cut, reason: str) -> None:
+        super().__init__(reason)
+        self.cut = cut
 
 
 class Tails(Protocol):
@@ -56,7 +66,7 @@ class Curve:
     @property
     def reference(self) -> Kept:
         """What the reference itself gives."""
-        return self.kept[0]
+        return np.asarray(self.kept[0])
 
     def first_change(self) -> dict[int, int]:
         """Sample -> the first row after which it is judged unlike by the reference, for samples that ever are."""
@@ -122,11 +132,12 @@ class _Block:
         corners = self.of.corners()
         for place in corners[1:]:
             self._keep(place)
-        waiting = list(zip(corners, corners[1:], strict=False))
+        waiting = list(pairwise(corners))
         while waiting:
             low, high = waiting.pop()
             self.kept[low + 1: high] = self.kept[low]
-            changed = np.flatnonzero((self.kept[low] != self.kept[high]).reshape(len(self.reference[0]), -1).any(axis=1))
+            unlike = (self.kept[low] != self.kept[high]).reshape(len(self.reference[0]), -1)
+            changed = np.flatnonzero(unlike.any(axis=1))
             if high - low > 1 and changed.size:
                 middle = (low + high) // 2
                 self._keep(middle, changed)
@@ -139,7 +150,7 @@ class _Block:
             for place in self.of.chosen:
                 self._keep(place)
         known = [0, *self.of.chosen, len(self.of.cuts) + 1]
-        for low, high in zip(known, known[1:], strict=False):
+        for low, high in pairwise(known):
             self.kept[low + 1: high] = self.kept[low]
 
     def _choose(self) -> list[int]:
@@ -148,7 +159,7 @@ class _Block:
         for place in corners[1:]:
             self._keep(place)
         still = STILL * float(np.ptp(self._values(corners)))
-        waiting = list(zip(corners, corners[1:], strict=False))
+        waiting = list(pairwise(corners))
         while waiting:
             low, high = waiting.pop()
             if high - low > 1 and float(np.ptp(self._values([low, high]))) > still:
@@ -166,9 +177,13 @@ class _Block:
         count = len(self.inputs[0])
         rows = np.arange(count) if chosen is None else chosen
         inputs = self.inputs if chosen is None else [array[rows] for array in self.inputs]
-        fed = {entry.reference.key: entry.real(_take(self.codes[entry.candidate.key], rows, count))
-               for entry in self.of.cuts[place - 1].crossing}
-        outputs = self.of.tails.outputs(inputs, fed)
+        cut = self.of.cuts[place - 1]
+        try:
+            fed = {entry.reference.key: entry.real(_take(self.codes[entry.candidate.key], rows, count))
+                   for entry in cut.crossing}
+            outputs = self.of.tails.outputs(inputs, fed)
+        except (ModelError, ValueError) as error:
+            raise CutError(cut, str(error)) from error
         self.runs += len(rows)
         self.kept[place][rows] = self.of.metric.keep([output[rows] for output in self.reference], outputs)
 

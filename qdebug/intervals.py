@@ -57,7 +57,7 @@ def _solve(count: int, total: int, error: float) -> float:
 
 
 def _log_ways(count: int, total: int) -> NDArray[np.float64]:
-    """log of `total` over 0, 1, ... `count`."""
+    """Log of `total` over 0, 1, ... `count`."""
     numbers = np.arange(1, count + 1, dtype=np.float64)
     return np.concatenate([[0.0], np.cumsum(np.log((total - numbers + 1) / numbers))])
 

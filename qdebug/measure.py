@@ -122,9 +122,9 @@ class Pass:
                                                          max(1, tensor.shape[-1] if tensor.shape else 1))
         return counts
 
-    def candidate_values(self, part: Sequence[Array], batch: int) -> dict[Key, Array]:
-        """Codes (or reals) of every measured tensor and output for one batch."""
-        keys = [*self.grids, *(key for key in self.candidate.outputs if key not in self.grids)]
+    def candidate_values(self, part: Sequence[Array], batch: int, extra: Sequence[Key] = ()) -> dict[Key, Array]:
+        """Codes (or reals) of every measured tensor, output and `extra` tensor for one batch."""
+        keys = list(dict.fromkeys([*self.grids, *self.candidate.outputs, *extra]))
         ordered = [part[number] for number in self.alignment.inputs]
         count = len(part[0])
         if self.interpreter.resizable and self.interpreter.allocate(batch):

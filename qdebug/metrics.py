@@ -7,9 +7,10 @@ then judges all cuts at once. Values are means over samples; `drop` is positive 
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,37 +30,50 @@ Drop = tuple[float, float | None, float | None]
 """Drop and the two ends of its interval."""
 
 
-class Metric(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Metric(ABC):
     """How outputs are judged."""
 
     name: str
-    by_sample: bool
-    """Whether a sample that is kept the same at two cuts counts as the same in between."""
 
+    @property
+    def by_sample(self) -> bool:
+        """Whether a sample that is kept the same at two cuts counts as the same in between."""
+        return False
+
+    @abstractmethod
     def keep(self, reference: Sequence[Array], outputs: Sequence[Array]) -> Kept:
-        """What is needed of one batch, samples first."""
+        """Keep what is needed of one batch, samples first."""
 
-    def agreement(self, kept: Kept, reference: Kept) -> float | None:
+    def agreement(self, kept: Kept, reference: Kept) -> float | None:  # noqa: ARG002
         """Share of labels that are the reference's; `None` for a metric without labels."""
+        return None
 
-    def accuracy(self, kept: Kept, truth: Labels | None) -> float | None:
+    def accuracy(self, kept: Kept, truth: Labels | None) -> float | None:  # noqa: ARG002
         """Share of labels that are true; `None` without labels."""
+        return None
 
+    @abstractmethod
     def value(self, kept: Kept, reference: Kept, truth: Labels | None) -> float:
-        """The metric itself."""
+        """Give the metric itself."""
 
+    @abstractmethod
     def drop(self, before: Kept, after: Kept, reference: Kept, truth: Labels | None, *, error: float) -> Drop:
         """How much worse the metric is at `after` than at `before`, on the same samples."""
 
 
-@dataclass(frozen=True)
-class Top1:
+@dataclass(frozen=True, kw_only=True)
+class Top1(Metric):
     """Label agreement, or accuracy where true labels are known. Best is 1, for the reference itself too."""
 
     output: int = 0
     """Number of the model output that holds the classes."""
     name: str = "top1"
-    by_sample: bool = True
+
+    @property
+    def by_sample(self) -> bool:
+        """Labels either are the same or not."""
+        return True
 
     def keep(self, reference: Sequence[Array], outputs: Sequence[Array]) -> Kept:
         """Labels, shape (samples, positions): one position, or one per pixel of a segmentation."""
@@ -90,33 +104,23 @@ class Top1:
 
     @staticmethod
     def _right(kept: Kept, reference: Kept, truth: Labels | None) -> Kept:
-        return kept == (reference if truth is None or kept.shape[1] != 1 else truth[:, None])
+        right: Kept = kept == (reference if truth is None or kept.shape[1] != 1 else truth[:, None])
+        return right
 
 
-@dataclass(frozen=True)
-class Distance:
+@dataclass(frozen=True, kw_only=True)
+class Distance(Metric):
     """`mae`: mean |error| over all outputs, 0 when identical; `cosine`: mean cosine similarity, 1 when identical."""
-
-    name: str
-    by_sample: bool = False
 
     def keep(self, reference: Sequence[Array], outputs: Sequence[Array]) -> Kept:
         """One number per sample, shape (samples, 1)."""
         first, second = flat(reference).astype(np.float64), flat(outputs).astype(np.float64)
         if self.name == "mae":
-            return np.abs(first - second).mean(axis=1, keepdims=True)
+            return np.asarray(np.abs(first - second).mean(axis=1, keepdims=True))
         sizes = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
         same = (first == second).all(axis=1)
         cosine = np.where(sizes > 0, (first * second).sum(axis=1) / np.where(sizes > 0, sizes, 1), 0.0)
-        return np.where(same, 1.0, cosine)[:, None]
-
-    def agreement(self, kept: Kept, reference: Kept) -> float | None:
-        """None: there are no labels."""
-        del kept, reference
-
-    def accuracy(self, kept: Kept, truth: Labels | None) -> float | None:
-        """None: there are no labels."""
-        del kept, truth
+        return np.asarray(np.where(same, 1.0, cosine)[:, None])
 
     def value(self, kept: Kept, reference: Kept, truth: Labels | None) -> float:
         """Mean over samples."""
@@ -131,15 +135,13 @@ class Distance:
         return float(change.mean()), low, high
 
 
-@dataclass(frozen=True)
-class Function:
+@dataclass(frozen=True, kw_only=True)
+class Function(Metric):
     """The user's function(reference outputs, outputs, labels) -> float, greater is better."""
 
-    name: str
     function: Callable[[Any, Any, Any], float]
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     """Shape of each output without the batch; filled when outputs are first kept."""
-    by_sample: bool = False
 
     def keep(self, reference: Sequence[Array], outputs: Sequence[Array]) -> Kept:
         """All outputs, shape (samples, elements)."""
@@ -147,14 +149,6 @@ class Function:
         if not self.shapes:
             self.shapes.extend(np.shape(output)[1:] for output in outputs)
         return flat(outputs)
-
-    def agreement(self, kept: Kept, reference: Kept) -> float | None:
-        """None: there are no labels."""
-        del kept, reference
-
-    def accuracy(self, kept: Kept, truth: Labels | None) -> float | None:
-        """None: there are no labels."""
-        del kept, truth
 
     def value(self, kept: Kept, reference: Kept, truth: Labels | None) -> float:
         """One call on all samples. Raises UsageError where the function fails or gives no number."""
@@ -197,8 +191,14 @@ def choose(name: str | None, shapes: Sequence[tuple[int, ...]], *, labelled: int
         single = int(np.prod([abs(size) for size in shapes[labelled][1:]])) == 1
         name = "top1" if has_classes(shapes[labelled]) and (has_labels or not single) else "mae"
     if name == "top1":
-        return Top1(labelled)
-    return Distance(name) if name in NAMED else Function(name, _imported(name))
+        return Top1(output=labelled)
+    return Distance(name=name) if name in NAMED else Function(name=name, function=_imported(name))
+
+
+def check(name: str | None) -> None:
+    """Raise UsageError for a name that `choose` would not take."""
+    if name is not None and name not in NAMED:
+        _imported(name)
 
 
 def _imported(name: str) -> Callable[[Any, Any, Any], float]:
@@ -220,9 +220,8 @@ def top_labels(output: Array) -> Labels:
     values = np.asarray(output)
     if has_classes(values.shape):
         values = values.reshape(len(values), 1, -1)
-    if values.shape[-1] == 1:
-        return (values >= 0.5).astype(np.int64).reshape(len(values), -1)  # type: ignore[operator]
-    return values.argmax(axis=-1).astype(np.int64).reshape(len(values), -1)
+    labels = np.asarray(values, np.float64) >= 0.5 if values.shape[-1] == 1 else values.argmax(axis=-1)
+    return labels.astype(np.int64).reshape(len(values), -1)
 
 
 def flat(outputs: Sequence[Array]) -> NDArray[np.float32]:

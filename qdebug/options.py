@@ -39,11 +39,18 @@ class TraceOptions:
     """One of `Kernels`."""
     threads: int | None = None
     """Threads of the candidate; `None` leaves the choice to the runtime."""
+    handover: bool = True
+    """Whether to measure what each layer costs: the handover curve, repairs, and the parts of the loss."""
+    handover_samples: int | None = None
+    """Samples to hand over; `None` takes as many as keep the trace within three times its length without."""
+    metric: str | None = None
+    """`top1`, `mae`, `cosine` or `MODULE:FUNCTION`; `None` takes what fits the outputs."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise UsageError(f"the tolerance is {self.tolerance}: give a finite number that is not negative")
-        for name, value in (("batch size", self.batch_size), ("number of threads", self.threads)):
+        for name, value in (("batch size", self.batch_size), ("number of threads", self.threads),
+                            ("number of handover samples", self.handover_samples)):
             if value is not None and value < 1:
                 raise UsageError(f"the {name} is {value}: give 1 or more")
         if self.kernels not in list(Kernels):

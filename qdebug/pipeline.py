@@ -16,6 +16,7 @@ import qdebug
 from qdebug import data as datasets
 from qdebug import rows as r
 from qdebug.comparison import Candidate, Comparison, Progress, Silent
+from qdebug.costs import with_flips
 from qdebug.data import Dataset
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.evidence import find_causes
@@ -179,14 +180,16 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
         seed=comparison.seed, accuracy=accuracy, end_to_end=comparison.end_to_end[main],
         coverage=r.coverage(comparison.alignment, rows), layers=rows, first_divergent=r.first_divergent(rows),
         first_over_tolerance=r.first_over_tolerance(rows, options.tolerance), findings=findings,
-        worst_samples=r.worst_samples(comparison.alignment, comparison.counts[main], known),
+        worst_samples=with_flips(r.worst_samples(comparison.alignment, comparison.counts[main], known),
+                                 comparison.first_flips, rows),
         verdict=r.worst_verdict(rows), timing={name: round(value, 3) for name, value in comparison.timing.items()},
         baseline=None if comparison.baseline is None else {"source": comparison.baseline.source,
                                                             "sha256": comparison.baseline.sha256},
         settings={**settings, "tolerance": options.tolerance, "kernels": str(options.kernels),
                   "threads": options.threads},
         by_kernels={family: comparison.rows[family] for family in comparison.families[1:]} or None,
-        notes=comparison.notes, checks=checks, reasons={} if labels.truth is not None else {"accuracy": "no labels were given"})
+        notes=comparison.notes, checks=checks, label_flips=comparison.label_flips, costs=comparison.costs,
+        reasons={} if labels.truth is not None else {"accuracy": "no labels were given"})
 
 
 def environment() -> dict[str, str | None]:

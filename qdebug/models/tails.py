@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from qdebug.errors import ModelError
 from qdebug.graph import Key
 from qdebug.models.frozen import Frozen
 from qdebug.models.tensorflow import load_tensorflow
@@ -31,9 +32,16 @@ class ReferenceTails:
         self._session = tf.compat.v1.Session(graph=graph, config=settings)
 
     def outputs(self, inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None) -> list[Array]:
-        """Model outputs in real values; shape operations read the model's own `inputs`, which are always fed."""
+        """Model outputs in real values; shape operations read the model's own `inputs`, always fed.
+
+        Raises ModelError where TensorFlow fails, ValueError where a fed value has another shape.
+        """
         feeds = {**dict(zip(self.frozen.graph.inputs, inputs, strict=True)), **(fed or {})}
-        return list(self._session.run(list(self.frozen.graph.outputs), feeds))
+        try:
+            return list(self._session.run(list(self.frozen.graph.outputs), feeds))
+        except load_tensorflow().tf.errors.OpError as error:
+            raise ModelError(f"the reference cannot go on from there: {str(error).splitlines()[0]}",
+                             details=str(error)) from error
 
     def close(self) -> None:
         """Give the session's memory back."""
