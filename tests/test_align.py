@@ -109,7 +109,7 @@ def test_a_requantization_between_two_grids_belongs_to_the_reference_quantizer()
     alignment = align(reference, candidate)
 
     assert paired(alignment) == {**net.truth, kept: pooled, mine: end}
-    assert ["pool:avg_pool", "pool"] == [pair.layer for pair in alignment.pairs if "pool" in pair.layer]
+    assert [pair.layer for pair in alignment.pairs if "pool" in pair.layer] == ["pool:avg_pool", "pool"]
 
 
 def test_a_layer_without_a_tensor_is_fused_into_its_reader() -> None:

@@ -79,9 +79,10 @@ def test_every_op_is_paired_or_has_a_reason(name: str) -> None:
 
 ROWS = {
     "plain": "image conv_relu dw_relu pad_dw dw2_relu point flat hidden probs:fully_connected probs",
-    "float_io": "image depthwise_conv2d conv2d swish:logistic swish act pool gate:conv_2d gate gap reshape head flat out",
-    "twin_branches": "image stem_relu one_a_relu one_b_bn one_out two_a_relu two_b_bn two_out left middle right:conv_2d "
-                     "right cat mean:average_pool_2d mean before_up up before_near near out",
+    "float_io": "image depthwise_conv2d conv2d swish:logistic swish act pool gate:conv_2d gate gap reshape head flat "
+                "out",
+    "twin_branches": "image stem_relu one_a_relu one_b_bn one_out two_a_relu two_b_bn two_out left middle "
+                     "right:conv_2d right cat mean:average_pool_2d mean before_up up before_near near out",
     "several_ends": "alpha zeta shared shared#2 both trunk aa:fully_connected aa sum mm zz",
     "islands": "image dilated:space_to_batch_nd dilated:conv_2d dilated dilated_relu:add dilated_relu "
                "dilated_2:space_to_batch_nd dilated_2:conv_2d dilated_2 dilated_2_relu:add dilated_2_relu up up_2 "
@@ -116,7 +117,8 @@ def test_inputs_and_outputs_are_told_apart_without_names() -> None:
 
     assert [frozen.graph.input_names[number] for number in named.inputs] == plain(graph.input_names)
     assert [frozen.graph.output_names[number] for number in named.outputs] == plain(graph.output_names)
-    assert (named.inputs, named.outputs) == (lambda a: (a.inputs, a.outputs))(aligned("several_ends", "blank")[0])
+    unnamed = aligned("several_ends", "blank")[0]
+    assert (named.inputs, named.outputs) == (unnamed.inputs, unnamed.outputs)
 
 
 @pytest.mark.parametrize(("reference", "candidate"), [("plain", "twin_branches"), ("nested", "float_io"),

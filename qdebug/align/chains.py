@@ -8,14 +8,13 @@ largest; every choice is among a handful of ops, and the search is exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from qdebug.align import fingerprints as fp
-from qdebug.graph import ACTIVATIONS, Graph, Op
+from qdebug.graph import ACTIVATIONS, Graph, Key, Op
 
 MOVES = frozenset({"pad", "transpose", "space_to_batch", "batch_to_space"}) | fp.RESHAPES
 OFFSETS = frozenset({"batch_norm", "bias_add", "add", "sub"})
@@ -84,74 +83,91 @@ def has_bias(graph: Graph, op: Op | None) -> bool:
 
 
 def segment(reference: Graph, candidate: Graph, root: Op | None, chain: Sequence[Op], behind: Sequence[Op], *,
-            root_key: object, root_absorbs: bool = True) -> list[Placed]:
+            root_key: Key, root_absorbs: bool = True) -> list[Placed]:
     """Place `root` (its tensor is `root_key`) and the candidate `chain` after it on the reference ops `behind`.
 
     Returns one `Placed` for the root and one for each op of `chain`; the root's `start` means nothing.
     """
-    owners = [root, *chain]
-    keys = [root_key, *(op.output for op in chain)]
-    grids = [fp.grid_of(candidate.tensors[key]) for key in keys]  # type: ignore[index]
-    fakes = [fp.fake_quant_grid(reference, op) for op in behind]
-    skipped = np.cumsum([0.0, *(cost_of_skipping(op) for op in behind)])
-    root_biased = has_bias(candidate, root)
-    keeps: list[bool] = []  # whether the op before each tensor, movements apart, must leave its input's grid alone
-    for owner in owners:
-        keeps.append(keeps[-1] if keeps and owner is not None and owner.kind in MOVES else _keeps_grid(owner))
+    cut = _Cut(reference, candidate, (root, *chain), (root_key, *(op.output for op in chain)), tuple(behind))
+    return [Placed(start, end) for start, end in cut.best(0, 0, not root_absorbs)[1]]
 
-    def absorbs(number: int, position: int) -> float:
+
+Places = tuple[tuple[int | None, int], ...]
+"""(start, end) of a candidate op and of all after it."""
+
+
+class _Cut:
+    """The search for the best cut of one chain."""
+
+    def __init__(self, reference: Graph, candidate: Graph, owners: tuple[Op | None, ...], keys: tuple[Key, ...],
+                 behind: tuple[Op, ...]) -> None:
+        self.reference, self.candidate, self.owners, self.behind = reference, candidate, owners, behind
+        self.grids = [fp.grid_of(candidate.tensors[key]) for key in keys]
+        self.fakes = [fp.fake_quant_grid(reference, op) for op in behind]
+        self.skipped = np.cumsum([0.0, *(cost_of_skipping(op) for op in behind)])
+        self.root_biased = has_bias(candidate, owners[0])
+        self.keeps: list[bool] = []
+        """Whether the op before each tensor, movements apart, must leave its input's grid alone."""
+        for owner in owners:
+            moves = bool(self.keeps) and owner is not None and owner.kind in MOVES
+            self.keeps.append(self.keeps[-1] if moves else _keeps_grid(owner))
+        self.known: dict[tuple[int, int, bool], tuple[float, Places]] = {}
+
+    def absorbs(self, number: int, position: int) -> float:
         """Gain of merging the reference op at `position` into the candidate op `number`."""
-        owner, op = owners[number], behind[position]
+        owner, op = self.owners[number], self.behind[position]
         if op.kind == "fake_quant":
-            if grids[number] is None:
+            if self.grids[number] is None:
                 return NEVER
-            return 2.0 if fp.same_grid(grids[number], fakes[position]) else 0.4
+            return 2.0 if fp.same_grid(self.grids[number], self.fakes[position]) else 0.4
         if owner is None or owner.kind in MOVES or owner.kind in ("quantize", "dequantize"):
             return NEVER
         if op.kind in fp.RESHAPES:
             return -0.2
         if op.kind not in fp.FUSABLE:
             return NEVER
-        if op.kind in ("bias_add", "batch_norm"):
-            if owner.kind not in fp.WEIGHTED:
-                return 2.0
-            return 3.0 if root_biased else 1.0
-        return 1.0 if owner.attributes.get("activation") == op.kind else 0.5
+        if op.kind not in ("bias_add", "batch_norm"):
+            return 1.0 if owner.attributes.get("activation") == op.kind else 0.5
+        if owner.kind not in fp.WEIGHTED:
+            return 2.0
+        return 3.0 if self.root_biased else 1.0
 
-    def starts(number: int, position: int) -> float:
+    def starts(self, number: int, position: int) -> float:
         """Gain of letting the candidate op `number` stand for the reference op at `position`."""
-        fit = weak_fit(owners[number], behind[position])  # type: ignore[arg-type]
-        fit += moves_fit(reference, candidate, behind[position], owners[number])  # type: ignore[arg-type]
-        if owners[number].kind == "quantize" and fit > NEVER:  # type: ignore[union-attr]
-            fit += 2.0 * fp.same_grid(grids[number], fakes[position])
-            if grids[number - 1] is not None and fp.same_grid(grids[number - 1], fakes[position]):
-                fit -= 4.0
-            elif grids[number - 1] is not None and not keeps[number - 1]:
-                fit -= 3.0
-        return fit
+        owner, before = self.owners[number], self.grids[number - 1]
+        assert owner is not None
+        fit = weak_fit(owner, self.behind[position])
+        fit += moves_fit(self.reference, self.candidate, self.behind[position], owner)
+        if owner.kind != "quantize" or fit == NEVER:
+            return fit
+        fit += 2.0 * fp.same_grid(self.grids[number], self.fakes[position])
+        if before is not None and fp.same_grid(before, self.fakes[position]):
+            return fit - 4.0
+        return fit - 3.0 if before is not None and not self.keeps[number - 1] else fit
 
-    @cache
-    def best(number: int, position: int, closed: bool) -> tuple[float, tuple[tuple[int | None, int], ...]]:
-        """Best gain from here, and (start, end) of this op and all after it; `closed`: it takes no more."""
-        options: list[tuple[float, tuple[tuple[int | None, int], ...]]] = []
-        if number + 1 == len(owners):
-            options.append((0.0, ((None, position),)))
+    def best(self, number: int, position: int, closed: bool) -> tuple[float, Places]:
+        """Return the best gain from here, and where this op and all after it go; `closed`: it takes no more."""
+        at = number, position, closed
+        if at not in self.known:
+            self.known[at] = max(self._choices(number, position, closed), key=lambda option: option[0])
+        return self.known[at]
+
+    def _choices(self, number: int, position: int, closed: bool) -> Iterator[tuple[float, Places]]:
+        is_last = number + 1 == len(self.owners)
+        if is_last:
+            yield 0.0, ((None, position),)
         else:
-            gain, rest = best(number + 1, position, True)
-            options.append((gain - 0.1, ((None, position), *rest)))
-        if position < len(behind):
-            if not closed and absorbs(number, position) > NEVER:
-                gain, rest = best(number, position + 1, False)
-                options.append((gain + absorbs(number, position), rest))
-            if number + 1 < len(owners):
-                for ahead in range(position, len(behind)):
-                    if starts(number + 1, ahead) > NEVER:
-                        gain, rest = best(number + 1, ahead + 1, False)
-                        gain += starts(number + 1, ahead) - float(skipped[ahead] - skipped[position])
-                        options.append((gain, ((None, position), (ahead, rest[0][1]), *rest[1:])))
-        return max(options, key=lambda option: option[0])
-
-    return [Placed(start, end) for start, end in best(0, 0, not root_absorbs)[1]]
+            gain, rest = self.best(number + 1, position, True)
+            yield gain - 0.1, ((None, position), *rest)
+        if not closed and position < len(self.behind) and self.absorbs(number, position) > NEVER:
+            gain, rest = self.best(number, position + 1, False)
+            yield gain + self.absorbs(number, position), rest
+        for ahead in () if is_last else range(position, len(self.behind)):
+            own = self.starts(number + 1, ahead)
+            if own > NEVER:
+                gain, rest = self.best(number + 1, ahead + 1, False)
+                gain += own - float(self.skipped[ahead] - self.skipped[position])
+                yield gain, ((None, position), (ahead, rest[0][1]), *rest[1:])
 
 
 def _keeps_grid(op: Op | None) -> bool:

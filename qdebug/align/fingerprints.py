@@ -166,7 +166,8 @@ def fake_quant_grid(graph: Graph, op: Op) -> tuple[float, int] | None:
     ranges = [tensor.data for tensor in graph.constants(op) if tensor.data is not None]
     if len(ranges) < 2 or ranges[0].size != 1:
         return None
-    scale, zero = FakeQuant(ranges[0], ranges[1], int(op.attributes.get("num_bits", 8)),
+    low, high = (values.astype(np.float32) for values in ranges[:2])
+    scale, zero = FakeQuant(low, high, int(op.attributes.get("num_bits", 8)),
                             bool(op.attributes.get("narrow_range", False))).grid
     return float(scale[0]), int(zero[0])
 

@@ -45,7 +45,7 @@ def _source(key: Key, by_reference: Mapping[Key, list[Pair]], given: Sequence[Ke
 
 
 def layer_names(pairs: Sequence[Pair], reference: Graph) -> list[str]:
-    """A unique name for each pair: the layer's own for its last row, `layer:op` for earlier ones, `#2` for later uses."""
+    """Name each pair uniquely: as the layer for its last row, `layer:op` for earlier ones, `#2` for later uses."""
     plain = []
     for pair in pairs:
         producer = reference.producers.get(pair.reference)

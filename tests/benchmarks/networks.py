@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +37,12 @@ def build(name: str) -> Any:
     return getattr(keras.applications, application)(weights=None, input_shape=(side, side, 3), classes=10, **options)
 
 
-def quick(keras: Any) -> Callable[[Any], Any]:
-    """How to copy a layer so that its batch statistics settle within a few steps."""
-    def copy(layer: Any) -> Any:
-        config = layer.get_config()
-        if type(layer).__name__ == "BatchNormalization":
-            config["momentum"] = 0.3
-        return type(layer).from_config(config)
-
-    return copy
+def quick(layer: Any) -> Any:
+    """Copy a layer so that its batch statistics settle within a few steps."""
+    config = layer.get_config()
+    if type(layer).__name__ == "BatchNormalization":
+        config["momentum"] = 0.3
+    return type(layer).from_config(config)
 
 
 def train(net: Any, steps: int = 3, batch: int = 8) -> None:
@@ -71,7 +67,7 @@ def prepare(name: str) -> tuple[Path, Path]:
             stack.tf_keras.backend.clear_session()
             stack.tf_keras.utils.set_random_seed(3)
             net = build(name)
-            net = stack.tf_keras.models.clone_model(net, clone_function=quick(stack.tf_keras))
+            net = stack.tf_keras.models.clone_model(net, clone_function=quick)
             qat = quantized(net)
             train(qat)
             content = converted(qat, "qat", "int8")
