@@ -26,6 +26,7 @@ from qdebug.options import Kernels, TraceOptions
 from qdebug.quant import CODE_RANGES, Array
 from qdebug.records import EndToEnd, Row
 from qdebug.rows import build_rows
+from qdebug.saving import save_tensors
 from qdebug.splitting import measure_parts
 from qdebug.stages import affordable, parts
 from qdebug.weights import Weights, find_weights, settle_biases
@@ -161,6 +162,8 @@ class Comparison:
         self.timing[f"{family}_s"] = time.perf_counter() - start
         self._observe(family, work, batch)
         if family == self.families[0]:
+            if self.options.save_tensors is not None:
+                save_tensors(self.options.save_tensors, work, self.inputs)
             self._cost(family, work, ends, batch)
 
     def _cost(self, family: str, work: Pass, ends: _Ends, batch: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from qdebug.errors import UsageError
 
@@ -45,6 +46,10 @@ class TraceOptions:
     """Samples to hand over; `None` takes as many as keep the trace within three times its length without."""
     metric: str | None = None
     """`top1`, `mae`, `cosine` or `MODULE:FUNCTION`; `None` takes what fits the outputs."""
+    sample: int | None = None
+    """Number of the one sample to trace alone."""
+    save_tensors: Path | None = None
+    """Where to keep the tensors of that sample, as `.npz`."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
@@ -53,5 +58,7 @@ class TraceOptions:
                             ("number of handover samples", self.handover_samples)):
             if value is not None and value < 1:
                 raise UsageError(f"the {name} is {value}: give 1 or more")
+        if self.save_tensors is not None and self.sample is None:
+            raise UsageError(f"--save-tensors {self.save_tensors} keeps the tensors of one sample: give --sample too")
         if self.kernels not in list(Kernels):
             raise UsageError(f"unknown kernels {self.kernels!r}: choose from {', '.join(Kernels)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -153,6 +154,7 @@ def _representative(dataset: Dataset, reference: Reference) -> list[Array]:
 
 def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any]) -> Run:
     """Run the comparison and write down what came of it."""
+    dataset = _one_sample(comparison, dataset)
     _warn_of_range(comparison)
     comparison.run()
     if not comparison.alignment.pairs:
@@ -176,7 +178,8 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
         candidate={"source": comparison.candidate.source, "sha256": _digest(comparison.candidate.content),
                    "kernels": main, "input_dtype": graph.tensors[graph.inputs[0]].dtype,
                    "output_dtype": graph.tensors[graph.outputs[0]].dtype, "what": what_it_is(comparison)},
-        data={"source": dataset.source, "split": dataset.split, "samples": dataset.count, "sha256": dataset.sha256},
+        data={"source": dataset.source, "split": dataset.split, "samples": dataset.count, "sha256": dataset.sha256,
+              **({} if options.sample is None else {"sample": options.sample})},
         seed=comparison.seed, accuracy=accuracy, end_to_end=comparison.end_to_end[main],
         coverage=r.coverage(comparison.alignment, rows), layers=rows, first_divergent=r.first_divergent(rows),
         first_over_tolerance=r.first_over_tolerance(rows, options.tolerance), findings=findings,
@@ -190,6 +193,20 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
         by_kernels={family: comparison.rows[family] for family in comparison.families[1:]} or None,
         notes=comparison.notes, checks=checks, label_flips=comparison.label_flips, costs=comparison.costs,
         reasons={} if labels.truth is not None else {"accuracy": "no labels were given"})
+
+
+def _one_sample(comparison: Comparison, dataset: Dataset) -> Dataset:
+    """Leave only the sample that was asked for, if one was. Raises UsageError where there is no such sample."""
+    number = comparison.options.sample
+    if number is None:
+        return dataset
+    if not 0 <= number < dataset.count:
+        raise UsageError(f"--sample {number}: {dataset.source} has samples 0 to {dataset.count - 1}")
+    chosen = slice(number, number + 1)
+    comparison.inputs = [array[chosen] for array in comparison.inputs]
+    comparison.truth = {output: labels[chosen] for output, labels in comparison.truth.items()}
+    return dataclasses.replace(dataset, inputs={name: array[chosen] for name, array in dataset.inputs.items()},
+                               labels={name: array[chosen] for name, array in dataset.labels.items()})
 
 
 def environment() -> dict[str, str | None]:

@@ -72,6 +72,18 @@ BudgetFile = Annotated[
         "--budget", help="TOML file of limits, also per layer (default: ./pyproject.toml).", metavar="FILE"
     ),
 ]
+HandOver = Annotated[
+    bool, typer.Option("--handover/--no-handover", help="Measure what each layer costs in accuracy, or not.")
+]
+HandoverSamples = Annotated[
+    int | None, typer.Option(min=1, help="Samples to measure that on (default: as time allows).", metavar="N")
+]
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", help="top1, mae, cosine or MODULE:FUNCTION (default: what fits).", metavar="NAME"
+    ),
+]
 Against = Annotated[
     str | None, typer.Option(help="Exit with 1 if anything is worse than in this run.", metavar="RUN")
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 def show(
     run: o.RunName = "latest",
     table: Annotated[o.View | None, typer.Option(help="Only this table.", case_sensitive=False)] = None,
+    worst: Annotated[
+        int | None, typer.Option(min=1, help="Only the N samples with the largest errors.", metavar="N")
+    ] = None,
     json: o.Json = None,
     format: o.Format = None,  # noqa: A002 the option's name
     output: o.OutputFile = None,
@@ -30,18 +34,21 @@ def show(
 
     target = Output(output, force, format, json).check()
     found = Store(store).find(run)
-    target.write(found, view(found, table or o.View.LAYERS), None if table else document(found))
+    if worst is not None:
+        table = o.View.WORST
+    chosen = view(found, table or o.View.LAYERS, worst or 10)
+    target.write(found, chosen, None if table else document(found))
 
 
-def view(run: Run, name: o.View) -> Table:
-    """Build one table of a run."""
+def view(run: Run, name: o.View, worst: int = 10) -> Table:
+    """Build one table of a run; `worst` samples where that is what it lists."""
     from qdebug.render import tables
 
-    builders = {
+    builders: dict[o.View, Callable[[Run], Table]] = {
         o.View.LAYERS: tables.layers_table,
         o.View.END_TO_END: tables.end_to_end_table,
         o.View.FINDINGS: tables.findings_table,
         o.View.COVERAGE: tables.coverage_table,
-        o.View.WORST: tables.worst_table,
+        o.View.WORST: lambda run: tables.worst_table(run, worst),
     }
     return builders[name](run)

@@ -33,6 +33,9 @@ def sweep(
     batch_size: o.BatchSize = None,
     kernels: o.KernelSet = Kernels.XNNPACK,
     threads: o.Threads = None,
+    handover: o.HandOver = True,
+    handover_samples: o.HandoverSamples = None,
+    metric: o.MetricName = None,
     fail_on: o.Gate = None,
     max_local_flip_percent: o.MaxLocalFlips = None,
     max_cumulative_flip_percent: o.MaxCumulativeFlips = None,
@@ -57,7 +60,7 @@ def sweep(
     from qdebug.store import Store
 
     jobs = combinations(models, seeds)
-    how = TraceOptions(tolerance=tolerance, batch_size=batch_size, kernels=kernels, threads=threads)
+    how = TraceOptions(tolerance, batch_size, kernels, threads, handover, handover_samples, metric)
     records, target = Store(store), Output(output, force, format, json).check()
     records.check_writable()
     numbers = (max_local_flip_percent, max_cumulative_flip_percent, max_local_lsb, min_agreement)

@@ -40,6 +40,15 @@ def trace(
     batch_size: o.BatchSize = None,
     kernels: o.KernelSet = Kernels.XNNPACK,
     threads: o.Threads = None,
+    handover: o.HandOver = True,
+    handover_samples: o.HandoverSamples = None,
+    metric: o.MetricName = None,
+    sample: Annotated[
+        int | None, typer.Option(min=0, help="Trace this one sample alone.", metavar="N")
+    ] = None,
+    save_tensors: Annotated[
+        Path | None, typer.Option(help="Keep the tensors of that sample here, as .npz.", metavar="FILE")
+    ] = None,
     fail_on: o.Gate = None,
     max_local_flip_percent: o.MaxLocalFlips = None,
     max_cumulative_flip_percent: o.MaxCumulativeFlips = None,
@@ -58,7 +67,7 @@ def trace(
 ) -> None:
     """Compare a Keras model with its TFLite file, end to end and layer by layer, and record the run."""
     from qdebug.cli.gating import GateOptions
-    from qdebug.cli.output import Output
+    from qdebug.cli.output import Output, check_writable
     from qdebug.cli.progress import Progress
     from qdebug.cli.tracing import Models, finish
     from qdebug.options import TraceOptions
@@ -66,7 +75,19 @@ def trace(
 
     files = (reference, candidate, baseline, save_candidate, x_key, y_key)
     models = Models(model, seed, qat_epochs, retrain, *files).check(force=force)
-    how = TraceOptions(tolerance=tolerance, batch_size=batch_size, kernels=kernels, threads=threads)
+    how = TraceOptions(
+        tolerance,
+        batch_size,
+        kernels,
+        threads,
+        handover,
+        handover_samples,
+        metric,
+        sample=sample,
+        save_tensors=save_tensors,
+    )
+    if save_tensors is not None:
+        check_writable(save_tensors, force=force)
     records, target = Store(store), Output(output, force, format, json).check()
     records.check_writable()
     numbers = (max_local_flip_percent, max_cumulative_flip_percent, max_local_lsb, min_agreement)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qdebug.records import Finding, Row, Run
-from qdebug.render import numbers
+from qdebug.render import costs, numbers
 from qdebug.render.document import Block, Entry, Facts, Sentence
 from qdebug.render.tables import (
     by_severity,
@@ -34,6 +34,7 @@ def document(run: Run) -> tuple[Block, ...]:
         blocks.append(coverage_table(run))
     blocks += [finding_entry(number, one) for number, one in enumerate(by_severity(run), 1)]
     blocks += [Sentence(f"Note: {numbers.name(note)}") for note in run.notes]
+    blocks += [Sentence(text) for text in costs.sentences(run)]
     blocks.append(Sentence(answer(run), run.verdict))
     return tuple(blocks)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from qdebug.records import VERDICTS, EndToEnd, ErrorStats, Finding, Row, Run, WorstSample
 from qdebug.render import numbers
+from qdebug.render.costs import handover_fields
 from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, number_field, text_field
 
 FIRST_DIVERGENT = "first divergent"
@@ -75,6 +76,7 @@ def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
         _error_field("cumulative", "max_relative", "rel. error", numbers.error, relative),
         _error_field("cumulative", "sqnr_db", "SQNR dB", numbers.decibel, sqnr),
         text_field("verdict", "verdict", lambda row: numbers.name(row.verdict)),
+        *handover_fields(rows),
         text_field("mark", "mark", mark, detail=USEFUL),
         text_field("shape", "shape", lambda row: numbers.shape(row.shape), detail=USEFUL),
         number_field("scale", "scale", lambda row: numbers.error(row.scale), detail=USEFUL),
