@@ -20,7 +20,7 @@ from qdebug.quant import CODE_RANGES, Array
 from qdebug.stats import CodeStats, FloatStats
 from qdebug.weights import Weights
 
-BATCH_BYTES = 96 * 2**20
+BATCH_BYTES = 256 * 2**20
 """Memory that one batch may take on both sides together."""
 LARGEST_BATCH = 512
 
@@ -33,6 +33,8 @@ class Counts:
 
     codes: dict[Key, CodeStats] = field(default_factory=dict)
     floats: dict[Key, tuple[FloatStats, FloatStats]] = field(default_factory=dict)
+    ideals: dict[Key, FloatStats] = field(default_factory=dict)
+    """At pairs of real values: against the region with the file's own weights, where those are not float32."""
     unreadable: dict[Key, str] = field(default_factory=dict)
 
     def merge(self, other: Counts) -> None:
@@ -42,6 +44,8 @@ class Counts:
         for key, (cumulative, local) in other.floats.items():
             self.floats[key][0].merge(cumulative)
             self.floats[key][1].merge(local)
+        for key, ideal in other.ideals.items():
+            self.ideals.setdefault(key, FloatStats()).merge(ideal)
 
 
 @dataclass(eq=False)
@@ -154,7 +158,10 @@ class Pass:
         grid = self.grids[pair.candidate]
         expectation = self.expectations.get(pair.candidate)
         if expectation is None:
-            return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype)
+            weights = self.weights.get(pair.candidate)
+            weights = None if weights is None or weights.dtype == "float32" else weights
+            return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, ideal=weights is not None,
+                       weights=weights)
         margin = expectation.margin
         return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, grid.scale, grid.zero_point,
                    margin=None if expectation.is_exact else margin if margin.size > 1 else margin[0],
@@ -186,6 +193,8 @@ class Pass:
             cumulative.update(values, taken.cumulative, first=first)
             if taken.local is not None:
                 local.update(values, taken.local, first=first)
+            if taken.ideal is not None:
+                counts.ideals.setdefault(pair.candidate, FloatStats()).update(values, taken.ideal, first=first)
             return
         counts.codes[pair.candidate].update(
             values, taken.cumulative, taken.local, first=first, doubtful=taken.doubtful, ideal=taken.ideal,

@@ -19,8 +19,8 @@ from qdebug.models.tensorflow import load_tensorflow
 from qdebug.quant import CODE_RANGES, Array, Float
 from qdebug.weights import Weights
 
-OWN_KERNEL, OWN_BIAS, BIASED = "own_kernel:0", "own_bias:0", "own_biased:0"
-"""In a copy of a region: the file's kernel, its bias, and the output of the weighted op with that bias added."""
+OWN_KERNEL, OWN_BIAS, OWN_GAIN, BIASED = "own_kernel:0", "own_bias:0", "own_gain:0", "own_biased:0"
+"""In a copy of a region: the file's kernel, bias and gain, and the output of the weighted op with them in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +98,10 @@ class Replay:
                                             inter_op_parallelism_threads=threads or 0)
         self._session = tf.compat.v1.Session(graph=self.graph, config=settings)
         self._outputs = list(frozen.graph.outputs)
+        self._names = [list(entry) for entry in self._fetches]
+        wanted = self._outputs + [tensor for entry in self._fetches for tensor in entry.values()]
+        # (a callable: Session.run spends milliseconds in Python on some hundred fetches)
+        self._call = self._session.make_callable(wanted, [*frozen.graph.inputs, *self._fed.values()])
 
     def close(self) -> None:
         """Give the session's memory back."""
@@ -105,9 +109,9 @@ class Replay:
 
     def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], list[Taken]]:
         """Run one batch: the model outputs in real values, and what was taken at every tap."""
-        feeds = dict(zip(self.frozen.graph.inputs, inputs, strict=True))
-        feeds.update({self._fed[key].name: codes[key] for key in self._fed})
-        outputs, taken = self._session.run((self._outputs, self._fetches), feeds)
+        found = iter(self._call(*inputs, *(codes[key] for key in self._fed)))
+        outputs = [next(found) for _ in self._outputs]
+        taken = [{name: next(found) for name in names} for names in self._names]
         return outputs, [_as_taken(tap, entry) for tap, entry in zip(self.taps, taken, strict=True)]
 
     def outputs(self, inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None) -> list[Array]:
@@ -126,7 +130,8 @@ class Replay:
         total = self.graph.get_tensor_by_name(tap.reference)
         local, before = self._region(f"local{number}", tap)
         if tap.scale is None:
-            return {"cumulative": total, "local": local}
+            held = {"ideal": self._region(f"ideal{number}", tap, weights=tap.weights)[0]} if tap.ideal else {}
+            return {"cumulative": total, "local": local, **held}
         tf = load_tensorflow().tf
         entry = {"cumulative": self._codes(total, tap, on_grid=tap.on_grid)}
         entry["local"] = entry["cumulative"] if tap.first else self._codes(local, tap, on_grid=tap.on_grid)
@@ -258,13 +263,21 @@ class Replay:
 
 
 def _own_weights(definition: Any, node: Any, weights: Weights) -> dict[str, Any]:
-    """Add a node that adds the file's bias to the output of a weighted op; the values of kernel and bias."""
+    """Add nodes that add the file's bias to the output of a weighted op (and rescale it); the values that they use."""
     tf = load_tensorflow().tf
-    added = definition.node.add()
-    added.name, added.op = BIASED.rpartition(":")[0], "AddV2"
-    added.attr["T"].type = tf.float32.as_datatype_enum
-    added.input.extend([f"{node.name}:0", OWN_BIAS])
-    return {OWN_KERNEL: tf.constant(weights.kernel), OWN_BIAS: tf.constant(weights.bias)}
+    held = {OWN_KERNEL: tf.constant(weights.kernel), OWN_BIAS: tf.constant(weights.bias)}
+    steps = [("AddV2", OWN_BIAS)]
+    if weights.gain is not None:
+        held[OWN_GAIN] = tf.constant(weights.gain)
+        steps.append(("Mul", OWN_GAIN))
+    given = f"{node.name}:0"
+    for number, (kind, constant) in enumerate(steps):
+        added = definition.node.add()
+        added.name, added.op = BIASED.rpartition(":")[0] if number + 1 == len(steps) else "own_sum", kind
+        added.attr["T"].type = tf.float32.as_datatype_enum
+        added.input.extend([given, constant])
+        given = f"{added.name}:0"
+    return held
 
 
 def _tensor_name(name: str) -> str:

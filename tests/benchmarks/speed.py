@@ -118,7 +118,7 @@ def mobilenet(samples: int, size: int = 96) -> Bench:
     reference = load_reference(path)
     content = path.with_suffix(".tflite")
     if not content.exists():
-        content.write_bytes(convert(reference.model, quantize=True))
+        content.write_bytes(convert(reference.model, quantize=True, representative=[images[:16]]))
     return Bench(f"mobilenetv2-0.35-{size}", reference, content.read_bytes(), [images])
 
 
