@@ -205,8 +205,8 @@ def add_costs(
     """Say, for errors at a layer, how much of the end-to-end error goes away without that row's local error.
 
     The reference finishes from the row twice: with what the candidate computed there, and with what the
-    would have computed there from the candidate's own inputs. Both are compared with the reference's output
-    (RMS over all outputs); the share is 1 - without / with. Other paths stay the reference's own.
+    reference would have computed there from the candidate's own inputs. Both are compared with the outputs of
+    the reference (RMS); the share is 1 - without / with. Other paths stay the reference's own.
     """
     pairs = {pair.layer: pair for pair in alignment.pairs}
     wanted = [one for one in findings if one.severity == "error" and one.layer in pairs][:COSTED]

@@ -123,9 +123,7 @@ def _misfit(kernel: Kernel, offset: Codes, found: Codes, scale: Codes) -> tuple[
     return wrong, expected
 
 
-def _bias_scale(
-    pair: Pair, stored: Tensor, own: Codes, planned: Codes, place: dict[str, Any]
-) -> Iterator[Deviation]:
+def _bias_scale(pair: Pair, stored: Tensor, own: Codes, planned: Codes, place: dict[str, Any]) -> Iterator[Deviation]:
     assert stored.quantization is not None
     found = stored.quantization.scale
     expected = own if found.size == own.size else own[:1]
@@ -152,12 +150,8 @@ def _bias_scale(
         )
 
 
-def _float_bias(
-    pair: Pair, kernel: Kernel, offset: Codes, stored: Tensor | None
-) -> Iterator[Deviation | Unchecked]:
-    others = [
-        op for op in pair.candidate_ops if op is not pair.op and op.kind in ("add", "sub", "mul", "div")
-    ]
+def _float_bias(pair: Pair, kernel: Kernel, offset: Codes, stored: Tensor | None) -> Iterator[Deviation | Unchecked]:
+    others = [op for op in pair.candidate_ops if op is not pair.op and op.kind in ("add", "sub", "mul", "div")]
     if others or kernel.is_fake_quantized:
         yield Unchecked(pair.layer, "bias", "scale and offset stand in ops of their own")
         return

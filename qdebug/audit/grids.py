@@ -23,6 +23,11 @@ from qdebug.quant import CODE_RANGES
 
 Grid = tuple[float, int]
 
+LEAST = 1e-6
+"""Narrowest range that the converter keeps; it widens others as it likes."""
+EMPTY: Grid = (0.0, 0)
+"""Stands for the grid of a narrower range."""
+
 
 def nudged(graph: Graph, op: Op | None) -> Grid | None:
     """Compute scale and zero point (int8 convention) of a per-tensor FakeQuant op, as the converter does."""
@@ -34,8 +39,8 @@ def nudged(graph: Graph, op: Op | None) -> Grid | None:
     low, high = float(ranges[0].reshape(-1)[0]), float(ranges[1].reshape(-1)[0])
     bits = int(op.attributes.get("num_bits", 8))
     qmin, qmax = (1 if op.attributes.get("narrow_range") else 0), 2**bits - 1
-    if not high - low > 0:
-        return 1.0, -(2 ** (bits - 1))
+    if not high - low >= LEAST:
+        return EMPTY
     scale = (high - low) / (qmax - qmin)
     from_low, from_high = qmin - low / scale, qmax - high / scale
     errors = qmin + abs(low / scale), qmax + abs(high / scale)
@@ -81,6 +86,9 @@ class GridAudit:
 
     def _one(self, pair: Pair, grid: Grid) -> Iterator[Deviation | Note | Unchecked]:
         expected = self.own[pair.candidate]
+        if expected == EMPTY:
+            yield Unchecked(pair.layer, "scale", "the quantizer's range is empty")
+            return
         if expected is not None:
             self.planned[pair.candidate] = expected
             if same(grid, expected):
@@ -125,9 +133,7 @@ class GridAudit:
                 {"scale": grid[0], "zero_point": grid[1]},
             )
         else:
-            yield Unchecked(
-                pair.layer, "scale", "a range from calibration: the float reference does not hold it"
-            )
+            yield Unchecked(pair.layer, "scale", "a range from calibration: the float reference does not hold it")
 
     def _kept(self, pair: Pair) -> Key | None:
         """Return the candidate tensor whose grid this one must keep, because its op only moves values."""

@@ -65,11 +65,7 @@ def _inherited(candidate: Graph, op: Op, causes: dict[Key, str]) -> str:
         producer = candidate.producers.get(key)
         if key in causes:
             return causes[key]
-        if (
-            producer is not None
-            and producer.kind != "dequantize"
-            and candidate.tensors[key].dtype == "float32"
-        ):
+        if producer is not None and producer.kind != "dequantize" and candidate.tensors[key].dtype == "float32":
             waiting.extend(candidate.data_inputs(producer))
     return "RC08"
 
@@ -87,16 +83,12 @@ def _why(reference: Graph, pair: Pair) -> str:
         if pair.core is not None
         else []
     )
-    if "space_to_batch" in before or (
-        pair.core is not None and max(pair.core.attributes.get("dilations") or [1]) > 1
-    ):
+    if "space_to_batch" in before or (pair.core is not None and max(pair.core.attributes.get("dilations") or [1]) > 1):
         return "RC06"
     if any(np.any(gamma == 0) for gamma in norms):
         return "RC07"
     kernel = fp.kernel(reference, pair.core) if pair.core is not None else None
-    per_tensor = (
-        kernel is not None and kernel.fake_quant is not None and np.size(kernel.fake_quant.minimum) == 1
-    )
+    per_tensor = kernel is not None and kernel.fake_quant is not None and np.size(kernel.fake_quant.minimum) == 1
     if norms and per_tensor:
         return "RC05"
     return "RC05" if pair.core is not None and pair.core.kind == "transpose_conv" and norms else "RC08"

@@ -128,9 +128,7 @@ def _index(op: Op, held: Tensor, channel: int, tap: int) -> tuple[int, ...]:
     return tuple(int(entry) for entry in np.unravel_index(flat, held.data.shape))
 
 
-def _codes(
-    pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]
-) -> Iterator[Deviation]:
+def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
     assert held.quantization is not None
     assert pair.op is not None
     if kernel.codes is not None:
@@ -193,12 +191,7 @@ def _plain(value: float) -> float | int:
 def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
     assert held.quantization is not None
     found, expected = held.quantization.scale, kernel.scale
-    if (
-        found.size == 1
-        and expected.size > 1
-        and kernel.is_fake_quantized
-        and np.ptp(expected) <= ULPS * expected.max()
-    ):
+    if found.size == 1 and expected.size > 1 and kernel.is_fake_quantized and np.ptp(expected) <= ULPS * expected.max():
         expected = expected[:1]
     if not kernel.is_fake_quantized and found.size == 1:
         expected = expected.max(keepdims=True)
@@ -217,11 +210,7 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> 
     loose = FOLDING if kernel.has_norm or not kernel.is_fake_quantized else ULPS
     least = 1e-6 / 127  # the converter widens smaller ranges
     near = np.abs(found - expected) <= loose * np.maximum(found, expected)
-    small = (
-        (expected <= least * (1 + 1e-5))
-        if not kernel.is_fake_quantized or np.any(expected < least)
-        else False
-    )
+    small = (expected <= least * (1 + 1e-5)) if not kernel.is_fake_quantized or np.any(expected < least) else False
     wrong = ~(near | small)
     zeros = held.quantization.zero_point
     if np.any(zeros != 0):
@@ -244,10 +233,7 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> 
     channel = int(np.argmax(off))
     permuted = bool(
         found.size > 1
-        and np.all(
-            np.abs(np.sort(found) - np.sort(expected))
-            <= loose * np.maximum(np.sort(found), np.sort(expected))
-        )
+        and np.all(np.abs(np.sort(found) - np.sort(expected)) <= loose * np.maximum(np.sort(found), np.sort(expected)))
     )
     yield Deviation(
         pair.layer,
@@ -264,9 +250,7 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> 
     )
 
 
-def _float_weights(
-    pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]
-) -> Iterator[Deviation]:
+def _float_weights(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
     assert pair.op is not None
     bad = int(np.count_nonzero(~np.isfinite(rows)))
     if bad:
@@ -288,9 +272,7 @@ def _float_weights(
         if kernel.has_norm
         else kernel.real
     )
-    best = min(
-        (_float_misfit(rows, wanted, loose) for wanted in (kernel.real, unfolded)), key=np.count_nonzero
-    )
+    best = min((_float_misfit(rows, wanted, loose) for wanted in (kernel.real, unfolded)), key=np.count_nonzero)
     if not np.any(best):
         return
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(best)), best.shape))
@@ -310,7 +292,5 @@ def _float_weights(
 
 def _float_misfit(rows: Rows, wanted: Rows, loose: float) -> Rows:
     wrong = np.abs(np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0) - wanted)
-    wrong[
-        ~np.isfinite(rows) | (wrong <= loose * np.maximum(np.abs(wanted).max(axis=1, keepdims=True), 1e-30))
-    ] = 0
+    wrong[~np.isfinite(rows) | (wrong <= loose * np.maximum(np.abs(wanted).max(axis=1, keepdims=True), 1e-30))] = 0
     return wrong

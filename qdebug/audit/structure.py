@@ -219,12 +219,8 @@ def _leaky(_reference: Graph, _candidate: Graph, core: Op, op: Op) -> Checked:
 
 
 def _constants(reference: Graph, candidate: Graph, core: Op, op: Op) -> Checked:
-    ours = [
-        tensor.data for tensor in reference.constants(core) if tensor.data is not None and tensor.data.size
-    ]
-    theirs = [
-        tensor.data for tensor in candidate.constants(op) if tensor.data is not None and tensor.data.size
-    ]
+    ours = [tensor.data for tensor in reference.constants(core) if tensor.data is not None and tensor.data.size]
+    theirs = [tensor.data for tensor in candidate.constants(op) if tensor.data is not None and tensor.data.size]
     if ours and theirs and ours[0].shape == theirs[0].shape:
         yield core.kind, tuple(ours[0].reshape(-1).tolist()), tuple(theirs[0].reshape(-1).tolist())
 
@@ -265,14 +261,9 @@ def audit_wiring(
     stands_for = {entry.candidate: entry.reference for entry in alignment.pairs}
     names = {_unshaped(reference, entry.reference): entry.layer for entry in reversed(alignment.pairs)}
     wanted = {_unshaped(reference, key) for key, _ in pair.inputs}
-    read = {
-        source
-        for key in candidate.data_inputs(pair.op)
-        for source in _sources(candidate, key, set(stands_for))
-    }
+    read = {source for key in candidate.data_inputs(pair.op) for source in _sources(candidate, key, set(stands_for))}
     found = {
-        _unshaped(reference, stands_for.get(key, _model_input(reference, candidate, alignment, key)))
-        for key in read
+        _unshaped(reference, stands_for.get(key, _model_input(reference, candidate, alignment, key))) for key in read
     }
     place: dict[str, Any] = {"op_index": pair.op.index, "tensor": candidate.tensors[pair.candidate].name}
     if wanted != found and None not in found:

@@ -10,6 +10,9 @@ from qdebug.records import Row
 
 NO_DATA = NotApplicable("no data was run")
 STATIC = (
+    "QD202",
+    "QD205",
+    "QD314",
     "QD203",
     "QD410",
     "QD401",
@@ -37,9 +40,7 @@ def kernel_rounding(raw: str, families: tuple[str, ...], why: str, fix: str) -> 
         found = []
         for family, rows in {context.kernels: context.rows, **context.by_kernels}.items():
             ours = [row for row in rows if row.op == raw and family in families and _flips(row)]
-            found += [
-                Found(row.layer, f"{why} ({family} kernels)", _rounding(family, row), fix) for row in ours
-            ]
+            found += [Found(row.layer, f"{why} ({family} kernels)", _rounding(family, row), fix) for row in ours]
         return outcome(found)
 
     return check
@@ -64,17 +65,12 @@ def families_differ(context: Context) -> Outcome:
     found = []
     for row in context.rows:
         theirs = {
-            family: other
-            for family, rows in context.by_kernels.items()
-            for other in rows
-            if other.layer == row.layer
+            family: other for family, rows in context.by_kernels.items() for other in rows if other.layer == row.layer
         }
         shares = {context.kernels: _flips(row), **{family: _flips(other) for family, other in theirs.items()}}
         known = {family: share for family, share in shares.items() if share is not None}
         histograms = {
-            str(sorted(one.local.histogram.items()))
-            for one in (row, *theirs.values())
-            if one.local is not None
+            str(sorted(one.local.histogram.items())) for one in (row, *theirs.values()) if one.local is not None
         }
         if len(known) > 1 and len(histograms) > 1:
             found.append((row.layer, known))
@@ -138,8 +134,7 @@ def unexplained(context: Context) -> Outcome:
         found.append(
             Found(
                 row.layer,
-                f"{row.op} diverges though the file holds what the reference says: its kernel "
-                "computes something else",
+                f"{row.op} diverges though the file holds what the reference says: its kernel computes something else",
                 {name: value for name, value in numbers.items() if value is not None},
                 "run --kernels all to see which kernels do it, and report it to their maintainers",
             )
@@ -183,5 +178,13 @@ RULES = (
     ),
     Rule("QD504", "RC21", NOTE, families_differ),
     Rule("QD506", "non_finite", ERROR, one_side_non_finite, silenced_by=STATIC, is_symptom=True),
-    Rule("QD505", "RC21", ERROR, unexplained, silenced_by=(*STATIC, "QD506"), is_symptom=True),
+    Rule(
+        "QD505",
+        "RC21",
+        ERROR,
+        unexplained,
+        silenced_by=(*STATIC, "QD506"),
+        is_symptom=True,
+        silenced_here_by=("QD306", "QD307", "QD308", "QD309"),
+    ),
 )

@@ -39,9 +39,7 @@ def diagnose(context: Context, rules: Iterable[Rule] = RULES) -> tuple[list[Find
         if left or not explained:
             checks.append({"code": rule.code, "outcome": "finding" if left else "clean", "reason": None})
         else:
-            checks.append(
-                {"code": rule.code, "outcome": "not applicable", "reason": f"explained by {explained[0][1]}"}
-            )
+            checks.append({"code": rule.code, "outcome": "not applicable", "reason": f"explained by {explained[0][1]}"})
     findings = [_finding(rule, one) for rule, one in kept]
     return sorted(findings, key=lambda one: SEVERITIES.index(one.severity)), checks
 
@@ -50,11 +48,18 @@ def _explained(rule: Rule, found: Found, kept: list[tuple[Rule, Found]], context
     """Name the finding that explains this one; `None` where none does."""
     above = context.upstream(found.layer) if rule.is_symptom and found.layer is not None else set()
     for other, one in kept:
+        if other.code in rule.silenced_here_by and _user_layer(one.layer) == _user_layer(found.layer):
+            return f"{other.code} at {one.layer}"
         if other.code not in rule.silenced_by:
             continue
         if one.layer is None or one.layer == found.layer or one.layer in above:
             return other.code + (f" at {one.layer}" if one.layer is not None else "")
     return None
+
+
+def _user_layer(layer: str | None) -> str | None:
+    """Return the user's own layer of a row: one layer can have several rows."""
+    return layer.partition(":")[0] if layer is not None else None
 
 
 def _finding(rule: Rule, found: Found) -> Finding:

@@ -110,6 +110,7 @@ def unknown_range(context: Context) -> Outcome:
             "it comes from a representative data set",
             {"layers": ", ".join(one.layer for one in notes)},
             "annotate these layers for QAT, or check that the representative data is like the real data",
+            severity=ERROR if any(meetings.diverges(context, one.layer) for one in notes) else None,
         )
     ]
 
@@ -152,9 +153,7 @@ def activation(context: Context) -> Outcome:
     """Tell fused activations that were lost, added or swapped."""
     found = []
     for one in context.audit.of("activation"):
-        what = (
-            "was lost" if one.found == "none" else "was added" if one.expected == "none" else "is another one"
-        )
+        what = "was lost" if one.found == "none" else "was added" if one.expected == "none" else "is another one"
         found.append(
             Found(
                 one.layer,
@@ -176,7 +175,7 @@ def activation(context: Context) -> Outcome:
 RULES = (
     Rule("QD305", "RC30", WARNING, not_quantized),
     *(island(cause) for cause in ISLANDS),
-    Rule("QD314", "RC08", WARNING, unknown_range, silenced_by=("QD203",)),
+    Rule("QD314", "RC08", WARNING, unknown_range, silenced_by=("QD202", "QD203")),
     *meetings.RULES,
     Rule("QD313", "wiring_changed", ERROR, wiring, silenced_by=("QD203",)),
     Rule("QD315", "wiring_changed", ERROR, options),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qdebug.findings.rule import ERROR, NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.findings.rule import ERROR, NOTE, WARNING, Context, Found, InputStats, NotApplicable, Outcome, Rule, outcome
 
 NO_DATA = NotApplicable("no data was run")
 FAR = 2.0
@@ -11,6 +11,8 @@ MUCH = 10.0
 """Percent of values beyond the range that no outlier explains."""
 FEW_CODES = 5.0
 """Percent of the input's codes: data that uses fewer was scaled in another way."""
+NEAR_255 = 0.2
+"""Relative distance from a factor of 255: bytes where fractions are expected, or the reverse."""
 BETTER = 0.5
 """Reversed channels must fit at least this much better, as a share of the misfit."""
 
@@ -53,11 +55,7 @@ def input_range(context: Context) -> Outcome:
                     "give the data the preprocessing of training (mean and range)",
                 )
             )
-        elif (
-            one.used_codes_percent < FEW_CODES
-            and one.maximum > one.minimum
-            and width > 20 * (one.maximum - one.minimum)
-        ):
+        elif _is_scaled_down(one):
             found.append(
                 Found(
                     None,
@@ -68,6 +66,17 @@ def input_range(context: Context) -> Outcome:
                 )
             )
     return outcome(found)
+
+
+def _is_scaled_down(one: InputStats) -> bool:
+    """Tell data that is small against both ends, or 255 times too small, from a range that an outlier widened."""
+    if one.used_codes_percent >= FEW_CODES or one.maximum <= one.minimum:
+        return False
+    half = (one.high - one.low) / 510
+    if one.low < -half and one.high > half:
+        return abs(one.minimum) < -one.low / 10 and abs(one.maximum) < one.high / 10
+    factor = (one.high - one.low) / (one.maximum - one.minimum)
+    return abs(factor / 255 - 1) < NEAR_255
 
 
 def channel_order(context: Context) -> Outcome:
@@ -103,8 +112,7 @@ def order_of_ends(context: Context) -> Outcome:
     ):
         if list(order) != sorted(order):
             listed = ", ".join(
-                f"{number}: {ours[place] if place < len(ours) else place}"
-                for number, place in enumerate(order)
+                f"{number}: {ours[place] if place < len(ours) else place}" for number, place in enumerate(order)
             )
             found.append(
                 Found(

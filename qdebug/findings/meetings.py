@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from qdebug.align import Pair
 from qdebug.align import fingerprints as fp
 from qdebug.arithmetic import FIXED_GRIDS, SAME_SCALE
 from qdebug.audit.grids import nudged
-from qdebug.findings.rule import NOTE, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.findings.rule import NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 from qdebug.graph import MOVEMENT, Key, Op
 
 
@@ -49,6 +50,18 @@ def flips(context: Context, layer: str) -> dict[str, float]:
     return {"local_flip_percent": row.local.flip_percent, "max_lsb": row.local.max_lsb or 0}
 
 
+def diverges(context: Context, layer: str) -> bool:
+    """Tell whether the layer was run and diverged."""
+    row = context.rows_by_layer.get(layer)
+    return row is not None and row.verdict == "diverged"
+
+
+def noted(context: Context, layer: str, title: str, evidence: dict[str, Any], fix: str) -> Found:
+    """Note something by design; where the layer diverges because of it, warn."""
+    severity = WARNING if diverges(context, layer) else None
+    return Found(layer, title, {**evidence, **flips(context, layer)}, fix, severity)
+
+
 def shared_grid(kinds: tuple[str, ...], title: str, fix: str) -> Callable[[Context], Outcome]:
     """Make the check for tensors that take their grid from another one because of ops of these kinds."""
 
@@ -59,7 +72,7 @@ def shared_grid(kinds: tuple[str, ...], title: str, fix: str) -> Callable[[Conte
             return NotApplicable("the file has no such op")
         notes = [note for note in context.audit.notes if note.what == "grid" and "own_scale" in note.numbers]
         found = [
-            Found(note.layer, title, {**note.numbers, **flips(context, note.layer)}, fix)
+            noted(context, note.layer, title, note.numbers, fix)
             for note in notes
             if _joined(context, note.layer) in kinds
         ]
@@ -68,14 +81,10 @@ def shared_grid(kinds: tuple[str, ...], title: str, fix: str) -> Callable[[Conte
             ours = [op for op in context.candidate.consumers.get(after, ()) if op.kind in kinds]
             producer = context.candidate.producers.get(before)
             behind = (
-                [producer]
-                if producer is not None and producer.kind in kinds and producer.kind == "avg_pool"
-                else []
+                [producer] if producer is not None and producer.kind in kinds and producer.kind == "avg_pool" else []
             )
             layers = [names[op.output] for op in ours + behind if op.output in names]
-            found += [
-                Found(layer, title, {"requantized": True, **flips(context, layer)}, fix) for layer in layers
-            ]
+            found += [noted(context, layer, title, {"requantized": True}, fix) for layer in layers]
         return outcome(found)
 
     return check
@@ -90,12 +99,12 @@ def second_quantizer(context: Context) -> Outcome:
         chain = _quantizers_behind(context, pair)
         if len(chain) > 1:
             found.append(
-                Found(
+                noted(
+                    context,
                     pair.layer,
                     "the reference fake-quantizes twice where the file rounds once",
-                    {"quantizers": len(chain), **flips(context, pair.layer)},
-                    "use a ReLU(6.0) layer instead of Activation('relu6'), so that QAT drops the inner "
-                    "quantizer",
+                    {"quantizers": len(chain)},
+                    "use a ReLU(6.0) layer instead of Activation('relu6'), so that QAT drops the inner quantizer",
                 )
             )
     return outcome(found)
@@ -125,27 +134,16 @@ def decomposed(context: Context) -> Outcome:
     found = []
     for pair in context.alignment.pairs:
         last = context.reference.producers.get(pair.reference)
-        if (
-            pair.op is None
-            or last is None
-            or last.layer is None
-            or ":" not in pair.layer
-            or last.kind == "fake_quant"
-        ):
+        if pair.op is None or last is None or last.layer is None or ":" not in pair.layer or last.kind == "fake_quant":
             continue
-        if (
-            pair.op.kind in MOVEMENT
-            or pair.op.kind in fp.WEIGHTED
-            or pair.op.kind in ("quantize", "dequantize")
-        ):
+        if pair.op.kind in MOVEMENT or pair.op.kind in fp.WEIGHTED or pair.op.kind in ("quantize", "dequantize"):
             continue
         if fp.grid_of(context.candidate.tensors[pair.candidate]) is None:
             continue
         found.append(
             Found(
                 pair.layer,
-                f"{last.layer.name} became several ops: the codes of {pair.op.raw} inside it are "
-                "not simulated by QAT",
+                f"{last.layer.name} became several ops: the codes of {pair.op.raw} inside it are not simulated by QAT",
                 flips(context, pair.layer),
                 "expected; use an activation with a kernel of its own (ReLU, hard swish) where it matters",
             )
@@ -158,11 +156,7 @@ def fixed_grid(context: Context) -> Outcome:
     found = []
     for pair in context.alignment.pairs:
         last = context.reference.producers.get(pair.reference)
-        if (
-            pair.op is None
-            or pair.op.kind not in FIXED_GRIDS
-            or (last is not None and last.kind == "fake_quant")
-        ):
+        if pair.op is None or pair.op.kind not in FIXED_GRIDS or (last is not None and last.kind == "fake_quant"):
             continue
         grid = fp.grid_of(context.candidate.tensors[pair.candidate])
         if grid is not None:

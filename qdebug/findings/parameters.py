@@ -197,13 +197,7 @@ def coarse_depthwise(context: Context) -> Outcome:
         if pair.op is None or pair.core is None or pair.core.kind != "depthwise":
             continue
         ours, held = fp.kernel(context.reference, pair.core), fp.kernel(context.candidate, pair.op)
-        if (
-            ours is None
-            or ours.fake_quant is None
-            or held is None
-            or held.data is None
-            or held.dtype != "int8"
-        ):
+        if ours is None or ours.fake_quant is None or held is None or held.data is None or held.dtype != "int8":
             continue
         largest = np.abs(held.data.astype(np.int64)).reshape(-1, held.data.shape[-1]).max(axis=0)
         poor = int(np.count_nonzero(largest < FEW_CODES))
@@ -222,13 +216,49 @@ def coarse_depthwise(context: Context) -> Outcome:
 
 RULES = (
     Rule("QD410", "non_finite", ERROR, non_finite),
-    Rule("QD401", "weights_changed", ERROR, weights, silenced_by=("QD203", "QD410")),
-    Rule("QD406", "channel_scales_permuted", ERROR, permuted, silenced_by=("QD203",)),
-    Rule("QD407", "scale_changed", ERROR, weight_scale, silenced_by=("QD203",)),
-    Rule("QD403", "RC09", ERROR, saturated_bias, silenced_by=("QD203",)),
-    Rule("QD402", "bias_changed", ERROR, bias, silenced_by=("QD203", "QD403", "QD410")),
-    Rule("QD404", "scale_changed", ERROR, scale, silenced_by=("QD203",)),
-    Rule("QD405", "zero_point_changed", ERROR, zero_point, silenced_by=("QD203", "QD404")),
-    Rule("QD408", "scale_changed", WARNING, bias_scale, silenced_by=("QD203", "QD406", "QD407", "QD404")),
+    Rule("QD401", "weights_changed", ERROR, weights, silenced_by=("QD202", "QD203", "QD410")),
+    Rule(
+        "QD406",
+        "channel_scales_permuted",
+        ERROR,
+        permuted,
+        silenced_by=(
+            "QD202",
+            "QD203",
+        ),
+    ),
+    Rule(
+        "QD407",
+        "scale_changed",
+        ERROR,
+        weight_scale,
+        silenced_by=(
+            "QD202",
+            "QD203",
+        ),
+    ),
+    Rule(
+        "QD403",
+        "RC09",
+        ERROR,
+        saturated_bias,
+        silenced_by=(
+            "QD202",
+            "QD203",
+        ),
+    ),
+    Rule("QD402", "bias_changed", ERROR, bias, silenced_by=("QD202", "QD203", "QD403", "QD410")),
+    Rule(
+        "QD404",
+        "scale_changed",
+        ERROR,
+        scale,
+        silenced_by=(
+            "QD202",
+            "QD203",
+        ),
+    ),
+    Rule("QD405", "zero_point_changed", ERROR, zero_point, silenced_by=("QD202", "QD203", "QD404")),
+    Rule("QD408", "scale_changed", WARNING, bias_scale, silenced_by=("QD202", "QD203", "QD406", "QD407", "QD404")),
     Rule("QD409", "RC20", NOTE, coarse_depthwise),
 )

@@ -63,9 +63,7 @@ def bad_ranges(context: Context) -> Outcome:
         return NO_DATA
     computed = [row for row in context.rows if context.computes(row.layer) and row.op != "SOFTMAX"]
     saturated = {
-        row.layer: row.saturated_percent or 0.0
-        for row in computed
-        if (row.saturated_percent or 0) > SATURATED
+        row.layer: row.saturated_percent or 0.0 for row in computed if (row.saturated_percent or 0) > SATURATED
     }
     few = {
         row.layer: row.used_codes_percent
@@ -74,11 +72,7 @@ def bad_ranges(context: Context) -> Outcome:
     }
     if not saturated and not few:
         return outcome([])
-    worst = (
-        max(saturated, key=lambda layer: saturated[layer])
-        if saturated
-        else min(few, key=lambda layer: few[layer])
-    )
+    worst = max(saturated, key=lambda layer: saturated[layer]) if saturated else min(few, key=lambda layer: few[layer])
     numbers: dict[str, object] = {}
     if saturated:
         numbers["saturated_percent"] = "; ".join(f"{layer} {share:.3g}" for layer, share in saturated.items())

@@ -158,6 +158,8 @@ class Rule:
     """Codes whose finding explains this one's: at the same layer, or at none in particular."""
     is_symptom: bool = False
     """Whether a finding of `silenced_by` at a layer further upstream explains it too."""
+    silenced_here_by: tuple[str, ...] = ()
+    """Codes whose finding at the same layer, and there alone, explains this one's."""
 
 
 def outcome(found: list[Found]) -> Outcome:

@@ -62,9 +62,7 @@ def remaining(ranged: list[Ranged]) -> tuple[float | None, str]:
     if lows:
         return float(-np.median(lows) / START), "lower ends behind ReLUs"
     inner = [one for one in ranged if one.op.layer is None or one.op.layer.kind != "QuantizeLayer"]
-    near = [
-        one for one in inner if abs(one.low + START) <= NEAR * START and abs(one.high - START) <= NEAR * START
-    ]
+    near = [one for one in inner if abs(one.low + START) <= NEAR * START and abs(one.high - START) <= NEAR * START]
     if inner and len(near) >= max(1, 0.5 * len(inner)):
         return 1 - float(
             np.median([(abs(one.low + START) + abs(one.high - START)) / (2 * START) for one in near])
@@ -247,17 +245,14 @@ def norm_statistics(context: Context) -> Outcome:
             None if most and worst is not context.measured.norms[0] else worst.layer,
             "batch-norm moving statistics do not fit the data: training mode and inference differ",
             numbers,
-            "train longer with a lower momentum, or re-estimate the moving statistics; "
-            "this is no conversion problem",
+            "train longer with a lower momentum, or re-estimate the moving statistics; this is no conversion problem",
         )
     ]
 
 
 def other_model(context: Context) -> Outcome:
     """RC25: the file was converted from another model than this reference."""
-    weighted = [
-        pair for pair in context.alignment.pairs if pair.op is not None and _has_kernel(context, pair)
-    ]
+    weighted = [pair for pair in context.alignment.pairs if pair.op is not None and _has_kernel(context, pair)]
     if not weighted:
         return NotApplicable("no op of the file has weights")
     weights = {one.layer: one for one in context.audit.of("weights")}
@@ -273,9 +268,7 @@ def other_model(context: Context) -> Outcome:
     }
     again = "convert this reference again, or give the reference that the file was converted from"
     if len(weighted) > 1 and len(weights) >= 0.5 * len(weighted) and codes > MANY * total:
-        ranges = (
-            "and other ranges" if len(grids) > 0.5 * len(context.alignment.pairs) else "on the same grids"
-        )
+        ranges = "and other ranges" if len(grids) > 0.5 * len(context.alignment.pairs) else "on the same grids"
         return [
             Found(
                 None,
@@ -334,13 +327,7 @@ def _other_norms(
     for layer, bias in biases.items():
         scale = scales.get(layer)
         norm = any(op.kind == "batch_norm" for op in context.pairs[layer].region)
-        if (
-            layer in weights
-            or not norm
-            or scale is None
-            or scale.is_permuted
-            or scale.count < 0.5 * scale.total
-        ):
+        if layer in weights or not norm or scale is None or scale.is_permuted or scale.count < 0.5 * scale.total:
             continue
         found.append(
             Found(
@@ -367,6 +354,6 @@ FIRST = (
 
 RULES = (
     Rule("QD201", "RC02", WARNING, not_converged, silenced_by=("QD202", "QD205")),
-    Rule("QD204", "RC04", WARNING, norm_statistics, silenced_by=("QD101", "QD102")),
-    Rule("QD203", "RC25", ERROR, other_model),
+    Rule("QD204", "RC04", WARNING, norm_statistics, silenced_by=("QD101", "QD102", "QD202")),
+    Rule("QD203", "RC25", ERROR, other_model, silenced_by=("QD202",)),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from qdebug.errors import ModelError
 from qdebug.graph import Graph, Op, Tensor
-from qdebug.quant import Quantization
+from qdebug.quant import CODE_RANGES, Quantization
 
 KINDS = {
     "CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "TRANSPOSE_CONV": "transpose_conv", "CONV_3D": "conv3d",
@@ -78,9 +79,10 @@ def parse(content: bytes, name: str = "the candidate") -> Graph:
 
 
 def _graph(model: Any, subgraph: Any) -> Graph:
-    tensors = {key: _tensor(model, key, tensor) for key, tensor in enumerate(subgraph.tensors)}
+    tensors: dict[Any, Tensor] = {key: _tensor(model, key, tensor) for key, tensor in enumerate(subgraph.tensors)}
     codes = _op_names(model)
     ops = tuple(_op(index, codes[op.opcodeIndex], op, tensors) for index, op in enumerate(subgraph.operators))
+    _compute_constants(ops, tensors)
     signature = model.signatureDefs[0] if model.signatureDefs else None
     inputs, outputs = tuple(map(int, subgraph.inputs)), tuple(map(int, subgraph.outputs))
     produced = {int(key) for op in subgraph.operators for key in op.outputs}
@@ -91,6 +93,27 @@ def _graph(model: Any, subgraph: Any) -> Graph:
     return Graph(tensors, ops, inputs, outputs,
                  tuple(_signature_name(signature and signature.inputs, key, tensors[key].name) for key in inputs),
                  tuple(_signature_name(signature and signature.outputs, key, tensors[key].name) for key in outputs))
+
+
+def _compute_constants(ops: tuple[Op, ...], tensors: dict[Any, Tensor]) -> None:
+    """Compute constants that the file quantizes or dequantizes while running: float16 and unoptimized weights."""
+    for op in ops:
+        given = tensors[op.inputs[0]] if op.inputs else None
+        if op.kind not in ("quantize", "dequantize") or given is None or given.data is None or not given.data.size:
+            continue
+        made = tensors[op.output]
+        if op.kind == "dequantize":
+            data = given.quantization.dequantize(given.data) if given.quantization is not None \
+                else given.data.astype(np.float32)
+        elif made.quantization is not None and made.dtype in CODE_RANGES:
+            shape = [1] * given.data.ndim
+            shape[made.quantization.axis if shape else 0] = -1
+            codes = np.rint(given.data.astype(np.float64) / made.quantization.scale.reshape(shape)) \
+                + made.quantization.zero_point.reshape(shape)
+            data = np.clip(codes, *CODE_RANGES[made.dtype]).astype(made.dtype)
+        else:
+            continue
+        tensors[op.output] = replace(made, data=data)
 
 
 def _empty(tensor: Tensor) -> Tensor:

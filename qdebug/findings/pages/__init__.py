@@ -1,0 +1,25 @@
+"""What each finding means, one page per code. Standard library only: `qdebug explain` starts at once."""
+
+from __future__ import annotations
+
+from qdebug.findings.pages import arithmetic, graphs, harness, parameters, ranges, state
+from qdebug.findings.pages.page import Page
+
+PAGES: dict[str, Page] = {
+    page.code: page
+    for page in sorted(
+        (*harness.PAGES, *state.PAGES, *graphs.PAGES, *parameters.PAGES, *arithmetic.PAGES, *ranges.PAGES),
+        key=lambda page: page.code,
+    )
+}
+"""By code, in order."""
+
+FAMILIES = {
+    "QD1": "input and harness",
+    "QD2": "state of the reference",
+    "QD3": "graph",
+    "QD4": "parameters",
+    "QD5": "arithmetic and kernels",
+    "QD6": "ranges",
+}
+"""What the first digit of a code says."""
