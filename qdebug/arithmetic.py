@@ -25,6 +25,8 @@ from qdebug.quant import CODE_RANGES, multiplier_shift
 
 NOISE = 1e-3
 """LSB: float32 arithmetic of the reference and of float requantization, next to a boundary."""
+NOISE16 = 0.02
+"""The same for int16 codes, which float32 holds to about 1/256 LSB."""
 FIXED_GRIDS = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0), "l2_norm": (1 / 128, 0),
                "log_softmax": (16 / 256, 127)}
 """int8 output grids that the converter imposes (tfl_ops.td, FixedOutputRange)."""
@@ -124,7 +126,7 @@ class _Expecter:
         tau, basis = self._tau(pair)
         steps = sum(op.kind not in MOVEMENT for op in pair.candidate_ops)
         return Expectation(
-            tau, np.full_like(tau, 0.0 if pair.op is not None and pair.op.kind == "avg_pool" else NOISE), mechanism,
+            tau, np.full_like(tau, _noise(pair, tensor)), mechanism,
             ideal=pair.candidate in self.own or inner or kept is not None or (ends_fake and not on_grid) or (steps > 1 and mechanism is not None),
             measured_grid=pair.candidate not in self.on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid), kept_grid=kept, scale_fits=fits,
             natural=self._natural(pair), basis=basis,
@@ -290,7 +292,8 @@ class _Expecter:
         if kernel.quantization is None:
             return np.zeros(1), {}
         multiplier = scale_in * kernel.quantization.scale / scale_out
-        single = not fixed_point or (op.kind == "dense" and self.kernels == "reference")
+        wide = self.candidate.tensors[op.output].dtype == "int16"  # 64-bit accumulators round once
+        single = not fixed_point or wide or (op.kind == "dense" and self.kernels == "reference")
         double = np.zeros(multiplier.shape) if single else np.array([double_rounding(float(m)) for m in multiplier])
         bias = bias_rounding(self.reference, self.candidate, pair, op, scale_in)
         bias_lsb = multiplier / 2 if bias is None else np.minimum(np.abs(bias) / scale_out, multiplier)
@@ -299,6 +302,13 @@ class _Expecter:
         return np.minimum(bias_lsb + double, 0.5), {"multiplier": float(multiplier.mean()),
                                                    "bias_rounding": float(np.mean(bias_lsb)),
                                                    "double_rounding": float(np.mean(double))}
+
+
+def _noise(pair: Pair, tensor: Tensor) -> float:
+    """LSB of float noise at a pair; none where exact averages end on ties."""
+    if pair.op is not None and pair.op.kind == "avg_pool":
+        return 0.0
+    return NOISE16 if tensor.dtype == "int16" else NOISE
 
 
 def double_rounding(multiplier: float) -> float:

@@ -142,9 +142,9 @@ class Comparison:
         interpreter = Interpreter(self.candidate.content, self.candidate.graph, kernels=family,
                                   threads=self.options.threads)
         delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
-        expectations = expect(self.alignment, self.reference.frozen.graph, self.candidate.graph, kernels=family,
         weights = find_weights(self.alignment, self.reference.frozen.graph, self.candidate.graph)
         own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
+        expectations = expect(self.alignment, self.reference.frozen.graph, self.candidate.graph, kernels=family,
                               delegated=delegated, own=own)
         work = Pass(self.reference.frozen, self.candidate.graph, self.alignment, expectations, interpreter,
                     self.options.threads, own)
@@ -157,7 +157,7 @@ class Comparison:
         self.expectations[family] = expectations
         parts = measure_parts(work, weights, self.inputs, batch) if self.reference.kind == "float" else {}
         self.rows[family] = build_rows(self.alignment, self.candidate.graph, self.counts[family], expectations,
-                                       weights, parts)
+                                       weights, parts, max(float(np.abs(array).max()) for array in self.inputs))
         self.labels[family], self.end_to_end[family] = ends.labels, ends.results()
         self.timing[f"{family}_s"] = time.perf_counter() - start
         self._observe(family, work, batch)

@@ -17,15 +17,18 @@ from qdebug.weights import Weights
 
 UNREADABLE = "LiteRT does not keep this tensor"
 NO_PARTS = "the reference is quantization-aware: it holds the file's own weights and grids"
+ABOUT = 1.1
+"""How much larger than the reference's the candidate's own largest value may be."""
 ONLY_SHAPE = "this op only gives another shape"
 
 
 def build_rows(alignment: Alignment, candidate: Graph, counts: Counts,
                expectations: Mapping[Key, Expectation], weights: Mapping[Key, Weights | str] | None = None,
-               parts: Mapping[Key, dict[str, Any]] | None = None) -> list[Row]:
+               parts: Mapping[Key, dict[str, Any]] | None = None, largest_input: float = 0.0) -> list[Row]:
     """One row per pair, in execution order.
 
-    `weights` and `parts` are those of a reference that is not quantization-aware, by candidate tensor.
+    `weights` and `parts` are those of a reference that is not quantization-aware, by candidate tensor;
+    `largest_input` is the largest magnitude that the models are given.
     """
     weights, parts = weights or {}, parts or {}
     names = {pair.candidate: pair.layer for pair in alignment.pairs}
@@ -38,7 +41,7 @@ def build_rows(alignment: Alignment, candidate: Graph, counts: Counts,
             if row.parts is None:
                 row = replace(row, reasons={**row.reasons, "parts": ONLY_SHAPE if parts else NO_PARTS})
         elif pair.candidate in counts.floats:
-            row = _float_row(row, pair, *counts.floats[pair.candidate])
+            row = _float_row(row, pair, counts, weights.get(pair.candidate), largest_input)
         else:
             row = _unmeasured(row, counts.unreadable.get(pair.candidate, UNREADABLE))
         rows.append(row)
@@ -82,8 +85,12 @@ def _code_row(row: Row, stats: CodeStats, expectation: Expectation, weights: Wei
         unexplained_flips=int(stats.unexplained.sum()), channels=channels, parts=parts, reasons=reasons)
 
 
-def _float_row(row: Row, pair: Pair, cumulative: FloatStats, local: FloatStats) -> Row:
-    judged = judge_float(local, depth=len(pair.region))
+def _float_row(row: Row, pair: Pair, counts: Counts, weights: Weights | str | None, largest_input: float) -> Row:
+    cumulative, local = counts.floats[pair.candidate]
+    given = [counts.floats[key][0].reference_largest * ABOUT if key in counts.floats else largest_input
+             for _, key in pair.inputs]
+    judged = judge_float(local, depth=len(pair.region), weights=weights if isinstance(weights, Weights) else None,
+                         ideal=counts.ideals.get(pair.candidate), largest_input=max(given, default=largest_input))
     why = "this tensor holds no codes"
     names = ("expected_flip_percent", "off_grid_rms_lsb", "saturated_percent", "clipped_percent", "used_codes_percent",
              "scale", "zero_point")

@@ -241,6 +241,11 @@ class FloatStats:
         self.worst = _keep_worst({**self.worst, **other.worst})
 
     @property
+    def rms(self) -> float:
+        """Root mean square error; 0 where nothing was compared."""
+        return math.sqrt(self.error_squares / self.total) if self.total else 0.0
+
+    @property
     def relative(self) -> float:
         """Largest error over the largest reference value; 0 where both are 0."""
         return self.largest / self.reference_largest if self.reference_largest else 0.0 if not self.largest else math.inf

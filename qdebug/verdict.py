@@ -20,6 +20,8 @@ MAY_CLIP = 0.01
 """Share of reference values that may lie beyond the candidate's range."""
 SMALL = 2
 """LSB: the largest difference that a by-design mechanism may make."""
+RMS_MARGIN = 1.5
+"""Of the root mean square error that inputs quantized on the fly can make: a margin for values that are not spread."""
 FELT = 0.02
 """LSB of the output below which a changed bias is left to the static audit."""
 BITS = {"int8": "8 bits", "uint8": "8 bits", "int4": "4 bits", "float16": "half precision"}
@@ -76,7 +78,10 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
 
 
 def _weights_changed(weights: Weights, scale: float) -> str | None:
-    """Which of the file's weights cannot be the reference's, rounded, and by how much; `None` where all can."""
+    """Which of the file's weights cannot be the reference's, rounded, and by how much; `None` where all can.
+
+    `scale` is that of the output, 0 for one that holds no codes.
+    """
     if not weights.kernel_fits:
         channel = int(np.argmax(weights.kernel_excess))
         count = int(np.count_nonzero(weights.kernel_excess > 1))
@@ -84,14 +89,15 @@ def _weights_changed(weights: Weights, scale: float) -> str | None:
             f"{weights.kernel_excess[channel]:.3g} times what {weights.dtype} allows"
         return (f"weights: {count} of {weights.kernel_excess.size} channels are not the reference's, rounded: up to "
                 f"{size} off in channel {channel}")
-    effect = weights.bias_error / scale
-    wrong = (weights.bias_excess > 1) & (effect > FELT)
+    effect = weights.bias_error / (scale or 1.0)
+    wrong = (weights.bias_excess > 1) & (effect > (FELT if scale else 0.0))
     if not np.any(wrong):
         return None
     channel = int(np.argmax(effect * wrong))
+    unit = "LSB of the output" if scale else "in real units"
     what = "the file has no bias, the reference has" if weights.bias_missing else \
         f"{int(wrong.sum())} of {wrong.size} channels are not the reference's, rounded"
-    return f"bias: {what}: up to {effect[channel]:.3g} LSB of the output off in channel {channel}"
+    return f"bias: {what}: up to {effect[channel]:.3g} {unit} off in channel {channel}"
 
 
 def _weights_rounded(weights: Weights, expectation: Expectation, largest: int, percent: float) -> Judged:
@@ -102,8 +108,13 @@ def _weights_rounded(weights: Weights, expectation: Expectation, largest: int, p
     return Judged("requantized", named + (f" (up to {largest} LSB)" if largest > 1 else ""), percent, named)
 
 
-def judge_float(stats: FloatStats, *, depth: int, bound: float = FLOAT_BOUND) -> Judged:
-    """The verdict on a pair of real values; `depth` is the number of reference ops in the region."""
+def judge_float(stats: FloatStats, *, depth: int, bound: float = FLOAT_BOUND, weights: Weights | None = None,
+                ideal: FloatStats | None = None, largest_input: float = 0.0) -> Judged:
+    """The verdict on a pair of real values; `depth` is the number of reference ops in the region.
+
+    Where the file holds its weights in fewer bits, `ideal` compares with the region computed with those, and
+    `largest_input` bounds what quantizing the op's input on the fly can cost.
+    """
     if stats.non_finite:
         return Judged("diverged", f"{stats.non_finite} values are NaN or infinite on one side only")
     if not stats.total:
@@ -111,9 +122,31 @@ def judge_float(stats: FloatStats, *, depth: int, bound: float = FLOAT_BOUND) ->
     if not stats.largest:
         return Judged("exact", "bit-equal")
     allowed = bound * max(depth, 1)
+    if weights is not None and ideal is not None:
+        return _judge_held(stats, ideal, weights, allowed, largest_input)
     if stats.relative <= allowed:
         return Judged("rounding", f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}")
-    return Judged("diverged", f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}")
+    wrong = _weights_changed(weights, 0.0) if weights is not None else None
+    return Judged("diverged", wrong or f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}")
+
+
+def _judge_held(stats: FloatStats, ideal: FloatStats, weights: Weights, allowed: float, largest_input: float) -> Judged:
+    """The verdict on a float tensor whose op holds its weights in fewer bits than the reference."""
+    wrong = _weights_changed(weights, 0.0)
+    if wrong is not None:
+        return Judged("diverged", wrong)
+    named = f"weights rounded to {BITS.get(weights.dtype, weights.dtype)}"
+    if ideal.relative <= allowed:
+        return Judged("rounding", f"{named}: relative error {stats.relative:.2g}; with the file's own weights "
+                      f"{ideal.relative:.2g}, float arithmetic allows {allowed:.2g}")
+    step = largest_input / 127
+    most = step / 2 * float(np.abs(weights.rows).sum(axis=1).max()) + allowed * ideal.reference_largest
+    rms = step * RMS_MARGIN / np.sqrt(12) * float(np.sqrt(np.square(weights.rows).sum(axis=1).max()))
+    if weights.steps is not None and ideal.largest <= most and ideal.rms <= rms:
+        named += "; the op's input quantized to 8 bits on the fly"
+        return Judged("requantized", f"{named} (relative error {stats.relative:.2g})", mechanism=named)
+    return Judged("diverged", f"kernel: with the file's own weights the relative error is {ideal.relative:.2g}, "
+                  f"float arithmetic allows {allowed:.2g}")
 
 
 def _expected(stats: CodeStats, expectation: Expectation) -> float:

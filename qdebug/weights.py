@@ -41,6 +41,8 @@ class Weights:
     """Position of the kernel among the inputs of `core`."""
     kernel: NDArray[np.float32]
     """The file's kernel in real values, in the layout of `core`."""
+    rows: NDArray[np.float32]
+    """The file's kernel as (channels, taps), in real values."""
     bias: NDArray[np.float32]
     """The file's bias in real values, in the reference's shape; one zero where it has none."""
     offset: NDArray[np.float32]
@@ -57,6 +59,8 @@ class Weights:
     """Largest difference of the kernels in steps of the file's scale; `None` for a kernel without one."""
     codes: float | None
     """Largest difference of the biases in codes of the file's grid; `None` for a float bias."""
+    gain: NDArray[np.float32] | None = None
+    """Per channel, the multiplier that the kernel really uses over the exact one; `None` where it is the exact one."""
     bias_missing: bool = False
     """Whether the reference has a bias and the file none."""
 
@@ -125,6 +129,7 @@ def _fit(found: Mapping[Key, Weights | str], *pairs: Pair) -> bool:
 def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -> Weights | str:
     """Compare one op's weights, by the amount of folding that explains the file's kernel best."""
     kernel, held = fp.kernel(reference, core), fp.kernel(candidate, op)
+    held = _as_stored(candidate, held) if held is not None else None
     ours = fp.kernel_rows(reference, core, side="reference")
     theirs = fp.kernel_rows(candidate, op, side="candidate")
     if kernel is None or kernel.data is None or held is None or ours is None or theirs is None:
@@ -148,11 +153,19 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         room = room + HALF * np.abs(best.offset)
     off = np.abs(bias - best.offset)
     return Weights(
-        core, op, held.dtype, core.inputs.index(kernel.key), _layout(core, shape, theirs), _shaped(bias, best.shape),
+        core, op, held.dtype, core.inputs.index(kernel.key), _layout(core, shape, theirs), theirs,
+        _shaped(bias, best.shape),
         _shaped(best.offset, best.shape), best.ops, np.max(apart / limit, axis=1, initial=0.0), off / room, off,
         None if held.quantization is None else float(np.max(apart / (grid / (0.5 + SLACK)), initial=0.0)),
         float(np.max(off / step, initial=0.0)) if np.all(step > 0) else None,
+        gain=_gain(candidate, op, held),
         bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)))
+
+
+def _as_stored(candidate: Graph, held: Tensor) -> Tensor:
+    """The constant as the file stores it, where it is dequantized while running (float16 files)."""
+    maker = candidate.producers.get(held.key)
+    return candidate.tensors[maker.inputs[0]] if maker is not None and maker.kind == "dequantize" else held
 
 
 def _allowed(held: Tensor, rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -173,7 +186,7 @@ def _bias(candidate: Graph, op: Op, held: Tensor, channels: int) -> tuple[NDArra
     """The file's bias in real values and the step that it is rounded to (0 for a float bias), shapes (channels,)."""
     zero = np.zeros(channels)
     for tensor in reversed(candidate.constants(op)):
-        if tensor is held or tensor.data is None or tensor.data.ndim != 1 or tensor.data.size != channels:
+        if tensor.data is None or tensor.data.ndim != 1 or tensor.data.size != channels:
             continue
         if tensor.dtype in ("float32", "float16"):
             return tensor.data.astype(np.float64), zero
@@ -186,6 +199,20 @@ def _bias(candidate: Graph, op: Op, held: Tensor, channels: int) -> tuple[NDArra
     if source is not None and held.quantization is not None:
         return zero, np.broadcast_to(source.scale * held.quantization.scale, (channels,))
     return zero, zero
+
+
+def _gain(candidate: Graph, op: Op, held: Tensor) -> NDArray[np.float32] | None:
+    """What 16x8 convolutions lose by multipliers of 15 bits (MultiplyByQuantizedMultiplier of an int64 accumulator)."""
+    given = candidate.tensors[candidate.data_inputs(op)[0]].quantization
+    made = candidate.tensors[op.output]
+    if made.dtype != "int16" or made.quantization is None or given is None or held.quantization is None \
+            or op.kind == "dense":
+        return None
+    exact = np.asarray(given.scale * held.quantization.scale / made.quantization.scale, np.float64)
+    mantissa, exponent = np.frexp(exact)
+    fixed = np.rint(mantissa * 2.0**31).astype(np.int64)
+    reduced = np.where(fixed < 0x7FFF0000, (fixed + 2**15) >> 16, 0x7FFF)
+    return np.asarray(reduced / 2.0**15 * np.exp2(exponent) / exact, np.float32)
 
 
 def _shaped(bias: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -42,7 +42,8 @@ def cut(content: bytes, graph: Graph, last: int) -> bytes:
     main = model.subgraphs[0]
     kept = _after(graph, last)
     made = {key for op in kept for key in op.outputs}
-    main.operators = [main.operators[op.index] for op in kept]
+    constant = [op for op in graph.ops if not graph.data_inputs(op)]  # weights that are dequantized while running
+    main.operators = [main.operators[op.index] for op in sorted({*constant, *kept}, key=lambda op: op.index)]
     main.inputs = np.array([key for key in crossing(graph, last) if key in _inputs(graph, kept)], np.int32)
     main.outputs = np.array([key for key in graph.outputs if key in made], np.int32)
     model.signatureDefs = None

@@ -22,11 +22,13 @@ class Variants(Replay):
     def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
         """Values of one region: `local`, `weights` where it has any, and `ideal`."""
         designed = tap if tap.ideal_inputs is None else replace(tap, inputs=tap.ideal_inputs)
+        weights = None
         found = {"local": self._region(f"local{number}", tap, skip_fake_quant=True)[0]}
         if tap.weights is not None:
-            float_bias = replace(tap.weights, bias=tap.weights.offset)
+            weights = replace(tap.weights, gain=None)
+            float_bias = replace(weights, bias=weights.offset)
             found["weights"] = self._region(f"weights{number}", tap, skip_fake_quant=True, weights=float_bias)[0]
-        found["ideal"] = self._region(f"ideal{number}", designed, skip_fake_quant=True, weights=tap.weights)[0]
+        found["ideal"] = self._region(f"ideal{number}", designed, skip_fake_quant=True, weights=weights)[0]
         return found
 
     def values(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> list[dict[str, Float]]:
