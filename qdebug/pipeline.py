@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 import qdebug
 from qdebug import data as datasets
 from qdebug import rows as r
+from qdebug.arrays import pack_samples
 from qdebug.comparison import Candidate, Comparison, Progress, Silent
 from qdebug.costs import with_flips
 from qdebug.data import Dataset
@@ -170,7 +172,7 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
     graph = comparison.candidate.graph
     comparison.progress.step("looking for causes", 0, 0)
     findings, checks = find_causes(comparison)
-    return Run(
+    run = Run(
         id="", created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), qdebug=qdebug.__version__,
         environment=environment(),
         reference={"kind": comparison.reference.kind, "source": comparison.reference.source,
@@ -193,6 +195,8 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
         by_kernels={family: comparison.rows[family] for family in comparison.families[1:]} or None,
         notes=comparison.notes, checks=checks, label_flips=comparison.label_flips, costs=comparison.costs,
         reasons={} if labels.truth is not None else {"accuracy": "no labels were given"})
+    given = {spec.name: array for spec, array in zip(comparison.reference.frozen.specs, comparison.inputs, strict=True)}
+    return replace(run, arrays=pack_samples([one.index for one in run.worst_samples], given))
 
 
 def _one_sample(comparison: Comparison, dataset: Dataset) -> Dataset:

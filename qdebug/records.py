@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 SCHEMA = 1
+BESIDE = "arrays"
+"""The field of a run that is no part of its JSON."""
 
 VERDICTS = ("exact", "rounding", "requantized", "diverged")
 """From best to worst. `unmeasured` stands apart: it is counted, never ranked."""
@@ -224,13 +226,16 @@ class Run:
     """Every rule that was asked: its code, `finding`, `clean` or `not applicable`, and the reason."""
     label_flips: dict[str, Any] | None = None
     costs: dict[str, Any] | None = None
+    arrays: bytes | None = field(default=None, compare=False, repr=False)
+    """Larger arrays as the bytes of an `.npz`; kept beside the JSON, never in it."""
     reasons: dict[str, str] = field(default_factory=dict)
 
 
 def to_json(value: Any) -> Any:
     """Turn a record into JSON values; `reasons` become `<name>_reason` keys. Raises ValueError for NaN or infinity."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        plain = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        plain = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)
+                 if f.name != BESIDE}
         for name, reason in sorted(plain.pop("reasons", {}).items()):
             plain[f"{name}_reason"] = reason
         return plain
@@ -277,7 +282,8 @@ def _rebuild(kind: Any, plain: Any) -> Any:
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = _hints(kind)
         names = {f.name for f in dataclasses.fields(kind)}
-        given = {name: _rebuild(hints[name], plain[name]) for name in names if name in plain and name != "reasons"}
+        kept = names - {"reasons", BESIDE}
+        given = {name: _rebuild(hints[name], plain[name]) for name in kept if name in plain}
         if "reasons" in names:
             given["reasons"] = {key.removesuffix("_reason"): text for key, text in plain.items()
                                 if key.endswith("_reason") and key not in names}

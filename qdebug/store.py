@@ -53,7 +53,7 @@ class Store:
             self._create()
             with self._claimed_number() as number:
                 run = dataclasses.replace(run, id=f"{number:04d}-{_file_name(slug)}")
-                self._publish(run, arrays)
+                self._publish(run, run.arrays if arrays is None else arrays)
         except OSError as error:
             text = f"cannot save the run in {self.path}: {_cause(error)}; try another --store"
             raise StoreError(text) from error
@@ -81,6 +81,14 @@ class Store:
         """Return the `.npz` beside a record, or `None` where there is none."""
         path = self.path / f"{run.id}.npz"
         return path if run.id and path.is_file() else None
+
+    def arrays(self, text: str, run: Run) -> bytes | None:
+        """Return the bytes of the `.npz` beside the record that `text` named; `None` where there is none."""
+        path = Path(text).with_suffix(".npz") if _is_path(text) else self.arrays_path(run)
+        try:
+            return path.read_bytes() if path is not None and path.is_file() else None
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {_cause(error)}") from error
 
     def remove(self, run: Run | str) -> str:
         """Delete one record and its arrays, given as a run, an id, a number or `latest`; return its id."""
@@ -207,12 +215,20 @@ def write_whole(path: Path, content: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
             os.fsync(file.fileno())
         Path(name).rename(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def _umask() -> int:
+    """What new files may not have; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _sync_directory(path: Path) -> None:

@@ -407,6 +407,20 @@ def test_diff(call, recorded):
     assert call("diff", "1", "9").exit_code == 2
 
 
+def test_report(call, recorded, tmp_path):
+    """A run becomes a page named after it, or after -o; no page is overwritten; overlays go into a directory."""
+    assert call("report").stderr == "wrote 0002-branches.html\n"
+    assert (tmp_path / "0002-branches.html").read_text().startswith("<!doctype html>")
+    assert call("report").exit_code == 2
+    assert call("report", "1", "-o", "r.html", "--quiet").stderr == ""
+    result = call("report", "--explorer", "deep/er")
+    assert result.exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "deep" / "er").iterdir())[0] == "cumulative_error.json"
+    assert len(list(tmp_path.glob("*.html"))) == 2
+    assert call("report", "--explorer", "deep/er").exit_code == 2
+    assert call("report", "--explorer", "r.html").exit_code == 2
+
+
 def test_sweep(call, tracer):
     """A sweep runs all, goes on after a failure, ends with the summary, exits with the worst code."""
     tracer.answers["b", 0] = ModelError("cannot convert b")

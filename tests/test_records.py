@@ -51,7 +51,9 @@ def records_of(kind) -> st.SearchStrategy:
     """Give records of this type; reasons are given for its own fields."""
     hints = typing.get_type_hints(kind)
     fields = {
-        one.name: values_of(hints[one.name]) for one in dataclasses.fields(kind) if one.name != "reasons"
+        one.name: values_of(hints[one.name])
+        for one in dataclasses.fields(kind)
+        if one.name not in ("reasons", "arrays")
     }
     if "reasons" in hints:
         fields["reasons"] = st.dictionaries(st.sampled_from(sorted(fields)), st.text(max_size=5), max_size=2)

@@ -23,6 +23,16 @@ def files(store: Store) -> list[str]:
     return sorted(path.name for path in store.path.iterdir())
 
 
+def test_arrays_of_a_run_lie_beside_it(tmp_path):
+    """A run's arrays are saved beside its record and found again by number and by path, and are not in the JSON."""
+    store = Store(tmp_path)
+    run = store.save(samples.run(arrays=b"npz"))
+
+    assert store.arrays("1", run) == store.arrays(str(tmp_path / f"{run.id}.json"), run) == b"npz"
+    assert b"arrays" not in (tmp_path / f"{run.id}.json").read_bytes()
+    assert (tmp_path / f"{run.id}.json").stat().st_mode & 0o600 == 0o600
+
+
 def test_record_reloads_equal(store: Store):
     """A record reloads equal to what was saved, its id set."""
     saved = store.save(samples.diverged_run(id=""), slug="branches-s0")

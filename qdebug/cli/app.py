@@ -13,6 +13,7 @@ from qdebug.cli.diff import diff
 from qdebug.cli.guard import guarded, set_debug
 from qdebug.cli.map import map_models
 from qdebug.cli.options import DEBUG_HELP
+from qdebug.cli.report import report
 from qdebug.cli.show import show
 from qdebug.cli.summary import summary
 from qdebug.cli.sweep import sweep
@@ -48,6 +49,7 @@ app.command(epilog="Example: qdebug trace --reference q.h5 --candidate q.tflite 
 app.command(epilog="Example: qdebug summary --by model")(guarded(summary))
 app.command(epilog="Example: qdebug show latest --format github")(guarded(show))
 app.command(epilog="Example: qdebug diff 7 latest --fail-on worse")(guarded(diff))
+app.command(epilog="Example: qdebug report latest -o report.html")(guarded(report))
 app.command(epilog="Example: qdebug check latest --max-local-lsb 1")(guarded(check))
 app.command("map", epilog="Example: qdebug map --reference q.h5 --candidate q.tflite")(guarded(map_models))
 app.command(epilog="Example: qdebug sweep --models dense1,dense2 --seeds 0-3")(guarded(sweep))

@@ -1,0 +1,29 @@
+"""The larger arrays of a run: the inputs of its worst samples, as one `.npz`. NumPy only.
+
+`index` holds the numbers of the samples; every other array holds one input of the model for them, in this order.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from qdebug.quant import Array
+
+INDEX = "index"
+_MOST_SAMPLES, _MOST_BYTES = 64, 16 << 20
+
+
+def pack_samples(samples: Sequence[int], inputs: Mapping[str, Array]) -> bytes | None:
+    """The inputs of these samples, as many as 64 and as fit in 16 MB; `None` where there is none."""
+    unique = list(dict.fromkeys(samples))
+    size = sum(array[:1].nbytes for array in inputs.values())
+    chosen = np.array(unique[: min(_MOST_SAMPLES, _MOST_BYTES // max(1, size))], np.int64)
+    if not chosen.size or any(name == INDEX for name in inputs):
+        return None
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, index=chosen,
+                        **{name.replace("/", "_"): array[chosen] for name, array in inputs.items()})
+    return buffer.getvalue()

@@ -1,0 +1,122 @@
+"""One run as one HTML page that needs nothing else: no network, no other file.
+
+Rules of this file: names and numbers come from the shared tables; Jinja escapes every value; the only markup that is
+passed on whole are the charts, whose renderer escapes its data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from qdebug.records import Row, Run
+from qdebug.render import charts, costs, numbers, tables
+from qdebug.render.images import sample_images
+from qdebug.render.run import answer, coverage, header
+from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Table
+
+_SAMPLES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class LayerView:
+    """One layer with its charts."""
+
+    index: int
+    name: str
+    verdict: str
+    text: str
+    upstream: str
+    is_next: bool
+    """Whether its only input is the layer before it."""
+    mark: str
+    charts: tuple[Any, ...]
+
+
+def report(run: Run, arrays: bytes | None = None) -> str:
+    """Write the page. `arrays` are the bytes of the `.npz` beside the record."""
+    import jinja2
+
+    source = resources.files("qdebug.render").joinpath("templates", "report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                                     undefined=jinja2.StrictUndefined)
+    return environment.from_string(source).render(
+        run=run, title=numbers.name(f"qdebug {run.id or 'run'}"), answer=answer(run), coverage=coverage(run),
+        facts=header(run).pairs, accuracy=_accuracies(run), findings=_findings(run), layers=_layers(run),
+        depth=_chart(charts.depth_chart(run)), handover=_chart(charts.handover_chart(run)),
+        costs=costs.sentences(run), samples=_samples(run, arrays), tables=_tables(run),
+        notes=[numbers.name(note) for note in run.notes])
+
+
+def _chart(spec: dict[str, Any] | None) -> Any:
+    """An escaped-by-its-renderer `<svg>`, or an empty text."""
+    import markupsafe
+
+    return "" if spec is None else markupsafe.Markup(charts.draw(spec))  # noqa: S704 vl-convert escapes its data
+
+
+def _accuracies(run: Run) -> list[tuple[str, str]]:
+    return [(name, numbers.accuracy(value)) for name, value in run.accuracy.items() if value is not None]
+
+
+def _findings(run: Run) -> list[dict[str, Any]]:
+    return [
+        {"severity": numbers.name(one.severity), "code": numbers.name(one.code), "layer": numbers.name(one.layer),
+         "title": numbers.name(one.title), "evidence": tables.evidence(one.evidence), "fix": numbers.name(one.fix),
+         "url": numbers.name(one.url), "link": one.url.startswith("https://")}
+        for one in tables.by_severity(run)
+    ]
+
+
+def _layers(run: Run) -> list[LayerView]:
+    marks = [line.mark for line in tables.layers_table(run).lines]
+    blamed = {one.layer for one in run.findings if one.severity != "info"}
+    return [_layer(run, place, row, mark, suspect=row.verdict == "diverged" or row.layer in blamed)
+            for place, (row, mark) in enumerate(zip(run.layers, marks, strict=True))]
+
+
+def _layer(run: Run, place: int, row: Row, mark: str, *, suspect: bool) -> LayerView:
+    before = run.layers[place - 1].layer if place else None
+    specs = [charts.histogram_chart(row), charts.channel_chart(row) if suspect else None]
+    reason = "; ".join(numbers.name(text) for text in (row.mechanism, row.reason) if text)
+    return LayerView(row.index, numbers.name(row.layer), row.verdict, f"{numbers.name(row.op)}: {reason}",
+                     numbers.names(row.upstream), row.upstream in ([], [before]), mark,
+                     tuple(_chart(spec) for spec in specs if spec is not None))
+
+
+def _samples(run: Run, arrays: bytes | None) -> list[dict[str, Any]]:
+    """The worst samples, once each, with the layers where they are worst, and their images where there are any."""
+    images = sample_images(arrays)
+    found: dict[int, dict[str, Any]] = {}
+    for one in run.worst_samples:
+        entry = found.setdefault(one.index, {"index": one.index, "image": images.get(one.index, ""), "layers": [],
+                                             "labels": _labels(one)})
+        size = f"{numbers.lsb(one.error_lsb)} LSB" if one.error_lsb is not None else numbers.error(one.error_abs)
+        entry["layers"].append(f"{size} at {numbers.name(one.layer)}")
+        if one.first_flipping_layer is not None:
+            entry["labels"] = [*_labels(one), f"flips first at {numbers.name(one.first_flipping_layer)}"]
+    changed = [entry for entry in found.values() if len({text.split(" ")[-1] for text in entry["labels"][:2]}) > 1]
+    return [*changed, *(entry for entry in found.values() if entry not in changed)][:_SAMPLES]
+
+
+def _labels(one: Any) -> list[str]:
+    named = (("reference says", one.reference_label), ("candidate says", one.candidate_label), ("label", one.label))
+    return [f"{name} {numbers.count(value)}" for name, value in named if value is not None]
+
+
+def _tables(run: Run) -> list[dict[str, Any]]:
+    found = [tables.layers_table(run), *(tables.layers_table(run, name) for name in run.by_kernels or {})]
+    found += [tables.kernels_table(run)] if run.by_kernels else []
+    found += [tables.end_to_end_table(run)] if run.end_to_end else []
+    missing = tables.coverage_table(run)
+    return [_table(one) for one in (*found, *([missing] if missing.lines else []))]
+
+
+def _table(table: Table) -> dict[str, Any]:
+    """A table as the template needs it: every column, those of least weight hidden until asked for."""
+    levels = {ESSENTIAL: "", USEFUL: "", DATA: "data"}
+    heads = [(column.heading, column.align, levels[column.detail]) for column in table.columns]
+    status = next((place for place, column in enumerate(table.columns) if column.name == table.status_column), -1)
+    return {"name": table.name, "title": table.title, "heads": heads, "status": status, "lines": table.lines,
+            "notes": table.notes, "has_data": any(level for _, _, level in heads)}
