@@ -118,7 +118,7 @@ def _codes(
 def _misfit(kernel: Kernel, offset: Codes, found: Codes, scale: Codes) -> tuple[Codes, Codes]:
     expected = offset / np.where(scale > 0, scale, 1)
     size = np.maximum(np.abs(expected), kernel.folded.size.reshape(-1) / np.where(scale > 0, scale, 1))
-    wrong = np.abs(found - expected)
+    wrong = np.abs(found - np.rint(expected))
     wrong[wrong <= OFF + FLOAT_NOISE * size] = 0
     return wrong, expected
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qdebug.errors import UsageError
 from qdebug.findings.pages import arithmetic, graphs, harness, parameters, ranges, state
 from qdebug.findings.pages.page import Page
 
@@ -13,6 +14,17 @@ PAGES: dict[str, Page] = {
     )
 }
 """By code, in order."""
+
+
+def find(code: str | None) -> list[Page]:
+    """Return the page of `code`, whatever its case, or all of them. Raises UsageError with the list of codes."""
+    if code is None:
+        return list(PAGES.values())
+    page = PAGES.get(code.strip().upper())
+    if page is None:
+        raise UsageError(f"there is no finding {code!r}: choose from {', '.join(PAGES)}")
+    return [page]
+
 
 FAMILIES = {
     "QD1": "input and harness",

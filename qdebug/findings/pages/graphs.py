@@ -143,7 +143,7 @@ PAGES = (
         "Rows named layer and layer#2 with one scale; where the weights were quantized again, each weight may be off "
         "by half a step and more codes differ.",
         "Expected. Give each use a layer of its own where ranges differ much.",
-        ("tensorflow#17984, Vitis-AI#1088: shared layers"),
+        ("tensorflow#17984, Vitis-AI#1088: shared layers",),
     ),
     Page(
         "QD313",

@@ -1,0 +1,90 @@
+"""An audit as blocks: what was compared, every deviation, the findings, and the answer last."""
+
+from __future__ import annotations
+
+from qdebug.auditing import AuditRecord, Deviating, Noted
+from qdebug.render import numbers
+from qdebug.render.document import Block, Facts, Sentence
+from qdebug.render.run import finding_entry
+from qdebug.render.table import DATA, USEFUL, Table, build, number_field, text_field
+
+
+def document(found: AuditRecord) -> tuple[Block, ...]:
+    """Lay out an audit."""
+    checked = ", ".join(f"{count} {what}" for what, count in found.checked.items()) or "nothing"
+    facts = [
+        ("reference", f"{numbers.name(found.reference)} ({found.reference_kind})"),
+        ("candidate", f"{numbers.name(found.candidate)} ({found.candidate_kind})"),
+        ("compared", checked),
+    ]
+    blocks: list[Block] = [Facts(tuple(facts)), deviations_table(found)]
+    blocks += [finding_entry(number, one) for number, one in enumerate(found.findings, 1)]
+    if found.notes:
+        blocks.append(_noted("notes", "By design", found.notes))
+    if found.unchecked:
+        blocks.append(_noted("unchecked", "Not checked", found.unchecked))
+    blocks.append(Sentence(answer(found), "failed" if _faults(found) else "passed"))
+    return tuple(blocks)
+
+
+def deviations_table(found: AuditRecord) -> Table:
+    """Build one line for each deviation, in the candidate's order."""
+    fields = [
+        text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
+        text_field("what", "what", lambda one: one.what),
+        text_field("count", "differ", lambda one: f"{one.count} of {one.total}"),
+        number_field("largest", "largest, codes", lambda one: numbers.lsb(one.largest)),
+        number_field("ratio", "ratio", lambda one: numbers.error(one.ratio)),
+        text_field("expected", "expected", lambda one: numbers.name(one.expected), wrap=True),
+        text_field("found", "found", lambda one: numbers.name(one.found), wrap=True),
+        number_field("channel", "channel", lambda one: numbers.count(one.channel)),
+        text_field("first", "first index", _first, detail=USEFUL),
+        text_field(
+            "detail",
+            "detail",
+            lambda one: numbers.name(one.detail) if one.detail else numbers.ABSENT,
+            wrap=True,
+            detail=USEFUL,
+        ),
+        text_field("has_effect", "has effect", lambda one: "yes" if one.has_effect else "no", detail=DATA),
+        number_field("op_index", "op index", lambda one: numbers.count(one.op_index), detail=DATA),
+        text_field("tensor", "tensor", lambda one: numbers.name(one.tensor), detail=DATA),
+    ]
+    return build(
+        "audit",
+        "Deviations",
+        fields,
+        found.deviations,
+        status=lambda one: "error" if one.has_effect else "warning",
+        status_column="what",
+    )
+
+
+def _first(one: Deviating) -> str:
+    return ", ".join(map(str, one.first)) if one.first else numbers.ABSENT
+
+
+def _noted(name: str, title: str, entries: list[Noted]) -> Table:
+    fields = [
+        text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
+        text_field("what", "what", lambda one: one.what),
+        text_field("text", "why", lambda one: numbers.name(one.text), wrap=True),
+    ]
+    return build(name, title, fields, entries)
+
+
+def answer(found: AuditRecord) -> str:
+    """Say what the audit means, in a sentence or two."""
+    errors = [one for one in found.findings if one.severity == "error"]
+    if errors:
+        where = f" at {numbers.name(errors[0].layer)}" if errors[0].layer is not None else ""
+        more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+        return f"The file is not what this reference gives{where}: {numbers.name(errors[0].title)}{more}."
+    if found.deviations:
+        return f"The file computes what this reference gives, with {len(found.deviations)} deviations: see above."
+    compared = sum(found.checked.values())
+    return f"The file holds what this reference gives: all {compared} numbers compared agree."
+
+
+def _faults(found: AuditRecord) -> bool:
+    return any(one.severity == "error" for one in found.findings)
