@@ -145,6 +145,7 @@ def test_explain_lists_the_codes_where_it_does_not_know_one():
 def test_explain_imports_neither_tensorflow_nor_numpy():
     """It answers at once."""
     code = ("import sys; from qdebug.cli import app; from typer.testing import CliRunner; "
-            "CliRunner().invoke(app, ['explain', 'QD201']); print([n for n in ('tensorflow', 'numpy') if n in sys.modules])")
+            "CliRunner().invoke(app, ['explain', 'QD201']); "
+            "print([name for name in ('tensorflow', 'numpy') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

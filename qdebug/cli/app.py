@@ -8,8 +8,10 @@ import typer
 
 from qdebug import __version__
 from qdebug.cli import runs
+from qdebug.cli.audit import audit
 from qdebug.cli.check import check
 from qdebug.cli.diff import diff
+from qdebug.cli.explain import explain
 from qdebug.cli.guard import guarded, set_debug
 from qdebug.cli.map import map_models
 from qdebug.cli.options import DEBUG_HELP
@@ -52,6 +54,8 @@ app.command(epilog="Example: qdebug diff 7 latest --fail-on worse")(guarded(diff
 app.command(epilog="Example: qdebug report latest -o report.html")(guarded(report))
 app.command(epilog="Example: qdebug check latest --max-local-lsb 1")(guarded(check))
 app.command("map", epilog="Example: qdebug map --reference q.h5 --candidate q.tflite")(guarded(map_models))
+app.command(epilog="Example: qdebug audit --reference q.h5 --candidate q.tflite")(guarded(audit))
+app.command(epilog="Example: qdebug explain QD201")(guarded(explain))
 app.command(epilog="Example: qdebug sweep --models dense1,dense2 --seeds 0-3")(guarded(sweep))
 app.add_typer(runs.app)
 
