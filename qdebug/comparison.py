@@ -1,4 +1,4 @@
-"""One comparison: two opened models and arranged data, through alignment, passes and verdicts, to the parts of a record."""
+"""One comparison: two opened models and arranged data, through alignment, passes and verdicts, to a record's parts."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ class Comparison:
         """Align, then one pass per kernel family."""
         start = time.perf_counter()
         check_metric(self.options.metric)
-        self.alignment = self._align()
-        self.timing["align_s"] = time.perf_counter() - start
+        if "align_s" not in self.timing:
+            self.align()
         for family in self.families:
             self._run_family(family)
         if self.costs is not None:
@@ -128,12 +128,15 @@ class Comparison:
 
     # -- alignment ---------------------------------------------------------------------------------------
 
-    def _align(self) -> Alignment:
+    def align(self) -> None:
+        """Pair the tensors of the two models, by structure first, then with values of the first sample besides."""
+        start = time.perf_counter()
         frozen, graph = self.reference.frozen, self.candidate.graph
         first = align(frozen.graph, graph)
         interpreter = Interpreter(self.candidate.content, graph, kernels=self.families[0], threads=self.options.threads)
         found = align(frozen.graph, graph, probe(frozen, graph, first, interpreter, self.inputs))
-        return settle_biases(found, frozen.graph, graph)
+        self.alignment: Alignment = settle_biases(found, frozen.graph, graph)
+        self.timing["align_s"] = time.perf_counter() - start
 
     # -- passes ------------------------------------------------------------------------------------------
 
@@ -152,7 +155,7 @@ class Comparison:
         batch = min(self.options.batch_size or work.batch_size(), len(self.inputs[0]))
         self.counts[family] = work.run(self.inputs, batch, each=ends.update)
         if not interpreter.resizable:
-            self._note("the candidate's batch cannot be resized (a batch of 1 is built into it): samples ran one by one")
+            self._note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
         work.replay.close()
         self.expectations[family] = expectations
         parts = measure_parts(work, weights, self.inputs, batch) if self.reference.kind == "float" else {}

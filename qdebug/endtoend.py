@@ -88,8 +88,8 @@ def top1(output: Array) -> NDArray[np.int64]:
     values = np.asarray(output)
     values = values.reshape(len(values), -1)
     if values.shape[1] == 1:
-        return (values[:, 0] >= 0.5).astype(np.int64)
-    return values.argmax(axis=1).astype(np.int64)
+        return np.asarray(values[:, 0] >= 0.5, np.int64)
+    return np.asarray(values.argmax(axis=1), np.int64)
 
 
 def has_classes(shape: tuple[int, ...]) -> bool:

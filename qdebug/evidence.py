@@ -81,7 +81,7 @@ def measure(
     homes = {op.index: pair.layer for pair in reversed(alignment.pairs) for op in pair.region}
     return Measured(
         len(part[0]),
-        tuple(_inputs(candidate, alignment, graph, inputs)),
+        tuple(input_stats(candidate, alignment, graph, inputs)),
         tuple(_norm(graph, op, values[graph.data_inputs(op)[0]], homes) for op in norms),
         {layer: _reach(graph, op, values[graph.data_inputs(op)[0]]) for layer, op in rounded.items()},
         order,
@@ -156,9 +156,10 @@ def _channel_order(
     return misfit(values[key]), misfit(flipped)
 
 
-def _inputs(
+def input_stats(
     candidate: Graph, alignment: Alignment, graph: Graph, inputs: Sequence[Array]
 ) -> list[InputStats]:
+    """What the data does to every quantized input: its range next to the range that the codes cover."""
     found = []
     for key, number in zip(candidate.inputs, alignment.inputs, strict=True):
         quantization, dtype = _input_grid(candidate, key)

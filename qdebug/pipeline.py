@@ -22,13 +22,13 @@ from qdebug.comparison import Candidate, Comparison, Progress, Silent
 from qdebug.costs import with_flips
 from qdebug.data import Dataset
 from qdebug.errors import InputError, ModelError, UsageError
-from qdebug.evidence import find_causes
+from qdebug.evidence import find_causes, input_stats
 from qdebug.models import zoo
 from qdebug.models.convert import convert
 from qdebug.models.keras import Reference, load_reference
 from qdebug.models.tflite import read_file
 from qdebug.options import TraceOptions
-from qdebug.quant import CODE_RANGES, Array
+from qdebug.quant import Array
 from qdebug.records import Run
 
 REPRESENTATIVE = 1000
@@ -84,6 +84,7 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
 
     Raises:
         QDebugError: a file, an array or the pairing is not what it must be; the message is one line.
+
     """
     progress = progress or Silent()
     content = _read_candidate(candidate)
@@ -124,7 +125,7 @@ def _read_candidate(candidate: bytes | str | Path | None) -> bytes | None:
     if isinstance(candidate, bytearray):
         return bytes(candidate)
     if not isinstance(candidate, (str, Path)):
-        raise UsageError(f"the candidate is a {type(candidate).__name__}: give the bytes or the path of a .tflite model")
+        raise UsageError(f"the candidate is a {type(candidate).__name__}: give a .tflite model's bytes or path")
     return read_file(candidate)
 
 
@@ -157,6 +158,7 @@ def _representative(dataset: Dataset, reference: Reference) -> list[Array]:
 def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any]) -> Run:
     """Run the comparison and write down what came of it."""
     dataset = _one_sample(comparison, dataset)
+    comparison.align()
     _warn_of_range(comparison)
     comparison.run()
     if not comparison.alignment.pairs:
@@ -244,23 +246,11 @@ def file_type(tensors: Any) -> str:
 
 def _warn_of_range(comparison: Comparison) -> None:
     """Say where the data leaves the range that a quantized input covers; the trace goes on."""
-    graph = comparison.candidate.graph
-    if len(graph.inputs) != len(comparison.inputs):
-        return
-    for key, values in zip(graph.inputs, comparison.inputs, strict=True):
-        grid = graph.tensors[key].quantization
-        readers = graph.consumers.get(key, ())
-        if grid is None and readers and readers[0].kind == "quantize":
-            key = readers[0].output
-            grid = graph.tensors[key].quantization
-        dtype = graph.tensors[key].dtype
-        if grid is None or dtype not in CODE_RANGES or len(graph.inputs) > 1:
-            continue
-        low, high = (float(grid.step * (code - grid.zero)) for code in CODE_RANGES[dtype])
-        least, most = float(values.min()), float(values.max())
-        if least < low - grid.step / 2 or most > high + grid.step / 2:
-            text = (f"the data goes from {least:.4g} to {most:.4g}, the candidate's input covers {low:.4g} to "
-                    f"{high:.4g}: what lies beyond is clipped (is --scale missing?)")
+    for found in input_stats(comparison.candidate.graph, comparison.alignment, comparison.reference.frozen.graph,
+                             comparison.inputs):
+        if found.beyond_percent > 0:
+            text = (f"{found.name}: the data goes from {found.minimum:.4g} to {found.maximum:.4g}, the candidate's input "
+                    f"covers {found.low:.4g} to {found.high:.4g}: what lies beyond is clipped (is --scale missing?)")
             comparison.notes.append(text)
             comparison.progress.warn(text)
 

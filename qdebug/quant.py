@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Float = NDArray[np.floating]
 
 CODE_RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "int4": (-8, 7)}
@@ -85,7 +86,7 @@ class FakeQuant:
         return (low - zero) * scale, (2 ** (self.bits - 1) - 1 - zero) * scale
 
 
-def quantize(values: Float, scale: float, zero_point: int, dtype: str) -> Array:
+def quantize(values: Array, scale: float, zero_point: int, dtype: str) -> Array:
     """Codes of real `values` on a per-tensor grid: round half to even, then clip. NaN becomes the zero point."""
     low, high = CODE_RANGES[dtype]
     codes = np.asarray(values, np.float32) / np.float32(scale)

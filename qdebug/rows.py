@@ -11,7 +11,7 @@ from qdebug.arithmetic import Expectation
 from qdebug.graph import Graph, Key
 from qdebug.measure import Counts
 from qdebug.records import VERDICTS, Channels, Coverage, Row, Unpaired, WorstSample
-from qdebug.stats import CodeStats, FloatStats
+from qdebug.stats import CodeStats
 from qdebug.verdict import Judged, judge, judge_float
 from qdebug.weights import Weights
 
@@ -76,7 +76,7 @@ def _code_row(row: Row, stats: CodeStats, expectation: Expectation, weights: Wei
     reasons = {} if local is not None else {"local": judged.reason}
     clipped: float | None = 100 * stats.clipped / stats.total
     if not expectation.measured_grid:
-        clipped, reasons["clipped_percent"] = None, "the reference is fake-quantized on this grid: it clips there itself"
+        clipped, reasons["clipped_percent"] = None, "the reference is fake-quantized here: it clips itself"
     return replace(
         _judged(row, judged), cumulative=stats.cumulative.result(stats.scale), local=local,
         off_grid_rms_lsb=stats.off_grid_rms_lsb, clipped_percent=clipped,

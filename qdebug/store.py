@@ -41,10 +41,11 @@ class Store:
             place = place.parent
         if not place.is_dir():
             raise StoreError(f"cannot keep runs in {self.path}: {place} is a file; give --store a directory")
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise StoreError(
-                f"cannot keep runs in {self.path}: {place} cannot be written; try another --store"
-            )
+        try:
+            tempfile.TemporaryFile(dir=place).close()
+        except OSError as error:
+            text = f"cannot keep runs in {self.path}: {place} cannot be written ({_cause(error)}); try another --store"
+            raise StoreError(text) from error
 
     def save(self, run: Run, arrays: bytes | None = None, *, slug: str = "run") -> Run:
         """Write `run` under the next number, with the bytes of an `.npz` beside it; return it with its id."""

@@ -1,8 +1,10 @@
 """The store keeps whole records, under numbers that nobody else has."""
 
+import errno
 import json
 import multiprocessing
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -258,9 +260,13 @@ def test_path_is_a_file(tmp_path: Path):
 
 def test_unwritable_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """An unwritable place is told in one line, before and at the saving; nothing is created."""
-    with pytest.raises(StoreError, match="cannot save the run in /proc/"):
+    with pytest.raises(StoreError, match="cannot keep runs in /proc/"):
         Store("/proc/qdebug-runs").save(samples.run())
-    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(StoreError, match="cannot be written"):
         Store(tmp_path / "a" / "b").check_writable()
     assert list(tmp_path.iterdir()) == []

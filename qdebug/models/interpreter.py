@@ -103,23 +103,25 @@ class Interpreter:
         for key, value in zip(self.graph.inputs, values, strict=True):
             tensor = self.graph.tensors[key]
             shape = (len(value), *tensor.shape[1:])
-            if tensor.quantization is not None and tensor.dtype in ("int8", "uint8", "int16"):
-                value = quantize(value, tensor.quantization.step, tensor.quantization.zero, tensor.dtype)
-            fed.append(np.ascontiguousarray(value, dtype=tensor.dtype).reshape(shape))
+            codes = tensor.quantization is not None and tensor.dtype in ("int8", "uint8", "int16")
+            taken = quantize(value, tensor.quantization.step, tensor.quantization.zero, tensor.dtype) \
+                if codes and tensor.quantization is not None else value
+            fed.append(np.ascontiguousarray(taken, dtype=tensor.dtype).reshape(shape))
         return fed
 
     def run(self, values: Sequence[Array]) -> None:
         """Invoke on one batch of real inputs; a batch smaller than the allocated one is filled up."""
         count = len(values[0])
         for key, fed in zip(self.graph.inputs, self.feed(values), strict=True):
-            if count < self.batch:
-                fed = np.concatenate([fed, np.repeat(fed[-1:], self.batch - count, axis=0)])
-            self._native.set_tensor(key, fed)
+            missing = self.batch - count
+            whole = np.concatenate([fed, np.repeat(fed[-1:], missing, axis=0)]) if missing > 0 else fed
+            self._native.set_tensor(key, whole)
         try:
             self._native.invoke()
         except RuntimeError as error:
             raise ModelError(f"LiteRT fails while running the candidate on the {self.kernels} kernels: "
-                             f"{_words(error)}", details=str(error)) from error
+                             f"{_words(error)}{_who_opens(self.content, self.kernels)}",
+                             details=str(error)) from error
 
     def get(self, key: Key, count: int) -> Array:
         """A copy of a tensor after `run`, first `count` samples; raises KeyError where LiteRT does not keep it."""
@@ -135,7 +137,7 @@ class Interpreter:
 
     def delegated(self) -> frozenset[Key]:
         """Tensors that the XNNPACK delegate computes; all others come from builtin kernels."""
-        details = self._native._get_ops_details()  # noqa: SLF001 - the only way to see the delegate's partitions
+        details = self._native._get_ops_details()  # the only way to see the delegate's partitions
         return frozenset(int(key) for op in details if op["op_name"] == "DELEGATE" for key in op["outputs"])
 
 
@@ -177,7 +179,9 @@ def _who_opens(content: bytes, refused: str) -> str:
             continue
         try:
             with quiet_stderr():
-                Native(model_content=content, experimental_op_resolver_type=resolvers[family]).allocate_tensors()
+                native = Native(model_content=content, experimental_op_resolver_type=resolvers[family])
+                native.allocate_tensors()
+                native.invoke()
         except (RuntimeError, ValueError):
             continue
         opened.append(family)
@@ -188,7 +192,8 @@ def _who_opens(content: bytes, refused: str) -> str:
 
 def _words(error: BaseException) -> str:
     """The runtime's own words in one line."""
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    text = str(error).replace("Node number", "\nNode number")
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 @contextmanager

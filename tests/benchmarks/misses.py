@@ -55,12 +55,12 @@ def faults(op: Op) -> Iterator[Fault]:
 
 def compare(reference: Reference, content: bytes, inputs: list[Array], kernels: str) -> tuple[Comparison, dict]:
     """One comparison, and the candidate's codes of every pair."""
-    comparison = Comparison(reference, Candidate.open(content, "fault"), inputs, options=TraceOptions(kernels=kernels))
+    comparison = Comparison(reference, Candidate.open(content, "fault"), inputs, options=TraceOptions(kernels=kernels, handover=False))
     kept: dict = {}
     original = Pass.candidate_values
 
-    def values(self: Pass, part: list[Array], batch: int) -> dict:
-        found = original(self, part, batch)
+    def values(self: Pass, part: list[Array], batch: int, *more: object) -> dict:
+        found = original(self, part, batch, *more)
         for key, value in found.items():
             kept.setdefault(key, []).append(value)
         return found
