@@ -54,6 +54,8 @@ class Costing:
     threads: int | None = None
     first: dict[int, int] = field(default_factory=dict, init=False)
     """Sample -> the first row whose handover changes its label."""
+    handed: int = field(default=0, init=False)
+    """Flipped samples that were handed over."""
 
     def __post_init__(self) -> None:
         graph = self.work.frozen.graph
@@ -107,7 +109,6 @@ class Costing:
 
     def _flips(self, tracer: Tracer, curve: Curve) -> None:
         """Note where each label flips first, also for flipped samples outside the curve's own."""
-        self.handed = 0
         known = self._labels()
         if known is None or self.judge.name != "top1":
             return

@@ -94,7 +94,14 @@ def summary(rows: Sequence[Row], study: Study, total: int) -> dict[str, Any]:
     drop, _, _ = study.drop(0, -1, error=JOINT_ERROR)
     rest, _, _ = study.drop(-2, -1, error=JOINT_ERROR)
     named = [(row, row.handover) for row in rows if row.handover is not None]
-    ranked = sorted(named, key=lambda item: (-(item[1].drop or 0), -(item[1].agreement_drop or 0), item[0].index))
+    proven = any((given.low or 0) > 0 for _, given in named)
+
+    def rank(item: tuple[Row, Handover]) -> tuple[float, float, int]:
+        """Give the place in the list: by drop where any is beyond noise, else by how many labels change."""
+        drop, labels = -(item[1].drop or 0), -(item[1].agreement_drop or 0)
+        return (drop, labels, item[0].index) if proven else (labels, drop, item[0].index)
+
+    ranked = sorted(named, key=rank)
     layers = [{"layer": row.layer, "drop": given.drop, "low": given.low, "high": given.high,
                "agreement_drop": given.agreement_drop}
               for row, given in ranked[:NAMED_LAYERS] if (given.drop or 0) > 0 or (given.agreement_drop or 0) > 0]

@@ -70,6 +70,8 @@ class Curve:
 
     def first_change(self) -> dict[int, int]:
         """Sample -> the first row after which it is judged unlike by the reference, for samples that ever are."""
+        if not self.cuts:
+            return {}
         unlike = (self.kept[1:-1] != self.kept[:1]).reshape(len(self.cuts), len(self.samples), -1).any(axis=2)
         first = unlike.argmax(axis=0)
         return {int(sample): self.cuts[int(first[place])].row

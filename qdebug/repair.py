@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from qdebug.errors import ModelError
 from qdebug.graph import Key
 from qdebug.metrics import Kept, Labels, Metric
 from qdebug.quant import Array
@@ -46,8 +47,8 @@ class Repair:
     """Its candidate tensor."""
     tail: Tail
     kept: list[Kept] = field(default_factory=list)
-    deviates: bool = False
-    """Whether the tail of the unrepaired run gives other outputs than the candidate did: then nothing is claimed."""
+    failure: str | None = None
+    """Why nothing can be said of it."""
 
 
 def run(repairs: Sequence[Repair], bench: Bench, metric: Metric, inputs: Sequence[Array], samples: NDArray[np.int64],
@@ -61,16 +62,32 @@ def run(repairs: Sequence[Repair], bench: Bench, metric: Metric, inputs: Sequenc
         reference.append(metric.keep(wanted, wanted))
         candidate.append(metric.keep(wanted, bench.real_outputs(codes)))
         for repair in repairs:
-            if first == 0:
-                again = repair.tail.run({key: codes[key] for key in repair.tail.inputs}, count)
-                repair.deviates = any(not np.array_equal(values, codes[key]) for key, values in again.items())
-            mended = {key: codes[key] for key in repair.tail.inputs}
-            if repair.key in mended:
-                mended[repair.key] = local[repair.key].reshape(codes[repair.key].shape)
-            repair.kept.append(metric.keep(wanted, bench.real_outputs({**codes, **repair.tail.run(mended, count)})))
+            if repair.failure is None:
+                try:
+                    outputs = _mended(repair, codes, local, count, is_first=first == 0)
+                except (ModelError, ValueError, RuntimeError) as error:
+                    repair.failure = f"the rest of the candidate does not run alone: {error}"
+                else:
+                    repair.kept.append(metric.keep(wanted, bench.real_outputs({**codes, **outputs})))
         if each is not None:
             each(first + count)
     return np.concatenate(reference), np.concatenate(candidate)
+
+
+def _mended(repair: Repair, codes: Mapping[Key, Array], local: Mapping[Key, Array], count: int, *, is_first: bool
+            ) -> dict[Key, Array]:
+    """Outputs of the candidate with the suspect's tensor replaced, in codes.
+
+    The first batch is also run unrepaired, to see that the tail is the candidate. Raises ModelError where it is not.
+    """
+    given = {key: codes[key] for key in repair.tail.inputs}
+    if is_first:
+        again = repair.tail.run(given, count)
+        if any(not np.array_equal(values, codes[key]) for key, values in again.items()):
+            raise ModelError("it gives other outputs")
+    if repair.key in given:
+        given[repair.key] = local[repair.key].reshape(codes[repair.key].shape)
+    return repair.tail.run(given, count)
 
 
 def report(repairs: Sequence[Repair], reference: Kept, candidate: Kept, metric: Metric, truth: Labels | None
@@ -79,9 +96,8 @@ def report(repairs: Sequence[Repair], reference: Kept, candidate: Kept, metric: 
     found = []
     for repair in repairs:
         entry: dict[str, Any] = {"layer": repair.layer, "samples": len(reference)}
-        if repair.deviates:
-            found.append({**entry, "agreement": None, "restored_percent": None,
-                          "reason": "the rest of the candidate, run alone, gives other outputs"})
+        if repair.failure is not None:
+            found.append({**entry, "agreement": None, "restored_percent": None, "reason": repair.failure})
             continue
         mended = np.concatenate(repair.kept)
         agreement = metric.agreement(mended, reference)

@@ -18,8 +18,8 @@ from qdebug.metrics import Labels
 
 STAGES = {"training": ("baseline", "reference"), "conversion": ("reference", "reference kernels"),
           "kernels": ("reference kernels", "candidate")}
-SLOW_PRODUCTS = 5e9
-"""Multiplications that the reference kernels may do for a trace's sake: some seconds."""
+SLOW_PRODUCTS = 2e9
+"""Multiplications that the reference kernels may do for a trace's sake: a few seconds."""
 SLOWNESS = 10
 """One sample in this many is run on the reference kernels in any case: they are that much slower."""
 

@@ -18,15 +18,24 @@ from qdebug.quant import Array
 
 def crossing(graph: Graph, last: int) -> tuple[Key, ...]:
     """The tensors that exist after op number `last` and that the outputs still depend on; -1: the model inputs."""
-    ready = {*graph.inputs, *(key for op in graph.ops if op.index <= last for key in op.outputs)}
+    ready = {*graph.inputs, *_done(graph, last)}
     read = [key for op in _after(graph, last) for key in graph.data_inputs(op)]
     return tuple(dict.fromkeys(key for key in (*read, *graph.outputs) if key in ready))
 
 
+def _done(graph: Graph, last: int) -> list[Key]:
+    """What op `last` and those before it have computed, but for shapes: those follow the batch, and are made anew."""
+    shapes: set[Key] = set()
+    for op in graph.ops:
+        given = graph.data_inputs(op)
+        if op.kind in ("shape", "rank", "size") or (given and shapes.issuperset(given)):
+            shapes.update(op.outputs)
+    return [key for op in graph.ops if op.index <= last for key in op.outputs if key not in shapes]
+
+
 def _after(graph: Graph, last: int) -> list[Op]:
     """The ops after `last` that the outputs depend on, in running order."""
-    done = [key for op in graph.ops if op.index <= last for key in op.outputs]
-    return sorted(graph.ancestors(graph.outputs, done), key=lambda op: op.index)
+    return sorted(graph.ancestors(graph.outputs, _done(graph, last)), key=lambda op: op.index)
 
 
 def cut(content: bytes, graph: Graph, last: int) -> bytes:
