@@ -30,6 +30,12 @@ NOISE16 = 0.02
 FIXED_GRIDS = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0), "l2_norm": (1 / 128, 0),
                "log_softmax": (16 / 256, 127)}
 """int8 output grids that the converter imposes (tfl_ops.td, FixedOutputRange)."""
+FIXED_GRIDS16 = {"softmax": (1 / 32768, 0), "logistic": (1 / 32768, 0), "tanh": (1 / 32768, 0)}
+"""The same for int16 codes."""
+COARSE16 = 16
+"""LSB of an int16 grid that tables of 513 entries may miss by."""
+MOST_COARSE = 8
+"""LSB that roundings between the steps of one decomposed op may add up to."""
 TABLES = {"softmax": 0.02, "logistic": 0.02, "tanh": 0.02, "log_softmax": 0.02, "l2_norm": 0.02, "hard_swish": 0.1,
           "gelu": 0.05, "elu": 0.05, "exp": 0.1, "rsqrt": 0.1, "sqrt": 0.1, "div": 0.05, "squared_difference": 0.02,
           "sum": 0.02, "prelu": 0.02, "abs": 0.01, "matmul": 0.01}
@@ -68,6 +74,8 @@ class Expectation:
     """Where the kernel hands codes on without rescaling them although the scales differ: the grid they are on."""
     scale_fits: bool = True
     """Whether the candidate's grid is the reference's, or another one for a reason in the graph."""
+    coarse: int = 0
+    """LSB that a by-design mechanism may miss by, wherever it falls; 0 where rounding near a boundary says it all."""
     natural: tuple[bool, bool] = (False, False)
     """Whether codes at the lowest and highest end are natural (the zero of a ReLU), not saturation."""
     basis: dict[str, float | str] = field(default_factory=dict)
@@ -127,9 +135,10 @@ class _Expecter:
         steps = sum(op.kind not in MOVEMENT for op in pair.candidate_ops)
         return Expectation(
             tau, np.full_like(tau, _noise(pair, tensor)), mechanism,
-            ideal=pair.candidate in self.own or inner or kept is not None or (ends_fake and not on_grid) or (steps > 1 and mechanism is not None),
+            ideal=pair.candidate in self.own or inner or kept is not None or (ends_fake and not on_grid)
+            or (steps > 1 and mechanism is not None),
             measured_grid=pair.candidate not in self.on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid), kept_grid=kept, scale_fits=fits,
-            natural=self._natural(pair), basis=basis,
+            coarse=self._coarse(pair, tensor), natural=self._natural(pair), basis=basis,
             is_exact=only_moves and pair.candidate in self.on_grid)
 
     # -- which mechanism, if any --------------------------------------------------------------------------
@@ -140,7 +149,8 @@ class _Expecter:
         op = pair.op
         if op is not None and op.kind in FIXED_GRIDS and not ends_fake:
             named = APPROXIMATE.get(op.kind, "fixed output grid that QAT does not simulate")
-            return named, fp.same_grid(grid, FIXED_GRIDS[op.kind])
+            wide = self.candidate.tensors[pair.candidate].dtype == "int16"
+            return named, fp.same_grid(grid, (FIXED_GRIDS16 if wide else FIXED_GRIDS).get(op.kind))
         if ends_fake and not on_grid:
             donor = self._donor(pair)
             return (f"two grids meet: its scale is the one of {donor}", True) if donor is not None else (None, False)
@@ -152,6 +162,9 @@ class _Expecter:
         extra = [entry for entry in pair.candidate_ops[:-1] if entry.kind == "quantize"]
         if extra:
             return "two grids meet: an input is requantized before the op", True
+        if self._between(pair):
+            names = " and ".join(entry.raw for entry in pair.candidate_ops)
+            return f"{names} each round, the reference does once", True
         if op is not None and op.kind in ("avg_pool", "resize_bilinear"):
             return f"{op.raw} rounds on the grid of its input", True
         if op is not None and op.kind == "leaky_relu":
@@ -214,6 +227,23 @@ class _Expecter:
         six = pair.op is not None and "relu6" in (pair.op.kind, pair.op.attributes.get("activation"))
         top = round(6.0 / tensor.quantization.step) + tensor.quantization.zero
         return tensor.quantization.zero == low or fixed, fixed or (six and top <= high)
+
+    def _coarse(self, pair: Pair, tensor: Tensor) -> int:
+        """LSB that roundings inside the region, which the reference does not do, may add up to."""
+        if tensor.dtype == "int16" and pair.op is not None and pair.op.kind in TABLES:
+            return COARSE16
+        between = self._between(pair)
+        if not between or tensor.quantization is None:
+            return 0
+        return min(MOST_COARSE, 1 + math.ceil(sum(between) / tensor.quantization.step / 2))
+
+    def _between(self, pair: Pair) -> list[float]:
+        """Scales of the tensors between the steps of a region that the reference computes unrounded."""
+        if any(op.kind == "fake_quant" for op in pair.region):
+            return []
+        inner = [op for op in pair.candidate_ops if op is not pair.op and op.kind not in MOVEMENT | {"quantize"}]
+        grids = [fp.grid_of(self.candidate.tensors[op.output]) for op in inner]
+        return [grid[0] for grid in grids if grid is not None]
 
     # -- how near to a boundary ----------------------------------------------------------------------------
 
@@ -279,7 +309,7 @@ class _Expecter:
         count = given[0] / (out[0] * multiplier)
         shift = multiplier_shift(multiplier * count) + math.floor(math.log2(max(count, 1)))
         double = 2.0 ** -(shift + 1) if shift > 0 else 0.0
-        axes = [sorted(np.ravel(tensor.data).tolist()) for tensor in self.candidate.constants(op)]
+        axes = [sorted(np.ravel(np.asarray(tensor.data)).tolist()) for tensor in self.candidate.constants(op)]
         if self.kernels != "reference" and op.attributes.get("keep_dims") and [1, 2] in axes:
             offset = given[1] * given[0] / out[0]
             double += abs(offset - math.trunc(offset))

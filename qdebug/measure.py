@@ -1,11 +1,12 @@
-"""One pass over the data: every batch once through the candidate, once through the reference, once through the regions."""
+"""One pass over the data: every batch once through the candidate, the reference, and the reference's regions."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from qdebug.align import Alignment, Pair
 from qdebug.align import fingerprints as fp
 from qdebug.arithmetic import Expectation
 from qdebug.graph import Graph, Key, Tensor
-from qdebug.models.frozen import Frozen
+from qdebug.models.frozen import Frozen, InputSpec
 from qdebug.models.interpreter import Interpreter
 from qdebug.models.replay import Grid, Replay, Taken, Tap
 from qdebug.quant import CODE_RANGES, Array
@@ -108,7 +109,7 @@ class Pass:
         for first, part in batches(inputs, batch):
             read = self.candidate_values(part, batch)
             outputs, taken = self.replay.run(part, {key: read[key] for key in self.grids})
-            waiting.append(worker.submit(self._count, counts, read, taken, first))
+            waiting.append(worker.submit(self._count, counts, read, taken, first, len(part[0])))
             if each is not None:
                 each(first, outputs, self.real_outputs(read))
             if len(waiting) > 1:
@@ -151,7 +152,7 @@ class Pass:
                 if codes and tensor.quantization is not None else read[key]
         return [found[number] for number in sorted(found)]
 
-    def _specs(self) -> list[object]:
+    def _specs(self) -> list[InputSpec]:
         return [self.frozen.specs[number] for number in self.alignment.inputs]
 
     def _tap(self, pair: Pair) -> Tap:
@@ -163,6 +164,8 @@ class Pass:
             return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, ideal=weights is not None,
                        weights=weights)
         margin = expectation.margin
+        if margin.size > 1 and margin.size != self.frozen.graph.tensors[pair.reference].shape[-1]:
+            margin = margin.max(keepdims=True)  # the channels are spread over several axes (attention heads)
         return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, grid.scale, grid.zero_point,
                    margin=None if expectation.is_exact else margin if margin.size > 1 else margin[0],
                    ideal=expectation.ideal,
@@ -178,14 +181,22 @@ class Pass:
         same = source is not None and self.grids[source] == self.grids[pair.candidate]
         return source if same and self.grids[pair.candidate].scale is not None else None
 
-    def _count(self, counts: Counts, read: Mapping[Key, Array], taken: Sequence[Taken], first: int) -> None:
+    def _count(self, counts: Counts, read: Mapping[Key, Array], taken: Sequence[Taken], first: int,
+               samples: int) -> None:
         """Count one batch at every pair."""
         found = {pair.candidate: entry for pair, entry in zip(self.tapped, taken, strict=True)}
         for pair in self.pairs:
             if pair.candidate in self.aliases:
                 source = self.aliases[pair.candidate]
                 found[pair.candidate] = Taken(found[source].cumulative, read[source], None, None)
-            self._update(counts, pair, read[pair.candidate], found[pair.candidate], first)
+            values, entry = read[pair.candidate], found[pair.candidate]
+            if len(values) != samples:
+                shape, names = values.shape, ("cumulative", "local", "doubtful", "ideal")
+                found_by_sample: dict[str, Any] = {
+                    name: _by_sample(array.reshape(shape), samples) for name in names
+                    if isinstance(array := getattr(entry, name), np.ndarray)}
+                values, entry = _by_sample(values, samples), replace(entry, **found_by_sample)
+            self._update(counts, pair, values, entry, first)
 
     def _update(self, counts: Counts, pair: Pair, values: Array, taken: Taken, first: int) -> None:
         if pair.candidate in counts.floats:
@@ -236,6 +247,17 @@ def _requantized_inputs(pair: Pair) -> tuple[tuple[Key, Key | None], ...] | None
     if not inserted:
         return None
     return tuple((key, source if source is None else inserted.get(source, source)) for key, source in pair.inputs)
+
+
+def _by_sample(values: Array, samples: int) -> Array:
+    """A tensor whose first axis holds more than samples, as (samples, ...); the last axis stays.
+
+    SPACE_TO_BATCH puts its blocks before the samples, a dense layer on several axes folds them in behind.
+    """
+    if values.ndim != 4 or len(values) % samples:
+        return values.reshape(samples, -1, values.shape[-1])
+    blocks = values.reshape(-1, samples, *values.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(blocks, 0, 1)).reshape(samples, -1, values.shape[-1])
 
 
 def _thin(value: Array, sample: int) -> Array:

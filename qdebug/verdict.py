@@ -48,18 +48,20 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
     if stats.non_finite:
         return Judged("diverged", f"{stats.non_finite} values are NaN or infinite on one side only", percent)
     flips, largest = stats.local.flips, stats.local.largest
-    if not expectation.may_clip and stats.clipped > MAY_CLIP * stats.total + FEW:
-        return Judged("diverged", f"range: {100 * stats.clipped / stats.total:.3g} % of the reference's values lie "
-                      "beyond what the candidate's codes cover", percent)
     wrong = _weights_changed(weights, stats.scale) if weights is not None else None
     if wrong is not None:
         return Judged("diverged", wrong, percent)
+    if not expectation.may_clip and stats.clipped > MAY_CLIP * stats.total + FEW:
+        return Judged("diverged", f"range: {100 * stats.clipped / stats.total:.3g} % of the reference's values lie "
+                      "beyond what the candidate's codes cover", percent)
     if not expectation.scale_fits and stats.clipped:
         return Judged("diverged", "range: its scale and zero point are not the reference's, and "
                       f"{stats.clipped} of the reference's values lie beyond what its codes cover", percent)
     if not flips:
         return Judged("exact", "no code differs", percent)
     unexplained, where = _unexplained(stats)
+    if expectation.coarse >= largest and expectation.scale_fits and expectation.mechanism is not None:
+        return Judged("requantized", f"{expectation.mechanism} (up to {largest} LSB)", percent, expectation.mechanism)
     if not expectation.scale_fits and flips > expected + FEW + ALLOWED * stats.local.total:
         return Judged("diverged", "its scale and zero point are not the reference's, and nothing in the graph accounts "
                       f"for that; up to {largest} LSB", percent)

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from qdebug.affine import folds
 from qdebug.align import Alignment, Pair
 from qdebug.align import fingerprints as fp
+from qdebug.constants import as_stored, match_constants
 from qdebug.graph import Graph, Key, Op, Tensor
+from qdebug.quant import Quantization
 
 SLACK = 0.02
 """Steps: what float32 folding may add to the half step that rounding a weight makes."""
@@ -31,16 +33,14 @@ HALF = 2.0 ** -11
 class Weights:
     """Kernel and bias of one weighted op as the file holds them, and as folding the reference gives them."""
 
-    core: Op
-    """The reference op."""
+    core: Op | None
+    """The reference op; `None` for arithmetic with constants."""
     op: Op
     """The candidate op."""
     dtype: str
     """What the file holds its kernel in."""
-    kernel_input: int
-    """Position of the kernel among the inputs of `core`."""
-    kernel: NDArray[np.float32]
-    """The file's kernel in real values, in the layout of `core`."""
+    constants: Mapping[tuple[str, int], NDArray[np.float32]]
+    """(Reference op, position of its input) -> the file's kernel or constant in its place, in that op's layout."""
     rows: NDArray[np.float32]
     """The file's kernel as (channels, taps), in real values."""
     bias: NDArray[np.float32]
@@ -85,6 +85,9 @@ def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> di
         ours = [op for op in pair.region if fp.kernel(reference, op) is not None]
         theirs = [op for op in pair.candidate_ops if fp.kernel(candidate, op) is not None]
         if not theirs:
+            constants = find_constants(pair, reference, candidate)
+            if constants is not None:
+                found[pair.candidate] = constants
             continue
         if len(ours) != 1 or len(theirs) != 1:
             found[pair.candidate] = f"{len(ours)} weighted ops of the reference stand against {len(theirs)}"
@@ -126,10 +129,21 @@ def _fit(found: Mapping[Key, Weights | str], *pairs: Pair) -> bool:
     return all(isinstance(entry, Weights) and entry.kernel_fits and entry.bias_fits for entry in known)
 
 
+def find_constants(pair: Pair, reference: Graph, candidate: Graph) -> Weights | str | None:
+    """The file's own constants of a region without a weighted op; `None` where it holds none in codes."""
+    matched = match_constants(pair, reference, candidate)
+    if matched is None or isinstance(matched, str):
+        return matched
+    constants, excess, dtype = matched
+    nothing, zero = np.zeros(1, np.float32), np.zeros(1)
+    return Weights(None, pair.candidate_ops[-1], dtype, constants, nothing.reshape(1, 1), nothing, nothing, {},
+                   excess / (0.5 + SLACK), zero, zero, float(excess.max(initial=0.0)), None)
+
+
 def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -> Weights | str:
     """Compare one op's weights, by the amount of folding that explains the file's kernel best."""
     kernel, held = fp.kernel(reference, core), fp.kernel(candidate, op)
-    held = _as_stored(candidate, held) if held is not None else None
+    held = as_stored(candidate, held) if held is not None else None
     ours = fp.kernel_rows(reference, core, side="reference")
     theirs = fp.kernel_rows(candidate, op, side="candidate")
     if kernel is None or kernel.data is None or held is None or ours is None or theirs is None:
@@ -153,7 +167,7 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         room = room + HALF * np.abs(best.offset)
     off = np.abs(bias - best.offset)
     return Weights(
-        core, op, held.dtype, core.inputs.index(kernel.key), _layout(core, shape, theirs), theirs,
+        core, op, held.dtype, {(core.name, core.inputs.index(kernel.key)): _layout(core, shape, theirs)}, theirs,
         _shaped(bias, best.shape),
         _shaped(best.offset, best.shape), best.ops, np.max(apart / limit, axis=1, initial=0.0), off / room, off,
         None if held.quantization is None else float(np.max(apart / (grid / (0.5 + SLACK)), initial=0.0)),
@@ -162,10 +176,10 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)))
 
 
-def _as_stored(candidate: Graph, held: Tensor) -> Tensor:
-    """The constant as the file stores it, where it is dequantized while running (float16 files)."""
-    maker = candidate.producers.get(held.key)
-    return candidate.tensors[maker.inputs[0]] if maker is not None and maker.kind == "dequantize" else held
+def _source(candidate: Graph, op: Op) -> Quantization | None:
+    """The grid of what a weighted op reads (a transposed convolution may read its output's shape before that)."""
+    given = [candidate.tensors[key] for key in candidate.data_inputs(op)]
+    return next((tensor.quantization for tensor in given if tensor.dtype not in ("int32", "int64")), None)
 
 
 def _allowed(held: Tensor, rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -190,12 +204,12 @@ def _bias(candidate: Graph, op: Op, held: Tensor, channels: int) -> tuple[NDArra
             continue
         if tensor.dtype in ("float32", "float16"):
             return tensor.data.astype(np.float64), zero
-        source = candidate.tensors[candidate.data_inputs(op)[0]].quantization
+        source = _source(candidate, op)
         if tensor.dtype in ("int32", "int64") and tensor.quantization is not None and source is not None \
                 and held.quantization is not None:
             step = np.broadcast_to(source.scale * held.quantization.scale, (channels,))
             return tensor.data.astype(np.float64) * step, step
-    source = candidate.tensors[candidate.data_inputs(op)[0]].quantization
+    source = _source(candidate, op)
     if source is not None and held.quantization is not None:
         return zero, np.broadcast_to(source.scale * held.quantization.scale, (channels,))
     return zero, zero
@@ -203,7 +217,7 @@ def _bias(candidate: Graph, op: Op, held: Tensor, channels: int) -> tuple[NDArra
 
 def _gain(candidate: Graph, op: Op, held: Tensor) -> NDArray[np.float32] | None:
     """What 16x8 convolutions lose by multipliers of 15 bits (MultiplyByQuantizedMultiplier of an int64 accumulator)."""
-    given = candidate.tensors[candidate.data_inputs(op)[0]].quantization
+    given = _source(candidate, op)
     made = candidate.tensors[op.output]
     if made.dtype != "int16" or made.quantization is None or given is None or held.quantization is None \
             or op.kind == "dense":

@@ -16,7 +16,7 @@ from qdebug.align.match import match, next_cores, weak_chain
 from qdebug.align.misfit import check, partial
 from qdebug.align.pairs import Alignment, Pair
 from qdebug.align.regions import leftovers, with_regions
-from qdebug.align.shapes import SHAPE_REASON, without_shape_ops
+from qdebug.align.shapes import SHAPE_REASON, without_constant_ops, without_shape_ops
 from qdebug.errors import AlignmentError
 from qdebug.graph import ACTIVATIONS, Graph, Key, Op
 
@@ -30,14 +30,14 @@ def align(reference: Graph, candidate: Graph, probe: fp.Probe | None = None) -> 
 
     Raises AlignmentError, with the best partial alignment in its details, where the two do not belong together.
     """
-    return _Aligner(reference, candidate, probe).run()
+    return _Aligner(reference, without_constant_ops(candidate), probe).run()
 
 
 @dataclass(eq=False)
 class _Aligner:
     reference: Graph
     whole: Graph
-    """The candidate with everything in it."""
+    """The candidate with everything that computes on data."""
     probe: fp.Probe | None
     found: dict[Key, Pair] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
@@ -58,6 +58,7 @@ class _Aligner:
             error.details = error.details or partial(self.reference, self.candidate, self.matches, self.found)
             raise
         self._backward(outputs)
+        self._quantized_inputs(inputs)
         pairs = with_regions(self.reference, self.candidate, self.found)
         reasons = {**self.reasons, **dict.fromkeys(shape_ops, SHAPE_REASON)}
         left = tuple(leftovers(self.reference, self.whole, pairs, reasons))
@@ -161,6 +162,15 @@ class _Aligner:
         """How many next arithmetic ops behind `entry` are matched to ones behind `op`."""
         theirs = {self.matches[c][0] for c in next_cores(self.candidate, entry.output) if c in self.matches}
         return len(theirs & next_cores(self.reference, op.output))
+
+    def _quantized_inputs(self, inputs: tuple[int, ...]) -> None:
+        """Pair what a QUANTIZE makes of a model input with that input, where the reference has no FakeQuant there."""
+        for op in self.candidate.ops:
+            if op.kind == "quantize" and op.inputs[0] in self.candidate.inputs and op.output not in self.found \
+                    and fp.grid_of(self.candidate.tensors[op.inputs[0]]) is None:
+                ours = self.reference.inputs[inputs[self.candidate.inputs.index(op.inputs[0])]]
+                self.reasons.pop(op.index, None)
+                self._pair(op.output, ours, op, None, ("graph",), 0.8)
 
     # -- backward --------------------------------------------------------------------------------------
 

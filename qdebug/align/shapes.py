@@ -12,6 +12,12 @@ SHAPE_REASON = "computes a shape, not values"
 SHAPE_KINDS = frozenset({"shape", "rank", "size"})
 
 
+def without_constant_ops(graph: Graph) -> Graph:
+    """The graph without ops that dequantize constants: constants do not count, however a file stores them."""
+    kept = tuple(op for op in graph.ops if not op.outputs or any(graph.tensors[key].data is None for key in op.outputs))
+    return graph if len(kept) == len(graph.ops) else replace(graph, ops=kept)
+
+
 def without_shape_ops(graph: Graph) -> tuple[Graph, frozenset[int]]:
     """The graph without ops that see nothing of the data but its shape, and the numbers of those ops.
 

@@ -19,8 +19,8 @@ from qdebug.models.tensorflow import load_tensorflow
 from qdebug.quant import CODE_RANGES, Array, Float
 from qdebug.weights import Weights
 
-OWN_KERNEL, OWN_BIAS, OWN_GAIN, BIASED = "own_kernel:0", "own_bias:0", "own_gain:0", "own_biased:0"
-"""In a copy of a region: the file's kernel, bias and gain, and the output of the weighted op with them in it."""
+OWN_BIAS, OWN_GAIN, BIASED = "own_bias:0", "own_gain:0", "own_biased:0"
+"""In a copy of a region: the file's bias and gain, and the output of the weighted op with them in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,8 @@ class Replay:
         """Model outputs, with the reference tensors in `fed` (real values) taken as given."""
         return self.fetch(self._outputs, inputs, fed)
 
-    def fetch(self, keys: Sequence[Key], inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None) -> list[Array]:
+    def fetch(self, keys: Sequence[Key], inputs: Sequence[Array],
+              fed: Mapping[Key, Array] | None = None) -> list[Array]:
         """Real values of any reference tensors, with those in `fed` taken as given."""
         feeds = dict(zip(self.frozen.graph.inputs, inputs, strict=True))
         feeds.update(fed or {})
@@ -166,6 +167,7 @@ class Replay:
         Values that a FakeQuant has put on this very grid need neither: they come as uint8, moved up by 128.
         """
         tf = load_tensorflow().tf
+        assert tap.scale is not None
         if on_grid:
             return tf.cast(values * np.float32(1 / tap.scale) + np.float32(tap.zero_point + 128.5), tf.uint8)
         low, high = CODE_RANGES[tap.dtype]
@@ -196,10 +198,11 @@ class Replay:
         """
         tf = load_tensorflow().tf
         folded = weights.folded if weights is not None else {}
+        core = weights.core if weights is not None else None
         inside = {op.name: op for op in tap.region
                   if not (skip_fake_quant and op.kind == "fake_quant") and op.name not in folded}
         skipped = {op.name for op in tap.region if op.name not in inside}
-        starts = {key: source for key, source in tap.inputs}
+        starts = dict(tap.inputs)
         mapped: dict[str, Any] = {}
 
         def resolve(name: str) -> str:
@@ -214,7 +217,7 @@ class Replay:
         def attach(name: str) -> str:
             name = resolve(name)
             if name not in starts and name.rpartition(":")[0] in inside:
-                return BIASED if weights is not None and name == weights.core.output else name
+                return BIASED if core is not None and name == core.output else name
             alias = "outside_" + name.replace("/", "_").replace(":", "_")
             source = starts.get(name)
             if f"{alias}:0" not in mapped:
@@ -228,13 +231,12 @@ class Replay:
             if op.name in inside:
                 node = definition.node.add()
                 node.CopyFrom(self._nodes[op.name])
-                own = weights if weights is not None and op.name == weights.core.name else None
-                kept = [OWN_KERNEL if own is not None and number == own.kernel_input else attach(name)
+                kept = [_own_constant(weights, op.name, number, mapped) or attach(name)
                         for number, name in enumerate(node.input) if not name.startswith("^")]
                 del node.input[:]
                 node.input.extend(kept)
-                if own is not None:
-                    mapped.update(_own_weights(definition, node, own))
+                if op is core:
+                    mapped.update(_own_bias(definition, node, weights))
         end = attach(str(tap.reference))
         wanted = [] if end in mapped else [end]
         last = self._nodes[str(tap.reference).rpartition(":")[0]]
@@ -257,15 +259,25 @@ class Replay:
             return value
         sizes = [-1 if size is None else int(size) for size in like.shape]
         if sizes.count(-1) > 1:
-            value.set_shape(like.shape)
-            return value
+            return tf.reshape(value, tf.shape(like))
         return tf.reshape(value, sizes)
 
 
-def _own_weights(definition: Any, node: Any, weights: Weights) -> dict[str, Any]:
+def _own_constant(weights: Weights | None, node: str, number: int, mapped: dict[str, Any]) -> str | None:
+    """The file's own constant for one input of a node, where it has one; its value goes into `mapped`."""
+    held = weights.constants.get((node, number)) if weights is not None else None
+    if held is None:
+        return None
+    name = f"own_{len(mapped)}:0"
+    mapped[name] = load_tensorflow().tf.constant(held)
+    return name
+
+
+def _own_bias(definition: Any, node: Any, weights: Weights | None) -> dict[str, Any]:
     """Add nodes that add the file's bias to the output of a weighted op (and rescale it); the values that they use."""
     tf = load_tensorflow().tf
-    held = {OWN_KERNEL: tf.constant(weights.kernel), OWN_BIAS: tf.constant(weights.bias)}
+    assert weights is not None
+    held = {OWN_BIAS: tf.constant(weights.bias)}
     steps = [("AddV2", OWN_BIAS)]
     if weights.gain is not None:
         held[OWN_GAIN] = tf.constant(weights.gain)
