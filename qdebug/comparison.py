@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qdebug.align import Alignment, align
 from qdebug.arithmetic import Expectation, expect
 from qdebug.costing import Costing
+from qdebug.data import extremes
 from qdebug.endtoend import Labels, OutputStats, has_classes, top1
 from qdebug.graph import Graph, Key, Tensor
 from qdebug.handover import choose_samples
@@ -160,7 +161,7 @@ class Comparison:
         self.expectations[family] = expectations
         parts = measure_parts(work, weights, self.inputs, batch) if self.reference.kind == "float" else {}
         self.rows[family] = build_rows(self.alignment, self.candidate.graph, self.counts[family], expectations,
-                                       weights, parts, max(float(np.abs(array).max()) for array in self.inputs))
+                                       weights, parts, max(abs(end) for array in self.inputs for end in extremes(array)))
         self.labels[family], self.end_to_end[family] = ends.labels, ends.results()
         self.timing[f"{family}_s"] = time.perf_counter() - start
         self._observe(family, work, batch)

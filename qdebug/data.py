@@ -95,6 +95,48 @@ class Dataset:
         return dataclasses.replace(self, inputs=inputs, labels=labels)
 
 
+class Deferred:
+    """Samples whose type and scale change where they are sliced: memory holds them as they are stored."""
+
+    def __init__(self, stored: Array, divisor: float | None, dtype: np.dtype[Any]) -> None:
+        self.stored, self.divisor, self.dtype = stored, divisor, dtype
+        self.shape, self.ndim, self.size = stored.shape, stored.ndim, stored.size
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, index: Any) -> Array:
+        part = self.stored[index]
+        return np.asarray(part if self.divisor is None else part / np.float32(self.divisor), self.dtype)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.asarray(self[:], dtype)
+
+    def reshape(self, shape: Sequence[int]) -> Deferred:
+        """The same samples with axes of 1 added or dropped."""
+        return Deferred(self.stored.reshape(shape), self.divisor, self.dtype)
+
+
+def deferred(array: Any, *, divisor: float | None = None, dtype: Any = np.float32) -> Any:
+    """`array / divisor` as `dtype`, computed slice by slice when it is read."""
+    if isinstance(array, Deferred):
+        return Deferred(array.stored, divisor if array.divisor is None else array.divisor * (divisor or 1.0),
+                        np.dtype(dtype))
+    return Deferred(array, divisor, np.dtype(dtype))
+
+
+def pieces(array: Any) -> Iterator[Array]:
+    """Consecutive slices of about a thousand samples."""
+    for start in range(0, len(array), _CHUNK):
+        yield array[start:start + _CHUNK]
+
+
+def extremes(array: Any) -> tuple[float, float]:
+    """Smallest and largest value, read in pieces."""
+    found = [(float(part.min()), float(part.max())) for part in pieces(array)]
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
 def load(spec: str | Path, *, samples: int | None = None, scale: float | None = None,
          x_key: str | None = None, y_key: str | None = None) -> Dataset:
     """Load `digits`, `mnist`, `fashion_mnist`, or an `.npz` or `.npy` file.
@@ -302,9 +344,9 @@ def _check_finite(source: str, name: str, array: Array) -> None:
 def _fit(array: Array, spec: InputSpec, source: str) -> Array:
     wanted, shape = tuple(spec.shape), array.shape
     if len(shape) == len(wanted) - 1 and wanted[-1] == 1:
-        array = array[..., np.newaxis]
+        array = array.reshape((*shape, 1))
     elif len(shape) == len(wanted) + 1 and shape[-1] == 1:
-        array = array[..., 0]
+        array = array.reshape(shape[:-1])
     fits = array.ndim == len(wanted) and all(want in (None, has) for want, has
                                              in zip(wanted[1:], array.shape[1:], strict=True))
     if not fits:
@@ -318,7 +360,8 @@ def _cast(array: Array, wanted: np.dtype[Any], name: str, source: str) -> Array:
         return array
     whole = array.dtype.kind in "bui"
     if wanted.kind == "f":
-        return array.astype(wanted)
+        late: Array = deferred(array, dtype=wanted)
+        return late
     if whole and wanted.kind in "bui" and array.size and _holds(wanted, int(array.min()), int(array.max())):
         return array.astype(wanted)
     values = f"{array.dtype} from {array.min()} to {array.max()}" if array.size else str(array.dtype)
@@ -335,19 +378,21 @@ def _holds(wanted: np.dtype[Any], low: int, high: int) -> bool:
 # --- small things -------------------------------------------------------------------------------------------
 
 def _scaled(dataset: Dataset, scale: float) -> Dataset:
-    def divide(arrays: dict[str, Array]) -> dict[str, Array]:
-        return {name: (array / np.float32(scale)).astype(np.float32) for name, array in arrays.items()}
-
-    train = dataset.train_inputs
-    return dataclasses.replace(dataset, inputs=divide(dataset.inputs),
-                               train_inputs=None if train is None else divide(train))
+    inputs = {name: deferred(array, divisor=scale) for name, array in dataset.inputs.items()}
+    train = None if dataset.train_inputs is None else {name: np.asarray(deferred(array, divisor=scale))
+                                                       for name, array in dataset.train_inputs.items()}
+    return dataclasses.replace(dataset, inputs=inputs, train_inputs=train)
 
 
 def _fingerprint(*groups: Mapping[str, Array]) -> str:
     digest = hashlib.sha256()
     for group in groups:
         for name in sorted(group):
-            array = np.ascontiguousarray(group[name])
+            held = group[name]
+            if isinstance(held, Deferred):
+                digest.update(f"{held.dtype.str}|{held.divisor}|".encode())
+                held = held.stored
+            array = np.ascontiguousarray(held)
             digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
             digest.update(array.data if array.size else b"")
         digest.update(b"/")

@@ -15,6 +15,7 @@ import numpy as np
 
 from qdebug.align import Alignment, Pair
 from qdebug.audit import audit
+from qdebug.data import extremes, pieces
 from qdebug.findings.diagnosis import diagnose
 from qdebug.findings.rule import Context, InputStats, Measured, NormStats, Reach
 from qdebug.graph import Graph, Key, Op
@@ -165,17 +166,20 @@ def input_stats(
         quantization, dtype = _input_grid(candidate, key)
         if quantization is None or dtype not in CODE_RANGES or inputs[number].dtype.kind != "f":
             continue
-        values = inputs[number].astype(np.float32, copy=False)
+        values = inputs[number]
         low, high = (float(quantization.step * (code - quantization.zero)) for code in CODE_RANGES[dtype])
-        least, most, half = float(values.min()), float(values.max()), quantization.step / 2
-        beyond = int(np.count_nonzero(values < low - half)) + int(np.count_nonzero(values > high + half))
+        (least, most), half = extremes(values), quantization.step / 2
+        beyond, total = 0, 0.0
+        for piece in pieces(values):
+            beyond += int(np.count_nonzero((piece < low - half) | (piece > high + half)))
+            total += float(piece.sum(dtype=np.float64))
         used = (min(most, high) - max(least, low)) / (high - low) if high > low else 0.0
         found.append(
             InputStats(
                 graph.input_names[number],
                 least,
                 most,
-                float(values.mean()),
+                total / max(values.size, 1),
                 low,
                 high,
                 100 * beyond / max(values.size, 1),

@@ -250,7 +250,7 @@ def test_whole_numbers_are_cast_not_scaled(tmp_path):
     (cast,) = data.arrange(loaded, [Spec("x", (None, 2))])
 
     assert np.float32 == cast.dtype
-    assert cast.tolist() == [[0.0, 255.0]]
+    assert cast[:].tolist() == [[0.0, 255.0]]
     assert np.int32 == data.arrange(loaded, [Spec("x", (None, 2), np.int32)])[0].dtype
     with pytest.raises(InputError, match=r"takes int8, and .* has uint8 from 0 to 255"):
         data.arrange(loaded, [Spec("x", (None, 2), np.int8)])
@@ -264,3 +264,16 @@ def test_mnist_of_the_keras_layout_is_read_as_it_is():
     assert mnist.inputs["x"].shape == (10000, 28, 28)
     assert len(mnist.train_inputs["x"]) == 60000
     assert np.uint8 == mnist.inputs["x"].dtype
+
+
+def test_a_deferred_array_is_the_array_divided():
+    """Slices, single samples and the whole are those of the eager division; the stored type stays in memory."""
+    stored = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
+    late = data.deferred(stored, divisor=255)
+    eager = (stored / np.float32(255)).astype(np.float32)
+
+    assert np.array_equal(late[1:3], eager[1:3])
+    assert np.array_equal(late[2], eager[2])
+    assert np.array_equal(np.asarray(late.reshape((4, 2, 3, 1)))[..., 0], eager)
+    assert late.stored.dtype == np.uint8
+    assert data.extremes(late) == (0.0, float(eager.max()))

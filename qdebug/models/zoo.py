@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.data import Array, Dataset, arrange
+from qdebug.data import Array, Dataset, arrange, deferred
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.models import architectures, cache
 from qdebug.models.convert import convert
@@ -85,11 +85,11 @@ def images_for_builtin(dataset: Dataset) -> Dataset:
         plain = Dataset(source=dataset.source, split=dataset.split, inputs=arrays, labels={})
         (images,) = arrange(plain, [_ImageSpec()])
         is_bytes = next(iter(arrays.values())).dtype == np.uint8
-        return {"x": (images / np.float32(255)).astype(np.float32) if is_bytes else images}
+        return {"x": deferred(images, divisor=255) if is_bytes else images}
 
     train = dataset.train_inputs
     return dataclasses.replace(dataset, inputs=ready(dataset.inputs),
-                               train_inputs=None if train is None else ready(train))
+                               train_inputs=None if train is None else {"x": np.asarray(ready(train)["x"])})
 
 
 def build(name: str) -> Any:

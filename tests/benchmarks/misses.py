@@ -1,4 +1,4 @@
-"""Every op, every fault: does the trace name the layer that was changed?
+"""Sweep every fault over every op, and list where the trace does not name the changed layer.
 
     python -m tests.benchmarks.misses --models cnn,resnet,mobile,branches
 
@@ -55,22 +55,22 @@ def faults(op: Op) -> Iterator[Fault]:
 
 def compare(reference: Reference, content: bytes, inputs: list[Array], kernels: str) -> tuple[Comparison, dict]:
     """One comparison, and the candidate's codes of every pair."""
-    comparison = Comparison(reference, Candidate.open(content, "fault"), inputs, options=TraceOptions(kernels=kernels, handover=False))
+    options = TraceOptions(kernels=kernels, handover=False)
+    comparison = Comparison(reference, Candidate.open(content, "fault"), inputs, options=options)
     kept: dict = {}
-    original = Pass.candidate_values
+    original = Pass._count
 
-    def values(self: Pass, part: list[Array], batch: int, *more: object) -> dict:
-        found = original(self, part, batch, *more)
-        for key, value in found.items():
+    def count(self: Pass, counts: object, read: dict, taken: object, first: int) -> None:
+        for key, value in read.items():
             kept.setdefault(key, []).append(value)
-        return found
+        original(self, counts, read, taken, first)
 
-    Pass.candidate_values = values  # type: ignore[method-assign]
+    Pass._count = count  # type: ignore[method-assign]
     comparison._observe = lambda *_: None  # type: ignore[method-assign]
     try:
         comparison.run()
     finally:
-        Pass.candidate_values = original  # type: ignore[method-assign]
+        Pass._count = original  # type: ignore[method-assign]
     return comparison, {key: np.concatenate(parts) for key, parts in kept.items()}
 
 
