@@ -272,3 +272,31 @@ def as_it_is(keras: Any) -> Any:
     x = L.Add(name="add")([x, y])
     x = L.GlobalMaxPooling2D(name="gmp")(x)
     return keras.Model(i, L.Dense(3, activation="softmax", name="out")(x))
+
+
+@model("ptq")
+def held_out(keras: Any) -> Any:
+    """Grouped convolution (called as a function), layer normalization without a fork, a mean over one pixel, ELU."""
+    L = keras.layers
+    i = L.Input((6, 6, 8), name="image")
+    x = L.Conv2D(8, 3, groups=2, activation="relu", name="grouped")(i)
+    x = L.Conv2D(16, 1, activation="elu", name="wide")(x)
+    x = L.LayerNormalization(name="norm")(x)
+    x = L.Conv2D(16, 3, strides=2, name="pixel")(x)
+    x = L.Lambda(lambda t: t * keras.backend.relu(t + 3.0, max_value=6.0) / 6.0, name="hard")(x)
+    s = L.GlobalAveragePooling2D(keepdims=True, name="squeeze")(x)
+    s = L.Conv2D(4, 1, activation="relu", name="reduce")(s)
+    s = L.Conv2D(16, 1, activation="sigmoid", name="expand")(s)
+    x = L.Multiply(name="excite")([x, s])
+    return keras.Model(i, L.Dense(3, name="out")(L.Flatten(name="flat")(x)))
+
+
+@model("float", "float")
+def recurrent(keras: Any) -> Any:
+    """An LSTM and a GRU: opaque loops, between layers that are not."""
+    L = keras.layers
+    i = L.Input((10, 6), batch_size=1, name="signal")
+    x = L.Conv1D(6, 3, activation="relu", name="conv")(i)
+    x = L.GRU(8, name="gru")(L.LSTM(8, return_sequences=True, name="lstm")(x))
+    x = L.Dense(8, activation="relu", name="hidden")(x)
+    return keras.Model(i, L.Dense(3, name="out")(x))

@@ -63,9 +63,12 @@ def stands_for(candidate: str, reference: str) -> bool:
 
 
 def is_weak(graph: Graph, op: Op) -> bool:
-    """Whether `op` is of the sort that converters add, drop or merge (among them arithmetic with a constant)."""
+    """Whether `op` is of the sort that converters add, drop or merge (among them arithmetic with a constant).
+
+    A batch norm that takes its statistics from the data itself (a layer normalization) is not.
+    """
     if op.kind in WEAK:
-        return True
+        return op.kind != "batch_norm" or not op.attributes.get("is_training")
     return op.kind in ELEMENTWISE_CONSTANT and len(graph.data_inputs(op)) == 1 and len(op.inputs) == 2 \
         and bool(graph.constants(op))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qdebug.align import fingerprints as fp
 from qdebug.graph import Graph, Key, Op
 
-CONTEXT_DEPTH = 4
+CONTEXT_DEPTH = 8
 EDGE, WEIGHTS, SCALE, NAME, LAYER_NAME, VALUES, CONTEXT, LEVEL, ORDER = 2.0, 4.0, 3.0, 3.0, 1.0, 2.0, 0.5, 0.5, 0.05
 TAIL, PLACE = 0.75, 0.25
 """What each kind of evidence weighs. Any one of them decides where the others are silent."""
@@ -69,6 +69,20 @@ class Core:
         for op in reversed(core.ops):
             core.height[op.index] = 1 + max((core.height[s] for s in core.after[op.index] if s >= 0), default=0)
         return core
+
+    def contract(self, kept: set[int]) -> None:
+        """Look through all ops but `kept`: what fed one of the others then feeds its readers."""
+        before: dict[int, list[int]] = {}
+        after: dict[int, list[int]] = {index: [] for index in kept}
+        for op in self.ops:
+            before[op.index] = [source for n in self.before[op.index]
+                                for source in ([n] if n < 0 or n in kept else before[n])]
+            readers = [op.index] if op.index in kept else []
+            for reader in (*readers, *(n for n in self.after[op.index] if n < 0)):
+                for source in [op.index] if reader < 0 and op.index in kept else before[op.index]:
+                    if source >= 0:
+                        after[source].append(reader)
+        self.before, self.after = {index: before[index] for index in kept}, after
 
     def tail(self, op: Op) -> list[Op]:
         """The weak ops that follow `op` one after another, each the only reader of the one before."""
@@ -166,6 +180,9 @@ class _Matcher:
     def run(self) -> Matches:
         self._grow()
         self._mend()
+        self.candidate.contract(set(self.chosen))
+        self.reference.contract(set(self.taken))
+        self._mend()
         self._drop_unsupported()
         return {c: (r, self._words(c, r), self._confidence(c, r)) for c, r in sorted(self.chosen.items())}
 
@@ -261,7 +278,7 @@ class _Matcher:
 
     def _try(self, c: int, r: int) -> bool:
         old, other = self.chosen[c], self.taken.get(r)
-        if other is not None and (other, old) not in self.local:
+        if r not in self.reference.before or (other is not None and (other, old) not in self.local):
             return False
         involved = [c] if other is None else [c, other]
         before = self._around(involved)
@@ -302,7 +319,7 @@ class _Matcher:
         """1 - product of the doubts that each kind of evidence leaves, halved again where a rival is as good."""
         doubt = {"graph": 0.2, "weights": 0.1, "scale": 0.1, "name": 0.3, "values": 0.2}
         left = float(np.prod([doubt[word] for word in self._words(c, r)]))
-        rivals = [self._score(c, other) for other in self.options[c] if other != r]
+        rivals = [self._score(c, other) for other in self.options[c] if other != r and other in self.reference.before]
         if rivals and max(rivals) >= self._score(c, r) - 2 * ORDER:
             left = max(left, 0.5)
         return round(1.0 - left, 3)

@@ -7,7 +7,7 @@ graph can be run on any values, which is what local errors, handovers and repair
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +85,7 @@ def freeze(model: Any) -> Frozen:
 
     try:
         concrete = tf.function(call, autograph=False).get_concrete_function(*signature)
-        constant = convert_variables_to_constants_v2(concrete)
+        constant = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise ModelError(f"the reference cannot be called on its own inputs: {_first_line(error)}",
                          details=str(error)) from error
@@ -197,9 +197,10 @@ class _Builder:
         self.data: set[str] = set(inputs)
         self.alias: dict[str, str] = {}
         self.constants: dict[str, Any] = {}
+        self.definition = frozen.as_graph_def()
 
     def build(self) -> Graph:
-        operations = list(self.frozen.get_operations())
+        operations = _in_running_order(self.frozen.get_operations())
         for operation in operations:
             self._classify(operation)
         chosen = [operation for operation in operations
@@ -211,12 +212,13 @@ class _Builder:
         tensors: dict[Key, Tensor] = {}
         for name in self.inputs:
             tensors[name] = self._activation(self.frozen.get_tensor_by_name(name))
-        ops = []
+        ops: list[Op] = []
         for operation, keys in raw_ops:
             for key in keys:
                 if key not in tensors:
                     tensors[key] = self._constant(key)
-            kind = KINDS.get(operation.type, operation.type.lower())
+            inner = self._inner(operation)
+            kind = KINDS.get(inner.op if inner is not None else operation.type, operation.type.lower())
             outputs = operation.outputs[:1] if kind == "batch_norm" else operation.outputs  # the rest is for training
             for output in outputs:
                 tensors[output.name] = self._activation(output)
@@ -225,6 +227,16 @@ class _Builder:
                           self._layer(operation, keys)))
         return Graph(tensors, tuple(ops), tuple(self.inputs), tuple(self._resolve(name) for name in self.outputs),
                      tuple(spec.name for spec in self.specs), self.output_names)
+
+    def _inner(self, operation: Any) -> Any:
+        """Return the one node of a function that is called whole, as Keras calls grouped convolutions."""
+        if not operation.type.endswith("PartitionedCall"):
+            return None
+        name = operation.get_attr("f").name
+        bodies = [function.node_def for function in self.definition.library.function
+                  if function.signature.name == name]
+        nodes = [node for body in bodies for node in body if node.op not in PASS_THROUGH]
+        return nodes[0] if len(nodes) == 1 else None
 
     def _classify(self, operation: Any) -> None:
         """Mark the outputs of an op that compute on data; note what merely passes a tensor on."""
@@ -244,11 +256,15 @@ class _Builder:
 
     def _evaluate(self, names: set[str]) -> None:
         tf = load_tensorflow().tf
-        wanted = sorted(name for name in names if not self._follows_shape(name))
+        wanted = sorted(name for name in names if not self._follows_shape(name) and not self._is_handle(name))
         ranges = sorted({name for key in wanted for name in self._range_inputs(key)})
         with tf.compat.v1.Session(graph=self.frozen) as session:
             values = session.run(wanted + ranges)
         self.constants = dict(zip(wanted + ranges, values, strict=True))
+
+    def _is_handle(self, name: str) -> bool:
+        """Whether a tensor holds no numbers: a list of tensors, a resource."""
+        return self.frozen.get_tensor_by_name(name).dtype.name in ("variant", "resource")
 
     def _follows_shape(self, name: str) -> bool:
         """Whether a non-data tensor is computed from the shape of data: constant but for the batch."""
@@ -302,6 +318,23 @@ class _Builder:
                 spec = self.specs[self.inputs.index(sources[0])]
                 return Layer(spec.name, layer.raw, layer.use, layer.kind, layer.path)
         return layer
+
+
+def _in_running_order(operations: Iterable[Any]) -> list[Any]:
+    """Sort operations so that each comes after what feeds it (inlined functions stand at the end of a graph)."""
+    placed: dict[str, Any] = {}
+    opened: set[str] = set()  # a loop of the old control flow feeds itself: it is not followed twice
+    for first in operations:
+        waiting = [first]
+        while waiting:
+            opened.add(waiting[-1].name)
+            before = [tensor.op for tensor in waiting[-1].inputs if tensor.op.name not in opened]
+            if before:
+                waiting.extend(reversed(before))
+            else:
+                done = waiting.pop()
+                placed.setdefault(done.name, done)
+    return list(placed.values())
 
 
 def _attributes(operation: Any) -> dict[str, Any]:
