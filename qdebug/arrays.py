@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,3 +29,15 @@ def pack_samples(samples: Sequence[int], inputs: Mapping[str, Array]) -> bytes |
     np.savez_compressed(buffer, allow_pickle=False, index=chosen,
                         **{name.replace("/", "_"): array[chosen] for name, array in inputs.items()})
     return buffer.getvalue()
+
+
+def unpack_samples(arrays: bytes | None) -> dict[str, Array]:
+    """What `pack_samples` packed, by name; empty where there is nothing, or nothing that can be read."""
+    if not arrays:
+        return {}
+    try:
+        with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile):
+        return {}
+    return found if INDEX in found else {}

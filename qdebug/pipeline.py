@@ -31,6 +31,8 @@ from qdebug.options import TraceOptions
 from qdebug.quant import Array
 from qdebug.records import Run
 
+FIRST_SAMPLES = 4
+"""Samples that are kept beside a record though they are not its worst."""
 REPRESENTATIVE = 1000
 """Samples for a converter that needs a representative data set."""
 PACKAGES = {"tensorflow": "tensorflow", "tf_keras": "tf-keras", "tfmot": "tensorflow-model-optimization",
@@ -198,7 +200,8 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
         notes=comparison.notes, checks=checks, label_flips=comparison.label_flips, costs=comparison.costs,
         reasons={} if labels.truth is not None else {"accuracy": "no labels were given"})
     given = {spec.name: array for spec, array in zip(comparison.reference.frozen.specs, comparison.inputs, strict=True)}
-    return replace(run, arrays=pack_samples([one.index for one in run.worst_samples], given))
+    kept = [*(one.index for one in run.worst_samples), *range(min(FIRST_SAMPLES, dataset.count))]
+    return replace(run, arrays=pack_samples(kept, given))
 
 
 def _one_sample(comparison: Comparison, dataset: Dataset) -> Dataset:

@@ -8,6 +8,7 @@ import typer
 
 from qdebug import __version__
 from qdebug.cli import runs
+from qdebug.cli.cache import cache
 from qdebug.cli.audit import audit
 from qdebug.cli.check import check
 from qdebug.cli.diff import diff
@@ -58,6 +59,7 @@ app.command(epilog="Example: qdebug audit --reference q.h5 --candidate q.tflite"
 app.command(epilog="Example: qdebug explain QD201")(guarded(explain))
 app.command(epilog="Example: qdebug sweep --models dense1,dense2 --seeds 0-3")(guarded(sweep))
 app.add_typer(runs.app)
+app.command(epilog="Example: qdebug cache --clear")(guarded(cache))
 
 
 def main() -> None:

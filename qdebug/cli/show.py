@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,13 @@ def show(
     worst: Annotated[
         int | None, typer.Option(min=1, help="Only the N samples with the largest errors.", metavar="N")
     ] = None,
+    row: Annotated[
+        str | None, typer.Option(help="With --export: the row to cut out.", metavar="LAYER")
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write the op of --row, its inputs and its codes to this directory.", metavar="DIR"),
+    ] = None,
     json: o.Json = None,
     format: o.Format = None,  # noqa: A002 the option's name
     output: o.OutputFile = None,
@@ -34,6 +42,11 @@ def show(
 
     target = Output(output, force, format, json).check()
     found = Store(store).find(run)
+    if row is not None or export is not None:
+        from qdebug.cli.exporting import write_row
+
+        write_row(found, row, export, Store(store).arrays(run, found), force=force)
+        return
     if worst is not None:
         table = o.View.WORST
     chosen = view(found, table or o.View.LAYERS, worst or 10)

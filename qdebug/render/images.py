@@ -6,13 +6,10 @@ Rules of this file: NumPy only where an array is read. What is no image, or cann
 from __future__ import annotations
 
 import base64
-import io
 import struct
 import zlib
 from typing import Any
 
-INDEX = "index"
-"""Name of the array that holds the numbers of the samples; every other array holds their inputs."""
 _LARGEST = 256
 
 
@@ -20,19 +17,16 @@ def sample_images(arrays: bytes | None) -> dict[int, str]:
     """Number of a sample -> its image as a data URI."""
     if not arrays:
         return {}
-    import numpy as np
+    from qdebug.arrays import INDEX, unpack_samples
 
     found: dict[int, str] = {}
-    try:
-        with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
-            names = [name for name in file.files if name != INDEX]
-            for name in names:
-                for index, values in zip(file[INDEX].tolist(), file[name], strict=True):
-                    grid = _as_image(values)
-                    if grid is not None:
-                        found.setdefault(int(index), _uri(grid))
-    except (OSError, ValueError, KeyError, zlib.error):
-        return found
+    held = unpack_samples(arrays)
+    numbers = held.pop(INDEX).tolist() if held else []
+    for values in held.values():
+        for index, one in zip(numbers, values, strict=False):
+            grid = _as_image(one)
+            if grid is not None:
+                found.setdefault(int(index), _uri(grid))
     return found
 
 

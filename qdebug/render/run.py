@@ -30,8 +30,9 @@ def document(run: Run) -> tuple[Block, ...]:
         blocks += [layers_table(run, kernels) for kernels in run.by_kernels]
         blocks.append(kernels_table(run))
     blocks.append(Sentence(coverage(run)))
-    if run.coverage.unpaired or any(row.verdict == "unmeasured" for row in run.layers):
-        blocks.append(coverage_table(run))
+    missing = coverage_table(run, fused=False)
+    if missing.lines:
+        blocks.append(missing)
     blocks += [finding_entry(number, one) for number, one in enumerate(by_severity(run), 1)]
     blocks += [Sentence(f"Note: {numbers.name(note)}") for note in run.notes]
     blocks += [Sentence(text) for text in costs.sentences(run)]

@@ -12,6 +12,8 @@ from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, nu
 
 FIRST_DIVERGENT = "first divergent"
 FIRST_OVER_TOLERANCE = "first over tolerance"
+FUSED = "fused into "
+"""How the reason begins where a layer has no row of its own because another row stands for it."""
 
 SEVERITIES = ("error", "warning", "info")
 """From the most to the least severe; any other comes after."""
@@ -265,9 +267,16 @@ def _value(value: Any) -> str:
     return numbers.error(value) if isinstance(value, float) else numbers.name(value)
 
 
-def coverage_table(run: Run) -> Table:
-    """Build what was not compared, with reasons: ops without a counterpart, and pairs not measured."""
-    unpaired = [("unpaired", one.side, one.name, one.op, one.reason) for one in run.coverage.unpaired]
+def coverage_table(run: Run, *, fused: bool = True) -> Table:
+    """Build what was not compared, with reasons: ops without a counterpart, and pairs not measured.
+
+    Without `fused`, layers that another row stands for are left out.
+    """
+    unpaired = [
+        ("unpaired", one.side, one.name, one.op, one.reason)
+        for one in run.coverage.unpaired
+        if fused or not one.reason.startswith(FUSED)
+    ]
     rows = [row for row in run.layers if row.verdict == "unmeasured"]
     unmeasured = [("unmeasured", "pair", row.layer, row.op, row.reason) for row in rows]
 

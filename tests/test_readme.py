@@ -1,0 +1,90 @@
+"""What the README says exists, and what exists is in the README."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import samples
+import typer
+from cli_names import commands
+
+from qdebug.budgets import parse_budget
+from qdebug.cli import app
+from qdebug.render import tables, text
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^ *```(\w+)\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
+LINES = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
+SHELL = [line.partition("  #")[0].strip() for line in LINES]
+INLINE = [one for one in re.findall(r"`(qdebug [^`]+)`", README) if not one.startswith("qdebug COMMAND")]
+CALLS = sorted({line for line in (*SHELL, *INLINE) if line.startswith("qdebug ")})
+
+
+def command(words):
+    """Find the command that these words name, and the words that follow."""
+    found = typer.main.get_command(app)
+    while words and words[0] in getattr(found, "commands", {}):
+        found, words = found.commands[words[0]], words[1:]
+    return found, words
+
+
+@pytest.mark.parametrize("line", CALLS)
+def test_commands_exist(line):
+    """Every command of the README exists, with every option that it is shown with."""
+    found, rest = command(shlex.split(line)[1:])
+    known = {option for one in found.params for option in (*one.opts, *one.secondary_opts)}
+
+    assert not hasattr(found, "commands") or line.startswith(("qdebug --",))
+    assert {word for word in rest if word.startswith("-") and word != "-"} <= known
+
+
+@pytest.mark.parametrize("words", [one for one in commands() if one not in ([], ["runs"])], ids=" ".join)
+def test_every_command_is_documented(words):
+    """Every command stands in the README's table of commands."""
+    assert f"| `{' '.join(['qdebug', *words])}` |" in README
+
+
+def test_set_up_is_two_commands():
+    """One line installs and runs the main job, one installs and tests; `.ci/run` installs and tests the same."""
+    lines = [line for line in SHELL if "pip install" in line]
+    ci = (ROOT / ".ci" / "run").read_text()
+
+    assert [line.split(" && ")[0] for line in lines] == ["python3 -m venv .venv"] * 2
+    assert lines[0].endswith("pip install . && .venv/bin/qdebug trace --model dense4")
+    assert lines[1].endswith("pip install '.[test]' && .venv/bin/python -m pytest")
+    assert "pip install --quiet '.[test]'" in ci
+    assert re.search(r"^python -m pytest", ci, re.MULTILINE)
+
+
+def test_help_texts_of_the_table_are_in_step():
+    """Every option that the text names exists in some command."""
+    known = {option for words in commands() for one in command(words)[0].params
+             for option in (*one.opts, *one.secondary_opts)}
+    named = set(re.findall(r"`(--[a-z-]+)", README))
+
+    assert named <= known
+
+
+def test_budget_is_valid():
+    """The limits that the README shows are understood."""
+    block = next(block for language, block in BLOCKS if language == "toml")
+
+    assert parse_budget(tomllib.loads(block)["tool"]["qdebug"], "README").layers[0][0] == "conv_*"
+
+
+def test_words_of_the_table():
+    """Every verdict, and every column that the shown table has, is a word of the program."""
+    headings = text.plain(tables.layers_table(samples.run())).splitlines()[1]
+    shown = next(block for language, block in BLOCKS if language == "text").splitlines()[0]
+
+    for verdict in ("exact", "rounding", "requantized", "diverged", "unmeasured"):
+        assert f"| `{verdict}` |" in README
+    assert [part for part in re.split(r"\s{2,}| (?=op)", shown) if part.strip() not in headings] == []
+
+
+def test_no_private_places():
+    """The README names no machine's own paths."""
+    assert not re.search(r"/(root|home|work|tmp)/", README)
