@@ -28,9 +28,9 @@ from qdebug.records import Finding
 if TYPE_CHECKING:
     from qdebug.comparison import Comparison
 
-BYTES = 128 * 2**20
+BYTES = 64 * 2**20
 """Memory that the sampled tensors may take."""
-SAMPLES = 256
+SAMPLES = 2048
 COSTED = 5
 """Findings whose cost is measured, the first ones; each takes three runs of the reference on the sample."""
 

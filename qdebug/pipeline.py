@@ -21,6 +21,7 @@ from qdebug.arrays import pack_samples
 from qdebug.comparison import Candidate, Comparison, Progress, Silent
 from qdebug.costs import with_flips
 from qdebug.data import Dataset
+from qdebug.drift import layer_drift
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.evidence import find_causes, input_stats
 from qdebug.models import zoo
@@ -192,8 +193,7 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
         worst_samples=with_flips(r.worst_samples(comparison.alignment, comparison.counts[main], known),
                                  comparison.first_flips, rows),
         verdict=r.worst_verdict(rows), timing={name: round(value, 3) for name, value in comparison.timing.items()},
-        baseline=None if comparison.baseline is None else {"source": comparison.baseline.source,
-                                                            "sha256": comparison.baseline.sha256},
+        baseline=_baseline(comparison),
         settings={**settings, "tolerance": options.tolerance, "kernels": str(options.kernels),
                   "threads": options.threads},
         by_kernels={family: comparison.rows[family] for family in comparison.families[1:]} or None,
@@ -216,6 +216,15 @@ def _one_sample(comparison: Comparison, dataset: Dataset) -> Dataset:
     comparison.truth = {output: labels[chosen] for output, labels in comparison.truth.items()}
     return dataclasses.replace(dataset, inputs={name: array[chosen] for name, array in dataset.inputs.items()},
                                labels={name: array[chosen] for name, array in dataset.labels.items()})
+
+
+def _baseline(comparison: Comparison) -> dict[str, Any] | None:
+    """The baseline's record: its file, and how far each of its layers is from the reference's."""
+    opened = comparison.baseline
+    if opened is None:
+        return None
+    return {"source": opened.source, "sha256": opened.sha256,
+            "layers": layer_drift(opened, comparison.reference, comparison.alignment, comparison.inputs)}
 
 
 def environment() -> dict[str, str | None]:

@@ -7,6 +7,7 @@ from typing import Any
 from qdebug.records import Finding, Row, Run
 from qdebug.render import costs, numbers
 from qdebug.render.document import Block, Entry, Facts, Sentence
+from qdebug.render.drift import drift_table
 from qdebug.render.tables import (
     by_severity,
     coverage_table,
@@ -26,6 +27,8 @@ def document(run: Run) -> tuple[Block, ...]:
     if run.end_to_end:
         blocks.append(end_to_end_table(run))
     blocks += [_accuracies(run), layers_table(run)]
+    if (run.baseline or {}).get("layers"):
+        blocks.append(drift_table(run))
     if run.by_kernels:
         blocks += [layers_table(run, kernels) for kernels in run.by_kernels]
         blocks.append(kernels_table(run))
