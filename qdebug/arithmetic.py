@@ -40,7 +40,8 @@ TABLES = {"softmax": 0.02, "logistic": 0.02, "tanh": 0.02, "log_softmax": 0.02, 
           "gelu": 0.05, "elu": 0.05, "exp": 0.1, "rsqrt": 0.1, "sqrt": 0.1, "div": 0.05, "squared_difference": 0.02,
           "sum": 0.02, "prelu": 0.02, "abs": 0.01, "matmul": 0.01}
 """Kinds whose integer kernels are tables or approximations: largest error in LSB before the last rounding."""
-APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point", "softmax": "fixed output grid, integer softmax",
+APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point",
+               "softmax": "fixed output grid, integer softmax",
                "log_softmax": "fixed output grid, integer log-softmax", "l2_norm": "fixed output grid"}
 COARSE_SLOPE = 0.25
 """LSB: XNNPACK's LEAKY_RELU multiplies by slopes of 8 fractional bits."""
@@ -137,7 +138,8 @@ class _Expecter:
             tau, np.full_like(tau, _noise(pair, tensor)), mechanism,
             ideal=pair.candidate in self.own or inner or kept is not None or (ends_fake and not on_grid)
             or (steps > 1 and mechanism is not None),
-            measured_grid=pair.candidate not in self.on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid), kept_grid=kept, scale_fits=fits,
+            measured_grid=pair.candidate not in self.on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid),
+            kept_grid=kept, scale_fits=fits,
             coarse=self._coarse(pair, tensor), natural=self._natural(pair), basis=basis,
             is_exact=only_moves and pair.candidate in self.on_grid)
 

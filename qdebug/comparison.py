@@ -161,7 +161,8 @@ class Comparison:
         self.expectations[family] = expectations
         parts = measure_parts(work, weights, self.inputs, batch) if self.reference.kind == "float" else {}
         self.rows[family] = build_rows(self.alignment, self.candidate.graph, self.counts[family], expectations,
-                                       weights, parts, max(abs(end) for array in self.inputs for end in extremes(array)))
+                                       weights, parts,
+                                       max(abs(end) for array in self.inputs for end in extremes(array)))
         self.labels[family], self.end_to_end[family] = ends.labels, ends.results()
         self.timing[f"{family}_s"] = time.perf_counter() - start
         self._observe(family, work, batch)
@@ -174,7 +175,8 @@ class Comparison:
         """Hand over at every row, where that was not left out, and follow the label flips."""
         start = time.perf_counter()
         costing = Costing(work, self.inputs, ends.labels, ends.labelled, batch, self.progress.step,
-                          metric=self.options.metric, wanted=self.options.handover_samples, threads=self.options.threads)
+                          metric=self.options.metric, wanted=self.options.handover_samples,
+                          threads=self.options.threads)
         if self.options.handover:
             self.rows[family], self.costs = costing.run(self.rows[family])
             self.timing["handover_s"] = time.perf_counter() - start

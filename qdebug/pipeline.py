@@ -261,7 +261,8 @@ def _warn_of_range(comparison: Comparison) -> None:
     for found in input_stats(comparison.candidate.graph, comparison.alignment, comparison.reference.frozen.graph,
                              comparison.inputs):
         if found.beyond_percent > 0:
-            text = (f"{found.name}: the data goes from {found.minimum:.4g} to {found.maximum:.4g}, the candidate's input "
+            text = (f"{found.name}: the data goes from {found.minimum:.4g} to {found.maximum:.4g}, the candidate's "
+                    f"input "
                     f"covers {found.low:.4g} to {found.high:.4g}: what lies beyond is clipped (is --scale missing?)")
             comparison.notes.append(text)
             comparison.progress.warn(text)

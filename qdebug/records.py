@@ -230,6 +230,18 @@ class Run:
     """Larger arrays as the bytes of an `.npz`; kept beside the JSON, never in it."""
     reasons: dict[str, str] = field(default_factory=dict)
 
+    def to_frame(self) -> Any:
+        """One row for each layer as a pandas DataFrame. Raises ImportError where pandas is not installed."""
+        from qdebug.frame import to_frame
+
+        return to_frame(self)
+
+    def _repr_html_(self) -> str:
+        """The answer and the layer table, for a notebook."""
+        from qdebug.render.notebook import notebook
+
+        return notebook(self)
+
 
 def to_json(value: Any) -> Any:
     """Turn a record into JSON values; `reasons` become `<name>_reason` keys. Raises ValueError for NaN or infinity."""

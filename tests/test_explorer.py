@@ -52,7 +52,8 @@ def test_error_path():
     """The path begins at the first diverging layer and follows what it feeds, and nothing else."""
     edges = files(connected())["error_path.json"]["overlays"][0]["edges"]
 
-    assert [f"{edge['sourceNodeId']} to {edge['targetNodeId']}" for edge in edges] == ["12 to 13", "13 to 14", "14 to 15"]
+    way = [f"{edge['sourceNodeId']} to {edge['targetNodeId']}" for edge in edges]
+    assert way == ["12 to 13", "13 to 14", "14 to 15"]
 
 
 def test_navigation_names_nodes_that_exist():

@@ -8,8 +8,8 @@ import typer
 
 from qdebug import __version__
 from qdebug.cli import runs
-from qdebug.cli.cache import cache
 from qdebug.cli.audit import audit
+from qdebug.cli.cache import cache
 from qdebug.cli.check import check
 from qdebug.cli.diff import diff
 from qdebug.cli.explain import explain

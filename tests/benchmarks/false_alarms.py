@@ -17,7 +17,8 @@ from qdebug.pipeline import trace_builtin
 from qdebug.records import Row, Run
 
 
-def runs(models: list[str], seeds: list[int], data: str, samples: int | None, *, quantize: bool = True) -> Iterator[Run]:
+def runs(models: list[str], seeds: list[int], data: str, samples: int | None, *,
+         quantize: bool = True) -> Iterator[Run]:
     """Trace every combination on all three kernel families."""
     for model in models:
         for seed in seeds:
@@ -60,7 +61,8 @@ def main() -> None:
                     for (op, family), (n, flips, wanted, odd_ones) in sorted(kinds.items())],
                    headers=["op", "kernels", "elements", "measured %", "expected %", "unexplained"]))
     print(dict(verdicts))
-    print(tabulate(odd, headers=["model", "seed", "kernels", "layer", "op", "verdict", "unexplained", "of", "max", "why"]))
+    names = ["model", "seed", "kernels", "layer", "op", "verdict", "unexplained", "of", "max", "why"]
+    print(tabulate(odd, headers=names))
 
 
 if __name__ == "__main__":

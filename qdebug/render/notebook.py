@@ -1,0 +1,15 @@
+"""A run in a notebook: the answer and the layer table as HTML."""
+
+from __future__ import annotations
+
+import html
+
+from qdebug.records import Run
+from qdebug.render.run import answer
+from qdebug.render.tables import layers_table
+from qdebug.render.text import format_table
+
+
+def notebook(run: Run) -> str:
+    """Write the answer as a paragraph and the table under it; names are escaped."""
+    return f"<p><b>{html.escape(answer(run))}</b></p>\n{format_table(layers_table(run), 'html')}"

@@ -1,0 +1,85 @@
+"""In Python a run is a table in a notebook, a DataFrame, and a Keras callback's logs."""
+
+import math
+import sys
+
+import converted
+import numpy as np
+import pytest
+import samples
+
+from qdebug import frame
+from qdebug.callbacks import gap_logs
+from qdebug.render import tables
+
+
+def test_columns():
+    """Every row has every column; numbers are numbers; names are those of the csv where both have them."""
+    found = frame.columns(samples.diverged_run())
+    csv = {column.name for column in tables.layers_table(samples.diverged_run()).columns}
+
+    assert {len(values) for values in found.values()} == {6}
+    assert found["local_flip_percent"][2] == 31.2
+    assert found["local_flip_percent"][4] is None
+    assert {"layer", "op", "verdict", "local_max_lsb", "cumulative_flip_percent", "expected_flip_percent"} <= \
+        csv & set(found)
+
+
+def test_frame():
+    """With pandas a run is a DataFrame, indexed by layer."""
+    pytest.importorskip("pandas")
+    found = samples.diverged_run().to_frame()
+
+    assert found.loc["conv_3", "local_max_lsb"] == 97
+    assert found.shape[0] == 6
+
+
+def test_no_pandas(monkeypatch):
+    """Without pandas the error says what to install."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    with pytest.raises(ImportError, match="pip install pandas"):
+        samples.run().to_frame()
+
+
+def test_notebook():
+    """In a notebook a run is its answer and its table, with names as text."""
+    found = samples.named("<script>alert(1)</script>")._repr_html_()
+
+    assert "<table>" in found
+    assert "<script>" not in found
+    assert found.count("<tr>") == 1 + 6
+
+
+def test_gap_logs():
+    """The logs always have the same keys; what was not measured is NaN, never 0."""
+    found, nothing = gap_logs(samples.diverged_run()), gap_logs(None)
+
+    assert found == {"gap_diverged_layers": 1.0, "gap_worst_local_flip_percent": 31.2, "gap_max_lsb": 3.0,
+                     "gap_accuracy": 0.0, "gap_worst_saturated_percent": 12.5, "gap_least_used_codes_percent": 81.0}
+    assert found.keys() == nothing.keys()
+    assert all(math.isnan(value) for value in nothing.values())
+
+
+@pytest.mark.tf
+def test_callback():
+    """During training the model is converted and traced every n epochs, its weights untouched, the history told."""
+    from qdebug.callbacks import ConversionGap
+    from qdebug.errors import UsageError
+
+    net, _ = converted.make("plain")
+    data = converted.batches(net, 16)[0]
+    target = np.zeros((16, *net.output_shape[1:]), np.float32)
+    watch = ConversionGap(data, every=2)
+    net.compile("sgd", "mse")
+    before = [value.copy() for value in net.get_weights()]
+    watch.set_model(net)
+    watch.on_epoch_end(1, {})
+    assert all(np.array_equal(one, other) for one, other in zip(before, net.get_weights(), strict=True))
+    history = net.fit(data, target, epochs=2, verbose=0, callbacks=[watch]).history
+
+    assert sorted(watch.runs) == [1]
+    assert math.isnan(history["gap_diverged_layers"][0])
+    assert history["gap_diverged_layers"][1] == sum(row.verdict == "diverged" for row in watch.runs[1].layers)
+    with pytest.raises(UsageError, match="every is 0"):
+        ConversionGap(data, every=0)
