@@ -20,7 +20,8 @@ Place = tuple[str, int]
 Matched = tuple[dict[Place, NDArray[np.float32]], NDArray[np.float64], str]
 """Constants by reference op and input, their largest differences in steps, and what the file holds them in."""
 
-TURNS: tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], ...] = (np.positive, np.negative)
+Turn = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+TURNS: list[Turn] = [np.positive, np.negative]
 """How a converter may write a constant; each is its own inverse. Reciprocals come besides, where nothing is 0."""
 
 
@@ -82,11 +83,14 @@ def _nearest(op: Op, tensor: Tensor, places: list[tuple[Place, NDArray[np.float6
     for place, wanted, shape, role in places:
         if wanted.size != values.size or (role and role != {"sub": "add", "div": "mul"}.get(op.kind, op.kind)):
             continue
-        turns = (*TURNS, np.reciprocal) if np.all(wanted) and np.all(values) else TURNS
-        for turn in turns:
+        for turn in TURNS if not (np.all(wanted) and np.all(values)) else [*TURNS, _reciprocal]:
             distance = float(np.max(np.abs(turn(wanted.reshape(-1)) - values) / scale))
             options.append((distance, place, turn(values).astype(np.float32).reshape(shape)))
     return min(options, key=lambda option: option[0], default=None)
+
+
+def _reciprocal(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1.0 / values
 
 
 def _settle_norms(graph: Graph, pair: Pair, found: dict[Place, NDArray[np.float32]]) -> None:

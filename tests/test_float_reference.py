@@ -1,0 +1,286 @@
+"""Float references: a file made by post-training quantization is explained part by part, and each part can be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qdebug.options import TraceOptions
+from qdebug.parts import FLOOR_LSB, NAMES, Parts
+from qdebug.records import Row, Run
+from tests.edits import edit
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+OPTIONS = TraceOptions(handover=False)
+shared = pytest.mark.skipif(not SHARED.exists(), reason="the shared data is not here")
+
+
+# -- parts, without TensorFlow ----------------------------------------------------------------------------
+
+
+def test_the_parts_of_every_element_add_up_to_its_error():
+    """C - L = weights + bias + range + rounding + kernel, element by element."""
+    draw = np.random.default_rng(0)
+    local = draw.normal(0, 60, 5000).astype(np.float32)
+    weights, ideal = local + draw.normal(0, 0.3, 5000), local + draw.normal(0.2, 0.4, 5000)
+    codes = np.clip(np.rint(ideal) + draw.integers(-1, 2, 5000), -128, 127).astype(np.int8)
+    for at in range(50):
+        one = Parts("int8", 1.0, 0)
+        one.update(codes[at:at + 1], local[at:at + 1], weights[at:at + 1], ideal[at:at + 1])
+        signed = (weights[at] - local[at]) + (ideal[at] - weights[at])
+        within = np.clip(ideal[at], -128, 127)
+        rest = (within - ideal[at]) + (np.rint(within) - within) + (codes[at] - np.rint(within))
+        assert signed + rest == pytest.approx(codes[at] - local[at], abs=1e-4)
+        assert one.parts["kernel"].largest == abs(codes[at] - np.rint(within))
+
+
+def test_two_shards_of_parts_merge_into_the_whole():
+    """Counts, squares and maxima of a split are those of the whole."""
+    draw = np.random.default_rng(1)
+    ideal = draw.normal(0, 60, 1000).astype(np.float32)
+    codes = np.clip(np.rint(ideal), -128, 127).astype(np.int8)
+    whole, first, second = (Parts("int8", 1.0, 0) for _ in range(3))
+    whole.update(codes, ideal, None, ideal)
+    first.update(codes[:300], ideal[:300], None, ideal[:300])
+    second.update(codes[300:], ideal[300:], None, ideal[300:])
+    first.merge(second)
+    for name in NAMES:
+        assert first.parts[name].rms == pytest.approx(whole.parts[name].rms)
+        assert first.parts[name].largest == whole.parts[name].largest
+    assert first.samples == whole.samples == 1000
+
+
+def test_rounding_reaches_its_floor_on_spread_values():
+    """Values that fall anywhere between two codes cost 1/sqrt(12) LSB."""
+    ideal = np.random.default_rng(2).uniform(-100, 100, 100_000).astype(np.float32)
+    parts = Parts("int8", 1.0, 0)
+    parts.update(np.rint(ideal).astype(np.int8), ideal, None, ideal)
+    assert parts.parts["rounding"].rms == pytest.approx(FLOOR_LSB, rel=0.01)
+    assert parts.parts["kernel"].largest == 0
+
+
+# -- real conversions ---------------------------------------------------------------------------------------
+
+
+def net(seed: int = 1) -> Any:
+    """Conv, depthwise and dense, batch norms, a linear convolution with a bias, softmax."""
+    from qdebug.models.tensorflow import load_tensorflow
+    from tests.converted import randomize
+
+    keras = load_tensorflow().tf_keras
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    L = keras.layers
+    i = L.Input((8, 8, 3), name="image")
+    x = L.Conv2D(8, 3, use_bias=False, name="conv")(i)
+    x = L.ReLU(name="conv_relu")(L.BatchNormalization(name="conv_bn")(x))
+    x = L.DepthwiseConv2D(3, padding="same", use_bias=False, name="dw")(x)
+    x = L.ReLU(6.0, name="dw_relu")(L.BatchNormalization(name="dw_bn")(x))
+    x = L.Conv2D(6, 1, name="point")(x)
+    x = L.GlobalAveragePooling2D(name="gap")(x)
+    made = keras.Model(i, L.Dense(4, activation="softmax", name="probs")(x))
+    randomize(made, seed)
+    return made
+
+
+def samples(count: int = 96) -> np.ndarray:
+    """Random images."""
+    return np.random.default_rng(0).normal(size=(count, 8, 8, 3)).astype(np.float32)
+
+
+def file_of(model: Any, kind: str = "int8", gain: float = 1.0) -> bytes:
+    """Convert `model`; the ranges are taken from samples times `gain`."""
+    from qdebug.models.quiet import quietly
+    from qdebug.models.tensorflow import load_tensorflow
+
+    tf = load_tensorflow().tf
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if kind != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if kind in ("int8", "16x8"):
+        converter.representative_dataset = lambda: ([entry[None] * gain] for entry in samples())
+    if kind == "16x8":
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
+    if kind == "int8":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    with quietly():
+        return bytes(converter.convert())
+
+
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    """The float model."""
+    return net()
+
+
+def run_of(reference: Any, content: bytes, options: TraceOptions = OPTIONS) -> Run:
+    """Trace on the samples."""
+    from qdebug.pipeline import trace
+
+    return trace(reference, content, samples(), options=options)
+
+
+def row_of(run: Run, layer: str) -> Row:
+    """The row of a layer."""
+    return next(row for row in run.layers if row.layer == layer)
+
+
+@pytest.mark.tf
+def test_a_healthy_file_has_no_divergence_on_any_kernels(reference: Any):
+    """Every row is exact, rounding or requantized; weights lie within half a step; the kernel part is nil."""
+    run = run_of(reference, file_of(reference), TraceOptions(kernels="all", handover=False))
+    for rows in (run.layers, *(run.by_kernels or {}).values()):
+        assert {row.verdict for row in rows} <= {"exact", "rounding", "requantized"}
+    assert [row.layer for row in run.layers if (row.parts or {}).get("weights")] == [
+        "conv_relu", "dw_relu", "point", "probs:fully_connected"]
+    for row in run.layers:
+        if (row.parts or {}).get("weights"):
+            assert row.parts["weights"]["max_steps"] <= 0.5 + 1e-3
+            assert row.parts["bias"]["max_codes"] <= 1.0
+            assert row.parts["rounding"]["rms_lsb"] <= FLOOR_LSB * 1.05
+            assert row.parts["kernel"]["rms_lsb"] < 0.02
+            assert row.parts["samples"] == 32
+    assert row_of(run, "gap").parts["weights_reason"] == "this op has no weights of its own"
+
+
+def folded_without_bias(model: Any) -> Any:
+    """Batch norms folded by hand into the kernels, their offsets forgotten in the first."""
+    plain = net()
+    plain.set_weights(model.get_weights())
+    bn = plain.get_layer("conv_bn")
+    factor = bn.gamma.numpy() / np.sqrt(bn.moving_variance.numpy() + bn.epsilon)
+    conv = plain.get_layer("conv")
+    conv.set_weights([conv.get_weights()[0] * factor])
+    neutral = np.ones_like(factor), np.zeros_like(factor), np.zeros_like(factor), np.full_like(factor, 1 - bn.epsilon)
+    bn.set_weights(list(neutral))
+    return plain
+
+
+def other_channel(content: bytes) -> bytes:
+    """Channel 2 of the first kernel held in a scale too small for it: its largest weights are cut off."""
+    def change(model: Any) -> None:
+        tensors = model.subgraphs[0].tensors
+        kernel = next(tensor for tensor in tensors if tensor.type == 9 and tensor.shape is not None
+                      and list(tensor.shape) == [8, 3, 3, 3])
+        codes = np.asarray(model.buffers[kernel.buffer].data).view(np.int8).reshape(8, -1).astype(np.int64)
+        scale = np.array(kernel.quantization.scale)
+        scale[2] *= 0.5
+        kernel.quantization.scale = scale
+        codes[2] = np.clip(2 * codes[2], -127, 127)
+        model.buffers[kernel.buffer].data = codes.astype(np.int8).reshape(-1).view(np.uint8)
+
+    return edit(content, change)
+
+
+FAULTS: dict[str, tuple[Callable[[Any], bytes], str, str]] = {
+    "bias dropped while folding": (lambda model: file_of(folded_without_bias(model)), "conv_relu", "bias: the file has"),
+    "another training run": (lambda model: file_of(net(7)), "conv_relu", "weights: "),
+    "input range clipped": (lambda model: file_of(model, gain=0.3), "image", "range: "),
+    "one channel out of range": (lambda model: other_channel(file_of(model)), "conv_relu", "weights: 1 of 8 channels"),
+}
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_diverges_at_its_layer_with_the_part_that_is_wrong(reference: Any, fault: str):
+    """Each part of the error can be wrong by itself, and is named."""
+    plant, layer, reason = FAULTS[fault]
+    with pytest.warns() if layer == "image" else _no_warning():
+        run = run_of(reference, plant(reference))
+    assert run.first_divergent == layer
+    assert row_of(run, layer).reason.startswith(reason)
+
+
+def _no_warning() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(("kind", "what", "verdicts"), [
+    ("float32", "float32", {"exact", "rounding"}), ("float16", "float16 weights", {"exact", "rounding"}),
+    ("dynamic", "float32", {"exact", "rounding"}),
+    ("16x8", "int16 activations, int8 weights", {"exact", "rounding", "requantized"})])
+def test_files_that_are_not_int8_are_told_and_explained(reference: Any, kind: str, what: str, verdicts: set[str]):
+    """The record says what the file really is (small kernels stay float in a dynamic-range file); none diverges."""
+    run = run_of(reference, file_of(reference, kind))
+    assert run.candidate["what"] == what
+    assert {row.verdict for row in run.layers} <= verdicts
+
+
+@pytest.mark.tf
+def test_dynamic_range_names_the_input_that_is_quantized_on_the_fly():
+    """A kernel of 1,024 weights or more is held in 8 bits, and the op quantizes its input."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    keras = load_tensorflow().tf_keras
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.InputLayer((8, 8, 3), name="image"), keras.layers.Flatten(),
+                              keras.layers.Dense(16, name="wide")])
+    run = run_of(model, file_of(model, "dynamic"))
+    assert run.candidate["what"].startswith("dynamic range")
+    assert run.layers[-1].verdict == "requantized"
+    assert "on the fly" in run.layers[-1].reason
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_a_float_file_of_another_training_run_diverges_by_its_weights(reference: Any, kind: str):
+    """The outputs of two float models may be alike; their weights are not."""
+    run = run_of(reference, file_of(net(7), kind))
+    assert run.first_divergent == "conv_relu"
+    assert row_of(run, "conv_relu").reason.startswith("weights: ")
+
+
+@pytest.mark.tf
+def test_a_bias_that_moves_into_the_next_linear_layer_is_no_fault():
+    """The converter adds W2 b1 to b2; the first tensor of the file is then the product without its bias."""
+    from qdebug.models.tensorflow import load_tensorflow
+    from tests.converted import randomize
+
+    keras = load_tensorflow().tf_keras
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.InputLayer((8, 8, 3), name="image"), keras.layers.Flatten(name="flat"),
+                              keras.layers.Dense(6, name="first"), keras.layers.Dense(4, name="second")])
+    randomize(model)
+    run = run_of(model, file_of(model))
+    assert run.first_divergent is None
+    assert row_of(run, "first").reference_tensor.endswith("MatMul:0")
+
+
+@shared
+@pytest.mark.tf
+@pytest.mark.parametrize(("file", "least", "most"), [("pretrainedResnet_quant.tflite", 18.0, 26.0),
+                                                     ("pretrainedResnet.tflite", 110.0, 140.0)])
+def test_the_real_resnet8_is_explained(file: str, least: float, most: float):
+    """MLPerf Tiny's image classifier: all ops paired, no divergence, the known SQNR."""
+    from qdebug.pipeline import trace
+
+    folder = SHARED / "resnet8"
+    run = trace(folder / "pretrainedResnet.h5", folder / file, str(folder / "cifar10_300.npz"), options=OPTIONS)
+    assert run.coverage.paired == run.coverage.candidate_ops
+    assert run.first_divergent is None
+    assert least < run.end_to_end[-1].sqnr_db < most
+
+
+@shared
+@pytest.mark.tf
+def test_the_real_wake_word_model_is_explained():
+    """MLPerf Tiny's streaming wake word: 37 to 43 dB, depending on the kernels; no divergence."""
+    from qdebug.pipeline import trace
+
+    with np.load(SHARED / "sww" / "calibration_samples.npz") as found:
+        specs = found["specs"].reshape(-1, *found["specs"].shape[-3:])
+    run = trace(SHARED / "sww" / "str_ww_ref_model.h5", SHARED / "sww" / "str_ww_ref_model.tflite", specs,
+                options=TraceOptions(kernels="all", handover=False))
+    assert all(row.verdict != "diverged" for rows in (run.layers, *(run.by_kernels or {}).values()) for row in rows)
+    assert 37 < run.end_to_end[-1].sqnr_db < 43
