@@ -15,6 +15,7 @@ from qdebug.findings.diagnosis import RULES, diagnose
 from qdebug.findings.pages import FAMILIES, PAGES
 from qdebug.findings.rule import Clean, Context, Found, InputStats, Measured, NotApplicable, Rule
 from qdebug.graph import Graph
+from qdebug.records import dumps
 
 ALLOWED = {"weights_changed", "bias_changed", "activation_changed", "scale_changed", "zero_point_changed",
            "channel_scales_permuted", "wiring_changed", "non_finite"} | {f"RC{number:02d}" for number in range(1, 33)}
@@ -112,6 +113,14 @@ def test_a_finding_explains_others_at_its_layer_or_everywhere(first, second, kep
     findings, checks = diagnose(context(), rules)
     assert [one.code for one in findings] == kept
     assert checks[1]["outcome"] == ("finding" if "X2" in kept else "not applicable")
+
+
+def test_evidence_is_what_a_record_can_hold():
+    """NaN, infinity and NumPy's scalars would break the JSON."""
+    evidence = {"a": float("nan"), "b": np.float32("inf"), "c": np.int64(3)}
+    (found,), _ = diagnose(context(), [_rule("X1", [Found(None, "title", evidence, "fix")])])
+    assert found.evidence == {"a": "nan", "b": "inf", "c": 3}
+    dumps(found)
 
 
 def test_the_three_outcomes():

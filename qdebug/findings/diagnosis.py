@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -69,7 +70,13 @@ def _finding(rule: Rule, found: Found) -> Finding:
         found.layer,
         found.severity or rule.severity,
         found.title,
-        found.evidence,
+        {name: _plain(value) for name, value in found.evidence.items()},
         found.fix,
         f"qdebug explain {rule.code}",
     )
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: NumPy's scalars as Python's, NaN and infinity in words."""
+    plain = value.item() if hasattr(value, "item") else value
+    return str(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain

@@ -10,7 +10,7 @@ from fault_list import Fault, Planted
 from qdebug.comparison import Candidate, Comparison
 from qdebug.evidence import find_causes
 from qdebug.options import TraceOptions
-from qdebug.records import Finding
+from qdebug.records import Finding, dumps
 from qdebug.rows import first_divergent, first_over_tolerance
 
 
@@ -49,7 +49,10 @@ def compare(planted: Planted) -> tuple[list[Finding], Comparison]:
     work = Comparison(planted.reference, Candidate.open(planted.content, planted.net.name), planted.inputs,
                       options=TraceOptions(threads=1))
     work.run()
-    return find_causes(work)[0], work
+    findings = find_causes(work)[0]
+    for one in findings:
+        dumps(one)  # a record must be able to hold it
+    return findings, work
 
 
 def score(fault: Fault) -> Score:
