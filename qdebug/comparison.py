@@ -14,9 +14,9 @@ from qdebug.align import Alignment, align
 from qdebug.arithmetic import Expectation, expect
 from qdebug.costing import Costing
 from qdebug.data import extremes
-from qdebug.endtoend import Labels, OutputStats, has_classes, top1
-from qdebug.graph import Graph, Key, Tensor
-from qdebug.handover import choose_samples
+from qdebug.endtoend import Labels, OutputStats, has_classes
+from qdebug.errors import ModelError
+from qdebug.graph import Graph, Key
 from qdebug.measure import Counts, Pass, probe
 from qdebug.metrics import check as check_metric
 from qdebug.models.interpreter import FAMILIES, Interpreter
@@ -24,16 +24,14 @@ from qdebug.models.keras import Reference
 from qdebug.models.replay import Replay
 from qdebug.models.tflite import parse
 from qdebug.options import Kernels, TraceOptions
+from qdebug.origins import Origins
 from qdebug.quant import CODE_RANGES, Array
 from qdebug.records import EndToEnd, Row
 from qdebug.rows import build_rows
 from qdebug.saving import save_tensors
 from qdebug.splitting import measure_parts
-from qdebug.stages import affordable, parts
 from qdebug.weights import Weights, find_weights, settle_biases
 
-PLAIN_BATCH = 32
-"""Samples per batch on the reference kernels."""
 PAIRS = (("baseline", "reference"), ("baseline", "candidate"), ("reference", "candidate"))
 
 
@@ -124,7 +122,7 @@ class Comparison:
         for family in self.families:
             self._run_family(family)
         if self.costs is not None:
-            self.costs["parts"] = self._split()
+            self._split()
         self.timing["total_s"] = time.perf_counter() - start
 
     # -- alignment ---------------------------------------------------------------------------------------
@@ -182,40 +180,19 @@ class Comparison:
             self.timing["handover_s"] = time.perf_counter() - start
         self.label_flips, self.first_flips = costing.label_flips(self.rows[family]), costing.first
 
-    def _split(self) -> list[dict[str, Any]]:
-        """What training, conversion and kernels cost; on a part of the samples where reference kernels are slow."""
-        start = time.perf_counter()
-        main = self.labels[self.families[0]]
-        labels = {model: found for model in ("baseline", "reference", "candidate")
-                  if (found := main.of(model)) is not None}
-        if "reference" not in labels:
-            return []
+    def _split(self) -> None:
+        """Add to the costs what training, conversion and kernels cost; on fewer samples where kernels are slow."""
+        start, main = time.perf_counter(), self.families[0]
         plain = self.labels[Kernels.REFERENCE].of("candidate") if Kernels.REFERENCE in self.labels else None
-        samples = np.arange(len(self.inputs[0]))
-        if plain is None:
-            samples = choose_samples(len(samples), wanted=None, limit=affordable(self.candidate.graph, len(samples)))
-            plain = self._plain_labels(samples)
-        else:
-            plain = plain[samples]
-        known = {model: found[samples] for model, found in labels.items()}
-        truth = main.truth[samples] if main.truth is not None and main.accuracy("reference") is not None else None
+        origins = Origins(self.reference.frozen, None if self.baseline is None else self.baseline.frozen,
+                          self.candidate.content, self.candidate.graph, self.alignment, self.inputs, self.labels[main],
+                          min(self.truth, default=0), main, self.options.threads, self.progress.step)
+        assert self.costs is not None
+        try:
+            self.costs["parts"] = origins.run(self.costs["layers"], plain)
+        except ModelError as error:
+            self.costs["parts"], self.costs["parts_reason"] = None, str(error)
         self.timing["parts_s"] = time.perf_counter() - start
-        return parts({**known, "reference kernels": plain}, truth)
-
-    def _plain_labels(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Labels that the candidate gives on the reference kernels."""
-        graph, found = self.candidate.graph, []
-        interpreter = Interpreter(self.candidate.content, graph, kernels=Kernels.REFERENCE,
-                                  threads=self.options.threads, preserve=False)
-        key = graph.outputs[self.alignment.outputs.index(min(self.truth, default=0))]
-        size = min(PLAIN_BATCH, len(samples))
-        size = size if interpreter.allocate(size) else 1
-        for first in range(0, len(samples), size):
-            chosen = samples[first: first + size]
-            interpreter.run([self.inputs[entry][chosen] for entry in self.alignment.inputs])
-            found.append(top1(_real(graph.tensors[key], interpreter.get(key, len(chosen)))))
-            self.progress.step("running the candidate on reference kernels", first + len(chosen), len(samples))
-        return np.concatenate(found)
 
     def _observe(self, family: str, work: Pass, batch: int) -> None:
         """Run the first batch without keeping intermediate tensors, to see whether looking changes the result."""
@@ -279,11 +256,6 @@ class _Ends:
             scales[number] = grid.step if grid is not None and tensor.dtype in CODE_RANGES else None
         return [stats.result(f"{one} vs {other}", self.names[number], scale=scales[number], seed=self.of.seed)
                 for (one, other, number), stats in self.stats.items()]
-
-
-def _real(tensor: Tensor, values: Array) -> Array:
-    grid = tensor.quantization
-    return grid.dequantize(values) if grid is not None and tensor.dtype in CODE_RANGES else values
 
 
 def _codes_behind(graph: Graph, key: Key) -> Key:

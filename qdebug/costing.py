@@ -78,7 +78,7 @@ class Costing:
             tails.close()
         named = costs.with_handovers(rows, study, reasons)
         summary = costs.summary(named, study, len(self.inputs[0]))
-        return named, summary | {"repairs": self._repairs(named, study.curve.samples)}
+        return named, summary | {"repairs": self._repairs(costs.suspects(named, study), study.curve.samples)}
 
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array]]:
         """The candidate's tensors on one batch, and its outputs in real values."""
@@ -134,9 +134,9 @@ class Costing:
 
     # -- repairs ---------------------------------------------------------------------------------------
 
-    def _repairs(self, rows: Sequence[Row], samples: NDArray[np.int64]) -> list[dict[str, Any]]:
+    def _repairs(self, suspects: Sequence[Row], samples: NDArray[np.int64]) -> list[dict[str, Any]]:
         found, failed = [], []
-        for row in costs.suspects(rows):
+        for row in suspects:
             try:
                 tail = CandidateTail(self.work.interpreter.content, self.work.candidate, _last_op(row),
                                      kernels=self.work.interpreter.kernels, threads=self.threads)

@@ -22,6 +22,8 @@ NAMED_LAYERS = 5
 """Layers that a loss is told by."""
 SUSPECTS = 3
 """Rows that are repaired."""
+LARGE = 0.25
+"""Share of the whole loss that makes a suspect of a row where the metric has no labels."""
 NO_METRIC = "this metric has no labels"
 
 
@@ -116,14 +118,22 @@ def summary(rows: Sequence[Row], study: Study, total: int) -> dict[str, Any]:
         study.curve.full_runs}
 
 
-def suspects(rows: Sequence[Row]) -> list[Row]:
-    """The rows to repair: diverged ones, and those whose drop is beyond the noise; the costliest first."""
+def suspects(rows: Sequence[Row], study: Study) -> list[Row]:
+    """The rows to repair: diverged ones, and those whose drop is beyond the noise; the costliest first.
+
+    None where nothing was lost. An error that is no label grows at every row, so there a drop must also be large.
+    """
+    agreement, lost = study.agreement(-1), study.drop(0, -1, error=JOINT_ERROR)[0]
+    if agreement == 1 or (agreement is None and lost <= 0):
+        return []
+    least = 0.0 if agreement is not None else LARGE * lost
+
     def cost(row: Row) -> tuple[float, float, int]:
         given = row.handover
         return (0.0, 0.0, row.index) if given is None else (-(given.agreement_drop or 0), -(given.drop or 0), row.index)
 
     found = [row for row in rows if row.handover is not None
-             and (row.verdict == "diverged" or (row.handover.low or 0) > 0)]
+             and (row.verdict == "diverged" or ((row.handover.low or 0) > 0 and (row.handover.drop or 0) >= least))]
     return sorted(found, key=cost)[:SUSPECTS]
 
 

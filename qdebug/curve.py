@@ -181,7 +181,7 @@ class _Block:
         inputs = self.inputs if chosen is None else [array[rows] for array in self.inputs]
         cut = self.of.cuts[place - 1]
         try:
-            fed = {entry.reference.key: entry.real(_take(self.codes[entry.candidate.key], rows, count))
+            fed = {entry.reference.key: entry.real(_take(self.codes[entry.candidate.key], rows, count), len(rows))
                    for entry in cut.crossing}
             outputs = self.of.tails.outputs(inputs, fed)
         except (ModelError, ValueError) as error:

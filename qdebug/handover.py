@@ -24,13 +24,14 @@ class Crossing:
     reference: Tensor
     candidate: Tensor
 
-    def real(self, values: Array) -> Array:
-        """Candidate `values` (codes or reals, batch first) as the reference takes them, in its shape and type."""
+    def real(self, values: Array, count: int) -> Array:
+        """Candidate `values` (codes or reals, batch first) of `count` samples, in the reference's shape and type."""
         grid = self.candidate.quantization
         if grid is not None and self.candidate.dtype in CODE_RANGES and values.dtype != np.float32:
             values = grid.dequantize(values)
-        if len(self.reference.shape) > 1 and -1 not in self.reference.shape[1:]:
-            values = values.reshape(-1, *self.reference.shape[1:])
+        inner = self.reference.shape[1:]
+        if inner:  # a tensor of unknown rank reads as (-1,)
+            values = values.reshape(count, *inner) if -1 in inner else values.reshape(-1, *inner)
         return np.ascontiguousarray(values, dtype=self.reference.dtype)
 
 
@@ -102,12 +103,9 @@ def misfit(reference: Tensor, candidate: Tensor) -> str | None:
     if reference.dtype in ("string", "bool", "resource", "variant"):
         return f"the reference tensor holds {reference.dtype}"
     inner, theirs = reference.shape[1:], math.prod(candidate.shape)
-    if -1 in inner:
-        same_rank = len(reference.shape) == len(candidate.shape)
-        return None if same_rank else f"the reference tensor's shape {reference.shape} is open"
-    if not inner:  # a tensor of unknown rank reads as (-1,)
-        return None
-    ours = math.prod(inner)
+    if inner.count(-1) > 1:
+        return f"the reference tensor's shape {reference.shape} is open"
+    ours = math.prod(size for size in inner if size != -1)
     return None if ours and theirs % ours == 0 else f"the two tensors have {ours} and {theirs} values per sample"
 
 

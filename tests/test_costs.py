@@ -157,6 +157,21 @@ def test_the_parts_add_up_to_the_loss(made: Made, model: str) -> None:
         total * (run.accuracy["baseline"] - run.accuracy["candidate"]))
 
 
+@pytest.mark.parametrize("model", ["dense4", "cnn"])
+def test_training_has_its_layers(made: Made, model: str) -> None:
+    """The layers' drops, from the baseline to the reference, are what training cost; here no layer is left out."""
+    part = made.trace(model).costs["parts"][0]
+    assert len(part["layers"]) < 5
+    assert sum(one["drop"] for one in part["layers"]) == pytest.approx(part["lost"])
+    assert all(one["low"] <= one["drop"] <= one["high"] for one in part["layers"])
+
+
+def test_other_kernels_cost_where_they_differ(made: Made) -> None:
+    """With --kernels reference there is nothing left for the kernels to cost."""
+    kernels = made.trace("resnet", kernels="reference").costs["parts"][2]
+    assert (kernels["lost_samples"], kernels["layers"]) == (0, [])
+
+
 def test_without_labels_agreement_is_what_is_lost(made: Made) -> None:
     """The value is the agreement, accuracy says why it is missing, and the parts are agreements with the baseline."""
     from qdebug.pipeline import trace

@@ -85,10 +85,10 @@ def test_of_two_copies_the_one_still_read_crosses() -> None:
 
 @pytest.mark.parametrize(("reference", "candidate", "fits"), [
     ((-1, 4), (1, 4), True), ((-1, 2, 2), (1, 4), True), ((-1, 5), (1, 4), False), ((-1, -1, 4), (1, 3, 4), True),
-    ((-1, -1, 4), (12,), False), ((-1, 4), (7, 4), True),
+    ((-1, -1, 4), (12,), True), ((-1, -1, -1, 4), (1, 2, 3, 4), False), ((-1, 4), (7, 4), True), ((-1,), (1, 4), True),
 ])
 def test_a_tensor_fits_by_its_values(reference: tuple[int, ...], candidate: tuple[int, ...], fits: bool) -> None:
-    """Shapes may differ by a reshape, not by the number of values; an open shape needs the same rank."""
+    """Shapes may differ by a reshape, not by the number of values; one size besides the batch may be open."""
     found = misfit(Tensor("r", "r", reference, "float32"), Tensor(0, "c", candidate, "int8"))
     assert (found is None) == fits
 
@@ -97,7 +97,7 @@ def test_codes_cross_as_real_values_in_the_reference_s_shape() -> None:
     """(code - zero point) x scale, reshaped."""
     grid = Quantization(np.array([0.5]), np.array([-2]))
     entry = Crossing(Tensor("r", "r", (-1, 2, 2), "float32"), Tensor(0, "c", (1, 4), "int8", grid))
-    real = entry.real(np.array([[-2, 0, 2, 4]], np.int8))
+    real = entry.real(np.array([[-2, 0, 2, 4]], np.int8), 1)
     assert real.tolist() == [[[0.0, 1.0], [2.0, 3.0]]]
     assert real.dtype == np.float32
 

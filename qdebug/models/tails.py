@@ -36,9 +36,14 @@ class ReferenceTails:
 
         Raises ModelError where TensorFlow fails, ValueError where a fed value has another shape.
         """
+        return self.fetch(self.frozen.graph.outputs, inputs, fed)
+
+    def fetch(self, keys: Sequence[Key], inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None
+              ) -> list[Array]:
+        """Any tensors, as `outputs` gives the model's."""
         feeds = {**dict(zip(self.frozen.graph.inputs, inputs, strict=True)), **(fed or {})}
         try:
-            return list(self._session.run(list(self.frozen.graph.outputs), feeds))
+            return list(self._session.run(list(keys), feeds))
         except load_tensorflow().tf.errors.OpError as error:
             raise ModelError(f"the reference cannot go on from there: {str(error).splitlines()[0]}",
                              details=str(error)) from error

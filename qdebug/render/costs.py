@@ -65,7 +65,7 @@ def _lost(run: Run, costs: dict[str, Any]) -> str:
     points = _is_share(costs)
     proven = [one for one in costs["layers"] if one["low"] is not None and one["low"] > 0]
     if proven:
-        total = f"{_size(lost, points=points)} {_unit(what, points=points)} lost"
+        total = f"{_size(lost, points=points)} {_unit(what, points=points)}"
         parts = [f"{numbers.name(one['layer'])} takes {_size(one['drop'], points=points)}" for one in proven[:_NAMED]]
         joined = ", ".join(parts[:-1]) + (" and " if parts[1:] else "") + parts[-1]
         first = proven[0]
@@ -88,7 +88,8 @@ def _repaired(costs: dict[str, Any]) -> list[str]:
         what = "agreement" if one["agreement"] is not None else numbers.name(costs["value"])
         ends = f" ({_percent(costs['agreement'])} % to {_percent(one['agreement'])} %)" \
             if one["agreement"] is not None and costs["agreement"] is not None else ""
-        told.append(f"Repairing {layer} alone restores {numbers.percent(restored)} % of the lost {what}{ends}.")
+        share = f"{numbers.percent(restored)} %" if restored > 0 else "nothing"
+        told.append(f"Repairing {layer} alone restores {share} of the lost {what}{ends}.")
     return told
 
 
@@ -108,6 +109,9 @@ def _parts(parts: list[dict[str, Any]]) -> str:
         change = part["lost"]
         verb = f"costs {_size(change, points=True)}" if change > 0 else f"gains {_size(-change, points=True)}" \
             if change < 0 else "costs 0"
+        if part["part"] != "conversion" and change and part.get("layers"):
+            first = numbers.name(part["layers"][0]["layer"])
+            verb += f" ({'first' if part['part'] == 'kernels' else 'most'} at {first})"
         verbs.append(f"{'choice of kernels' if part['part'] == 'kernels' else part['part']} {verb}")
     total = sum(part["lost_samples"] for part in parts) / parts[0]["samples"]
     change = "lost" if total >= 0 else "gained"
@@ -120,7 +124,7 @@ def _is_share(costs: dict[str, Any]) -> bool:
 
 
 def _unit(what: str, *, points: bool) -> str:
-    return f"points of {what}" if points else f"of {what}"
+    return f"points of {what} lost" if points else f"of {what}"
 
 
 def _size(value: float | None, *, points: bool) -> str:
