@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from qdebug.errors import QDebugError
     from qdebug.faithful import assert_faithful
     from qdebug.options import TraceOptions
-    from qdebug.pipeline import trace
+    from qdebug.pipeline import trace, trace_builtin
     from qdebug.records import Run
 
 __version__ = "0.1.0"
 
-__all__ = ["QDebugError", "Run", "TraceOptions", "__version__", "assert_faithful", "trace"]
+__all__ = ["QDebugError", "Run", "TraceOptions", "__version__", "assert_faithful", "trace", "trace_builtin"]
 
 _HOMES = {"QDebugError": "qdebug.errors", "Run": "qdebug.records", "TraceOptions": "qdebug.options",
-          "assert_faithful": "qdebug.faithful", "trace": "qdebug.pipeline"}
+          "assert_faithful": "qdebug.faithful", "trace": "qdebug.pipeline",
+          "trace_builtin": "qdebug.pipeline"}
 
 
 def __getattr__(name: str) -> Any:

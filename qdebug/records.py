@@ -230,6 +230,13 @@ class Run:
     """Larger arrays as the bytes of an `.npz`; kept beside the JSON, never in it."""
     reasons: dict[str, str] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """The whole answer as plain text, as `qdebug show` prints it."""
+        from qdebug.render.run import document
+        from qdebug.render.text import plain_document
+
+        return plain_document(document(self))
+
     def to_frame(self) -> Any:
         """One row for each layer as a pandas DataFrame. Raises ImportError where pandas is not installed."""
         from qdebug.frame import to_frame
