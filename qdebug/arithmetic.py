@@ -43,8 +43,6 @@ TABLES = {"softmax": 0.02, "logistic": 0.02, "tanh": 0.02, "log_softmax": 0.02, 
 APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point",
                "softmax": "fixed output grid, integer softmax",
                "log_softmax": "fixed output grid, integer log-softmax", "l2_norm": "fixed output grid"}
-COARSE_SLOPE = 0.25
-"""LSB: XNNPACK's LEAKY_RELU multiplies by slopes of 8 fractional bits."""
 SAME_SCALE = MOVEMENT | {"max_pool", "avg_pool", "concat", "resize_bilinear", "reshape", "relu", "relu6", "mirror_pad"}
 """Candidate kinds that must keep the scale of their input (or share it among inputs)."""
 
@@ -286,7 +284,10 @@ class _Expecter:
             return 2.0 ** -10 if fixed_point else 2.0 ** -9
         if op.kind == "leaky_relu":
             slope = float(op.attributes.get("alpha", 0.25)) * multiplier
-            return max(double_rounding(multiplier), double_rounding(slope)) if fixed_point else COARSE_SLOPE
+            return max(double_rounding(multiplier), double_rounding(slope)) if fixed_point else \
+                max(coarse_multiplier(multiplier, given[1]), coarse_multiplier(slope, given[1]))
+        if op.kind == "quantize" and not fixed_point:
+            return coarse_multiplier(multiplier, given[1])
         if not fixed_point or (op.kind in ("quantize", "relu", "relu6", "concat") and abs(multiplier - 1) < 1e-6):
             return 0.0
         if op.kind == "mean":
@@ -341,6 +342,14 @@ def _noise(pair: Pair, tensor: Tensor) -> float:
     if pair.op is not None and pair.op.kind == "avg_pool":
         return 0.0
     return NOISE16 if tensor.dtype == "int16" else NOISE
+
+
+def coarse_multiplier(multiplier: float, zero_point: int) -> float:
+    """LSB by which a multiplier of 8 fractional bits can miss at the code farthest from the zero point.
+
+    Source: xnn_init_qs8_cvt and xnn_init_qs8_lrelu in XNNPACK's microparams-init.c (lrintf(256 * scale)).
+    """
+    return float(abs(round(256 * multiplier) / 256 - multiplier) * max(127 - zero_point, zero_point + 128))
 
 
 def double_rounding(multiplier: float) -> float:
