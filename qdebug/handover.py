@@ -30,6 +30,8 @@ class Crossing:
         if grid is not None and self.candidate.dtype in CODE_RANGES and values.dtype != np.float32:
             values = grid.dequantize(values)
         inner = self.reference.shape[1:]
+        if inner.count(-1) > 1:  # as `misfit` has seen, the ranks are one
+            inner = self.candidate.shape[1:]
         if inner:  # a tensor of unknown rank reads as (-1,)
             values = values.reshape(count, *inner) if -1 in inner else values.reshape(-1, *inner)
         return np.ascontiguousarray(values, dtype=self.reference.dtype)
@@ -102,11 +104,13 @@ def misfit(reference: Tensor, candidate: Tensor) -> str | None:
     """Why the candidate's values cannot stand for the reference tensor; `None` where they can."""
     if reference.dtype in ("string", "bool", "resource", "variant"):
         return f"the reference tensor holds {reference.dtype}"
-    inner, theirs = reference.shape[1:], math.prod(candidate.shape)
+    inner, size = reference.shape[1:], math.prod(candidate.shape)
     if inner.count(-1) > 1:
-        return f"the reference tensor's shape {reference.shape} is open"
-    ours = math.prod(size for size in inner if size != -1)
-    return None if ours and theirs % ours == 0 else f"the two tensors have {ours} and {theirs} values per sample"
+        same = len(reference.shape) == len(candidate.shape) and reference.shape[0] == -1
+        same = same and all(ours in (-1, theirs) for ours, theirs in zip(inner, candidate.shape[1:], strict=True))
+        return None if same else f"the reference tensor's shape {reference.shape} is open"
+    ours = math.prod(entry for entry in inner if entry != -1)
+    return None if ours and size % ours == 0 else f"the two tensors have {ours} and {size} values per sample"
 
 
 def choose_samples(count: int, *, wanted: int | None, limit: int) -> np.ndarray:

@@ -85,10 +85,12 @@ def test_of_two_copies_the_one_still_read_crosses() -> None:
 
 @pytest.mark.parametrize(("reference", "candidate", "fits"), [
     ((-1, 4), (1, 4), True), ((-1, 2, 2), (1, 4), True), ((-1, 5), (1, 4), False), ((-1, -1, 4), (1, 3, 4), True),
-    ((-1, -1, 4), (12,), True), ((-1, -1, -1, 4), (1, 2, 3, 4), False), ((-1, 4), (7, 4), True), ((-1,), (1, 4), True),
+    ((-1, -1, 4), (12,), True), ((-1, -1, -1, 4), (1, 2, 3, 4), True),
+    ((-1, -1, -1, 4), (1, 6, 4), False), ((1, -1, -1, 4), (1, 2, 3, 4), False),
+    ((-1, 4), (7, 4), True), ((-1,), (1, 4), True),
 ])
 def test_a_tensor_fits_by_its_values(reference: tuple[int, ...], candidate: tuple[int, ...], fits: bool) -> None:
-    """Shapes may differ by a reshape, not by the number of values; one size besides the batch may be open."""
+    """Shapes may differ by a reshape, not by the number of values; several open sizes need the same rank."""
     found = misfit(Tensor("r", "r", reference, "float32"), Tensor(0, "c", candidate, "int8"))
     assert (found is None) == fits
 

@@ -45,9 +45,16 @@ class ReferenceTails:
         try:
             return list(self._session.run(list(keys), feeds))
         except load_tensorflow().tf.errors.OpError as error:
-            raise ModelError(f"the reference cannot go on from there: {str(error).splitlines()[0]}",
+            raise ModelError(f"the reference cannot go on from there: {_told(error)}",
                              details=str(error)) from error
 
     def close(self) -> None:
         """Give the session's memory back."""
         self._session.close()
+
+
+def _told(error: BaseException) -> str:
+    """What TensorFlow says is wrong, without where in its graph."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    plain = [line for line in lines if not line.startswith(("Graph execution error", "Detected at", "node", "[["))]
+    return (plain or lines or [type(error).__name__])[0]
