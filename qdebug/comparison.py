@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qdebug.align import Alignment, align
 from qdebug.arithmetic import Expectation, expect
 from qdebug.costing import Costing
-from qdebug.data import extremes
+from qdebug.deferred import extremes
 from qdebug.endtoend import Labels, OutputStats, has_classes
 from qdebug.errors import ModelError
 from qdebug.graph import Graph, Key

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from qdebug.deferred import CHUNK, Deferred, deferred
 from qdebug.errors import InputError
 
 NAMES = ("digits", "mnist", "fashion_mnist")
@@ -32,7 +33,6 @@ _DIGITS_HELD_OUT = 297
 _UNREADABLE = (EOFError, KeyError, NotImplementedError, OSError, RuntimeError, SyntaxError, ValueError,
                MemoryError, zipfile.BadZipFile, zlib.error)
 _RESERVED = ("x", "y", "x_train", "y_train", "x_test", "y_test")
-_CHUNK = 1024
 
 
 class InputSpec(Protocol):
@@ -93,48 +93,6 @@ class Dataset:
         inputs = {name: array[:samples] for name, array in self.inputs.items()}
         labels = {name: array[:samples] for name, array in self.labels.items()}
         return dataclasses.replace(self, inputs=inputs, labels=labels)
-
-
-class Deferred:
-    """Samples whose type and scale change where they are sliced: memory holds them as they are stored."""
-
-    def __init__(self, stored: Array, divisor: float | None, dtype: np.dtype[Any]) -> None:
-        self.stored, self.divisor, self.dtype = stored, divisor, dtype
-        self.shape, self.ndim, self.size = stored.shape, stored.ndim, stored.size
-
-    def __len__(self) -> int:
-        return len(self.stored)
-
-    def __getitem__(self, index: Any) -> Array:
-        part = self.stored[index]
-        return np.asarray(part if self.divisor is None else part / np.float32(self.divisor), self.dtype)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.asarray(self[:], dtype)
-
-    def reshape(self, shape: Sequence[int]) -> Deferred:
-        """The same samples with axes of 1 added or dropped."""
-        return Deferred(self.stored.reshape(shape), self.divisor, self.dtype)
-
-
-def deferred(array: Any, *, divisor: float | None = None, dtype: Any = np.float32) -> Any:
-    """`array / divisor` as `dtype`, computed slice by slice when it is read."""
-    if isinstance(array, Deferred):
-        return Deferred(array.stored, divisor if array.divisor is None else array.divisor * (divisor or 1.0),
-                        np.dtype(dtype))
-    return Deferred(array, divisor, np.dtype(dtype))
-
-
-def pieces(array: Any) -> Iterator[Array]:
-    """Consecutive slices of about a thousand samples."""
-    for start in range(0, len(array), _CHUNK):
-        yield array[start:start + _CHUNK]
-
-
-def extremes(array: Any) -> tuple[float, float]:
-    """Smallest and largest value, read in pieces."""
-    found = [(float(part.min()), float(part.max())) for part in pieces(array)]
-    return min(low for low, _ in found), max(high for _, high in found)
 
 
 def load(spec: str | Path, *, samples: int | None = None, scale: float | None = None,
@@ -328,8 +286,8 @@ def _check_finite(source: str, name: str, array: Array) -> None:
     if array.dtype.kind != "f":
         return
     bad, where = 0, None
-    for start in range(0, len(array), _CHUNK):
-        marks = ~np.isfinite(array[start:start + _CHUNK])
+    for start in range(0, len(array), CHUNK):
+        marks = ~np.isfinite(array[start:start + CHUNK])
         if marks.any():
             if where is None:
                 sample, *position = (int(i) for i in np.argwhere(marks)[0])

@@ -15,7 +15,7 @@ import numpy as np
 
 from qdebug.align import Alignment, Pair
 from qdebug.audit import audit
-from qdebug.data import extremes, pieces
+from qdebug.deferred import extremes, pieces
 from qdebug.findings.diagnosis import diagnose
 from qdebug.findings.rule import Context, InputStats, Measured, NormStats, Reach
 from qdebug.graph import Graph, Key, Op

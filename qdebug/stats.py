@@ -107,7 +107,7 @@ class CodeStats:
 
     def update(self, candidate: Array, cumulative: Array, local: Array | None, *, first: int,
                doubtful: Array | None = None, ideal: Array | None = None, residue: int = 0, clipped: int = 0) -> None:
-        """Count one batch. `candidate`, `cumulative` and `local` are codes of one shape; `first` numbers its samples."""
+        """Count one batch: `candidate`, `cumulative` and `local` are codes of one shape; its samples start at `first`."""
         found = candidate.reshape(-1)
         codes = count_codes(found)
         self.codes += codes
@@ -227,7 +227,8 @@ class FloatStats:
         self.error_squares += float(np.sum(error * error))
         self.reference_squares += float(np.sum(np.where(finite, ours, 0.0) ** 2))
         self.largest = max(self.largest, float(np.abs(error).max(initial=0.0)))
-        self.reference_largest = max(self.reference_largest, float(np.abs(np.where(finite, ours, 0.0)).max(initial=0.0)))
+        largest = float(np.abs(np.where(finite, ours, 0.0)).max(initial=0.0))
+        self.reference_largest = max(self.reference_largest, largest)
         per_sample = np.abs(error).max(axis=1, initial=0.0)
         fresh = {first + int(n): (float(per_sample[n]), 1) for n in np.flatnonzero(per_sample)}
         self.worst = _keep_worst({**self.worst, **fresh})
@@ -248,7 +249,9 @@ class FloatStats:
     @property
     def relative(self) -> float:
         """Largest error over the largest reference value; 0 where both are 0."""
-        return self.largest / self.reference_largest if self.reference_largest else 0.0 if not self.largest else math.inf
+        if not self.reference_largest:
+            return math.inf if self.largest else 0.0
+        return self.largest / self.reference_largest
 
     def result(self) -> ErrorStats:
         """The record's numbers; the LSB fields stay empty, with the reason."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from qdebug import data
+from qdebug.deferred import deferred, extremes
 from qdebug.errors import InputError
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist.npz"

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.data import Array, Dataset, arrange, deferred
+from qdebug.data import Array, Dataset, arrange
+from qdebug.deferred import deferred
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.models import architectures, cache
 from qdebug.models.convert import convert

@@ -1,5 +1,7 @@
 """Healthy conversions, all kernels: measured against expected flips per op kind, and every row that is not expected.
 
+Run it so:
+
     python -m tests.benchmarks.false_alarms --seeds 0-4 --data mnist.npz
 """
 
