@@ -270,11 +270,11 @@ def test_mnist_of_the_keras_layout_is_read_as_it_is():
 def test_a_deferred_array_is_the_array_divided():
     """Slices, single samples and the whole are those of the eager division; the stored type stays in memory."""
     stored = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
-    late = data.deferred(stored, divisor=255)
+    late = deferred(stored, divisor=255)
     eager = (stored / np.float32(255)).astype(np.float32)
 
     assert np.array_equal(late[1:3], eager[1:3])
     assert np.array_equal(late[2], eager[2])
     assert np.array_equal(np.asarray(late.reshape((4, 2, 3, 1)))[..., 0], eager)
     assert late.stored.dtype == np.uint8
-    assert data.extremes(late) == (0.0, float(eager.max()))
+    assert extremes(late) == (0.0, float(eager.max()))
