@@ -45,8 +45,6 @@ APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point",
                "log_softmax": "fixed output grid, integer log-softmax", "l2_norm": "fixed output grid"}
 SAME_SCALE = MOVEMENT | {"max_pool", "avg_pool", "concat", "resize_bilinear", "reshape", "relu", "relu6", "mirror_pad"}
 """Candidate kinds that must keep the scale of their input (or share it among inputs)."""
-
-
 EXACT = (MOVEMENT | {"max_pool", "mirror_pad"}) - {"pack"}
 """Candidate kinds that hand codes on untouched."""
 KEEPS_CODES = MOVEMENT - {"pack"} | {"max_pool", "avg_pool", "resize_bilinear", "mirror_pad"}
