@@ -19,6 +19,9 @@ UNREADABLE = "LiteRT does not keep this tensor"
 NO_PARTS = "the reference is quantization-aware: it holds the file's own weights and grids"
 ABOUT = 1.1
 """How much larger than the reference's the candidate's own largest value may be."""
+OPAQUE = frozenset({"while", "if", "call", "call_once", "lstm", "rnn", "svdf", "unidirectional_sequence_lstm",
+                    "unidirectional_sequence_rnn", "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
+"""Candidate kinds that hold control flow or a state: one block, whose error is shown and not judged."""
 ONLY_SHAPE = "this op only gives another shape"
 
 
@@ -44,6 +47,10 @@ def build_rows(alignment: Alignment, candidate: Graph, counts: Counts,
             row = _float_row(row, pair, counts, weights.get(pair.candidate), largest_input)
         else:
             row = _unmeasured(row, counts.unreadable.get(pair.candidate, UNREADABLE))
+        opaque = [op.raw for op in pair.candidate_ops if op.kind in OPAQUE]
+        if opaque:
+            row = replace(row, verdict="unmeasured", mechanism=None, expected_flip_percent=None, reason=(
+                f"{' and '.join(dict.fromkeys(opaque))} runs a loop of its own: what rounding may do in it is not known"))
         rows.append(row)
     return rows
 

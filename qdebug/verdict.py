@@ -51,7 +51,7 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
     wrong = _weights_changed(weights, stats.scale) if weights is not None else None
     if wrong is not None:
         return Judged("diverged", wrong, percent)
-    if not expectation.may_clip and stats.clipped > MAY_CLIP * stats.total + FEW:
+    if not expectation.may_clip and stats.clipped > _most_clipped(stats.total):
         return Judged("diverged", f"range: {100 * stats.clipped / stats.total:.3g} % of the reference's values lie "
                       "beyond what the candidate's codes cover", percent)
     if not expectation.scale_fits and stats.clipped:
@@ -77,6 +77,11 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
         return Judged("requantized", expectation.mechanism, percent, expectation.mechanism)
     return Judged("rounding", "every flip lies within this op's rounding of a boundary" if weights is None else
                   "the file's own weights, the reference's rounded, explain every flip", percent)
+
+
+def _most_clipped(total: int) -> float:
+    """Values that may lie beyond the range: `MAY_CLIP` of all, with three standard deviations for small samples."""
+    return MAY_CLIP * total + 3 * (MAY_CLIP * total) ** 0.5 + FEW
 
 
 def _weights_changed(weights: Weights, scale: float) -> str | None:

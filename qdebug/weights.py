@@ -140,6 +140,7 @@ def find_constants(pair: Pair, reference: Graph, candidate: Graph) -> Weights | 
                    excess / (0.5 + SLACK), zero, zero, float(excess.max(initial=0.0)), None)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # NaN and infinity fit nothing, and say so
 def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -> Weights | str:
     """Compare one op's weights, by the amount of folding that explains the file's kernel best."""
     kernel, held = fp.kernel(reference, core), fp.kernel(candidate, op)

@@ -113,6 +113,7 @@ def kernels_fit(reference: NDArray[np.float32] | None, candidate: NDArray[np.flo
     return reference.shape == candidate.shape or (reference.shape[0] == 1 and reference.size == candidate.size)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # NaN and infinity are told elsewhere
 def kernel_likeness(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> float:
     """Median over output channels of |cosine|: blind to BN's per-channel factor and sign. 1 is equal; in [0, 1]."""
     if reference.shape != candidate.shape:
@@ -191,6 +192,7 @@ def name_parts(name: str) -> frozenset[str]:
     return frozenset(parts)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # NaN and infinity are told elsewhere
 def likeness(first: NDArray[np.floating] | None, second: NDArray[np.floating] | None) -> float:
     """Correlation of two equally long value samples; 0 where it cannot be had, negative values count as 0."""
     if first is None or second is None or first.size != second.size or first.size < 4:

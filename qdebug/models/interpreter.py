@@ -94,6 +94,7 @@ class Interpreter:
     def _outputs(self, fed: Sequence[Array]) -> list[Array]:
         for key, value in zip(self.graph.inputs, fed, strict=True):
             self._native.set_tensor(key, value)
+        self._native.reset_all_variables()
         self._native.invoke()
         return [self._native.get_tensor(key) for key in self.graph.outputs]
 
@@ -117,6 +118,7 @@ class Interpreter:
             whole = np.concatenate([fed, np.repeat(fed[-1:], missing, axis=0)]) if missing > 0 else fed
             self._native.set_tensor(key, whole)
         try:
+            self._native.reset_all_variables()  # a sample must not see the state that the one before it left
             self._native.invoke()
         except RuntimeError as error:
             raise ModelError(f"LiteRT fails while running the candidate on the {self.kernels} kernels: "
