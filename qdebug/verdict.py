@@ -6,6 +6,7 @@ The margin: a local flip is explained when exact arithmetic ends within the op's
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,7 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
 
 def _most_clipped(total: int) -> float:
     """Values that may lie beyond the range: `MAY_CLIP` of all, with three standard deviations for small samples."""
-    return MAY_CLIP * total + 3 * (MAY_CLIP * total) ** 0.5 + FEW
+    return MAY_CLIP * total + 3 * math.sqrt(MAY_CLIP * total) + FEW
 
 
 def _weights_changed(weights: Weights, scale: float) -> str | None:
