@@ -255,7 +255,8 @@ def _by_sample(values: Array, samples: int) -> Array:
     SPACE_TO_BATCH puts its blocks before the samples, a dense layer on several axes folds them in behind.
     """
     if values.ndim != 4 or len(values) % samples:
-        return values.reshape(samples, -1, values.shape[-1])
+        last = values.shape[-1] if values.size % (samples * values.shape[-1]) == 0 else 1
+        return values.reshape(samples, -1, last)
     blocks = values.reshape(-1, samples, *values.shape[1:])
     return np.ascontiguousarray(np.moveaxis(blocks, 0, 1)).reshape(samples, -1, values.shape[-1])
 

@@ -181,10 +181,12 @@ def other_channel(content: bytes) -> bytes:
 
 
 FAULTS: dict[str, tuple[Callable[[Any], bytes], str, str]] = {
-    "bias dropped while folding": (lambda model: file_of(folded_without_bias(model)), "conv_relu", "bias: the file has"),
-    "another training run": (lambda model: file_of(net(7)), "conv_relu", "weights: "),
+    "bias dropped while folding": (lambda model: file_of(folded_without_bias(model)), "conv_relu",
+                                   "bias: the file has"),
+    "another training run": (lambda _: file_of(net(7)), "conv_relu", "weights: "),
     "input range clipped": (lambda model: file_of(model, gain=0.3), "image", "range: "),
-    "one channel out of range": (lambda model: other_channel(file_of(model)), "conv_relu", "weights: 1 of 8 channels"),
+    "one channel out of range": (lambda model: other_channel(file_of(model)), "conv_relu",
+                                 "weights: 1 of 8 channels"),
 }
 
 
@@ -284,3 +286,39 @@ def test_the_real_wake_word_model_is_explained():
                 options=TraceOptions(kernels="all", handover=False))
     assert all(row.verdict != "diverged" for rows in (run.layers, *(run.by_kernels or {}).values()) for row in rows)
     assert 37 < run.end_to_end[-1].sqnr_db < 43
+
+
+# -- two files ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.tf
+def test_the_float_file_against_the_int8_file_is_as_the_keras_model(reference: Any, tmp_path: Path):
+    """A float32 file in the place of the Keras model gives the same verdicts and the same numbers."""
+    path, content = tmp_path / "float.tflite", file_of(reference)
+    path.write_bytes(file_of(reference, "float32"))
+    by_file, by_model = run_of(str(path), content), run_of(reference, content)
+    assert by_file.reference["kind"] == "float"
+    assert [row.verdict for row in by_file.layers] == [row.verdict for row in by_model.layers]
+    for one, other in zip(by_file.layers, by_model.layers, strict=True):
+        assert one.local.rms_lsb == pytest.approx(other.local.rms_lsb, rel=0.01, abs=1e-3)
+
+
+@pytest.mark.tf
+def test_a_file_against_itself_does_not_diverge(reference: Any, tmp_path: Path):
+    """An int8 file as the reference is its grids in float arithmetic: its own kernels only round."""
+    path, content = tmp_path / "same.tflite", file_of(reference)
+    path.write_bytes(content)
+    run = run_of(str(path), content)
+    assert run.reference["kind"] == "qat"
+    assert {row.verdict for row in run.layers} <= {"exact", "rounding", "requantized"}
+    assert all(row.local.max_lsb <= 1 for row in run.layers)
+
+
+@pytest.mark.tf
+def test_an_edited_file_diverges_from_the_original_at_the_edit(reference: Any, tmp_path: Path):
+    """One converter's file against another's: a channel of other weights is found."""
+    path, content = tmp_path / "original.tflite", file_of(reference)
+    path.write_bytes(content)
+    run = run_of(str(path), other_channel(content))
+    assert run.first_divergent == "conv_relu"
+    assert row_of(run, "conv_relu").reason.startswith("weights: 1 of 8 channels")

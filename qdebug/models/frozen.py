@@ -7,7 +7,7 @@ graph can be run on any values, which is what local errors, handovers and repair
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -89,11 +89,16 @@ def freeze(model: Any) -> Frozen:
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise ModelError(f"the reference cannot be called on its own inputs: {_first_line(error)}",
                          details=str(error)) from error
-    frozen = constant.graph
-    names = tuple(_strip(name) for name in _output_names(model, len(constant.outputs)))
-    graph = _Builder(frozen, uses, specs, [tensor.name for tensor in constant.inputs if tensor.dtype != tf.resource],
-                     [tensor.name for tensor in constant.outputs], names).build()
-    return Frozen(graph, frozen.as_graph_def(), tuple(specs))
+    return as_frozen(constant, uses, specs, tuple(_strip(name) for name in _output_names(model, len(constant.outputs))))
+
+
+def as_frozen(function: Any, uses: dict[str, Layer], specs: Sequence[InputSpec], names: tuple[str, ...]) -> Frozen:
+    """Take a concrete function without variables as it is; `uses` knows the layer of each op or name scope."""
+    tf = load_tensorflow().tf
+    inputs = [tensor.name for tensor in function.inputs if tensor.dtype != tf.resource]
+    outputs = [tensor.name for tensor in function.outputs]
+    graph = _Builder(function.graph, uses, list(specs), inputs, outputs, names).build()
+    return Frozen(graph, function.graph.as_graph_def(), tuple(specs))
 
 
 def _first_line(error: BaseException) -> str:

@@ -65,9 +65,21 @@ def load_reference(source: str | Path | Any, *, option: str = "--reference", cus
     path = Path(source)
     if not path.exists():
         raise ModelError(f"{option} {path}: no such file or folder; give a Keras model (.h5, .keras or SavedModel)")
+    if path.is_file() and _is_tflite(path):
+        from qdebug.models.lifted import FileReference
+
+        return FileReference(path.read_bytes(), name or str(source), file_sha256(path))
     with _scope(custom_objects):
         model = _load_folder(path, option) if path.is_dir() else _load_file(path, option)
     return Reference(model, name or str(source), file_sha256(path))
+
+
+def _is_tflite(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(8)[4:8] == b"TFL3"
+    except OSError:
+        return False
 
 
 def weights_sha256(model: Any) -> str:
@@ -128,9 +140,6 @@ def _load_file(path: Path, option: str) -> Any:
             head = file.read(8)
     except OSError as error:
         raise ModelError(f"{option} {path}: cannot be read ({error.strerror})") from error
-    if head[4:8] == b"TFL3":
-        raise ModelError(f"{option} {path}: a .tflite file, where a Keras model is needed; "
-                         "the .tflite goes to --candidate")
     if head == HDF5_MARK:
         return _load_hdf5(path, option)
     if head[:2] == b"PK":
@@ -186,5 +195,5 @@ def _call_loader(load: Any, path: Path, option: str) -> Any:
         raise ModelError(f"{option} {path}: Keras cannot load it: {lines[0] if lines else type(error).__name__}{hint}",
                          details=str(error)) from error
     if not getattr(model, "layers", None):
-        raise ModelError(f"{option} {path}: holds no Keras layers; give the .keras or .h5 file that model.save() writes")
+        raise ModelError(f"{option} {path}: no Keras layers in it; give the .keras or .h5 file that model.save() writes")
     return model

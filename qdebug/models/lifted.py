@@ -1,0 +1,115 @@
+"""A `.tflite` file as the reference: its own graph in float arithmetic, every grid of it a FakeQuant.
+
+Kernels and biases are the file's, dequantized; a tensor that holds codes is fake-quantized on its grid. A float32 file
+is computed exactly as a Keras model is; an int8 file as its grids say it should be, whatever kernels would make of it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from qdebug.errors import ModelError
+from qdebug.graph import Graph, Key, Layer, Op, Tensor
+from qdebug.models.frozen import Frozen, InputSpec, as_frozen
+from qdebug.models.keras import Reference
+from qdebug.models.lifting import lift
+from qdebug.models.tensorflow import load_tensorflow
+from qdebug.models.tflite import parse
+from qdebug.quant import CODE_RANGES
+
+
+class FileReference(Reference):
+    """A `.tflite` file in the place of a Keras model; `model` is its bytes."""
+
+    @property
+    def kind(self) -> str:
+        """`qat` where its activations hold codes (the grids are then part of the reference), else `float`."""
+        return "qat" if any(_grid(tensor) is not None for tensor in self.file.tensors.values()) else "float"
+
+    @cached_property
+    def file(self) -> Graph:
+        """The flatbuffer's graph."""
+        return parse(self.model, self.source)
+
+    @cached_property
+    def frozen(self) -> Frozen:
+        """The file as one TensorFlow graph."""
+        return frozen_file(self.file, self.source)
+
+
+def frozen_file(file: Graph, source: str) -> Frozen:
+    """Lift the file's graph into TensorFlow. Raises ModelError for an op whose arithmetic is not known."""
+    tf = load_tensorflow().tf
+    specs = tuple(InputSpec(name.partition(":")[0].removeprefix("serving_default_"),
+                            (None, *file.tensors[key].shape[1:]),
+                            "float32" if _grid(file.tensors[key]) is not None else file.tensors[key].dtype)
+                  for key, name in zip(file.inputs, file.input_names, strict=True))
+    signature = [tf.TensorSpec(spec.shape, spec.dtype, name=f"qdebug_input_{number}")
+                 for number, spec in enumerate(specs)]
+    uses: dict[str, Layer] = {}
+
+    def call(*given: Any) -> list[Any]:
+        values: dict[Key, Any] = {}
+        for key, value in zip(file.inputs, given, strict=True):
+            with tf.name_scope(f"input_{key}") as scope:
+                uses[scope.rstrip("/")] = Layer(str(file.tensors[key].name), str(file.tensors[key].name))
+                values[key] = _on_grid(value, file.tensors[key])
+        for op in file.ops:
+            _lift_op(op, file, values, uses)
+        return [tf.identity(values[key]) for key in file.outputs]
+
+    try:
+        graph = tf.function(call, autograph=False).get_concrete_function(*signature)
+    except KeyError as error:
+        raise ModelError(f"--reference {source}: {error.args[0]} cannot be computed in float arithmetic; "
+                         "give the Keras model that the file was converted from") from error
+    return as_frozen(graph, uses, specs, file.output_names)
+
+
+def _lift_op(op: Op, file: Graph, values: dict[Key, Any], uses: dict[str, Layer]) -> None:
+    """Compute one op of the file; what it computes is put on the grid of its output."""
+    tf = load_tensorflow().tf
+    if all(file.tensors[key].data is not None for key in op.outputs):
+        return
+    name = _layer_name(file.tensors[op.output].name, op)
+    with tf.name_scope(f"op_{op.index}") as scope:
+        uses[scope.rstrip("/")] = Layer(name, name, 1, op.raw, (name,))
+        given = [values[key] if key in values else _constant(file.tensors[key]) for key in op.inputs]
+        made = lift(op, given, file)
+        for key, value in zip(op.outputs, made if isinstance(made, (list, tuple)) else [made], strict=False):
+            values[key] = _on_grid(value, file.tensors[key])
+
+
+def _grid(tensor: Tensor) -> tuple[float, int] | None:
+    if tensor.data is not None or tensor.quantization is None or tensor.dtype not in CODE_RANGES:
+        return None
+    return tensor.quantization.step, tensor.quantization.zero
+
+
+def _on_grid(value: Any, tensor: Tensor) -> Any:
+    """Fake-quantize a value on the grid of a tensor that holds codes."""
+    grid = _grid(tensor)
+    if grid is None:
+        return value
+    low, high = CODE_RANGES[tensor.dtype]
+    bits = 16 if tensor.dtype == "int16" else 8
+    return load_tensorflow().tf.quantization.fake_quant_with_min_max_vars(
+        value, np.float32((low - grid[1]) * grid[0]), np.float32((high - grid[1]) * grid[0]), num_bits=bits)
+
+
+def _constant(tensor: Tensor) -> Any:
+    assert tensor.data is not None
+    if tensor.quantization is not None and np.issubdtype(tensor.data.dtype, np.integer):
+        return load_tensorflow().tf.constant(tensor.quantization.dequantize(tensor.data))
+    return load_tensorflow().tf.constant(tensor.data.astype(np.float32) if tensor.dtype == "float16" else tensor.data)
+
+
+def _layer_name(tensor: str, op: Op) -> str:
+    """The layer that a converter names a tensor by: `resnet/stem_relu/Relu6;...` is `stem_relu`."""
+    parts = tensor.partition(";")[0].split("/")
+    if len(parts) > 2:
+        return "/".join(parts[1:-1])
+    return f"{op.raw.lower()}_{op.index}"
