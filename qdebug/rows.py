@@ -50,7 +50,7 @@ def build_rows(alignment: Alignment, candidate: Graph, counts: Counts,
         opaque = [op.raw for op in pair.candidate_ops if op.kind in OPAQUE]
         if opaque:
             row = replace(row, verdict="unmeasured", mechanism=None, expected_flip_percent=None, reason=(
-                f"{' and '.join(dict.fromkeys(opaque))} runs a loop of its own: what rounding may do in it is not known"))
+                f"{' and '.join(dict.fromkeys(opaque))} runs a loop of its own: what rounding may do there is unknown"))
         rows.append(row)
     return rows
 
