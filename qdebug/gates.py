@@ -198,9 +198,10 @@ def _unmeasured(checks: tuple[Check, ...]) -> str:
 
 def agreement(run: Run) -> float | None:
     """Share of samples on which the candidate says what the reference says; `None` where it was not measured."""
-    flips = (run.label_flips or {}).get("agreement")
-    if isinstance(flips, (int, float)) and not isinstance(flips, bool):
-        return float(flips)
+    found = run.label_flips or {}
+    samples, flipped = found.get("samples"), found.get("flipped")
+    if isinstance(samples, int) and isinstance(flipped, int) and samples > 0:
+        return 1 - flipped / samples
     rows = [row.handover for row in run.layers if row.handover is not None]
     return rows[-1].agreement if rows else None
 

@@ -93,7 +93,7 @@ def test_verdict_of_layers():
 
 
 def test_agreement():
-    """The agreement is the handover's at the last row, or the record's own; not measured fails."""
+    """The agreement is that of all labels, else the handover's at the last row; not measured fails."""
     run = samples.run()
     last = dataclasses.replace(run.layers[-1], handover=Handover(0.98, None, None, None, None, 100))
     measured = dataclasses.replace(run, layers=[*run.layers[:-1], last])
@@ -101,6 +101,10 @@ def test_agreement():
     assert texts(run, min_agreement=0.9) == ["FAIL: --min-agreement: limit 0.9, not measured at the output"]
     assert texts(measured, min_agreement=0.98) == ["PASS: --min-agreement: limit 0.98, value 0.98 at the output"]
     assert texts(measured, min_agreement=0.99)[0].startswith("FAIL: --min-agreement: limit 0.99, value 0.98")
+    flips = dataclasses.replace(measured, label_flips={"samples": 200, "flipped": 1})
+    assert texts(flips, min_agreement=0.99) == ["PASS: --min-agreement: limit 0.99, value 0.995 at the output"]
+    none = dataclasses.replace(run, label_flips={"samples": 0, "flipped": 0})
+    assert texts(none, min_agreement=0.0) == ["FAIL: --min-agreement: limit 0, not measured at the output"]
 
 
 def test_against():
