@@ -59,7 +59,7 @@ def test_error_path():
 def test_navigation_names_nodes_that_exist():
     """Every node of the mapping's left side is a node of the reference graph, and edges join such nodes only."""
     found = files(connected())
-    nodes = found["reference_graph.json"]["graphs"][0]["nodes"]
+    nodes = found["reference_graph.json"][0]["nodes"]
     known = [node["id"] for node in nodes]
 
     assert len(set(known)) == len(known)

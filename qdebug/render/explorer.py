@@ -28,7 +28,7 @@ def overlays(run: Run) -> dict[str, str]:
     """Return the files: name -> JSON text."""
     coded = any(row.local is not None and row.local.rms_lsb is not None for row in run.layers)
     unit, read, steps = ("LSB rms", _rms, _RMS) if coded else ("relative", _relative, _RELATIVE)
-    files = {
+    files: dict[str, Any] = {
         "local_error.json": _node_data(run, f"local error ({unit})", lambda row: read(row.local), steps),
         "cumulative_error.json": _node_data(run, f"cumulative error ({unit})", lambda row: read(row.cumulative), steps),
         "verdict.json": _verdicts(run),
@@ -91,7 +91,7 @@ def sync_navigation(run: Run) -> dict[str, Any] | None:
             "showDiffHighlights": False} if entries else None
 
 
-def reference_graph(run: Run) -> dict[str, Any]:
+def reference_graph(run: Run) -> list[dict[str, Any]]:
     """The reference as a graph that Model Explorer can show: the layers of each row, in the rows' order of feeding."""
     ends = {row.layer: _nodes(row)[-1] for row in run.layers}
     nodes: list[dict[str, Any]] = []
@@ -105,7 +105,7 @@ def reference_graph(run: Run) -> dict[str, Any]:
                 "attrs": [{"key": key, "value": value} for key, value in _attributes(row)],
             })
             feeding = [node]
-    return {"graphs": [{"id": "reference", "nodes": nodes}]}
+    return [{"id": "reference", "nodes": nodes}]
 
 
 def _nodes(row: Row) -> list[str]:
