@@ -16,6 +16,7 @@ from qdebug.costing import Costing
 from qdebug.deferred import extremes
 from qdebug.endtoend import Labels, OutputStats, has_classes
 from qdebug.errors import ModelError
+from qdebug.families import between, with_between
 from qdebug.graph import Graph, Key
 from qdebug.measure import Counts, Pass, probe
 from qdebug.metrics import check as check_metric
@@ -99,6 +100,7 @@ class Comparison:
         self.counts: dict[str, Counts] = {}
         self.expectations: dict[str, dict[Key, Expectation]] = {}
         self.rows: dict[str, list[Row]] = {}
+        self.works: dict[str, Pass] = {}
         self.labels: dict[str, Labels] = {}
         self.end_to_end: dict[str, list[EndToEnd]] = {}
         self.observed: dict[str, int] = {}
@@ -121,6 +123,7 @@ class Comparison:
             self.align()
         for family in self.families:
             self._run_family(family)
+        self._compare_families()
         if self.costs is not None:
             self._split()
         self.timing["total_s"] = time.perf_counter() - start
@@ -150,6 +153,7 @@ class Comparison:
                               delegated=delegated, own=own)
         work = Pass(self.reference.frozen, self.candidate.graph, self.alignment, expectations, interpreter,
                     self.options.threads, own)
+        self.works[family] = work
         ends = _Ends(self, family)
         batch = min(self.options.batch_size or work.batch_size(), len(self.inputs[0]))
         self.counts[family] = work.run(self.inputs, batch, each=ends.update)
@@ -168,6 +172,15 @@ class Comparison:
             if self.options.save_tensors is not None:
                 save_tensors(self.options.save_tensors, work, self.inputs)
             self._cost(family, work, ends, batch)
+
+    def _compare_families(self) -> None:
+        """Run every further kernel family next to the first one, and count where their codes differ."""
+        (first, _), *others = [(work, family) for family, work in self.works.items()]
+        for work, family in others:
+            start = time.perf_counter()
+            batch = min(self.options.batch_size or work.batch_size(), len(self.inputs[0]))
+            self.rows[family] = with_between(self.rows[family], between(first, work, self.inputs, batch))
+            self.timing[f"{family}_between_s"] = time.perf_counter() - start
 
     def _cost(self, family: str, work: Pass, ends: _Ends, batch: int) -> None:
         """Hand over at every row, where that was not left out, and follow the label flips."""

@@ -30,8 +30,9 @@ def fold(graph: Graph, core: Op, region: tuple[Op, ...]) -> Folded | None:
     `None` where a batch norm runs on batch statistics: there is nothing constant to fold.
     """
     inside = {op.index for op in region}
-    factor, offset = np.float64(1.0), np.float64(0.0)
-    size = np.float64(0.0)
+    factor: NDArray[np.float64] = np.asarray(1.0)
+    offset: NDArray[np.float64] = np.asarray(0.0)
+    size: NDArray[np.float64] = np.asarray(0.0)
     key, last = core.output, None
     while True:
         readers = [op for op in graph.consumers.get(key, ()) if op.index in inside]
@@ -46,8 +47,8 @@ def fold(graph: Graph, core: Op, region: tuple[Op, ...]) -> Folded | None:
             if op.kind == "batch_norm":
                 return None
             break
-        size = np.abs(size * known[0]) + known[2]
-        factor, offset = factor * known[0], offset * known[0] + known[1]
+        size = np.asarray(np.abs(size * known[0]) + known[2])
+        factor, offset = np.asarray(factor * known[0]), np.asarray(offset * known[0] + known[1])
         key, last = op.output, op
     return Folded(np.asarray(factor), np.asarray(offset), last, np.asarray(size))
 

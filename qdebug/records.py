@@ -119,6 +119,8 @@ class Row:
     channels: Channels | None = None
     handover: Handover | None = None
     parts: dict[str, Any] | None = None
+    between: ErrorStats | None = None
+    """In `by_kernels`: these kernels' codes less those of the first family, each run from the model's input."""
     reasons: dict[str, str] = field(default_factory=dict)
 
 

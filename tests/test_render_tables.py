@@ -306,3 +306,21 @@ def test_summary_by_model_keeps_experiments_apart():
     table = summary_table([samples.run(), other, samples.diverged_run()], by="model")
 
     assert table.column("data") == ["mnist", "digits", "mnist"]
+
+
+def test_kernel_families_stand_side_by_side():
+    """Local flips of each family, the distance between them, and the one family that stands out."""
+    from dataclasses import replace
+
+    from qdebug.render.kernels import kernel_layers_table
+
+    plain = samples.run()
+    rows = [replace(row, local=row.local and replace(row.local, flip_percent=9.0), between=row.local)
+            for row in plain.layers]
+    table = kernel_layers_table(replace(plain, by_kernels={"builtin": rows}))
+
+    assert [column.name for column in table.columns] == [
+        "layer", "op", "xnnpack_local_flip_percent", "builtin_local_flip_percent", "builtin_between_flip_percent",
+        "builtin_between_max_lsb", "only"]
+    assert [line.cells[0] for line in table.lines] == [row.layer for row in plain.layers]
+    assert {line.cells[-1] for line in table.lines if line.cells[3] != "-"} == {"builtin"}

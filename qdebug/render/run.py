@@ -8,6 +8,7 @@ from qdebug.records import Finding, Row, Run
 from qdebug.render import costs, numbers
 from qdebug.render.document import Block, Entry, Facts, Sentence
 from qdebug.render.drift import drift_table
+from qdebug.render.kernels import kernel_layers_table
 from qdebug.render.tables import (
     by_severity,
     coverage_table,
@@ -30,8 +31,7 @@ def document(run: Run) -> tuple[Block, ...]:
     if (run.baseline or {}).get("layers"):
         blocks.append(drift_table(run))
     if run.by_kernels:
-        blocks += [layers_table(run, kernels) for kernels in run.by_kernels]
-        blocks.append(kernels_table(run))
+        blocks += [kernel_layers_table(run), kernels_table(run)]
     blocks.append(Sentence(coverage(run)))
     missing = coverage_table(run, fused=False)
     if missing.lines:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 from tabulate import tabulate
 
+from qdebug.models.keras import load_reference
 from qdebug.models.zoo import NAMES
 from qdebug.options import TraceOptions
-from qdebug.pipeline import trace_builtin
+from qdebug.pipeline import trace, trace_builtin
 from qdebug.records import Row, Run
 
 
@@ -26,6 +29,16 @@ def runs(models: list[str], seeds: list[int], data: str, samples: int | None, *,
         for seed in seeds:
             yield trace_builtin(model, seed=seed, data=data, samples=samples, quantize=quantize,
                                 options=TraceOptions(kernels="all"))
+
+
+def folder_runs(folder: Path, samples: int) -> Iterator[Run]:
+    """Trace every pair of a folder (as `tests.benchmarks.alignment` keeps them) on random images, all kernels."""
+    for path in sorted(folder.glob("*.h5")):
+        reference = load_reference(path)
+        shape = (samples, *(size or 1 for size in reference.frozen.specs[0].shape[1:]))
+        images = np.random.default_rng(0).random(shape, np.float32)
+        yield trace(path, path.with_suffix(".tflite"), images,
+                    options=TraceOptions(kernels="all", handover=False))
 
 
 def by_family(run: Run) -> dict[str, list[Row]]:
@@ -40,12 +53,17 @@ def main() -> None:
     parser.add_argument("--seeds", default="0-4")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--samples", type=int)
+    parser.add_argument("--folder", type=Path, help="trace every X.h5 with X.tflite in this folder instead")
     given = parser.parse_args()
     first, _, last = given.seeds.partition("-")
     seeds = list(range(int(first), int(last or first) + 1))
     kinds: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
     odd, verdicts = [], defaultdict(int)
-    for run in runs(given.models.split(","), seeds, given.data, given.samples):
+    found = folder_runs(given.folder, given.samples or 16) if given.folder else \
+        runs(given.models.split(","), seeds, given.data, given.samples)
+    for run in found:
+        print(run.reference["source"], run.seed, run.verdict, f"{run.coverage.paired} of {run.coverage.candidate_ops}",
+              flush=True)
         for family, rows in by_family(run).items():
             for row in rows:
                 verdicts[row.verdict] += 1

@@ -60,10 +60,10 @@ def compare(reference: Reference, content: bytes, inputs: list[Array], kernels: 
     kept: dict = {}
     original = Pass._count
 
-    def count(self: Pass, counts: object, read: dict, taken: object, first: int) -> None:
+    def count(self: Pass, counts: object, read: dict, *rest: object) -> None:
         for key, value in read.items():
             kept.setdefault(key, []).append(value)
-        original(self, counts, read, taken, first)
+        original(self, counts, read, *rest)
 
     Pass._count = count  # type: ignore[method-assign]
     comparison._observe = lambda *_: None  # type: ignore[method-assign]
