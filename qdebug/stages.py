@@ -18,10 +18,10 @@ from qdebug.metrics import Labels
 
 STAGES = {"training": ("baseline", "reference"), "conversion": ("reference", "reference kernels"),
           "kernels": ("reference kernels", "candidate")}
-SLOW_PRODUCTS = 2e9
-"""Multiplications that the reference kernels may do for a trace's sake: a few seconds."""
-SLOWNESS = 10
-"""One sample in this many is run on the reference kernels in any case: they are that much slower."""
+SLOW_PRODUCTS = 5e8
+"""Multiplications that the reference kernels may do for a trace's sake: about half a second."""
+SLOWNESS = 20
+"""One sample in this many is run on the reference kernels in any case: they are about that much slower."""
 
 
 def affordable(graph: Graph, count: int) -> int:

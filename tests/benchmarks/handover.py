@@ -21,7 +21,7 @@ from qdebug.pipeline import trace, trace_builtin
 from qdebug.records import Run
 from tests.planted import spoil, weighted_ops
 
-REPEATS = 3
+REPEATS = 5
 
 
 def total(run: Run) -> float:
@@ -57,16 +57,17 @@ def _mobilenet(samples: int, options: TraceOptions) -> Run:
 
 
 def time_table(samples: int) -> list[list[Any]]:
-    """Seconds without and with, their ratio, and the share of tails that were run."""
+    """Seconds without and with (medians), their ratio (of neighbouring runs), and the share of tails that were run."""
     rows = []
     for name, run in cases(samples):
-        without = statistics.median(total(run(TraceOptions(handover=False))) for _ in range(REPEATS))
-        found = [run(TraceOptions()) for _ in range(REPEATS)]
-        with_it = statistics.median(map(total, found))
-        costs = found[0].costs or {}
+        run(TraceOptions())
+        pairs = [(run(TraceOptions(handover=False)), run(TraceOptions())) for _ in range(REPEATS)]
+        without, with_it = (statistics.median(total(pair[side]) for pair in pairs) for side in (0, 1))
+        ratio = statistics.median(total(after) / total(before) for before, after in pairs)
+        costs = pairs[0][1].costs or {}
         tails = costs["tail_samples"] / costs["tail_samples_without_bisection"]
         rows.append([name, costs["cuts"], costs["samples"], f"{without:.2f}", f"{with_it:.2f}",
-                     f"{with_it / without:.2f}", f"{tails:.2f}", f"{costs['agreement']:.4f}"])
+                     f"{ratio:.2f}", f"{tails:.2f}", f"{costs['agreement']:.4f}"])
     return rows
 
 
