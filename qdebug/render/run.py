@@ -32,6 +32,8 @@ def document(run: Run) -> tuple[Block, ...]:
         blocks.append(drift_table(run))
     if run.by_kernels:
         blocks += [kernel_layers_table(run), kernels_table(run)]
+        blocks += [layers_table(run, kernels) for kernels, rows in run.by_kernels.items()
+                   if any(row.verdict == "diverged" for row in rows)]
     blocks.append(Sentence(coverage(run)))
     missing = coverage_table(run, fused=False)
     if missing.lines:
