@@ -98,7 +98,7 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
     inputs = datasets.arrange(dataset, opened.frozen.specs)
     truth = _truth(dataset, opened)
     if content is None and isinstance(opened.model, bytes):
-        raise UsageError(f"--reference {opened.source} is a .tflite file: give the one to compare it with as --candidate")
+        raise UsageError(f"--reference {opened.source} is a .tflite file: give --candidate to compare it with")
     if content is None:
         progress.step("converting", 0, 0)
         content = convert(opened.model, quantize=quantize, representative=_representative(dataset, opened))

@@ -107,7 +107,7 @@ class CodeStats:
 
     def update(self, candidate: Array, cumulative: Array, local: Array | None, *, first: int,
                doubtful: Array | None = None, ideal: Array | None = None, residue: int = 0, clipped: int = 0) -> None:
-        """Count one batch: `candidate`, `cumulative` and `local` are codes of one shape; its samples start at `first`."""
+        """Count one batch: `candidate`, `cumulative` and `local` hold codes; its samples start at `first`."""
         found = candidate.reshape(-1)
         codes = count_codes(found)
         self.codes += codes
@@ -279,6 +279,7 @@ def count_codes(codes: Array) -> NDArray[np.int64]:
         counts = both.sum(axis=0) + both.sum(axis=1)
     else:
         counts = np.bincount(bits, minlength=256)
+    counts = np.asarray(counts, np.int64)
     return counts[np.r_[128:256, 0:128]] if codes.dtype == np.int8 else counts
 
 

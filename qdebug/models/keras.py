@@ -195,5 +195,5 @@ def _call_loader(load: Any, path: Path, option: str) -> Any:
         raise ModelError(f"{option} {path}: Keras cannot load it: {lines[0] if lines else type(error).__name__}{hint}",
                          details=str(error)) from error
     if not getattr(model, "layers", None):
-        raise ModelError(f"{option} {path}: no Keras layers in it; give the .keras or .h5 file that model.save() writes")
+        raise ModelError(f"{option} {path}: no Keras layers in it; give the .keras or .h5 file of model.save()")
     return model

@@ -73,7 +73,7 @@ def parse(content: bytes, name: str = "the candidate") -> Graph:
     try:
         model = schema.ModelT.InitFromPackedBuf(content, 0)
         return _graph(model, model.subgraphs[0])
-    except Exception as error:  # noqa: BLE001 - flatbuffers raises whatever the damaged offsets lead to
+    except Exception as error:  # flatbuffers raises whatever the damaged offsets lead to
         raise ModelError(f"{name}: damaged TFLite file ({type(error).__name__}: {error}); convert the model again") \
             from error
 
