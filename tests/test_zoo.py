@@ -78,7 +78,7 @@ def test_bytes_are_divided_by_255_and_floats_are_not(tmp_path):
     np.savez(tmp_path / "f.npz", x=raw.astype(np.float32))
     np.savez(tmp_path / "s.npz", x=raw[:, :8, :8])
 
-    bytewise, floats = (zoo.images_for_builtin(data.load(tmp_path / name)).inputs["x"]
+    bytewise, floats = (np.asarray(zoo.images_for_builtin(data.load(tmp_path / name)).inputs["x"])
                         for name in ("u.npz", "f.npz"))
     assert (bytewise.dtype, bytewise.max()) == (np.float32, np.float32(51) / np.float32(255))
     assert floats.max() == np.float32(51)
