@@ -73,6 +73,10 @@ class Expectation:
     """Whether the candidate's grid is the reference's, or another one for a reason in the graph."""
     coarse: int = 0
     """LSB that a by-design mechanism may miss by, wherever it falls; 0 where rounding near a boundary says it all."""
+    predicted: bool = False
+    """Whether the mechanism's codes are simulated exactly, clipping included: then they are by design at any size."""
+    wanted_grid: tuple[float, int] | None = None
+    """Where the grid is not accounted for: the one that it ought to be."""
     natural: tuple[bool, bool] = (False, False)
     """Whether codes at the lowest and highest end are natural (the zero of a ReLU), not saturation."""
     basis: dict[str, float | str] = field(default_factory=dict)
@@ -135,7 +139,8 @@ class _Expecter:
             ideal=pair.candidate in self.own or inner or kept is not None or (ends_fake and not on_grid)
             or (steps > 1 and mechanism is not None),
             measured_grid=pair.candidate not in self.on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid),
-            kept_grid=kept, scale_fits=fits,
+            kept_grid=kept, scale_fits=fits, predicted=on_grid and kept is None and _requantizes_input(pair),
+            wanted_grid=self._wanted_grid(pair, ends_fake) if not fits else None,
             coarse=self._coarse(pair, tensor), natural=self._natural(pair), basis=basis,
             is_exact=only_moves and pair.candidate in self.on_grid)
 
@@ -157,8 +162,7 @@ class _Expecter:
             return None, False
         if inner:
             return "the reference fake-quantizes twice where the file rounds once", True
-        extra = [entry for entry in pair.candidate_ops[:-1] if entry.kind == "quantize"]
-        if extra:
+        if _requantizes_input(pair):
             return "two grids meet: an input is requantized before the op", True
         if self._between(pair):
             names = " and ".join(entry.raw for entry in pair.candidate_ops)
@@ -185,6 +189,12 @@ class _Expecter:
             return None
         kept = given.step, given.zero
         return None if kept == (tensor.quantization.step, tensor.quantization.zero) else kept
+
+    def _wanted_grid(self, pair: Pair, ends_fake: bool) -> tuple[float, int] | None:
+        """The grid that a tensor with an unaccounted one ought to be on: its FakeQuant's, or that of its input."""
+        if ends_fake:
+            return fp.fake_quant_grid(self.reference, self.reference.producers[pair.reference])
+        return self._kept_grid(pair, self.candidate.tensors[pair.candidate])
 
     def _donor(self, pair: Pair) -> str | None:
         """The layer that gave this tensor its scale: joined to it by ops that must share one."""
@@ -340,6 +350,11 @@ def _noise(pair: Pair, tensor: Tensor) -> float:
     if pair.op is not None and pair.op.kind == "avg_pool":
         return 0.0
     return NOISE16 if tensor.dtype == "int16" else NOISE
+
+
+def _requantizes_input(pair: Pair) -> bool:
+    """Whether the converter put a QUANTIZE between the pairs above and this one's op."""
+    return any(op.kind == "quantize" for op in pair.candidate_ops[:-1])
 
 
 def coarse_multiplier(multiplier: float, zero_point: int) -> float:

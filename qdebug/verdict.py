@@ -12,11 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from qdebug.arithmetic import Expectation
+from qdebug.quant import CODE_RANGES
 from qdebug.stats import CodeStats, FloatStats
 from qdebug.weights import Weights
 
 ALLOWED, FEW = 1e-4, 2
 """Unexplained flips that a healthy channel may show: share of its elements, and a count on top."""
+MOVED = 1.5
+"""Codes by which a foreign grid may move any code in use before it counts, whatever the real values do."""
 MAY_CLIP = 0.01
 """Share of reference values that may lie beyond the candidate's range."""
 SMALL = 2
@@ -46,38 +49,63 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
         return Judged("unmeasured", "this region cannot be replayed")
     expected = _expected(stats, expectation)
     percent = 100 * expected / stats.local.total
-    if stats.non_finite:
-        return Judged("diverged", f"{stats.non_finite} values are NaN or infinite on one side only", percent)
-    flips, largest = stats.local.flips, stats.local.largest
-    wrong = _weights_changed(weights, stats.scale) if weights is not None else None
+    wrong = _wrong_values(stats, expectation, weights) or _wrong_grid(stats, expectation, expected)
     if wrong is not None:
         return Judged("diverged", wrong, percent)
-    if not expectation.may_clip and stats.clipped > _most_clipped(stats.total):
-        return Judged("diverged", f"range: {100 * stats.clipped / stats.total:.3g} % of the reference's values lie "
-                      "beyond what the candidate's codes cover", percent)
-    if not expectation.scale_fits and stats.clipped:
-        return Judged("diverged", "range: its scale and zero point are not the reference's, and "
-                      f"{stats.clipped} of the reference's values lie beyond what its codes cover", percent)
-    if not flips:
+    largest = stats.local.largest
+    if not stats.local.flips:
         return Judged("exact", "no code differs", percent)
-    unexplained, where = _unexplained(stats)
     if expectation.coarse >= largest and expectation.scale_fits and expectation.mechanism is not None:
         return Judged("requantized", f"{expectation.mechanism} (up to {largest} LSB)", percent, expectation.mechanism)
-    if not expectation.scale_fits and flips > expected + FEW + ALLOWED * stats.local.total:
-        return Judged("diverged", "its scale and zero point are not the reference's, and nothing in the graph accounts "
-                      f"for that; up to {largest} LSB", percent)
-    allowed = np.inf if weights is not None else SMALL if expectation.mechanism else 1
-    if where is not None or largest > allowed:
+    unexplained, where = _unexplained(stats)
+    small = SMALL if expectation.mechanism else 1
+    if where is not None or largest > (np.inf if weights is not None or expectation.predicted else small):
         place = f" in channel {where}" if where is not None and where >= 0 else ""
         part = "kernel: " if weights is not None else ""
-        return Judged("diverged", f"{part}{unexplained} flips{place} are more than rounding can make, up to {largest} "
-                      "LSB", percent)
+        many = f"{unexplained} flips{place} are" if where is not None else "the largest flips are"
+        return Judged("diverged", f"{part}{many} more than rounding can make, up to {largest} LSB", percent)
     if weights is not None and (largest > 1 or expectation.mechanism is not None):
         return _weights_rounded(weights, expectation, largest, percent)
     if expectation.mechanism is not None:
         return Judged("requantized", expectation.mechanism, percent, expectation.mechanism)
     return Judged("rounding", "every flip lies within this op's rounding of a boundary" if weights is None else
                   "the file's own weights, the reference's rounded, explain every flip", percent)
+
+
+def _wrong_values(stats: CodeStats, expectation: Expectation, weights: Weights | None) -> str | None:
+    """What is wrong whatever the codes do: NaN, other weights, values beyond the range."""
+    if stats.non_finite:
+        return f"{stats.non_finite} values are NaN or infinite on one side only"
+    wrong = _weights_changed(weights, stats.scale) if weights is not None else None
+    if wrong is None and not expectation.may_clip and stats.clipped > _most_clipped(stats.total):
+        return (f"range: {100 * stats.clipped / stats.total:.3g} % of the reference's values lie "
+                "beyond what the candidate's codes cover")
+    return wrong
+
+
+def _wrong_grid(stats: CodeStats, expectation: Expectation, expected: float) -> str | None:
+    """What a grid that nothing accounts for does: values cut off, codes moved, or more flips than are expected."""
+    if expectation.scale_fits:
+        return None
+    if stats.clipped:
+        return (f"range: its scale and zero point are not the reference's, and {stats.clipped} of the reference's "
+                "values lie beyond what its codes cover")
+    moved = _moved(stats, expectation.wanted_grid) if expectation.wanted_grid is not None else 0.0
+    if moved >= MOVED:
+        return ("its scale and zero point are not the reference's, and nothing in the graph accounts for that: "
+                f"they move codes by up to {moved:.3g}")
+    if stats.local.flips > expected + FEW + ALLOWED * stats.local.total:
+        return ("its scale and zero point are not the reference's, and nothing in the graph accounts for that; "
+                f"up to {stats.local.largest} LSB")
+    return None
+
+
+def _moved(stats: CodeStats, wanted: tuple[float, int]) -> float:
+    """How far the codes in use lie, at most, from where the wanted grid puts the same values, in codes."""
+    codes = np.flatnonzero(stats.codes) + CODE_RANGES[stats.dtype][0]
+    offset = 128 if stats.dtype == "uint8" else 0
+    values = (codes - stats.zero_point) * stats.scale
+    return float(np.max(np.abs(values / wanted[0] + wanted[1] + offset - codes), initial=0.0))
 
 
 def _most_clipped(total: int) -> float:

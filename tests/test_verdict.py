@@ -124,3 +124,25 @@ def test_a_coarse_multiplier_misses_most_far_from_the_zero_point():
     """256 * 1.003 = 256.77 is rounded to 257: 0.0009 a step, 255 steps away."""
     assert coarse_multiplier(1.003, -128) == pytest.approx(abs(257 / 256 - 1.003) * 255)
     assert coarse_multiplier(1.0, 0) == 0.0
+
+
+def test_a_shifted_zero_point_diverges_though_no_value_moves():
+    """Every code in use lies 3 from where the reference's grid puts it."""
+    candidate, local = flipped(0)
+    judged = judge(counted(candidate, local), expectation(ideal=True, scale_fits=False, wanted_grid=(0.1, -3)))
+
+    assert judged.verdict == "diverged"
+    assert "move codes by up to 3" in judged.reason
+
+
+def test_what_is_simulated_exactly_may_be_large():
+    """An input requantized to a narrower range is clipped before the op: 44 LSB, every one predicted."""
+    candidate, local = flipped(9, by=44)
+    far = np.zeros(local.shape, bool)
+
+    assert judge(counted(candidate, local, far, ideal=candidate),
+                 expectation(mechanism="two grids meet", ideal=True, predicted=True)).verdict == "requantized"
+    assert judge(counted(candidate, local, far, ideal=local),
+                 expectation(mechanism="two grids meet", ideal=True, predicted=True)).verdict == "diverged"
+    assert judge(counted(candidate, local, far, ideal=candidate),
+                 expectation(mechanism="two grids meet", ideal=True)).verdict == "diverged"
