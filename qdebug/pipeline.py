@@ -62,26 +62,29 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
 def trace_files(reference: str, candidate: str | None = None, *, data: str, baseline: str | None = None,
                 samples: int | None = None, scale: float | None = None, x_key: str | None = None,
                 y_key: str | None = None, quantize: bool = True, save_candidate: str | None = None,
-                options: TraceOptions | None = None, progress: Progress | None = None) -> Run:
+                custom_objects: str | None = None, options: TraceOptions | None = None,
+                progress: Progress | None = None) -> Run:
     """Trace the user's own files; without `candidate`, convert the reference first. Nothing is printed or stored."""
     dataset = datasets.load(data, samples=samples, scale=scale, x_key=x_key, y_key=y_key)
     return trace(reference, candidate, dataset, baseline=baseline, quantize=quantize, save_candidate=save_candidate,
-                 options=options, progress=progress)
+                 custom_objects=custom_objects, options=options, progress=progress)
 
 
 def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any = None, labels: Any = None, *,
           baseline: Any = None, quantize: bool = True, save_candidate: str | Path | None = None,
+          custom_objects: str | None = None,
           options: TraceOptions | None = None, progress: Progress | None = None) -> Run:
     """Compare a Keras model with a `.tflite` model, layer by layer.
 
     Args:
-        reference: a Keras model, or the path of one (.h5, .keras, SavedModel).
+        reference: a Keras model, or the path of one (.h5, .keras, SavedModel), or of a `.tflite` file.
         candidate: a `.tflite` model as bytes, or its path; without one the reference is converted.
         data: an array of samples (batch first), a dict of arrays by input name, a path, or the name of a data set.
         labels: true classes, shape (samples,), or a dict of such arrays by output name.
         baseline: the float Keras model from before quantization-aware training, or its path.
         quantize: where the reference is converted, whether input and output hold int8 codes.
         save_candidate: where to keep the converted file.
+        custom_objects: name of a module with the classes that Keras needs to load the models.
         options: tolerance, batch size, kernels, threads.
         progress: told what is being done.
 
@@ -92,8 +95,8 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
     progress = progress or Silent()
     content = _read_candidate(candidate)
     progress.step("opening the models", 0, 0)
-    opened = load_reference(reference)
-    before = load_reference(baseline, option="--baseline") if baseline is not None else None
+    opened = load_reference(reference, custom_objects=custom_objects)
+    before = None if baseline is None else load_reference(baseline, option="--baseline", custom_objects=custom_objects)
     dataset = as_dataset(data, labels)
     inputs = datasets.arrange(dataset, opened.frozen.specs)
     truth = _truth(dataset, opened)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.affine import folds
+from qdebug.affine import Affine, folds
 from qdebug.align import Alignment, Pair
 from qdebug.align import fingerprints as fp
 from qdebug.constants import as_stored, match_constants
@@ -159,8 +159,7 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         return "a batch norm on batch statistics cannot be folded"
     bias, step = _bias(candidate, op, held, theirs.shape[0])
     grid = np.broadcast_to(_allowed(held, theirs), theirs.shape)
-    best = min(options, key=lambda option: (round(_distance(option.rows, theirs, grid), 3),
-                                            _distance(option.offset, bias, step + FLOAT32 * option.size + 1e-9)))
+    best = min(options, key=lambda option: _unlikeness(option, theirs, grid, bias, step))
     limit = grid + 127 * grid * FLOAT32 * (held.quantization is not None)
     apart = np.abs(best.rows - theirs)
     room = BIAS_CODES * step + FLOAT32 * (best.size + np.abs(best.offset)) + 1e-30
@@ -190,6 +189,16 @@ def _allowed(held: Tensor, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.broadcast_to(step * (0.5 + SLACK), (rows.shape[0],)).reshape(-1, 1)
     near = HALF if held.dtype == "float16" else FLOAT32
     return np.maximum(np.abs(rows.astype(np.float64)) * near, 2.0 ** -24 if held.dtype == "float16" else 1e-12)
+
+
+def _unlikeness(option: Affine, theirs: NDArray[np.float32], grid: NDArray[np.float64], bias: NDArray[np.float64],
+                step: NDArray[np.float64]) -> tuple[bool, float, float]:
+    """How badly an amount of folding explains kernel and bias; of those that fit, the one that folds most."""
+    room = step + FLOAT32 * option.size + 1e-9
+    fits = bool(np.all(np.abs(option.rows - theirs) <= grid) and np.all(np.abs(option.offset - bias) <= room))
+    if fits:
+        return False, -len(option.ops), 0.0
+    return True, round(_distance(option.rows, theirs, grid), 3), _distance(option.offset, bias, room)
 
 
 def _distance(ours: NDArray[np.floating], theirs: NDArray[np.floating], grid: NDArray[np.float64]) -> float:

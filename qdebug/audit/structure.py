@@ -256,7 +256,7 @@ def audit_wiring(
     reference: Graph, candidate: Graph, alignment: Alignment, pair: Pair
 ) -> Iterator[Deviation | Unchecked]:
     """Compare the tensors that the file's op reads with those that the reference's region reads."""
-    if pair.op is None:
+    if pair.op is None or not pair.region:  # a model input, as it is or quantized
         return
     stands_for = {entry.candidate: entry.reference for entry in alignment.pairs}
     names = {_unshaped(reference, entry.reference): entry.layer for entry in reversed(alignment.pairs)}

@@ -16,7 +16,7 @@ def trace(
         str | None, typer.Option(help="Built-in model: dense1 to dense4, cnn, resnet, mobile, branches.")
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Keras model: .h5, .keras or SavedModel.", metavar="FILE")
+        str | None, typer.Option(help="Keras model (.h5, .keras, SavedModel) or .tflite.", metavar="FILE")
     ] = None,
     candidate: Annotated[
         str | None, typer.Option(help="The .tflite file; converted if left out.", metavar="FILE")
@@ -32,6 +32,9 @@ def trace(
     scale: o.Scale = None,
     x_key: Annotated[str | None, typer.Option(help="Name of the inputs in the .npz.", metavar="KEY")] = None,
     y_key: Annotated[str | None, typer.Option(help="Name of the labels in the .npz.", metavar="KEY")] = None,
+    custom_objects: Annotated[
+        str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
+    ] = None,
     seed: o.Seed = 3,
     quantize: o.Quantize = True,
     qat_epochs: o.QatEpochs = None,
@@ -73,7 +76,7 @@ def trace(
     from qdebug.options import TraceOptions
     from qdebug.store import Store
 
-    files = (reference, candidate, baseline, save_candidate, x_key, y_key)
+    files = (reference, candidate, baseline, save_candidate, x_key, y_key, custom_objects)
     models = Models(model, seed, qat_epochs, retrain, *files).check(force=force)
     how = TraceOptions(
         tolerance,

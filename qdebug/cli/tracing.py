@@ -28,10 +28,11 @@ class Models:
     save_candidate: Path | None
     x_key: str | None
     y_key: str | None
+    custom_objects: str | None = None
 
     def check(self, *, force: bool) -> Models:
         """Raise UsageError if the options contradict each other; return this."""
-        of_files = ("reference", "candidate", "baseline", "save_candidate", "x_key", "y_key")
+        of_files = ("reference", "candidate", "baseline", "save_candidate", "x_key", "y_key", "custom_objects")
         files = [f"--{name.replace('_', '-')}" for name in of_files if getattr(self, name) is not None]
         if self.model is not None and files:
             raise UsageError(
@@ -59,6 +60,8 @@ class Models:
             )
         save = None if self.save_candidate is None else str(self.save_candidate)
         keys: dict[str, Any] = {"x_key": self.x_key, "y_key": self.y_key}
+        if self.custom_objects is not None:
+            keys["custom_objects"] = self.custom_objects
         files: dict[str, Any] = {"baseline": self.baseline, "save_candidate": save}
         assert self.reference is not None
         return trace_files(self.reference, self.candidate, **files, **keys, **shared)
