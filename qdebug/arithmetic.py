@@ -193,7 +193,8 @@ class _Expecter:
     def _wanted_grid(self, pair: Pair, ends_fake: bool) -> tuple[float, int] | None:
         """The grid that a tensor with an unaccounted one ought to be on: its FakeQuant's, or that of its input."""
         if ends_fake:
-            return fp.fake_quant_grid(self.reference, self.reference.producers[pair.reference])
+            wanted = fp.fake_quant_grid(self.reference, self.reference.producers[pair.reference])
+            return wanted if wanted is not None and wanted[0] > 0 else None  # (a range never trained has no grid)
         return self._kept_grid(pair, self.candidate.tensors[pair.candidate])
 
     def _donor(self, pair: Pair) -> str | None:
