@@ -187,7 +187,7 @@ def _allowed(held: Tensor, rows: NDArray[np.float32]) -> NDArray[np.float64]:
     if held.quantization is not None:
         step = held.quantization.scale
         return np.broadcast_to(step * (0.5 + SLACK), (rows.shape[0],)).reshape(-1, 1)
-    near = HALF if held.dtype == "float16" else FLOAT32
+    near = HALF * (1 + SLACK) if held.dtype == "float16" else FLOAT32
     return np.maximum(np.abs(rows.astype(np.float64)) * near, 2.0 ** -24 if held.dtype == "float16" else 1e-12)
 
 
