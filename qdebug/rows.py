@@ -100,7 +100,7 @@ def _float_row(row: Row, pair: Pair, counts: Counts, weights: Weights | str | No
                          ideal=counts.ideals.get(pair.candidate), largest_input=max(given, default=largest_input))
     why = "this tensor holds no codes"
     names = ("expected_flip_percent", "off_grid_rms_lsb", "saturated_percent", "clipped_percent", "used_codes_percent",
-             "scale", "zero_point")
+             "scale", "zero_point", "parts")
     return replace(_judged(row, judged), cumulative=cumulative.result(), local=local.result(),
                    elements=cumulative.total, reasons=dict.fromkeys(names, why))
 
