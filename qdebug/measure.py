@@ -23,7 +23,7 @@ from qdebug.weights import Weights
 
 BATCH_BYTES = 256 * 2**20
 """Memory that one batch may take on both sides together."""
-LARGEST_BATCH = 512
+LARGEST_BATCH = 2048
 
 Stats = CodeStats | FloatStats
 
@@ -109,7 +109,7 @@ class Pass:
         for first, part in batches(inputs, batch):
             read = self.candidate_values(part, batch)
             outputs, taken = self.replay.run(part, {key: read[key] for key in self.grids})
-            waiting.append(worker.submit(self._count, counts, read, taken, first, len(part[0])))
+            waiting.append(worker.submit(self._count, counts, read, taken, first, part))
             if each is not None:
                 each(first, outputs, self.real_outputs(read))
             if len(waiting) > 1:
@@ -167,11 +167,25 @@ class Pass:
         if margin.size > 1 and margin.size != self.frozen.graph.tensors[pair.reference].shape[-1]:
             margin = margin.max(keepdims=True)  # the channels are spread over several axes (attention heads)
         return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, grid.scale, grid.zero_point,
-                   margin=None if expectation.is_exact else margin if margin.size > 1 else margin[0],
+                   margin=None if expectation.is_exact or self._late(pair) else margin if margin.size > 1
+                   else margin[0],
                    ideal=expectation.ideal,
                    ideal_inputs=_requantized_inputs(pair), kept_grid=expectation.kept_grid,
                    weights=self.weights.get(pair.candidate), measured_grid=expectation.measured_grid,
                    on_grid=not expectation.measured_grid and grid.dtype == "int8")
+
+    def _late(self, pair: Pair) -> bool:
+        """Whether a pair is a model input put on the reference's own grid: only ties can flip, and seldom do."""
+        expectation = self.expectations.get(pair.candidate)
+        return pair.op is None and expectation is not None and not expectation.ideal and not expectation.tau.any() \
+            and len(pair.inputs) == 1 and pair.inputs[0][0] in self.frozen.graph.inputs
+
+    def _ties(self, pair: Pair, part: Sequence[Array]) -> Array:
+        """Where an input lies so near to the middle of two codes that rounding may go either way."""
+        values = part[self.frozen.graph.inputs.index(pair.inputs[0][0])]
+        steps = np.asarray(values, np.float32) / np.float32(self.grids[pair.candidate].scale)
+        near: Array = np.abs(steps - np.rint(steps)) >= 0.5 - self.expectations[pair.candidate].margin.max()
+        return near
 
     def _alias(self, pair: Pair) -> Key | None:
         """The candidate tensor whose values this pair only gives another shape, if that is all it does."""
@@ -182,14 +196,17 @@ class Pass:
         return source if same and self.grids[pair.candidate].scale is not None else None
 
     def _count(self, counts: Counts, read: Mapping[Key, Array], taken: Sequence[Taken], first: int,
-               samples: int) -> None:
+               part: Sequence[Array]) -> None:
         """Count one batch at every pair."""
+        samples = len(part[0])
         found = {pair.candidate: entry for pair, entry in zip(self.tapped, taken, strict=True)}
         for pair in self.pairs:
             if pair.candidate in self.aliases:
                 source = self.aliases[pair.candidate]
                 found[pair.candidate] = Taken(found[source].cumulative, read[source], None, None)
             values, entry = read[pair.candidate], found[pair.candidate]
+            if self._late(pair) and entry.local is not None and not np.array_equal(values, entry.local):
+                entry = replace(entry, doubtful=self._ties(pair, part))
             if len(values) != samples:
                 shape, names = values.shape, ("cumulative", "local", "doubtful", "ideal")
                 found_by_sample: dict[str, Any] = {

@@ -234,16 +234,16 @@ def test_end_to_end():
 
 
 def test_kernel_sets():
-    """With several kernel sets each has its layer table, and one table compares them."""
+    """Kernel sets stand side by side, layer by layer and as a whole; one that diverges has its own table too."""
     run = samples.run(by_kernels={"builtin": samples.diverged_run().layers, "reference": []})
     titles = [block.title for block in document(run) if hasattr(block, "columns")]
 
     assert titles == [
         "End to end (tolerance 0.01, seed 3)",
         "Layer by layer (xnnpack kernels)",
-        "Layer by layer (builtin kernels)",
-        "Layer by layer (reference kernels)",
+        "Kernel families, layer by layer (local: against the reference; vs: against each other)",
         "Kernels",
+        "Layer by layer (builtin kernels)",
     ]
     assert tables.layers_table(run, "builtin").lines[2].mark == "first divergent"
     assert [line.cells[:4] for line in tables.kernels_table(run).lines] == [

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from qdebug.arithmetic import Expectation, coarse_multiplier, double_rounding
+from qdebug.arithmetic import Expectation
 from qdebug.stats import CodeStats, FloatStats
+from qdebug.uncertainty import coarse_multiplier, double_rounding
 from qdebug.verdict import judge, judge_float
 
 
