@@ -37,7 +37,7 @@ class Affine:
 
 def folds(graph: Graph, core: Op, region: tuple[Op, ...], rows: Rows) -> Iterator[Affine]:
     """Every amount of folding around `core` within `region`, none first; nothing where statistics are the batch's."""
-    front = _front(graph, core, region, rows.shape[1])
+    front = in_front(graph, core, region, rows.shape[1])
     channels = rows.shape[0]
     seen: set[str | None] = set()
     for count in range(len(region) + 1):
@@ -69,8 +69,8 @@ def _behind(graph: Graph, core: Op, last: Op | None) -> dict[str, int]:
     return found
 
 
-def _front(graph: Graph, core: Op, region: tuple[Op, ...],
-           taps: int) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]] | None:
+def in_front(graph: Graph, core: Op, region: tuple[Op, ...],
+             taps: int) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]] | None:
     """The constant arithmetic just before `core`: its ops, factor and offset per tap; `None` where there is none."""
     inside = {op.index for op in region}
     scale, shift = np.ones(taps), np.zeros(taps)

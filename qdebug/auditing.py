@@ -81,13 +81,13 @@ def audit_files(reference: str, candidate: str, *, custom_objects: str | None = 
 
 def audit_graphs(reference: Any, candidate: Any, *, kind: str, names: tuple[str, str]) -> AuditRecord:
     """Audit two graphs; `kind` is `qat` or `float`, `names` say which files they are of."""
-    from qdebug.align import align
     from qdebug.audit import audit
     from qdebug.findings.diagnosis import diagnose
     from qdebug.findings.rule import Context
     from qdebug.pipeline import file_type
+    from qdebug.weights import align_settled
 
-    alignment = align(reference, candidate)
+    alignment = align_settled(reference, candidate)
     found = audit(reference, candidate, alignment, is_qat=kind == "qat")
     findings, checks = diagnose(Context(reference, candidate, alignment, found, kind))
     left = [

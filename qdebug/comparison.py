@@ -31,7 +31,7 @@ from qdebug.records import EndToEnd, Row
 from qdebug.rows import build_rows
 from qdebug.saving import save_tensors
 from qdebug.splitting import measure_parts
-from qdebug.weights import Weights, find_weights, settle_biases
+from qdebug.weights import Weights, align_settled, find_weights
 
 PAIRS = (("baseline", "reference"), ("baseline", "candidate"), ("reference", "candidate"))
 
@@ -136,8 +136,8 @@ class Comparison:
         frozen, graph = self.reference.frozen, self.candidate.graph
         first = align(frozen.graph, graph)
         interpreter = Interpreter(self.candidate.content, graph, kernels=self.families[0], threads=self.options.threads)
-        found = align(frozen.graph, graph, probe(frozen, graph, first, interpreter, self.inputs))
-        self.alignment: Alignment = settle_biases(found, frozen.graph, graph)
+        values = probe(frozen, graph, first, interpreter, self.inputs)
+        self.alignment: Alignment = align_settled(frozen.graph, graph, values)
         self.timing["align_s"] = time.perf_counter() - start
 
     # -- passes ------------------------------------------------------------------------------------------

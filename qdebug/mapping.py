@@ -73,12 +73,13 @@ def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: 
     from qdebug.comparison import Candidate
     from qdebug.models.keras import load_reference
     from qdebug.models.tflite import read_file
+    from qdebug.weights import align_settled
 
     opened = Candidate.open(read_file(candidate), candidate)
     frozen = load_reference(reference, custom_objects=custom_objects).frozen
     first = align(frozen.graph, opened.graph)
     probe, note = _probe(frozen, opened, first, seed)
-    found = first if probe is None else align(frozen.graph, opened.graph, probe)
+    found = align_settled(frozen.graph, opened.graph, probe)
     return to_map(found, frozen.graph, opened.graph, reference, candidate, notes=[note] if note else [])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.affine import Affine, folds
-from qdebug.align import Alignment, Pair
+from qdebug.align import Alignment, Pair, Probe, align
 from qdebug.align import fingerprints as fp
 from qdebug.constants import as_stored, match_constants
 from qdebug.graph import Graph, Key, Op, Tensor
@@ -96,6 +96,14 @@ def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> di
         if kernel is not None and kernel.fake_quant is None:
             found[pair.candidate] = _compare(pair, reference, candidate, ours[0], theirs[0])
     return found
+
+
+def align_settled(reference: Graph, candidate: Graph, probe: Probe | None = None) -> Alignment:
+    """Align two graphs, with biases that the converter moved into the next layer where they are now.
+
+    Raises AlignmentError where the two do not belong together.
+    """
+    return settle_biases(align(reference, candidate, probe), reference, candidate)
 
 
 def settle_biases(alignment: Alignment, reference: Graph, candidate: Graph) -> Alignment:

@@ -244,8 +244,11 @@ def test_a_float_file_of_another_training_run_diverges_by_its_weights(reference:
 
 
 @pytest.mark.tf
-def test_a_bias_that_moves_into_the_next_linear_layer_is_no_fault():
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_a_bias_that_moves_into_the_next_linear_layer_is_no_fault(tmp_path: Path):
     """The converter adds W2 b1 to b2; the first tensor of the file is then the product without its bias."""
+    from qdebug.auditing import audit_files
+    from qdebug.mapping import map_files
     from qdebug.models.tensorflow import load_tensorflow
     from tests.converted import randomize
 
@@ -254,9 +257,15 @@ def test_a_bias_that_moves_into_the_next_linear_layer_is_no_fault():
     model = keras.Sequential([keras.layers.InputLayer((8, 8, 3), name="image"), keras.layers.Flatten(name="flat"),
                               keras.layers.Dense(6, name="first"), keras.layers.Dense(4, name="second")])
     randomize(model)
-    run = run_of(model, file_of(model))
+    content = file_of(model)
+    run = run_of(model, content)
     assert run.first_divergent is None
     assert row_of(run, "first").reference_tensor.endswith("MatMul:0")
+    model.save(tmp_path / "float.h5")
+    (tmp_path / "model.tflite").write_bytes(content)
+    paths = str(tmp_path / "float.h5"), str(tmp_path / "model.tflite")
+    assert next(pair for pair in map_files(*paths).pairs if pair.layer == "first").reference_tensor.endswith("MatMul:0")
+    assert audit_files(*paths).deviations == []
 
 
 @shared

@@ -8,12 +8,13 @@ A kernel without FakeQuant (post-training quantization) has scale max|w| / 127 a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qdebug.affine import in_front
 from qdebug.align import Pair
 from qdebug.align import fingerprints as fp
 from qdebug.audit.deviations import Deviation, Note, Unchecked
@@ -62,6 +63,7 @@ def expected_kernel(reference: Graph, pair: Pair) -> Kernel | str:
         return f"{folded.factor.size} folded factors for {channels} channels"
     factor = np.broadcast_to(folded.factor.reshape(-1), (channels,)).astype(np.float64)
     real = rows.astype(np.float64) * factor[:, None]
+    folded = _with_front(reference, pair, folded, real)
     fake = tensor.fake_quant
     if fake is None:
         scale = np.abs(real).max(axis=1, initial=0) / 127
@@ -75,6 +77,16 @@ def expected_kernel(reference: Graph, pair: Pair) -> Kernel | str:
     safe = np.where(step > 0, step, 1.0)
     codes = np.rint(rows.astype(np.float64) / safe[:, None]) * np.where(factor < 0, -1, 1)[:, None]
     return Kernel(codes, np.abs(factor) * step, real, folded, True, bool(np.any(factor != 1)))
+
+
+def _with_front(reference: Graph, pair: Pair, folded: Folded, real: Rows) -> Folded:
+    """Add what constants that are added before the op become in its bias; the file has no op for them then."""
+    assert pair.core is not None
+    front = in_front(reference, pair.core, pair.region, real.shape[1])
+    if front is None or np.any(front[1] != 1) or any(op.kind in ("add", "sub") for op in pair.candidate_ops):
+        return folded
+    shift = front[2]
+    return replace(folded, offset=folded.offset + real @ shift, size=folded.size + np.abs(real) @ np.abs(shift))
 
 
 def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
