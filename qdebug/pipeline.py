@@ -97,6 +97,9 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
     progress.step("opening the models", 0, 0)
     opened = load_reference(reference, custom_objects=custom_objects)
     before = None if baseline is None else load_reference(baseline, option="--baseline", custom_objects=custom_objects)
+    if before is not None and isinstance(before.model, bytes):
+        raise ModelError(f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
+                         "the .tflite goes to --candidate")
     dataset = as_dataset(data, labels)
     inputs = datasets.arrange(dataset, opened.frozen.specs)
     truth = _truth(dataset, opened)

@@ -10,7 +10,7 @@ from qdebug.align import Alignment, Pair
 from qdebug.arithmetic import Expectation
 from qdebug.graph import Graph, Key
 from qdebug.measure import Counts
-from qdebug.records import VERDICTS, Channels, Coverage, Row, Unpaired, WorstSample
+from qdebug.records import VERDICTS, Channels, Coverage, Row, WorstSample
 from qdebug.stats import CodeStats
 from qdebug.verdict import Judged, judge, judge_float
 from qdebug.weights import Weights
@@ -116,9 +116,7 @@ def _unmeasured(row: Row, why: str) -> Row:
 
 def coverage(alignment: Alignment, rows: Sequence[Row]) -> Coverage:
     """How much of the candidate the rows explain, and what has no counterpart and why."""
-    unpaired = [Unpaired(left.side, left.name, left.op, left.reason, left.op_index, left.layer)
-                for left in alignment.leftovers]
-    return Coverage(alignment.candidate_ops, alignment.paired_ops, unpaired,
+    return Coverage(alignment.candidate_ops, alignment.paired_ops, list(alignment.leftovers),
                     sum(row.verdict == "unmeasured" for row in rows))
 
 

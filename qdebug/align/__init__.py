@@ -2,6 +2,6 @@
 
 from qdebug.align.aligner import align
 from qdebug.align.fingerprints import Probe
-from qdebug.align.pairs import Alignment, Leftover, Pair
+from qdebug.align.pairs import Alignment, Pair
 
-__all__ = ["Alignment", "Leftover", "Pair", "Probe", "align"]
+__all__ = ["Alignment", "Pair", "Probe", "align"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qdebug.graph import Key, Layer, Op
+from qdebug.records import Unpaired
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,24 +40,12 @@ class Pair:
         return (-1, key) if self.op is None else (self.op.index, self.op.outputs.index(self.candidate))
 
 
-@dataclass(frozen=True)
-class Leftover:
-    """Something without a counterpart, and why."""
-
-    side: str
-    name: str
-    op: str
-    reason: str
-    op_index: int | None = None
-    layer: str | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Alignment:
     """Every pair, in the candidate's execution order, and everything left over."""
 
     pairs: tuple[Pair, ...]
-    leftovers: tuple[Leftover, ...]
+    leftovers: tuple[Unpaired, ...]
     candidate_ops: int
     inputs: tuple[int, ...]
     """For each candidate input, the number of the reference input that it is."""

@@ -9,8 +9,9 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from qdebug.align.pairs import Leftover, Pair
+from qdebug.align.pairs import Pair
 from qdebug.graph import Graph, Key, Layer, Op
+from qdebug.records import Unpaired
 
 
 def with_regions(reference: Graph, candidate: Graph, found: Mapping[Key, Pair]) -> tuple[Pair, ...]:
@@ -72,7 +73,7 @@ def _short(layer: Layer, reference: Graph) -> str:
 
 
 def leftovers(reference: Graph, candidate: Graph, pairs: Sequence[Pair],
-              known: Mapping[int, str]) -> Iterator[Leftover]:
+              known: Mapping[int, str]) -> Iterator[Unpaired]:
     """Every candidate op and every reference layer without a row. `known`: reasons found on the way, by op number."""
     paired = {pair.op.index for pair in pairs if pair.op is not None}
     inside = {op.index: pair for pair in reversed(pairs) for op in pair.candidate_ops}
@@ -85,15 +86,15 @@ def leftovers(reference: Graph, candidate: Graph, pairs: Sequence[Pair],
             reason = f"a step inside {inside[op.index].layer}: the reference has no such tensor"
         else:
             reason = "no reference layer computes this"
-        yield Leftover("candidate", candidate.tensors[op.output].name if op.outputs else "", op.raw, reason, op.index)
+        yield Unpaired("candidate", candidate.tensors[op.output].name if op.outputs else "", op.raw, reason, op.index)
     yield from _reference_leftovers(reference, pairs)
 
 
-def _reference_leftovers(reference: Graph, pairs: Sequence[Pair]) -> Iterator[Leftover]:
+def _reference_leftovers(reference: Graph, pairs: Sequence[Pair]) -> Iterator[Unpaired]:
     ends = {reference.producers[pair.reference].layer for pair in pairs if pair.reference in reference.producers}
     home = {layer: pair for pair in reversed(pairs) for layer in pair.layers}
     for layer in dict.fromkeys(op.layer for op in reference.ops if op.layer is not None):
         if layer in ends:
             continue
         reason = f"fused into {home[layer].layer}" if layer in home else "no candidate op computes this"
-        yield Leftover("reference", layer.name, layer.kind, reason, layer=layer.name)
+        yield Unpaired("reference", layer.name, layer.kind, reason, layer=layer.name)
