@@ -142,17 +142,21 @@ class Comparison:
 
     # -- passes ------------------------------------------------------------------------------------------
 
+    def open_pass(self, family: str) -> tuple[Pass, dict[Key, Weights | str]]:
+        """One kernel family's pass, judged by the file's own weights where those are not the reference's."""
+        frozen, graph = self.reference.frozen, self.candidate.graph
+        interpreter = Interpreter(self.candidate.content, graph, kernels=family, threads=self.options.threads)
+        delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
+        weights = find_weights(self.alignment, frozen.graph, graph)
+        own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
+        expectations = expect(self.alignment, frozen.graph, graph, kernels=family, delegated=delegated, own=own)
+        work = Pass(frozen, graph, self.alignment, expectations, interpreter, self.options.threads, own)
+        return work, weights
+
     def _run_family(self, family: str) -> None:
         start = time.perf_counter()
-        interpreter = Interpreter(self.candidate.content, self.candidate.graph, kernels=family,
-                                  threads=self.options.threads)
-        delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
-        weights = find_weights(self.alignment, self.reference.frozen.graph, self.candidate.graph)
-        own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
-        expectations = expect(self.alignment, self.reference.frozen.graph, self.candidate.graph, kernels=family,
-                              delegated=delegated, own=own)
-        work = Pass(self.reference.frozen, self.candidate.graph, self.alignment, expectations, interpreter,
-                    self.options.threads, own)
+        work, weights = self.open_pass(family)
+        interpreter, expectations = work.interpreter, dict(work.expectations)
         self.works[family] = work
         ends = _Ends(self, family)
         batch = min(self.options.batch_size or work.batch_size(), len(self.inputs[0]))

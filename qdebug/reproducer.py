@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 
 from qdebug.align import Alignment, Pair
-from qdebug.arithmetic import expect
 from qdebug.arrays import INDEX, unpack_samples
 from qdebug.comparison import Candidate, Comparison
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.measure import Pass
 from qdebug.models import cache
 from qdebug.models.excerpt import entries, excerpt
-from qdebug.models.interpreter import Interpreter
 from qdebug.models.keras import Reference, file_sha256, load_reference
 from qdebug.options import TraceOptions
 from qdebug.quant import Array
@@ -77,7 +75,9 @@ def _files(run: Run, opened: _Opened, pair: Pair) -> dict[str, bytes]:
     given = entries(graph, pair.candidate_ops)
     read = work.candidate_values(opened.inputs, 1, extra=given)
     _, taken = work.replay.run(opened.inputs, {key: read[key] for key in work.grids})
-    expected = taken[work.tapped.index(pair)].local
+    measured = taken[work.tapped.index(pair)]
+    own = pair.candidate in work.weights and measured.ideal is not None
+    expected = measured.ideal if own else measured.local
     work.replay.close()
     assert expected is not None
     actual = read[pair.candidate]
@@ -103,10 +103,7 @@ def _open(run: Run, layer: str, arrays: bytes | None) -> _Opened:
     comparison = Comparison(reference, Candidate.open(content, str(run.candidate["source"])), inputs,
                             options=TraceOptions(kernels=kernels, handover=False))
     comparison.align()
-    graph = comparison.candidate.graph
-    interpreter = Interpreter(content, graph, kernels=kernels)
-    expectations = expect(comparison.alignment, reference.frozen.graph, graph, kernels=kernels)
-    work = Pass(reference.frozen, graph, comparison.alignment, expectations, interpreter)
+    work, _ = comparison.open_pass(kernels)
     return _Opened(work, comparison.alignment, inputs, sample)
 
 

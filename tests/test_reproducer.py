@@ -56,6 +56,25 @@ def test_every_row_that_computes(recorded):
     assert exported >= 3
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_a_post_training_file_is_expected_by_its_own_weights(tmp_path):
+    """Kernels that were rounded after training are right: what is expected of them is at most a code away."""
+    import qdebug
+    from qdebug.reproducer import reproduce
+    from tests import test_float_reference as floats
+
+    net = floats.net()
+    net.save(tmp_path / "float.h5")
+    (tmp_path / "model.tflite").write_bytes(floats.file_of(net))
+    run = qdebug.trace(tmp_path / "float.h5", tmp_path / "model.tflite", floats.samples(20), options=floats.OPTIONS)
+    far = []
+    for layer in ("conv_relu", "dw_relu", "point", "probs:fully_connected"):
+        with np.load(io.BytesIO(reproduce(run, layer, run.arrays)["codes.npz"])) as codes:
+            apart = np.abs(codes["expected"].astype(int) - codes["actual"])
+            far.append((layer, int(apart.max()), float(np.mean(apart != 0))))
+    assert all(most <= 1 and share < 0.05 for _, most, share in far), far
+
+
 def test_refusals(recorded, tmp_path):
     """What cannot be reproduced is refused with its reason: no row, no samples, files gone or changed."""
     from qdebug.reproducer import reproduce
