@@ -235,6 +235,41 @@ def test_dynamic_range_names_the_input_that_is_quantized_on_the_fly():
 
 
 @pytest.mark.tf
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_another_training_run_is_said_in_one_sentence(tmp_path: Path):
+    """Trace and audit give one finding for the whole file, not one for every layer; the right file gets none."""
+    from qdebug.auditing import audit_files
+
+    model, other = net(1), file_of(net(2))
+    model.save(tmp_path / "float.h5")
+    (tmp_path / "other.tflite").write_bytes(other)
+    audited = audit_files(str(tmp_path / "float.h5"), str(tmp_path / "other.tflite"))
+    for findings in (run_of(model, other).findings, audited.findings):
+        errors = [one for one in findings if one.severity == "error"]
+        assert [(one.cause, one.layer) for one in errors] == [("RC25", None)]
+        assert errors[0].title == \
+            "the file was made from another model: 4 of 4 weighted layers hold other weights"
+    assert all(one.cause != "RC25" for one in run_of(model, file_of(model)).findings)
+
+
+@pytest.mark.tf
+def test_another_width_does_not_fit_and_says_what():
+    """The kernel that has no counterpart is named with both shapes."""
+    from qdebug.errors import AlignmentError
+    from qdebug.models.tensorflow import load_tensorflow
+
+    L, Model = load_tensorflow().tf_keras.layers, load_tensorflow().tf_keras.Model
+
+    def made(width: int) -> Any:
+        i = L.Input((8, 8, 3), name="image")
+        x = L.GlobalAveragePooling2D(name="gap")(L.Conv2D(width, 3, activation="relu", name="conv")(i))
+        return Model(i, L.Dense(4, name="logits")(x))
+
+    with pytest.raises(AlignmentError, match=r"kernel of 12x27 .* the reference has .*8x27"):
+        run_of(made(8), file_of(made(12)))
+
+
+@pytest.mark.tf
 @pytest.mark.parametrize("kind", ["float32", "float16"])
 def test_a_float_file_of_another_training_run_diverges_by_its_weights(reference: Any, kind: str):
     """The outputs of two float models may be alike; their weights are not."""

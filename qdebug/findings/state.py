@@ -268,12 +268,13 @@ def other_model(context: Context) -> Outcome:
     }
     again = "convert this reference again, or give the reference that the file was converted from"
     if len(weighted) > 1 and len(weights) >= 0.5 * len(weighted) and codes > MANY * total:
-        ranges = "and other ranges" if len(grids) > 0.5 * len(context.alignment.pairs) else "on the same grids"
+        ranges = " and other ranges" if len(grids) > 0.5 * len(context.alignment.pairs) else " on the same grids"
+        ranges = "" if not context.is_qat else ranges
         return [
             Found(
                 None,
                 f"the file was made from another model: {len(weights)} of {len(weighted)} weighted layers "
-                f"hold other weights {ranges}",
+                f"hold other weights{ranges}",
                 {**numbers, "codes_differ_percent": 100 * codes / total},
                 again,
             )
