@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,17 @@ class Difference:
     kind: str = "diff"
 
 
+LEAST_COMMON = 0.5
+"""Share of the earlier run's layers below which two runs are of different networks: nothing is then the same."""
+
+
+def _too_few(before: Run, after: Run, pairs: Sequence[tuple[Row | None, Row | None, str | None]]) -> list[str]:
+    common = sum(old is not None and new is not None for old, new, _ in pairs)
+    if common >= LEAST_COMMON * len(before.layers):
+        return []
+    return [f"only {common} of the {len(before.layers)} layers of {before.id} stand in {after.id}: other networks"]
+
+
 def compare(before: Run, after: Run) -> Difference:
     """Compare two runs. Raises AlignmentError where no layer of one stands in the other."""
     pairs = list(match(before.layers, after.layers))
@@ -76,7 +87,7 @@ def compare(before: Run, after: Run) -> Difference:
     found = {(one.code, one.layer) for one in after.findings}
     new = [one for one in after.findings if (one.code, one.layer) not in known]
     gone = [one for one in before.findings if (one.code, renamed.get(one.layer or "", one.layer)) not in found]
-    worse = list(_reasons_worse(before, after, rows, new))
+    worse = [*_too_few(before, after, pairs), *_reasons_worse(before, after, rows, new)]
     better = bool(gone) or any(row.change == BETTER for row in rows)
     verdict = WORSE if worse else BETTER if better else SAME
     return Difference(before.id, after.id, verdict, worse, rows, new, gone, list(_facts(before, after)),
@@ -236,6 +247,8 @@ def _facts(before: Run, after: Run) -> Iterator[FactChange]:
     for subject in ("accuracy", "reference", "candidate", "baseline", "data", "settings", "environment"):
         old, new = (getattr(run, subject) or {} for run in (before, after))
         for name in dict.fromkeys((*old, *new)):
+            if name == "layers":
+                continue  # (the baseline's own layers: as long as a table, and derived)
             if old.get(name) != new.get(name):
                 yield FactChange(subject, name, old.get(name), new.get(name))
     for name in ("seed", "qdebug", "verdict", "first_divergent", "first_over_tolerance"):

@@ -136,3 +136,13 @@ def test_rendered():
     assert text.startswith("before  0007-dense4-s3\nafter   0008-branches-s0\n")
     assert "[red]<script>" in text
     assert layers_table(found).column("change").count("new") == 5
+
+
+def test_runs_of_different_networks_are_not_the_same():
+    """Two of six layers in common are no proof that nothing got worse."""
+    whole = samples.diverged_run()
+    other = dataclasses.replace(whole, layers=whole.layers[:2])
+
+    assert compare(whole, other).reasons_worse == [
+        f"only 2 of the 6 layers of {whole.id} stand in {other.id}: other networks"]
+    assert not any("other networks" in reason for reason in compare(other, whole).reasons_worse)

@@ -93,7 +93,7 @@ def not_converged(context: Context) -> Outcome:
             f"activation ranges have not converged: {100 * left:.3g} % of the initial -6..6 is left "
             f"after about {steps} training steps",
             numbers,
-            "train the QAT model longer (built-in models: --qat-epochs 1), or set ema_decay lower; "
+            "train the QAT model longer (built-in models: --qat-epochs 1 or more), or set ema_decay lower; "
             "about 3,000 steps leave 5 %",
         )
     ]
