@@ -366,3 +366,25 @@ def test_an_edited_file_diverges_from_the_original_at_the_edit(reference: Any, t
     run = run_of(str(path), other_channel(content))
     assert run.first_divergent == "conv_relu"
     assert row_of(run, "conv_relu").reason.startswith("weights: 1 of 8 channels")
+
+
+@pytest.mark.tf
+def test_a_factor_that_the_converter_moves_into_the_next_layer_is_no_fault():
+    """GlobalAveragePooling, x 0.5, Dense: the file's mean stands for the pooling, its kernel holds the half."""
+    from qdebug.auditing import audit_graphs
+    from qdebug.models.keras import load_reference
+    from qdebug.models.tensorflow import load_tensorflow
+    from qdebug.models.tflite import parse
+
+    keras = load_tensorflow().tf_keras
+    keras.utils.set_random_seed(4)
+    given = keras.layers.Input(samples().shape[1:], name="image")
+    pooled = keras.layers.GlobalAveragePooling2D(name="gap")(keras.layers.Conv2D(4, 3, name="conv")(given))
+    model = keras.Model(given, keras.layers.Dense(4, name="logits")(pooled * 0.5))
+    content = file_of(model)
+    run = run_of(model, content)
+    found = audit_graphs(load_reference(model).frozen.graph, parse(content), kind="float", names=("model", "file"))
+
+    assert run.first_divergent is None
+    assert row_of(run, "gap").op == "MEAN"
+    assert found.deviations == []

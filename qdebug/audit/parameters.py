@@ -66,6 +66,7 @@ def expected_kernel(reference: Graph, pair: Pair) -> Kernel | str:
     folded = _with_front(reference, pair, folded, real)
     fake = tensor.fake_quant
     if fake is None:
+        real = real * _scale_in_front(reference, pair, real)
         scale = np.abs(real).max(axis=1, initial=0) / 127
         return Kernel(None, scale, real, folded, False, bool(np.any(factor != 1)))
     step, zero = fake.grid
@@ -83,10 +84,19 @@ def _with_front(reference: Graph, pair: Pair, folded: Folded, real: Rows) -> Fol
     """Add what constants that are added before the op become in its bias; the file has no op for them then."""
     assert pair.core is not None
     front = in_front(reference, pair.core, pair.region, real.shape[1])
-    if front is None or np.any(front[1] != 1) or any(op.kind in ("add", "sub") for op in pair.candidate_ops):
+    if front is None or any(op.kind in ("add", "sub") for op in pair.candidate_ops):
         return folded
     shift = front[2]
     return replace(folded, offset=folded.offset + real @ shift, size=folded.size + np.abs(real) @ np.abs(shift))
+
+
+def _scale_in_front(reference: Graph, pair: Pair, real: Rows) -> Rows:
+    """What a constant factor before the op makes of each tap; the file has no op for it then. Shape (1, taps)."""
+    assert pair.core is not None
+    front = in_front(reference, pair.core, pair.region, real.shape[1])
+    if front is None or any(op.kind in ("mul", "div") for op in pair.candidate_ops):
+        return np.ones((1, 1))
+    return np.asarray(front[1], np.float64).reshape(1, -1)
 
 
 def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
