@@ -211,7 +211,6 @@ class FloatStats:
     reference_squares: float = 0.0
     largest: float = 0.0
     reference_largest: float = 0.0
-    equal: int = 0
     non_finite: int = 0
     worst: dict[int, tuple[float, int]] = field(default_factory=dict)
 
@@ -223,7 +222,6 @@ class FloatStats:
         self.non_finite += int(np.count_nonzero(np.isfinite(ours) != np.isfinite(theirs)))
         error = np.subtract(theirs, ours, out=np.zeros_like(ours), where=finite)
         self.total += ours.size
-        self.equal += int(np.count_nonzero(error == 0))
         self.error_squares += float(np.sum(error * error))
         self.reference_squares += float(np.sum(np.where(finite, ours, 0.0) ** 2))
         self.largest = max(self.largest, float(np.abs(error).max(initial=0.0)))
@@ -235,7 +233,7 @@ class FloatStats:
 
     def merge(self, other: FloatStats) -> None:
         """Add another shard of the same pair."""
-        for name in ("total", "error_squares", "reference_squares", "equal", "non_finite"):
+        for name in ("total", "error_squares", "reference_squares", "non_finite"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.largest = max(self.largest, other.largest)
         self.reference_largest = max(self.reference_largest, other.reference_largest)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +10,7 @@ import numpy as np
 from qdebug.errors import ModelError
 from qdebug.graph import Graph, Key, Tensor
 from qdebug.models.batching import with_free_batch
+from qdebug.models.quiet import quietly
 from qdebug.quant import CODE_RANGES, Array, quantize
 
 FAMILIES = ("xnnpack", "builtin", "reference")
@@ -54,7 +51,7 @@ class Interpreter:
         return True
 
     def _resize(self, batch: int) -> None:
-        with quiet_stderr():
+        with quietly():
             for key in self.graph.inputs:
                 shape = self.graph.tensors[key].shape
                 if shape and (batch != 1 or self.batch):
@@ -153,35 +150,33 @@ def _random(rng: np.random.Generator, tensor: Tensor, count: int) -> Array:
 
 
 def _open(content: bytes, kernels: str, threads: int | None, preserve: bool) -> Any:
-    from ai_edge_litert.interpreter import Interpreter as Native
-    from ai_edge_litert.interpreter import OpResolverType
-
-    resolver = {"xnnpack": OpResolverType.AUTO, "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-                "reference": OpResolverType.BUILTIN_REF}[kernels]
     try:
-        with warnings.catch_warnings(), quiet_stderr():
-            warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors.*")
-            return Native(model_content=content, experimental_op_resolver_type=resolver, num_threads=threads,
-                          experimental_preserve_all_tensors=preserve)
+        return _native(content, kernels, threads, preserve)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"LiteRT cannot open the candidate on the {kernels} kernels: {_words(error)}"
                          f"{_who_opens(content, kernels)}", details=str(error)) from error
 
 
-def _who_opens(content: bytes, refused: str) -> str:
-    """The `--kernels` that open a file which one family refuses, as the end of a message."""
+def _native(content: bytes, kernels: str, threads: int | None = None, preserve: bool = False) -> Any:
     from ai_edge_litert.interpreter import Interpreter as Native
     from ai_edge_litert.interpreter import OpResolverType
 
-    resolvers = {"xnnpack": OpResolverType.AUTO, "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-                 "reference": OpResolverType.BUILTIN_REF}
+    resolver = {"xnnpack": OpResolverType.AUTO, "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                "reference": OpResolverType.BUILTIN_REF}[kernels]
+    with quietly():
+        return Native(model_content=content, experimental_op_resolver_type=resolver, num_threads=threads,
+                      experimental_preserve_all_tensors=preserve)
+
+
+def _who_opens(content: bytes, refused: str) -> str:
+    """The `--kernels` that open a file which one family refuses, as the end of a message."""
     opened = []
     for family in FAMILIES:
         if family == refused:
             continue
         try:
-            with quiet_stderr():
-                native = Native(model_content=content, experimental_op_resolver_type=resolvers[family])
+            native = _native(content, family)
+            with quietly():
                 native.allocate_tensors()
                 native.invoke()
         except (RuntimeError, ValueError):
@@ -196,20 +191,3 @@ def _words(error: BaseException) -> str:
     """The runtime's own words in one line."""
     text = str(error).replace("Node number", "\nNode number")
     return "; ".join(line.strip() for line in text.splitlines() if line.strip())
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Keep what native code prints to file descriptor 2 off the terminal (LiteRT greets each delegate there)."""
-    try:
-        saved = os.dup(2)
-    except OSError:
-        yield
-        return
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
