@@ -231,6 +231,7 @@ def test_table_formats(call, tracer):
         (["trace", "--model", "dense4", "--tolerance", "nan"], "the tolerance is nan"),
         (["sweep", "--models", "dense1", "--seeds", "3-1"], "'3-1' is no seed"),
         (["sweep", "--models", ","], "names no model"),
+        (["sweep", "--models", "dense1,nosuch"], "no built-in model 'nosuch': choose dense1, dense2"),
         (["show"], "nothing is recorded in .qdebug yet"),
         (["show", "--store", "file"], "it is a file"),
         (["summary", "--format", "nope"], "unknown format 'nope'"),
@@ -423,19 +424,20 @@ def test_report(call, recorded, tmp_path):
 
 def test_sweep(call, tracer):
     """A sweep runs all, goes on after a failure, ends with the summary, exits with the worst code."""
-    tracer.answers["b", 0] = ModelError("cannot convert b")
-    result = call("sweep", "--models", "a,b", "--seeds", "0-1", "--format", "csv", "--fail-on", "rounding")
+    tracer.answers["dense2", 0] = ModelError("cannot convert b")
+    result = call("sweep", "--models", "dense1,Dense2", "--seeds", "0-1", "--format", "csv", "--fail-on", "rounding")
 
-    assert [(one["model"], one["seed"]) for one in tracer.calls] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    calls = [(one["model"], one["seed"]) for one in tracer.calls]
+    assert calls == [("dense1", 0), ("dense1", 1), ("dense2", 0), ("dense2", 1)]
     assert result.exit_code == 2
-    assert "b seed 0 failed:\nerror: cannot convert b\n" in result.stderr
+    assert "dense2 seed 0 failed:\nerror: cannot convert b\n" in result.stderr
     assert len(result.stdout.splitlines()) == 1 + 3
 
 
 def test_sweep_stops_when_interrupted(call, tracer):
     """Ctrl-C ends the whole sweep; what was recorded stays."""
-    tracer.answers["a", 1] = KeyboardInterrupt()
-    result = call("sweep", "--models", "a", "--seeds", "0-5")
+    tracer.answers["dense1", 1] = KeyboardInterrupt()
+    result = call("sweep", "--models", "dense1", "--seeds", "0-5")
 
     assert result.exit_code == 130
     assert len(tracer.calls) == 2

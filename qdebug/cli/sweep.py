@@ -81,10 +81,11 @@ def sweep(
 
 
 def combinations(models: str, seeds: str) -> list[tuple[str, int]]:
-    """Pair every model with every seed, in this order, each once."""
+    """Pair every built-in model with every seed, in this order, each once. UsageError lists the known names."""
     from qdebug.errors import UsageError
+    from qdebug.models.zoo import lookup
 
-    names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
+    names = list(dict.fromkeys(lookup(name.strip()) for name in models.split(",") if name.strip()))
     if not names:
         raise UsageError(f"--models {models!r} names no model: give one or more, such as dense1,dense4")
     return list(itertools.product(names, parse_seeds(seeds)))
