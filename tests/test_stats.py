@@ -76,7 +76,7 @@ def test_a_flip_near_a_boundary_is_explained_and_another_is_not():
     assert stats.unexplained.tolist() == [0, 1, 1, 0]
 
 
-@pytest.mark.parametrize("size", [10, 100_001, 100_002])
+@pytest.mark.parametrize("size", [10, 100_001, 100_002, 600_001, 1_200_002])
 def test_codes_are_counted_from_the_lowest_on(size):
     """The fast way for long arrays counts what the plain way counts."""
     codes = np.random.default_rng(1).integers(-128, 128, size).astype(np.int8)

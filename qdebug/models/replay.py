@@ -164,12 +164,18 @@ class Replay:
     def _codes(self, values: Any, tap: Tap, *, on_grid: bool = False) -> Any:
         """Codes of real values on the tap's grid: half to even, clipped, as `quant.quantize` does it.
 
-        Values that a FakeQuant has put on this very grid need neither: they come as uint8, moved up by 128.
+        Values that a FakeQuant has put on this very grid need neither: they come as uint8, moved up by 128, and mostly
+        from one pass over them.
         """
         tf = load_tensorflow().tf
         assert tap.scale is not None
         if on_grid:
-            return tf.cast(values * np.float32(1 / tap.scale) + np.float32(tap.zero_point + 128.5), tf.uint8)
+            ends = _ends(tap.scale, tap.zero_point)
+            if ends is None:
+                return tf.cast(values * np.float32(1 / tap.scale) + np.float32(tap.zero_point + 128.5), tf.uint8)
+            moved = tf.raw_ops.QuantizeV2(input=values, min_range=ends[0], max_range=ends[1], T=tf.quint8,
+                                          ensure_minimum_range=0.0).output
+            return tf.bitcast(moved, tf.uint8)
         low, high = CODE_RANGES[tap.dtype]
         codes = tf.round(values / np.float32(tap.scale)) + np.float32(tap.zero_point)
         return tf.cast(tf.clip_by_value(codes, low, high), tap.dtype)
@@ -185,10 +191,18 @@ class Replay:
             return self.graph.get_tensor_by_name(real)
         except KeyError:
             pass
-        value = tf.cast(self._fed[key], tf.float32)
-        if grid.scale is not None:
-            value = (value - np.float32(grid.zero_point)) * np.float32(grid.scale)
-        return tf.identity(value, name=real[:-2])
+        return tf.identity(self._real(self._fed[key], grid), name=real[:-2])
+
+    @staticmethod
+    def _real(codes: Any, grid: Grid) -> Any:
+        """Real values of fed codes; of int8 in one pass where their grid allows it."""
+        tf = load_tensorflow().tf
+        if grid.scale is None:
+            return tf.cast(codes, tf.float32)
+        ends = _ends(grid.scale, grid.zero_point) if grid.dtype == "int8" else None
+        if ends is not None:
+            return tf.raw_ops.Dequantize(input=tf.bitcast(codes, tf.qint8), min_range=ends[0], max_range=ends[1])
+        return (tf.cast(codes, tf.float32) - np.float32(grid.zero_point)) * np.float32(grid.scale)
 
     def _region(self, scope: str, tap: Tap, *, skip_fake_quant: bool = False,
                 weights: Weights | None = None) -> tuple[Any, Any]:
@@ -290,6 +304,20 @@ def _own_bias(definition: Any, node: Any, weights: Weights | None) -> dict[str, 
         added.input.extend([given, constant])
         given = f"{added.name}:0"
     return held
+
+
+def _ends(scale: float, zero_point: int) -> tuple[Any, Any] | None:
+    """Float32 values of the lowest and highest int8 code from which TensorFlow gets this very scale, and 0 exactly.
+
+    It divides their distance by 255, in float32; a few scales in a hundred cannot come of that: None.
+    """
+    step = np.float32(scale)
+    lowest = -step * np.float32(zero_point - CODE_RANGES["int8"][0])
+    highest = lowest + np.float32(255) * step
+    for end in (highest, *(np.nextafter(highest, np.float32(side)) for side in (np.inf, -np.inf))):
+        if (end - lowest) / np.float32(255) == step:
+            return lowest, end
+    return None
 
 
 def _tensor_name(name: str) -> str:
