@@ -19,6 +19,8 @@ from qdebug.records import SCHEMA, VERDICTS, ErrorStats, Finding, Row, Run
 BETTER, WORSE, SAME, NEW, GONE = "better", "worse", "same", "new", "gone"
 _SIGMAS, _LEAST = 4, 0.1
 _EXPECTED = ("exact", "rounding")
+_BY_DESIGN = "note"
+"""Severity of findings that are no fault: one more or less makes no run worse or better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def compare(before: Run, after: Run) -> Difference:
     new = [one for one in after.findings if (one.code, one.layer) not in known]
     gone = [one for one in before.findings if (one.code, renamed.get(one.layer or "", one.layer)) not in found]
     worse = [*_too_few(before, after, pairs), *_reasons_worse(before, after, rows, new)]
-    better = bool(gone) or any(row.change == BETTER for row in rows)
+    better = any(one.severity != _BY_DESIGN for one in gone) or any(row.change == BETTER for row in rows)
     verdict = WORSE if worse else BETTER if better else SAME
     return Difference(before.id, after.id, verdict, worse, rows, new, gone, list(_facts(before, after)),
                       list(_notes(before, after)))
@@ -99,7 +101,7 @@ def _reasons_worse(before: Run, after: Run, rows: list[RowChange], new: list[Fin
         if row.matters:
             yield f"{row.layer}: {row.why}"
     for one in new:
-        if one.severity != "info":
+        if one.severity != _BY_DESIGN:
             yield f"new finding {one.code}" + (f" at {one.layer}" if one.layer is not None else "")
     samples = min(int(run.data.get("samples") or 0) for run in (before, after))
     gaps = [_gap(before), _gap(after)]

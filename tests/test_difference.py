@@ -104,6 +104,15 @@ def test_findings():
     assert compare(bad, renamed).new_findings == compare(bad, renamed).gone_findings == []
 
 
+def test_notes_are_no_change():
+    """What is by design does not fail a gate: a new note is not worse, a gone one not better."""
+    note = dataclasses.replace(samples.diverged_run().findings[0], code="QD504", severity="note")
+    noted = samples.run(findings=[note])
+
+    assert compare(samples.run(), noted).verdict == compare(noted, samples.run()).verdict == "same"
+    assert [one.code for one in compare(samples.run(), noted).new_findings] == ["QD504"]
+
+
 def test_accuracy_gap():
     """A candidate that falls further behind its reference is worse; both falling alike is not its fault."""
     old = samples.run()

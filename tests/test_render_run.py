@@ -122,10 +122,10 @@ def test_document_in_order():
 def test_findings_come_most_severe_first():
     """Errors come before warnings before hints, whatever their order in the record."""
     finding = samples.diverged_run().findings[0]
-    found = [dataclasses.replace(finding, severity=severity) for severity in ("info", "error", "warning")]
+    found = [dataclasses.replace(finding, severity=severity) for severity in ("note", "error", "warning")]
     rendered = text.plain_document(document(samples.diverged_run(findings=found)))
 
-    assert rendered.index("1. error") < rendered.index("2. warning") < rendered.index("3. info")
+    assert rendered.index("1. error") < rendered.index("2. warning") < rendered.index("3. note")
 
 
 def test_no_labels():

@@ -142,3 +142,15 @@ def test_samples_of_an_odd_shape():
     assert pack_samples([], {"a": np.zeros((1, 4))}) is None
     with np.load(io.BytesIO(pack_samples([1], {"in/put": np.arange(3.0)}))) as file:
         assert (file["index"].tolist(), file["in_put"].tolist()) == ([1], [1.0])
+
+
+def test_a_note_makes_no_suspect():
+    """Bars per channel stand at layers that diverge or that an error blames, not where a note says by design."""
+    run = full_run()
+    healthy = next(row for row in run.layers if row.verdict == "rounding" and row.channels is not None)
+    noted = dataclasses.replace(run.findings[0], layer=healthy.layer, severity="note")
+    blamed = dataclasses.replace(noted, severity="error")
+    without, plain, more = (report(dataclasses.replace(run, findings=found)) for found in ([], [noted], [blamed]))
+
+    assert plain.count("local flips by channel") == without.count("local flips by channel")
+    assert more.count("local flips by channel") == without.count("local flips by channel") + 1

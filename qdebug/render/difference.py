@@ -12,7 +12,7 @@ from qdebug.render.document import Block, Facts, Sentence
 from qdebug.render.run import finding_entry
 from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, number_field, text_field
 
-_STATUS = {"better": "passed", "worse": "failed", "new": "info", "gone": "info"}
+_STATUS = {"better": "passed", "worse": "failed", "new": "note", "gone": "note"}
 _SHOWN_HASH = 12
 
 

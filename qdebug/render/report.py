@@ -71,7 +71,7 @@ def _findings(run: Run) -> list[dict[str, Any]]:
 
 def _layers(run: Run) -> list[LayerView]:
     marks = [line.mark for line in tables.layers_table(run).lines]
-    blamed = {one.layer for one in run.findings if one.severity != "info"}
+    blamed = {one.layer for one in run.findings if one.severity != "note"}
     return [_layer(run, place, row, mark, suspect=row.verdict == "diverged" or row.layer in blamed)
             for place, (row, mark) in enumerate(zip(run.layers, marks, strict=True))]
 

@@ -15,7 +15,7 @@ FIRST_OVER_TOLERANCE = "first over tolerance"
 FUSED = "fused into "
 """How the reason begins where a layer has no row of its own because another row stands for it."""
 
-SEVERITIES = ("error", "warning", "info")
+SEVERITIES = ("error", "warning", "note")
 """From the most to the least severe; any other comes after."""
 
 SHORT_OPS = {

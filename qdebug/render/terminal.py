@@ -26,7 +26,7 @@ _COLOURS = {
     "rounding": "green",
     "passed": "green",
     "requantized": "cyan",
-    "info": "cyan",
+    "note": "cyan",
     "unmeasured": "dim",
     "warning": "yellow",
     "diverged": "bold red",
