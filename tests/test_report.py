@@ -153,4 +153,4 @@ def test_a_note_makes_no_suspect():
     without, plain, more = (report(dataclasses.replace(run, findings=found)) for found in ([], [noted], [blamed]))
 
     assert plain.count("local flips by channel") == without.count("local flips by channel")
-    assert more.count("local flips by channel") == without.count("local flips by channel") + 1
+    assert more.count("local flips by channel") > without.count("local flips by channel")
