@@ -15,13 +15,15 @@ from qdebug.arithmetic import Expectation, expect
 from qdebug.costing import Costing
 from qdebug.deferred import extremes
 from qdebug.endtoend import Labels, OutputStats, has_classes
-from qdebug.errors import ModelError
+from qdebug.errors import ModelError, UsageError
 from qdebug.families import between, with_between
+from qdebug.fileside import FileSide
 from qdebug.graph import Graph, Key
 from qdebug.measure import Counts, Pass, probe
 from qdebug.metrics import check as check_metric
 from qdebug.models.interpreter import FAMILIES, Interpreter
 from qdebug.models.keras import Reference
+from qdebug.models.lifted import FileReference
 from qdebug.models.replay import Replay
 from qdebug.models.tflite import parse
 from qdebug.options import Kernels, TraceOptions
@@ -150,8 +152,19 @@ class Comparison:
         weights = find_weights(self.alignment, frozen.graph, graph)
         own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
         expectations = expect(self.alignment, frozen.graph, graph, kernels=family, delegated=delegated, own=own)
-        work = Pass(frozen, graph, self.alignment, expectations, interpreter, self.options.threads, own)
+        work = Pass(frozen, graph, self.alignment, expectations, interpreter, self.options.threads, own,
+                    self.file_side(family))
         return work, weights
+
+    def file_side(self, family: str) -> FileSide | None:
+        """A reference file on its own kernels, by default those of the candidate."""
+        if not isinstance(self.reference, FileReference):
+            if self.options.reference_kernels is not None:
+                raise UsageError(f"--reference-kernels {self.options.reference_kernels} is for a .tflite reference: "
+                                 f"{self.reference.source} is a Keras model, which TensorFlow runs")
+            return None
+        return FileSide(self.reference, self.candidate.graph, self.alignment,
+                        kernels=self.options.reference_kernels or family, threads=self.options.threads)
 
     def _run_family(self, family: str) -> None:
         start = time.perf_counter()

@@ -13,9 +13,10 @@ import numpy as np
 from qdebug.align import Alignment, Pair
 from qdebug.align import fingerprints as fp
 from qdebug.arithmetic import Expectation
+from qdebug.fileside import FileSide, OwnRun
 from qdebug.graph import Graph, Key, Tensor
 from qdebug.models.frozen import Frozen, InputSpec
-from qdebug.models.interpreter import Interpreter
+from qdebug.models.interpreter import Interpreter, read_tensors
 from qdebug.models.replay import Grid, Replay, Taken, Tap
 from qdebug.quant import CODE_RANGES, Array
 from qdebug.stats import CodeStats, FloatStats
@@ -61,6 +62,8 @@ class Pass:
     threads: int | None = None
     weights: Mapping[Key, Weights] = field(default_factory=dict)
     """The file's own weights at pairs where they are not the reference's."""
+    own: FileSide | None = None
+    """A reference file on its own kernels."""
 
     def __post_init__(self) -> None:
         self.unreadable: dict[Key, str] = {}
@@ -109,7 +112,9 @@ class Pass:
         for first, part in batches(inputs, batch):
             read = self.candidate_values(part, batch)
             outputs, taken = self.replay.run(part, {key: read[key] for key in self.grids})
-            waiting.append(worker.submit(self._count, counts, read, taken, first, part))
+            own = None if self.own is None else self.own.run(part, read, batch)
+            outputs = outputs if own is None else own.outputs
+            waiting.append(worker.submit(self._count, counts, read, taken, first, part, own))
             if each is not None:
                 each(first, outputs, self.real_outputs(read))
             if len(waiting) > 1:
@@ -131,16 +136,7 @@ class Pass:
         """Codes (or reals) of every measured tensor, output and `extra` tensor for one batch."""
         keys = list(dict.fromkeys([*self.grids, *self.candidate.outputs, *extra]))
         ordered = [part[number] for number in self.alignment.inputs]
-        count = len(part[0])
-        if self.interpreter.resizable and self.interpreter.allocate(batch):
-            self.interpreter.run(ordered)
-            return {key: self.interpreter.get(key, count) for key in keys}
-        rows: dict[Key, list[Array]] = {key: [] for key in keys}
-        for number in range(count):
-            self.interpreter.run([array[number: number + 1] for array in ordered])
-            for key in keys:
-                rows[key].append(self.interpreter.get(key, 1))
-        return {key: np.concatenate(entries) for key, entries in rows.items()}
+        return read_tensors(self.interpreter, ordered, keys, batch)
 
     def real_outputs(self, read: Mapping[Key, Array]) -> list[Array]:
         """The candidate's outputs in real values, in the reference's order."""
@@ -196,10 +192,12 @@ class Pass:
         return source if same and self.grids[pair.candidate].scale is not None else None
 
     def _count(self, counts: Counts, read: Mapping[Key, Array], taken: Sequence[Taken], first: int,
-               part: Sequence[Array]) -> None:
+               part: Sequence[Array], own: OwnRun | None) -> None:
         """Count one batch at every pair."""
         samples = len(part[0])
         found = {pair.candidate: entry for pair, entry in zip(self.tapped, taken, strict=True)}
+        if own is not None:
+            found = {key: own.instead(key, entry) for key, entry in found.items()}
         for pair in self.pairs:
             if pair.candidate in self.aliases:
                 source = self.aliases[pair.candidate]

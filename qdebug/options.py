@@ -50,6 +50,8 @@ class TraceOptions:
     """Number of the one sample to trace alone."""
     save_tensors: Path | None = None
     """Where to keep the tensors of that sample, as `.npz`."""
+    reference_kernels: str | None = None
+    """Which `Kernels` (not `all`) run a reference that is a `.tflite` file; `None` takes those of the candidate."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
@@ -62,3 +64,6 @@ class TraceOptions:
             raise UsageError(f"--save-tensors {self.save_tensors} keeps the tensors of one sample: give --sample too")
         if self.kernels not in list(Kernels):
             raise UsageError(f"unknown kernels {self.kernels!r}: choose from {', '.join(Kernels)}")
+        if self.reference_kernels not in (None, *(one for one in Kernels if one != Kernels.ALL)):
+            raise UsageError(f"unknown reference kernels {self.reference_kernels!r}: choose from "
+                             f"{', '.join(one for one in Kernels if one != Kernels.ALL)}")

@@ -348,17 +348,6 @@ def test_the_float_file_against_the_int8_file_is_as_the_keras_model(reference: A
 
 
 @pytest.mark.tf
-def test_a_file_against_itself_does_not_diverge(reference: Any, tmp_path: Path):
-    """An int8 file as the reference is its grids in float arithmetic: its own kernels only round."""
-    path, content = tmp_path / "same.tflite", file_of(reference)
-    path.write_bytes(content)
-    run = run_of(str(path), content)
-    assert run.reference["kind"] == "qat"
-    assert {row.verdict for row in run.layers} <= {"exact", "rounding", "requantized"}
-    assert all(row.local.max_lsb <= 1 for row in run.layers)
-
-
-@pytest.mark.tf
 def test_an_edited_file_diverges_from_the_original_at_the_edit(reference: Any, tmp_path: Path):
     """One converter's file against another's: a channel of other weights is found."""
     path, content = tmp_path / "original.tflite", file_of(reference)

@@ -20,6 +20,14 @@ class By(StrEnum):
     MODEL = "model"
 
 
+class OneFamily(StrEnum):
+    """One kernel family."""
+
+    XNNPACK = "xnnpack"
+    BUILTIN = "builtin"
+    REFERENCE = "reference"
+
+
 class View(StrEnum):
     """The tables of one run."""
 
@@ -49,6 +57,14 @@ Retrain = Annotated[
 Tolerance = Annotated[float, typer.Option(help="Largest end-to-end difference that counts as close.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples per batch.", metavar="N")]
 KernelSet = Annotated[Kernels, typer.Option(help="Kernels that run the candidate.", case_sensitive=False)]
+ReferenceKernelSet = Annotated[
+    OneFamily | None,
+    typer.Option(
+        "--reference-kernels",
+        help="Kernels that run a .tflite reference (default: the candidate's).",
+        case_sensitive=False,
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the candidate.", metavar="N")]
 Gate = Annotated[
     FailOn | None,

@@ -42,6 +42,7 @@ def trace(
     tolerance: o.Tolerance = 0.01,
     batch_size: o.BatchSize = None,
     kernels: o.KernelSet = Kernels.XNNPACK,
+    reference_kernels: o.ReferenceKernelSet = None,
     threads: o.Threads = None,
     handover: o.HandOver = True,
     handover_samples: o.HandoverSamples = None,
@@ -88,6 +89,7 @@ def trace(
         metric,
         sample=sample,
         save_tensors=save_tensors,
+        reference_kernels=reference_kernels,
     )
     if save_tensors is not None:
         check_writable(save_tensors, force=force)

@@ -77,7 +77,7 @@ class CandidateTail:
         self._interpreter = None
         if kept:
             file = cut(content, graph, last)
-            self._interpreter = _OnCodes(file, parse(file, "the cut candidate"), kernels=kernels, threads=threads,
+            self._interpreter = OnCodes(file, parse(file, "the cut candidate"), kernels=kernels, threads=threads,
                                          preserve=False)
 
     def run(self, codes: Mapping[Key, Array], count: int) -> dict[Key, Array]:
@@ -99,11 +99,12 @@ class CandidateTail:
 
 
 def _sample(values: Array, number: int, count: int) -> Array:
+    """What one of `count` samples holds of the first axis, which may hold several entries for each."""
     size = len(values) // count
     return values[number * size: (number + 1) * size]
 
 
-class _OnCodes(Interpreter):
+class OnCodes(Interpreter):
     """An interpreter whose inputs are what the tensors hold, not real values."""
 
     def feed(self, values: Sequence[Array]) -> list[Any]:

@@ -21,12 +21,14 @@ class Interpreter:
     """One LiteRT interpreter for one kernel family, allocated for one batch size at a time."""
 
     def __init__(self, content: bytes, graph: Graph, *, kernels: str = "xnnpack", threads: int | None = None,
-                 preserve: bool = True) -> None:
-        self.graph, self.kernels, self.preserve = graph, kernels, preserve
+                 preserve: bool = True, role: str = "candidate") -> None:
+        self.graph, self.kernels, self.preserve, self.role = graph, kernels, preserve, role
         self.content, self.threads = content, threads
+        self.running = content
+        """What is run: the model as given, or the copy with a free batch."""
         self.rewritten = False
         """Whether a copy with a free batch has been tried."""
-        self._native = _open(content, kernels, threads, preserve)
+        self._native = self._open(content)
         self.batch = 0
         self.resizable = True
         self.allocate(1)
@@ -39,9 +41,8 @@ class Interpreter:
             self._resize(batch)
         except (RuntimeError, ValueError) as error:
             if batch == 1:
-                raise ModelError(f"LiteRT cannot prepare the candidate on the {self.kernels} kernels: "
-                                 f"{_words(error)}{_who_opens(self.content, self.kernels)}",
-                                 details=str(error)) from error
+                raise ModelError(f"LiteRT cannot prepare the {self.role} on the {self.kernels} kernels: "
+                                 f"{_words(error)}{self._who_opens()}", details=str(error)) from error
             if not self.rewritten and self._rewrite():
                 return self.allocate(batch)
             self.resizable = False
@@ -64,7 +65,7 @@ class Interpreter:
                 raise RuntimeError("an output does not grow with the batch")
 
     def _reopen(self, content: bytes) -> None:
-        self._native = _open(content, self.kernels, self.threads, self.preserve)
+        self._native, self.running = self._open(content), content
         self.batch = 0
         self.allocate(1)
 
@@ -118,9 +119,8 @@ class Interpreter:
             self._native.reset_all_variables()  # a sample must not see the state that the one before it left
             self._native.invoke()
         except RuntimeError as error:
-            raise ModelError(f"LiteRT fails while running the candidate on the {self.kernels} kernels: "
-                             f"{_words(error)}{_who_opens(self.content, self.kernels)}",
-                             details=str(error)) from error
+            raise ModelError(f"LiteRT fails while running the {self.role} on the {self.kernels} kernels: "
+                             f"{_words(error)}{self._who_opens()}", details=str(error)) from error
 
     def get(self, key: Key, count: int) -> Array:
         """A copy of a tensor after `run`, first `count` samples; raises KeyError where LiteRT does not keep it."""
@@ -140,6 +140,48 @@ class Interpreter:
         return frozenset(int(key) for op in details if op["op_name"] == "DELEGATE" for key in op["outputs"])
 
 
+    def _open(self, content: bytes) -> Any:
+        try:
+            return _native(content, self.kernels, self.threads, self.preserve)
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"LiteRT cannot open the {self.role} on the {self.kernels} kernels: {_words(error)}"
+                             f"{self._who_opens()}", details=str(error)) from error
+
+    def _who_opens(self) -> str:
+        """The kernels that open a file which one family refuses, as the end of a message."""
+        opened = []
+        for family in FAMILIES:
+            if family == self.kernels:
+                continue
+            try:
+                native = _native(self.content, family)
+                with quietly():
+                    native.allocate_tensors()
+                    native.invoke()
+            except (RuntimeError, ValueError):
+                continue
+            opened.append(family)
+        if not opened:
+            return "; no kernel family opens it: convert the model again"
+        option = "--kernels" if self.role == "candidate" else "--reference-kernels"
+        return "; " + " or ".join(f"{option} {family}" for family in opened) + " opens it"
+
+
+def read_tensors(interpreter: Interpreter, inputs: Sequence[Array], keys: Sequence[Key], batch: int
+                 ) -> dict[Key, Array]:
+    """Run one batch of real `inputs`, one by one where the model's batch is fixed, and read the tensors `keys`."""
+    count = len(inputs[0])
+    if interpreter.resizable and interpreter.allocate(batch):
+        interpreter.run(inputs)
+        return {key: interpreter.get(key, count) for key in keys}
+    rows: dict[Key, list[Array]] = {key: [] for key in keys}
+    for number in range(count):
+        interpreter.run([array[number: number + 1] for array in inputs])
+        for key in keys:
+            rows[key].append(interpreter.get(key, 1))
+    return {key: np.concatenate(entries) for key, entries in rows.items()}
+
+
 def _random(rng: np.random.Generator, tensor: Tensor, count: int) -> Array:
     """Random values of an input's own type."""
     shape = (count, *tensor.shape[1:])
@@ -147,14 +189,6 @@ def _random(rng: np.random.Generator, tensor: Tensor, count: int) -> Array:
         low, high = CODE_RANGES.get(tensor.dtype, (0, 2))
         return rng.integers(low, high, shape).astype(tensor.dtype)
     return rng.normal(size=shape).astype(tensor.dtype)
-
-
-def _open(content: bytes, kernels: str, threads: int | None, preserve: bool) -> Any:
-    try:
-        return _native(content, kernels, threads, preserve)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"LiteRT cannot open the candidate on the {kernels} kernels: {_words(error)}"
-                         f"{_who_opens(content, kernels)}", details=str(error)) from error
 
 
 def _native(content: bytes, kernels: str, threads: int | None = None, preserve: bool = False) -> Any:
@@ -166,25 +200,6 @@ def _native(content: bytes, kernels: str, threads: int | None = None, preserve: 
     with quietly():
         return Native(model_content=content, experimental_op_resolver_type=resolver, num_threads=threads,
                       experimental_preserve_all_tensors=preserve)
-
-
-def _who_opens(content: bytes, refused: str) -> str:
-    """The `--kernels` that open a file which one family refuses, as the end of a message."""
-    opened = []
-    for family in FAMILIES:
-        if family == refused:
-            continue
-        try:
-            native = _native(content, family)
-            with quietly():
-                native.allocate_tensors()
-                native.invoke()
-        except (RuntimeError, ValueError):
-            continue
-        opened.append(family)
-    if not opened:
-        return "; no kernel family opens it: convert the model again"
-    return "; " + " or ".join(f"--kernels {family}" for family in opened) + " opens it"
 
 
 def _words(error: BaseException) -> str:

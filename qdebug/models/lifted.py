@@ -6,11 +6,14 @@ is computed exactly as a Keras model is; an int8 file as its grids say it should
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from qdebug.align import fingerprints as fp
 from qdebug.errors import ModelError
 from qdebug.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.models.frozen import Frozen, InputSpec, as_frozen
@@ -35,12 +38,26 @@ class FileReference(Reference):
         return parse(self.model, self.source)
 
     @cached_property
+    def lifted(self) -> Lifted:
+        """The file as one TensorFlow graph, and which tensor of it stands for which of the file's."""
+        return lift_file(self.file, self.source)
+
+    @property
     def frozen(self) -> Frozen:
         """The file as one TensorFlow graph."""
-        return frozen_file(self.file, self.source)
+        return self.lifted.frozen
 
 
-def frozen_file(file: Graph, source: str) -> Frozen:
+@dataclass(frozen=True, eq=False)
+class Lifted:
+    """A file's graph in TensorFlow."""
+
+    frozen: Frozen
+    tensors: Mapping[Key, tuple[Key, ...]]
+    """Tensor of the frozen graph -> the file's tensors with its values: several, where ops only change the type."""
+
+
+def lift_file(file: Graph, source: str) -> Lifted:
     """Lift the file's graph into TensorFlow. Raises ModelError for an op whose arithmetic is not known."""
     tf = load_tensorflow().tf
     specs = tuple(InputSpec(name.partition(":")[0].removeprefix("serving_default_"),
@@ -50,9 +67,10 @@ def frozen_file(file: Graph, source: str) -> Frozen:
     signature = [tf.TensorSpec(spec.shape, spec.dtype, name=f"qdebug_input_{number}")
                  for number, spec in enumerate(specs)]
     uses: dict[str, Layer] = {}
+    values: dict[Key, Any] = {}
 
     def call(*given: Any) -> list[Any]:
-        values: dict[Key, Any] = {}
+        values.clear()
         for key, value in zip(file.inputs, given, strict=True):
             with tf.name_scope(f"input_{key}") as scope:
                 uses[scope.rstrip("/")] = Layer(str(file.tensors[key].name), str(file.tensors[key].name))
@@ -66,7 +84,22 @@ def frozen_file(file: Graph, source: str) -> Frozen:
     except KeyError as error:
         raise ModelError(f"--reference {source}: {error.args[0]} cannot be computed in float arithmetic; "
                          "give the Keras model that the file was converted from") from error
-    return as_frozen(graph, uses, specs, file.output_names)
+    frozen = as_frozen(graph, uses, specs, file.output_names)
+    _keep_grids(frozen.graph, file)
+    tensors: dict[Key, tuple[Key, ...]] = {}
+    for key, value in values.items():
+        tensors[value.name] = (*tensors.get(value.name, ()), key)
+    return Lifted(frozen, tensors)
+
+
+def _keep_grids(graph: Graph, file: Graph) -> None:
+    """Note on every kernel, which is real-valued here, the grid that the file holds it on."""
+    ops = {op.index: op for op in file.ops}
+    for op in graph.ops:
+        own, scope = fp.kernel(graph, op), op.name.partition("/")[0]
+        if own is not None and scope.startswith("op_"):
+            held = fp.kernel(file, ops[int(scope.removeprefix("op_"))])
+            graph.tensors[own.key] = replace(own, quantization=None if held is None else held.quantization)
 
 
 def _lift_op(op: Op, file: Graph, values: dict[Key, Any], uses: dict[str, Layer]) -> None:

@@ -77,9 +77,14 @@ def _biased(value: Any, call: Call, at: int) -> Any:
 def _conv(call: Call) -> Any:
     tf = _tf()
     dilations = [int(call.op.attributes["dilation_hfactor"]), int(call.op.attributes["dilation_wfactor"])]
-    value = tf.nn.conv2d(call.given[0], tf.transpose(call.given[1], [1, 2, 3, 0]), _strides(call), _padding(call),
-                         dilations=dilations)
-    return _biased(value, call, 2)
+
+    def convolved(given: Any, kernel: Any) -> Any:
+        return tf.nn.conv2d(given, kernel, _strides(call), _padding(call), dilations=dilations)
+
+    tensors = call.graph.tensors
+    if tensors[call.op.inputs[0]].shape[-1] != tensors[call.op.inputs[1]].shape[-1]:  # groups: only XLA fuses those
+        convolved = tf.function(convolved, jit_compile=True)
+    return _biased(convolved(call.given[0], tf.transpose(call.given[1], [1, 2, 3, 0])), call, 2)
 
 
 def _depthwise(call: Call) -> Any:

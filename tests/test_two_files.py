@@ -1,0 +1,136 @@
+"""Two `.tflite` files: the reference runs on kernels of its own, and only what differs between the files differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qdebug.errors import UsageError
+from qdebug.options import TraceOptions
+from qdebug.records import Run
+from tests.test_float_reference import OPTIONS, file_of, net, samples
+
+HEALTHY = {"exact", "rounding", "requantized"}
+
+
+def files_run(folder: Path, reference: bytes, candidate: bytes, options: TraceOptions = OPTIONS,
+              data: Any = None) -> Run:
+    """Trace one file against another."""
+    from qdebug.pipeline import trace
+
+    path = folder / "reference.tflite"
+    path.write_bytes(reference)
+    return trace(str(path), candidate, samples() if data is None else data, options=options)
+
+
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    """The float model that all files are made from."""
+    return net()
+
+
+@pytest.fixture(scope="module")
+def int8(reference: Any) -> bytes:
+    """Its int8 file."""
+    return file_of(reference)
+
+
+def assert_equal(run: Run) -> None:
+    """No value differs anywhere, neither from the layer's own inputs nor from the model's."""
+    for row in run.layers:
+        assert row.verdict == "exact", (row.layer, row.reason)
+        for stats in (row.local, row.cumulative):
+            assert stats.flip_percent in (0, None)
+            assert stats.max_abs == 0
+    assert run.verdict == "exact"
+    assert run.end_to_end[-1].max_error == 0
+    assert [one for one in run.findings if one.severity == "error"] == []
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("kernels", ["xnnpack", "builtin", "reference"])
+def test_a_file_against_itself_differs_nowhere(int8: bytes, tmp_path: Path, kernels: str):
+    """Same file, same kernels: the very same codes."""
+    run = files_run(tmp_path, int8, int8, TraceOptions(kernels=kernels, handover=False))
+    assert_equal(run)
+    assert run.coverage.paired == run.coverage.candidate_ops
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("kind", ["float32", "float16", "16x8"])
+def test_files_that_are_not_int8_differ_nowhere_from_themselves(reference: Any, tmp_path: Path, kind: str):
+    """Float values too are the kernels' own, bit for bit."""
+    content = file_of(reference, kind)
+    assert_equal(files_run(tmp_path, content, content))
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("name", ["islands", "held_out", "attention"])
+def test_folded_batches_groups_and_branches_differ_nowhere_from_themselves(tmp_path: Path, name: str):
+    """SPACE_TO_BATCH puts a batch into blocks, a layer normalization into another axis; groups need XLA."""
+    from qdebug.models.tflite import parse
+    from tests.converted import make
+
+    _, content = make(name)
+    shape = parse(content).tensors[parse(content).inputs[0]].shape
+    data = np.random.default_rng(3).normal(size=(24, *shape[1:])).astype(np.float32)
+    with pytest.warns() if name != "islands" else _no_warning():
+        run = files_run(tmp_path, content, content, data=data)
+    assert_equal(run)
+
+
+def _no_warning() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+@pytest.mark.tf
+def test_weights_rounded_while_running_differ_nowhere_from_themselves(tmp_path: Path):
+    """Dynamic range: the input of a wide layer is quantized by the kernel, as the reference's kernel does it."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    keras = load_tensorflow().tf_keras
+    keras.utils.set_random_seed(0)
+    content = file_of(keras.Sequential([keras.layers.InputLayer((8, 8, 3), name="image"), keras.layers.Flatten(),
+                                        keras.layers.Dense(16, name="wide")]), "dynamic")
+    run = files_run(tmp_path, content, content)
+    assert run.candidate["what"].startswith("dynamic range")
+    assert_equal(run)
+
+
+@pytest.mark.tf
+def test_the_layers_cut_loose_give_what_they_give_in_the_file(int8: bytes):
+    """On the file's own tensors, every op alone gives the codes that it gives in the whole, in any batch."""
+    from qdebug.models.interpreter import Interpreter, read_tensors
+    from qdebug.models.loose import LooseRegions, region_between
+    from qdebug.models.tflite import parse
+
+    graph = parse(int8)
+    whole = Interpreter(int8, graph)
+    keys = [key for key, tensor in graph.tensors.items() if tensor.data is None]
+    regions = {op.output: region_between(graph, graph.data_inputs(op), op.output) for op in graph.ops}
+    assert None not in regions.values()
+    shapes = {key: graph.tensors[key].shape for key in keys}
+    loose = LooseRegions(int8, graph, regions, shapes, kernels="xnnpack")
+    for batch in (16, 5):
+        values = read_tensors(whole, [samples(batch)], keys, batch)
+        given = {key: [values[entry] for entry in region.inputs] for key, region in regions.items()}
+        found = loose.run(given, batch)
+        assert all(np.array_equal(found[key], values[key]) for key in regions)
+    last = graph.ops[-1]
+    assert region_between(graph, graph.data_inputs(graph.ops[0])[:0], last.output) is None
+
+
+@pytest.mark.tf
+def test_kernels_of_its_own_are_for_a_file(reference: Any, int8: bytes):
+    """TensorFlow runs a Keras model: there is nothing to choose."""
+    from qdebug.pipeline import trace
+
+    with pytest.raises(UsageError, match=r"--reference-kernels builtin is for a \.tflite reference"):
+        trace(reference, int8, samples(8), options=TraceOptions(reference_kernels="builtin"))
+    with pytest.raises(UsageError, match="unknown reference kernels 'all'"):
+        TraceOptions(reference_kernels="all")
