@@ -109,7 +109,7 @@ def load(spec: str | Path, *, samples: int | None = None, scale: float | None = 
         raise InputError(f"scale is {scale}: give a finite number other than 0")
     if str(spec) in NAMES:
         if x_key or y_key:
-            raise InputError(f"x_key and y_key choose from an .npz file, and the data is {spec}: drop them")
+            raise InputError(f"--x-key and --y-key choose from an .npz file, and --data is {spec}: drop them")
         dataset = _digits() if str(spec) == "digits" else _keras_images(str(spec))
     else:
         dataset = _read_file(spec, x_key, y_key)
@@ -144,8 +144,8 @@ def arrange(dataset: Dataset, specs: Sequence[InputSpec]) -> list[Array]:
     """
     given = dataset.inputs
     if len(specs) != len(given):
-        raise InputError(f"the model has {_counted([spec.name for spec in specs])}, and {dataset.source} has "
-                         f"{_counted(list(given))}: name one array after each input, or choose by x_key")
+        raise InputError(f"the model has {_counted([spec.name for spec in specs])}, and {_called(dataset.source)} has "
+                         f"{_counted(list(given))}: name one array after each input, or choose one with --x-key")
     if len(specs) == 1:
         return [_fit(next(iter(given.values())), specs[0], dataset.source)]
     bare = {_bare_name(name): array for name, array in given.items()}
@@ -233,7 +233,7 @@ def _read_file(spec: str | Path, x_key: str | None, y_key: str | None) -> Datase
 
 def _from_npy(source: str, array: Array, key: str | None) -> Dataset:
     if key:
-        raise InputError(f"{source} holds one array without a name, so x_key or y_key {key!r} cannot choose: "
+        raise InputError(f"{source} holds one array without a name, so --x-key or --y-key {key!r} cannot choose: "
                          f"drop it, or give an .npz file")
     return Dataset(source=source, split="file", inputs={"x": array}, labels={})
 
@@ -241,7 +241,7 @@ def _from_npy(source: str, array: Array, key: str | None) -> Dataset:
 def _from_npz(source: str, archive: Mapping[str, Any], x_key: str | None, y_key: str | None) -> Dataset:
     """Choose the arrays by their keys first, so that what is not used is not read."""
     keys = list(archive)
-    for option, key in (("x_key", x_key), ("y_key", y_key)):
+    for option, key in (("--x-key", x_key), ("--y-key", y_key)):
         if key is not None and key not in keys:
             raise InputError(f"{source} has no array {key!r} ({option}): it has {_listed(keys)}")
     split = "test" if x_key is None and "x_test" in keys else "file"
@@ -253,7 +253,7 @@ def _from_npz(source: str, archive: Mapping[str, Any], x_key: str | None, y_key:
     inputs = {"x": single} if single else {key: key for key in spare if not key.startswith("y_")}
     if not inputs:
         raise InputError(f"{source} has no inputs: it has {_listed(keys)}; name them x, x_test, or after the "
-                         f"model's inputs, or choose one with x_key")
+                         f"model's inputs, or choose one with --x-key")
     labels = {"y": label} if label else {key.removeprefix("y_"): key for key in named_labels}
     if len(inputs) == 1:
         inputs = {"x": next(iter(inputs.values()))}
@@ -308,9 +308,16 @@ def _fit(array: Array, spec: InputSpec, source: str) -> Array:
     fits = array.ndim == len(wanted) and all(want in (None, has) for want, has
                                              in zip(wanted[1:], array.shape[1:], strict=True))
     if not fits:
-        raise InputError(f"input {spec.name!r} takes shape {_shape(wanted)}, and {source} has "
-                         f"{_shape((None, *shape[1:]))}: reshape the data, or give the array with x_key")
+        hint = "give data of this shape with --data FILE.npz (--x-key names the array in it)" if source in NAMES else \
+            "reshape the data, or choose another array with --x-key"
+        raise InputError(f"input {spec.name!r} takes shape {_shape(wanted)}, and {_called(source)} has "
+                         f"{_shape((None, *shape[1:]))}: {hint}")
     return _cast(array, np.dtype(spec.dtype), spec.name, source)
+
+
+def _called(source: str) -> str:
+    """Name the data as the user knows them, who may not have named any."""
+    return f"{source}, the default of --data," if source == NAMES[0] else source
 
 
 def _cast(array: Array, wanted: np.dtype[Any], name: str, source: str) -> Array:

@@ -143,9 +143,8 @@ def to_map(
         Unpaired(one.side, one.name, one.op, one.reason, one.op_index, one.layer)
         for one in alignment.leftovers
     ]
-    unknown = sum(one.side == "candidate" and one.reason.startswith("no ") for one in left)
     total, paired = alignment.candidate_ops, alignment.paired_ops
-    coverage = MapCoverage(total, paired, 100 * paired / max(1, total), total - paired - unknown)
+    coverage = MapCoverage(total, paired, 100 * paired / max(1, total), sum(one.needs_no_pair for one in left))
     return Map(
         reference_name,
         candidate_name,

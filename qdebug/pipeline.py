@@ -31,6 +31,7 @@ from qdebug.models.tflite import read_file
 from qdebug.options import TraceOptions
 from qdebug.quant import Array
 from qdebug.records import Run
+from qdebug.store import write_whole
 
 FIRST_SAMPLES = 4
 """Samples that are kept beside a record though they are not its worst."""
@@ -42,8 +43,12 @@ PACKAGES = {"tensorflow": "tensorflow", "tf_keras": "tf-keras", "tfmot": "tensor
 
 def trace_builtin(model: str, *, data: str = "digits", samples: int | None = None, scale: float | None = None,
                   seed: int = 3, quantize: bool = True, qat_epochs: int | None = None, retrain: bool = False,
-                  options: TraceOptions | None = None, progress: Progress | None = None) -> Run:
-    """Train (or take from the cache), convert and trace a built-in model. Nothing is printed or stored."""
+                  save_candidate: str | None = None, options: TraceOptions | None = None,
+                  progress: Progress | None = None) -> Run:
+    """Train (or take from the cache), convert and trace a built-in model. Nothing is printed, and no run stored.
+
+    `save_candidate`: where to keep a copy of the converted file.
+    """
     progress = progress or Silent()
     name = zoo.lookup(model)
     dataset = zoo.images_for_builtin(datasets.load(data, samples=samples, scale=scale))
@@ -51,9 +56,12 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
                        progress=progress.step, note=progress.note)
     progress.step("opening the models", 0, 0)
     source = f"zoo:{name}"
+    content = read_file(made.candidate_path)
+    if save_candidate is not None:
+        write_whole(Path(save_candidate), content)
     reference = load_reference(made.reference_path, name=source)
     comparison = Comparison(
-        reference, Candidate.open(read_file(made.candidate_path), source),
+        reference, Candidate.open(content, source),
         datasets.arrange(dataset, reference.frozen.specs), _truth(dataset, reference),
         load_reference(made.baseline_path, name=source), options or TraceOptions(), progress, seed)
     return _record(comparison, dataset, {"quantize": quantize, "qat_epochs": qat_epochs})
@@ -65,6 +73,8 @@ def trace_files(reference: str, candidate: str | None = None, *, data: str, base
                 custom_objects: str | None = None, options: TraceOptions | None = None,
                 progress: Progress | None = None) -> Run:
     """Trace the user's own files; without `candidate`, convert the reference first. Nothing is printed or stored."""
+    _check_exist({"--reference": reference, "--candidate": candidate, "--baseline": baseline,
+                  "--data": data if data.endswith((".npz", ".npy")) else None})
     dataset = datasets.load(data, samples=samples, scale=scale, x_key=x_key, y_key=y_key)
     return trace(reference, candidate, dataset, baseline=baseline, quantize=quantize, save_candidate=save_candidate,
                  custom_objects=custom_objects, options=options, progress=progress)
@@ -109,14 +119,23 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         progress.step("converting", 0, 0)
         content = convert(opened.model, quantize=quantize, representative=_representative(dataset, opened))
         if save_candidate is not None:
-            from qdebug.store import write_whole
-
             write_whole(Path(save_candidate), content)
     source = str(candidate) if isinstance(candidate, (str, Path)) else \
         str(save_candidate or ("memory" if candidate is not None else "converted by qdebug"))
     comparison = Comparison(opened, Candidate.open(content, source), inputs, truth, before, options or TraceOptions(),
                             progress)
     return _record(comparison, dataset, {"quantize": quantize} if candidate is None else {})
+
+
+def _check_exist(files: Mapping[str, str | None]) -> None:
+    """Name all files that are missing at once, by option, where they are several: one alone is told where it is read.
+
+    Raises UsageError.
+    """
+    missing = [f"{option} {path}" for option, path in files.items() if path is not None and not Path(path).exists()]
+    if len(missing) > 1:
+        raise UsageError(f"{len(missing)} files do not exist: {', '.join(missing)}; check the paths (they start from "
+                         f"{Path.cwd()})")
 
 
 def as_dataset(data: Any, labels: Any = None) -> Dataset:

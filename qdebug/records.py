@@ -157,6 +157,11 @@ class Unpaired:
     op_index: int | None = None
     layer: str | None = None
 
+    @property
+    def needs_no_pair(self) -> bool:
+        """Tell a candidate op that is known to need no counterpart, such as an inserted QUANTIZE."""
+        return self.side == "candidate" and not self.reason.startswith("no ")
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:

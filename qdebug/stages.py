@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.graph import Graph
+from qdebug.intervals import JOINT_ERROR, paired_interval
 from qdebug.metrics import Labels
 
 STAGES = {"training": ("baseline", "reference"), "conversion": ("reference", "reference kernels"),
@@ -45,13 +46,24 @@ def parts(labels: Mapping[str, NDArray[np.int64]], truth: Labels | None) -> list
     """What each stage cost; `labels` by model: those of STAGES, `baseline` only where there is one.
 
     Judged by true labels, else by the labels of the first model that there is. `lost` is a share of samples,
-    `lost_samples` the same as a number: both are negative where a stage gained.
+    `lost_samples` the same as a number: both are negative where a stage gained. `low` and `high` are the ends of the
+    interval of `lost` (99 % for all stages and the whole together), `whole_low` and `whole_high` those of all stages.
     """
     stages = {name: ends for name, ends in STAGES.items() if ends[0] in labels}
     right = truth if truth is not None else labels["baseline" if "baseline" in labels else "reference"]
     score = {model: int(np.count_nonzero(found == right)) for model, found in labels.items()}
     total = len(right)
+    ends = list(dict.fromkeys(model for pair in stages.values() for model in pair))
+    whole = _interval(labels[ends[0]] == right, labels[ends[-1]] == right, len(stages) + 1)
     return [{"part": name, "from": first, "to": second, "metric": "accuracy" if truth is not None else "agreement",
              "before": score[first] / total, "after": score[second] / total, "samples": total,
-             "lost_samples": score[first] - score[second], "lost": (score[first] - score[second]) / total}
+             "lost_samples": score[first] - score[second], "lost": (score[first] - score[second]) / total,
+             **dict(zip(("low", "high"), _interval(labels[first] == right, labels[second] == right, len(stages) + 1),
+                        strict=True)),
+             "whole_low": whole[0], "whole_high": whole[1]}
             for name, (first, second) in stages.items()]
+
+
+def _interval(before: NDArray[np.bool_], after: NDArray[np.bool_], shared: int) -> tuple[float, float]:
+    lost, gained = int(np.count_nonzero(before & ~after)), int(np.count_nonzero(after & ~before))
+    return paired_interval(lost, gained, len(before), error=JOINT_ERROR / shared)

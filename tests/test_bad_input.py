@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from qdebug.cli.app import app
+from qdebug.errors import InputError, ModelError, UsageError
 
 pytestmark = pytest.mark.tf
 
@@ -120,3 +121,30 @@ def test_data_beyond_the_input_range_warns_and_goes_on(good, tmp_path):
     assert code == 0
     assert "from 300 to 300" in error
     assert "covers" in error
+
+
+def test_several_missing_files_are_told_at_once(tmp_path):
+    """All options whose file is missing, in one line; one alone keeps its own words, and what is there is not named."""
+    from qdebug.pipeline import trace_files
+
+    there = tmp_path / "there.npz"
+    np.savez(there, x=np.zeros((2, 3)))
+    gone = {name: str(tmp_path / name) for name in ("q.h5", "c.tflite", "b.h5")}
+    with pytest.raises(UsageError, match=r"3 files do not exist: --reference .*, --candidate .*, --base") as told:
+        trace_files(gone["q.h5"], gone["c.tflite"], data=str(there), baseline=gone["b.h5"])
+    assert "there.npz" not in str(told.value)
+    with pytest.raises(ModelError, match=r"--reference .*: no such file or folder; give a Keras model"):
+        trace_files(gone["q.h5"], data=str(there))
+
+
+def test_own_files_without_data_are_told_of_the_default():
+    """The default data are named as such where they do not fit, with the options that give others."""
+    from qdebug.data import arrange, from_arrays, load
+
+    class Vector:
+        name, shape, dtype = "input_1", (None, 12), np.float32
+
+    with pytest.raises(InputError, match=r"digits, the default of --data, has \(N, 28, 28\): .*--data .*--x-key"):
+        arrange(load("digits"), [Vector()])
+    with pytest.raises(InputError, match=r"memory has \(N, 5\): reshape the data, or .*--x-key"):
+        arrange(from_arrays(np.zeros((2, 5))), [Vector()])

@@ -199,6 +199,19 @@ def test_trace_files(call, tracer, tmp_path):
     assert (tmp_path / ".qdebug" / "0001-my-net.json").exists()
 
 
+def test_a_built_in_model_can_be_kept(call, tracer, tmp_path, monkeypatch):
+    """--save-candidate goes with --model too, and an older file is refused before the work."""
+    given = []
+    monkeypatch.setattr(sys.modules["qdebug.pipeline"], "trace_builtin",
+                        lambda _, **options: given.append(options) or tracer.run)
+    (tmp_path / "old.tflite").write_text("mine")
+
+    assert call("trace", "--model", "dense4", "--save-candidate", "new.tflite").exit_code == 0
+    assert call("trace", "--model", "dense4", "--save-candidate", "old.tflite").exit_code == 2
+    assert call("trace", "--model", "dense4").exit_code == 0
+    assert [options.get("save_candidate") for options in given] == ["new.tflite", None]
+
+
 def test_json_alone_on_standard_output(call, tracer):
     """With `--json -` standard output is the record's JSON and nothing else."""
     result = call("trace", "--model", "dense4", "--json", "-")

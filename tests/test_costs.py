@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,24 @@ def test_the_parts_add_up_to_the_loss(made: Made, model: str) -> None:
         total * (run.accuracy["baseline"] - run.accuracy["candidate"]))
 
 
+def test_one_sample_more_or_less_is_noise(made: Made) -> None:
+    """What chance explains is called so, and no layer is blamed for it; a loss beyond chance is not."""
+    from dataclasses import replace
+
+    from qdebug.render.costs import sentences
+
+    run = made.trace("cnn")
+    told = next(text for text in sentences(run) if text.startswith("From baseline"))
+    parts = run.costs["parts"]
+    assert abs(sum(part["lost_samples"] for part in parts)) == 1
+    assert "(1 of 297 samples, within noise): training gains 0.34 (within noise), conversion costs 0" in told
+    proven = next(text for text in sentences(made.trace("dense4")) if text.startswith("From baseline"))
+    assert "are lost (297 samples): training costs 8.08 (most at dense_3), conversion" in proven
+    bare = [{name: value for name, value in part.items() if "low" not in name} for part in parts]
+    older = sentences(replace(run, costs={**run.costs, "parts": bare}))
+    assert not any("noise" in text for text in older), "a record from before does not say"
+
+
 @pytest.mark.parametrize("model", ["dense4", "cnn"])
 def test_training_has_its_layers(made: Made, model: str) -> None:
     """The layers' drops, from the baseline to the reference, are what training cost; here no layer is left out."""
@@ -194,6 +213,16 @@ def test_outputs_that_are_no_classes_have_an_error(made: Made) -> None:
     overall = next(one for one in run.end_to_end if one.name == "reference vs candidate")
     assert run.layers[-1].handover.value == pytest.approx(overall.mean_error, rel=1e-3)
     assert run.layers[-1].handover.agreement is None
+
+
+def test_a_built_in_model_can_be_kept(tmp_path: Path, made: Made) -> None:
+    """--save-candidate writes the file that was traced."""
+    from qdebug.pipeline import trace_builtin
+
+    kept = tmp_path / "dense4.tflite"
+    run = trace_builtin("dense4", samples=8, save_candidate=str(kept), options=TraceOptions(handover=False))
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == run.candidate["sha256"]
+    assert kept.read_bytes() == made.files("dense4")[2].read_bytes()
 
 
 def test_no_handover_leaves_it_out(made: Made) -> None:

@@ -156,8 +156,8 @@ def test_wrong_keys_list_what_the_file_has(tmp_path):
     """A key that is not there is answered with those that are."""
     path = npz(tmp_path, specs=images(), labels=np.arange(4))
 
-    assert "'images' (x_key): it has labels, specs" in refused(path, x_key="images")
-    assert "'truth' (y_key): it has labels, specs" in refused(path, x_key="specs", y_key="truth")
+    assert "'images' (--x-key): it has labels, specs" in refused(path, x_key="images")
+    assert "'truth' (--y-key): it has labels, specs" in refused(path, x_key="specs", y_key="truth")
     assert "has no inputs: it has x_train, y_train" in refused(
         npz(tmp_path, x_train=images(), y_train=np.arange(4)))
 
@@ -214,8 +214,8 @@ def test_keys_are_refused_where_there_is_nothing_to_choose(tmp_path):
     """x_key means nothing for a built-in data set or an .npy file."""
     np.save(tmp_path / "x.npy", images())
 
-    assert "x_key" in refused("digits", x_key="x")
-    assert "x_key" in refused(tmp_path / "x.npy", x_key="x")
+    assert "--x-key" in refused("digits", x_key="x")
+    assert "--x-key" in refused(tmp_path / "x.npy", x_key="x")
 
 
 def test_a_last_axis_of_one_is_added_or_dropped(tmp_path):

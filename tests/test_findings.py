@@ -97,6 +97,21 @@ def test_data_in_another_scale_is_the_inputs_fault():
     assert (found.code, found.layer) == ("QD101", None)
 
 
+def test_missing_training_is_told_in_steps():
+    """Steps are what the averages forget by; the epochs named are of the images that the built-in models train on."""
+    from qdebug import data
+    from qdebug.findings.state import EPOCH_STEPS, _train_on
+
+    images = len(data.load("digits").train_inputs["x"])
+
+    assert EPOCH_STEPS["digits"] == -(-images * 9 // 10 // 32)
+    assert EPOCH_STEPS["mnist"] == -(-60000 * 9 // 10 // 32)
+    assert 0.999 ** (70 * EPOCH_STEPS["digits"]) <= 0.05 < 0.999 ** (69 * EPOCH_STEPS["digits"])
+    assert "about 3,000 more steps" in _train_on(0.998)
+    assert "--qat-epochs 70 on digits, 2 on mnist" in _train_on(0.998)
+    assert "about 690 more steps" in _train_on(0.1)
+
+
 def _rule(code, came, **given):
     return Rule(code, "RC01", "error", lambda _: came, **given)
 

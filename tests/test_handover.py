@@ -322,6 +322,10 @@ def test_the_three_parts_add_up_exactly() -> None:
     score = {model: int((found == truth).sum()) for model, found in labels.items()}
     assert sum(part["lost_samples"] for part in parts) == score["baseline"] - score["candidate"]
     assert [part["lost_samples"] > 0 for part in parts] == [False, True, False]
+    for part in parts:
+        assert part["low"] <= part["lost"] <= part["high"]
+    assert [part["low"] > 0 or part["high"] < 0 for part in parts] == [True, True, False]
+    assert {(part["whole_low"] > 0) for part in parts} == {True}
     agreed = stages.parts(labels, None)
     assert agreed[0]["before"] == 1.0
     assert sum(part["lost_samples"] for part in agreed) == int((labels["baseline"] != labels["candidate"]).sum())

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import samples
 
-from qdebug.records import Coverage
+from qdebug.records import Coverage, Unpaired
 from qdebug.render import text
-from qdebug.render.run import answer, document
+from qdebug.render.run import answer, coverage, document
 
 
 def only(run, *layers):
@@ -30,9 +30,38 @@ def test_divergence():
     """A diverging run names the layer, its numbers, and what a plain comparison would have blamed."""
     assert answer(samples.diverged_run()) == (
         "conv_3 is the first layer that diverges: 31.2 % of its codes differ where 0.05 % are expected "
-        "(up to 97 LSB). A plain comparison would have blamed dense_3 (first over tolerance). "
+        "(up to 97 LSB). Its cause: QD203, the output scale was replaced by the concat's. "
+        "A plain comparison would have blamed dense_3 (first over tolerance). "
         "1 row could not be measured: nothing is said of it."
     )
+
+
+def test_errors_are_named_where_no_layer_diverges():
+    """An error of the data or of the whole file is part of the answer; the others are counted."""
+    error = samples.diverged_run().findings[0]
+    error = dataclasses.replace(error, code="QD101", layer=None, title="255 times too large")
+    healthy, two = samples.run(findings=[error]), samples.run(findings=[error, error])
+    elsewhere = samples.diverged_run(findings=[dataclasses.replace(error, layer="dense_3")])
+    warned = samples.run(findings=[dataclasses.replace(error, severity="warning")])
+
+    assert " % expected. Yet there is an error: QD101, 255 times too large. A plain" in answer(healthy)
+    assert "QD101, 255 times too large (and 1 more)." in answer(two)
+    assert "(up to 97 LSB). See QD101 at dense_3, 255 times too large." in answer(elsewhere)
+    assert "QD101" not in answer(warned)
+
+
+def test_ops_that_need_no_pair_are_counted():
+    """What is left over for a known reason is not missing; what has no counterpart is."""
+    left = [Unpaired("candidate", "a", "SHAPE", "computes a shape, not values"),
+            Unpaired("candidate", "b", "PACK", "computes a shape, not values"),
+            Unpaired("candidate", "c", "QUANTIZE", "inserted by the converter"),
+            Unpaired("candidate", "d", "PAD", "no reference layer computes this"),
+            Unpaired("reference", "bn", "BatchNormalization", "fused into conv")]
+
+    assert coverage(samples.run(coverage=Coverage(9, 5, left))) == (
+        "5 of 9 candidate ops paired, 3 need no pair (2x computes a shape, not values; 1x inserted by the converter)")
+    assert coverage(samples.run(coverage=Coverage(6, 5, left[:1]))) == (
+        "5 of 6 candidate ops paired, 1 needs no pair (computes a shape, not values)")
 
 
 def test_same_layer_is_blamed_once():
@@ -51,7 +80,7 @@ def test_exact():
 def test_requantized():
     """A mechanism by design is named, with its layer and size."""
     run = only(
-        samples.diverged_run(first_divergent=None, first_over_tolerance=None, verdict="requantized"),
+        samples.diverged_run(first_divergent=None, first_over_tolerance=None, verdict="requantized", findings=[]),
         "stem_relu",
         "joined",
     )

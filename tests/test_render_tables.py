@@ -58,7 +58,7 @@ joined  CONCATENATION           1.50           -              1                0
 def test_layer_table_at_80_columns():
     """At 80 columns the layer table is this: short heads and operators, whole names, both marks."""
     assert (
-        terminal.render_table(tables.layers_table(samples.diverged_run()), width=80, color=False)
+        terminal.render_document([tables.layers_table(samples.diverged_run())], width=80, color=False)
         == """\
 Layer by layer (builtin kernels)
                              local local local  cum. cum.
@@ -82,7 +82,7 @@ dense_3           FC          0.13  0.12     1  45.0   31 rounding
 def test_nothing_is_cut_at_80_columns(run):
     """At 80 columns no line is longer, and every cell that matters is there, whole but for line breaks."""
     table = tables.layers_table(run)
-    rendered = terminal.render_table(table, width=80, color=False)
+    rendered = terminal.render_document([table], width=80, color=False)
 
     assert max(map(len, rendered.splitlines())) <= 80
     assert "…" not in rendered
@@ -94,7 +94,7 @@ def test_nothing_is_cut_at_80_columns(run):
 
 def test_140_columns_show_more():
     """At 140 columns shape, scale, saturation, SQNR and evidence stand in the table too."""
-    rendered = terminal.render_table(tables.layers_table(samples.run()), width=140, color=False)
+    rendered = terminal.render_document([tables.layers_table(samples.run())], width=140, color=False)
 
     for heading in ("shape", "scale", "satur.", "SQNR", "evidence"):
         assert heading in rendered
@@ -106,7 +106,7 @@ def test_140_columns_show_more():
 def test_every_width_keeps_the_numbers(width):
     """Whatever the width, verdicts and numbers are never cut: the table gets longer or wider instead."""
     table = tables.layers_table(samples.diverged_run())
-    rendered = terminal.render_table(table, width=width, color=False)
+    rendered = terminal.render_document([table], width=width, color=False)
 
     for name in (
         "local_flip_percent",
@@ -199,13 +199,13 @@ def test_empty_tables(name):
 def test_colours():
     """The first diverging row is bold red, the first over tolerance yellow; without colour there is none."""
     table = tables.layers_table(samples.diverged_run())
-    colored = terminal.render_table(table, width=140, color=True)
+    colored = terminal.render_document([table], width=140, color=True)
 
     assert "\x1b[1;31m◀ first divergent\x1b[0m" in colored
     assert "\x1b[33m◀ first over tolerance\x1b[0m" in colored
     assert "\x1b[1;31mconv_3" in colored
     assert "\x1b[36mrequantized" in colored
-    assert "\x1b" not in terminal.render_table(table, width=140, color=False)
+    assert "\x1b" not in terminal.render_document([table], width=140, color=False)
 
 
 def test_end_to_end():
@@ -218,6 +218,7 @@ def test_end_to_end():
         "comparison": "reference vs candidate",
         "output": "dense_3",
         "status": "FAILED",
+        "because": "rounding, expected",
         "max_error": "0.1415",
         "max_relative_error": "2",
         "mean_error": "0.0005",
@@ -231,6 +232,26 @@ def test_end_to_end():
         "sqnr_db": "",
         "non_finite": "",
     }
+
+
+@pytest.mark.parametrize(("given", "because", "status"), [
+    ({}, ["training", "training; rounding", "rounding, expected"], ["expected", "expected", "expected"]),
+    ({"reference": {"kind": "float"}}, ["training", "training; quantization", "quantization, expected"],
+     ["expected"] * 3),
+    ({"verdict": "diverged", "first_divergent": "dense"},
+     ["training", "training; dense diverges", "dense diverges"], ["expected", "failed", "failed"]),
+    ({"layers": [*samples.run().layers, samples.diverged_run().layers[4]]},
+     ["training", "training; not known: 1 of 6 rows not measured", "not known: 1 of 6 rows not measured"],
+     ["expected", "failed", "failed"]),
+])
+def test_end_to_end_says_what_failures_come_from(given, because, status):
+    """A healthy pair fails the seed's tolerance as expected; with a broken layer, or one not measured, it does not."""
+    table = tables.end_to_end_table(samples.run(**given))
+
+    assert table.column("status") == ["FAILED"] * 3
+    assert table.column("because") == because
+    assert [line.status for line in table.lines] == status
+    assert tables.end_to_end_table(samples.float_run()).column("because") == ["-", "-"]
 
 
 def test_kernel_sets():
@@ -282,7 +303,7 @@ def test_summary_rows():
     assert table.column("model") == ["dense4", "branches.h5"]
     assert table.column("first_divergent") == ["-", "conv_3"]
     assert table.column("accuracy_baseline") == ["0.9034", "0.9034"]
-    assert max(map(len, terminal.render_table(table, width=80, color=False).splitlines())) <= 80
+    assert max(map(len, terminal.render_document([table], width=80, color=False).splitlines())) <= 80
 
 
 def test_summary_by_model():

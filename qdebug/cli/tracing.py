@@ -32,7 +32,7 @@ class Models:
 
     def check(self, *, force: bool) -> Models:
         """Raise UsageError if the options contradict each other; return this."""
-        of_files = ("reference", "candidate", "baseline", "save_candidate", "x_key", "y_key", "custom_objects")
+        of_files = ("reference", "candidate", "baseline", "x_key", "y_key", "custom_objects")
         files = [f"--{name.replace('_', '-')}" for name in of_files if getattr(self, name) is not None]
         if self.model is not None and files:
             raise UsageError(
@@ -54,11 +54,12 @@ class Models:
         """Trace these models."""
         from qdebug.pipeline import trace_builtin, trace_files
 
-        if self.model is not None:
-            return trace_builtin(
-                self.model, seed=self.seed, qat_epochs=self.qat_epochs, retrain=self.retrain, **shared
-            )
         save = None if self.save_candidate is None else str(self.save_candidate)
+        if self.model is not None:
+            kept: dict[str, Any] = {} if save is None else {"save_candidate": save}
+            return trace_builtin(
+                self.model, seed=self.seed, qat_epochs=self.qat_epochs, retrain=self.retrain, **kept, **shared
+            )
         keys: dict[str, Any] = {"x_key": self.x_key, "y_key": self.y_key}
         if self.custom_objects is not None:
             keys["custom_objects"] = self.custom_objects

@@ -56,6 +56,11 @@ def diverges(context: Context, layer: str) -> bool:
     return row is not None and row.verdict == "diverged"
 
 
+def is_exact(context: Context, layer: str) -> bool:
+    """Tell whether the layer was run and not one of its codes differed: then its grids are nothing to tell of."""
+    return flips(context, layer).get("local_flip_percent") == 0
+
+
 def noted(context: Context, layer: str, title: str, evidence: dict[str, Any], fix: str) -> Found:
     """Note something by design; where the layer diverges because of it, warn."""
     severity = WARNING if diverges(context, layer) else None
@@ -74,7 +79,7 @@ def shared_grid(kinds: tuple[str, ...], title: str, fix: str) -> Callable[[Conte
         found = [
             noted(context, note.layer, title, note.numbers, fix)
             for note in notes
-            if _joined(context, note.layer) in kinds
+            if _joined(context, note.layer) in kinds and not is_exact(context, note.layer)
         ]
         names = {pair.candidate: pair.layer for pair in context.alignment.pairs}
         for before, after in _requantized(context):
@@ -84,7 +89,11 @@ def shared_grid(kinds: tuple[str, ...], title: str, fix: str) -> Callable[[Conte
                 [producer] if producer is not None and producer.kind in kinds and producer.kind == "avg_pool" else []
             )
             layers = [names[op.output] for op in ours + behind if op.output in names]
-            found += [noted(context, layer, title, {"requantized": True}, fix) for layer in layers]
+            found += [
+                noted(context, layer, title, {"requantized": True}, fix)
+                for layer in layers
+                if not is_exact(context, layer)
+            ]
         return outcome(found)
 
     return check
@@ -97,7 +106,7 @@ def second_quantizer(context: Context) -> Outcome:
     found = []
     for pair in context.alignment.pairs:
         chain = _quantizers_behind(context, pair)
-        if len(chain) > 1:
+        if len(chain) > 1 and not is_exact(context, pair.layer):
             found.append(
                 noted(
                     context,
@@ -138,7 +147,7 @@ def decomposed(context: Context) -> Outcome:
             continue
         if pair.op.kind in MOVEMENT or pair.op.kind in fp.WEIGHTED or pair.op.kind in ("quantize", "dequantize"):
             continue
-        if fp.grid_of(context.candidate.tensors[pair.candidate]) is None:
+        if fp.grid_of(context.candidate.tensors[pair.candidate]) is None or is_exact(context, pair.layer):
             continue
         found.append(
             Found(
@@ -159,7 +168,7 @@ def fixed_grid(context: Context) -> Outcome:
         if pair.op is None or pair.op.kind not in FIXED_GRIDS or (last is not None and last.kind == "fake_quant"):
             continue
         grid = fp.grid_of(context.candidate.tensors[pair.candidate])
-        if grid is not None:
+        if grid is not None and not is_exact(context, pair.layer):
             found.append(
                 Found(
                     pair.layer,

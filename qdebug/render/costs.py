@@ -109,14 +109,24 @@ def _parts(parts: list[dict[str, Any]]) -> str:
         change = part["lost"]
         verb = f"costs {_size(change, points=True)}" if change > 0 else f"gains {_size(-change, points=True)}" \
             if change < 0 else "costs 0"
-        if part["part"] != "conversion" and change and part.get("layers"):
+        if change and _is_noise(part, "low", "high"):
+            verb += " (within noise)"
+        elif part["part"] != "conversion" and change and part.get("layers"):
             first = numbers.name(part["layers"][0]["layer"])
             verb += f" ({'first' if part['part'] == 'kernels' else 'most'} at {first})"
         verbs.append(f"{'choice of kernels' if part['part'] == 'kernels' else part['part']} {verb}")
-    total = sum(part["lost_samples"] for part in parts) / parts[0]["samples"]
-    change = "lost" if total >= 0 else "gained"
+    lost = sum(part["lost_samples"] for part in parts)
+    total, change = lost / parts[0]["samples"], "lost" if lost >= 0 else "gained"
+    sample = f"{parts[0]['samples']} samples"
+    if lost and _is_noise(parts[0], "whole_low", "whole_high"):
+        sample = f"{abs(lost)} of {sample}, within noise"
     return (f"From {parts[0]['from']} to candidate {_size(abs(total), points=True)} points of {parts[0]['metric']} are "
-            f"{change} ({parts[0]['samples']} samples): {', '.join(verbs)}.")
+            f"{change} ({sample}): {', '.join(verbs)}.")
+
+
+def _is_noise(part: dict[str, Any], low: str, high: str) -> bool:
+    """Tell a change that chance explains; records from before the interval was kept do not say."""
+    return part.get(low) is not None and part[low] <= 0 <= part[high]
 
 
 def _is_share(costs: dict[str, Any]) -> bool:

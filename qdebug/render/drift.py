@@ -26,4 +26,5 @@ def drift_table(run: Run) -> Table:
     def mark(one: dict[str, Any]) -> str:
         return "largest own error" if known and one["local_sqnr_db"] == min(known) else ""
 
-    return build("baseline", "Baseline against reference, layer by layer", fields, entries, mark=mark)
+    return build("baseline", "Baseline against reference, layer by layer", fields, entries, mark=mark,
+                 status_column="layer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from qdebug.records import Finding, Row, Run
@@ -10,6 +11,7 @@ from qdebug.render.document import Block, Entry, Facts, Sentence
 from qdebug.render.drift import drift_table
 from qdebug.render.kernels import kernel_layers_table
 from qdebug.render.tables import (
+    SEVERITIES,
     by_severity,
     coverage_table,
     end_to_end_table,
@@ -87,6 +89,12 @@ def coverage(run: Run) -> str:
     """Say how much of the candidate was compared."""
     found = run.coverage
     text = f"{found.paired} of {found.candidate_ops} candidate ops paired"
+    needless = Counter(one.reason for one in found.unpaired if one.needs_no_pair)
+    if needless:
+        counts = [("" if len(needless) == 1 else f"{count}x ") + numbers.name(reason)
+                  for reason, count in needless.most_common()]
+        why = "; ".join(counts[:_NAMED]) + ("; …" if counts[_NAMED:] else "")
+        text += f", {needless.total()} {'needs' if needless.total() == 1 else 'need'} no pair ({why})"
     unmeasured = _unmeasured(run)
     return text + (f", {unmeasured} of {_count(len(run.layers), 'row')} not measured" if unmeasured else "")
 
@@ -114,7 +122,7 @@ def answer(run: Run) -> str:
     if not measured:
         return _nothing(run)
     divergent = next((row for row in run.layers if row.layer == run.first_divergent), None)
-    sentences = [_diverges(divergent) if divergent else _holds(run, measured)]
+    sentences = [_diverges(divergent) if divergent else _holds(run, measured), *_errors(run)]
     over = run.first_over_tolerance
     if over is not None and over != run.first_divergent:
         sentences.append(f"A plain comparison would have blamed {numbers.name(over)} (first over tolerance).")
@@ -135,6 +143,20 @@ def _nothing(run: Run) -> str:
         or "nothing was paired"
     )
     return f"No layer could be compared: {because}."
+
+
+def _errors(run: Run) -> list[str]:
+    """Name the finding behind the first diverging layer; else the first error, also where no layer diverges."""
+    errors = [one for one in by_severity(run) if one.severity == SEVERITIES[0]]
+    causes = [one for one in errors if run.first_divergent is not None and one.layer == run.first_divergent]
+    if not errors:
+        return []
+    first = (causes or errors)[0]
+    where = "" if causes or first.layer is None else f" at {numbers.name(first.layer)}"
+    start = "Its cause:" if causes else "See" if run.verdict == "diverged" else "Yet there is an error:"
+    more = len(causes or errors) - 1
+    return [f"{start} {numbers.name(first.code)}{where}, {numbers.name(first.title)}"
+            + (f" (and {more} more)." if more else ".")]
 
 
 def _diverges(row: Row) -> str:

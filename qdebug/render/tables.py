@@ -152,14 +152,42 @@ def end_to_end_table(run: Run) -> Table:
     return build(
         "end-to-end",
         title,
-        _end_to_end_fields(several),
+        _end_to_end_fields(run, several),
         run.end_to_end,
         status_column="status",
-        status=lambda one: "passed" if one.passed else "failed",
+        status=lambda one: _end_status(run, one),
     )
 
 
-def _end_to_end_fields(several_outputs: bool) -> list[Field]:
+def _end_status(run: Run, one: EndToEnd) -> str:
+    """Tell a failure that a broken layer, or nothing known, stands behind from one that was to be expected."""
+    if one.passed:
+        return "passed"
+    return "expected" if one.name == "baseline vs reference" or _own_difference(run)[1] else "failed"
+
+
+def _because(run: Run, one: EndToEnd) -> str:
+    """Say what the differences of two models come from, where they are beyond the tolerance."""
+    if one.passed:
+        return numbers.ABSENT
+    own, is_expected = _own_difference(run)
+    if one.name == "reference vs candidate":
+        return f"{own}, expected" if is_expected else own
+    return "training" if one.name == "baseline vs reference" else f"training; {own}"
+
+
+def _own_difference(run: Run) -> tuple[str, bool]:
+    """What conversion and kernels bring in, by the verdicts of the layers, and whether that is as expected."""
+    if run.verdict == "diverged":
+        layer = "a layer" if run.first_divergent is None else numbers.name(run.first_divergent)
+        return f"{layer} diverges", False
+    unmeasured = sum(row.verdict == "unmeasured" for row in run.layers)
+    if unmeasured or run.verdict not in VERDICTS:
+        return f"not known: {unmeasured} of {len(run.layers)} rows not measured", False
+    return "rounding" if run.reference.get("kind") == "qat" else "quantization", True
+
+
+def _end_to_end_fields(run: Run, several_outputs: bool) -> list[Field]:
     def status(one: EndToEnd) -> str:
         return "PASSED" if one.passed else "FAILED"
 
@@ -173,6 +201,7 @@ def _end_to_end_fields(several_outputs: bool) -> list[Field]:
             wrap=True,
         ),
         text_field("status", "status", status),
+        text_field("because", "because", lambda one: _because(run, one), wrap=True),
         number_field("max_error", "max error", lambda one: numbers.error(one.max_error)),
         number_field(
             "max_relative_error",

@@ -27,6 +27,7 @@ _COLOURS = {
     "passed": "green",
     "requantized": "cyan",
     "note": "cyan",
+    "expected": "cyan",
     "unmeasured": "dim",
     "warning": "yellow",
     "diverged": "bold red",
@@ -71,11 +72,6 @@ _LAYOUTS = (
     _Layout(False, False, 1),
     _Layout(False, True, 1),
 )
-
-
-def render_table(table: Table, *, width: int, color: bool) -> str:
-    """Draw one table."""
-    return render_document([table], width=width, color=color)
 
 
 def render_document(blocks: Sequence[Block], *, width: int, color: bool) -> str:
