@@ -55,8 +55,7 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
     largest = stats.local.largest
     if not stats.local.flips:
         return Judged("exact", "no code differs", percent)
-    if expectation.coarse >= largest and expectation.scale_fits and expectation.mechanism is not None \
-            and _spread_fits(stats, expectation):
+    if expectation.coarse >= largest and expectation.scale_fits and expectation.mechanism is not None:
         return Judged("requantized", f"{expectation.mechanism} (up to {largest} LSB)", percent, expectation.mechanism)
     unexplained, where = _unexplained(stats)
     small = SMALL if expectation.mechanism else 1
@@ -184,14 +183,6 @@ def _judge_held(stats: FloatStats, ideal: FloatStats, weights: Weights, allowed:
         return Judged("requantized", f"{named} (relative error {stats.relative:.2g})", mechanism=named)
     return Judged("diverged", f"kernel: with the file's own weights the relative error is {ideal.relative:.2g}, "
                   f"float arithmetic allows {allowed:.2g}")
-
-
-def _spread_fits(stats: CodeStats, expectation: Expectation) -> bool:
-    """Whether local errors are no larger, all in all, than roundings spread over their steps make them."""
-    if expectation.coarse_rms is None:
-        return True
-    rms = stats.local.result(1.0).rms_lsb
-    return rms is not None and rms <= math.hypot(RMS_MARGIN * expectation.coarse_rms, 1.0)
 
 
 def _expected(stats: CodeStats, expectation: Expectation) -> float:
