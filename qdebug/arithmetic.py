@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from qdebug.align import Alignment, Pair
 from qdebug.align import fingerprints as fp
+from qdebug.carried import carried_error
 from qdebug.graph import MOVEMENT, Graph, Key, Tensor
 from qdebug.quant import CODE_RANGES
 from qdebug.uncertainty import TABLES, Uncertainty, noise_of
@@ -31,7 +32,7 @@ FIXED_GRIDS16 = {"softmax": (1 / 32768, 0), "logistic": (1 / 32768, 0), "tanh": 
 COARSE16 = 16
 """LSB of an int16 grid that tables of 513 entries may miss by."""
 MOST_COARSE = 8
-"""LSB that roundings between the steps of one decomposed op may add up to."""
+"""LSB that roundings between the steps of one decomposed op may add up to, where nobody knows how they are carried."""
 APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point",
                "softmax": "fixed output grid, integer softmax",
                "log_softmax": "fixed output grid, integer log-softmax", "l2_norm": "fixed output grid"}
@@ -65,6 +66,8 @@ class Expectation:
     """Whether the candidate's grid is the reference's, or another one for a reason in the graph."""
     coarse: int = 0
     """LSB that a by-design mechanism may miss by, wherever it falls; 0 where rounding near a boundary says it all."""
+    coarse_rms: float | None = None
+    """Root mean square of the same, in LSB, where it can be told."""
     predicted: bool = False
     """Whether the mechanism's codes are simulated exactly, clipping included: then they are by design at any size."""
     wanted_grid: tuple[float, int] | None = None
@@ -125,6 +128,7 @@ class _Expecter:
             mechanism = f"{pair.op.raw if pair.op else ''} hands codes on as they are, and the scales around it differ"
             fits = fits and on_grid
         tau, basis = self.uncertainty.of(pair)
+        coarse, coarse_rms = self._coarse(pair, tensor)
         steps = sum(op.kind not in MOVEMENT for op in pair.candidate_ops)
         return Expectation(
             tau, np.full_like(tau, noise_of(pair, tensor)), mechanism,
@@ -133,7 +137,7 @@ class _Expecter:
             measured_grid=pair.candidate not in self.on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid),
             kept_grid=kept, scale_fits=fits, predicted=on_grid and kept is None and _requantizes_input(pair),
             wanted_grid=self._wanted_grid(pair, ends_fake) if not fits else None,
-            coarse=self._coarse(pair, tensor), natural=self._natural(pair), basis=basis,
+            coarse=coarse, coarse_rms=coarse_rms, natural=self._natural(pair), basis=basis,
             is_exact=only_moves and pair.candidate in self.on_grid)
 
     # -- which mechanism, if any --------------------------------------------------------------------------
@@ -229,14 +233,18 @@ class _Expecter:
         top = round(6.0 / tensor.quantization.step) + tensor.quantization.zero
         return tensor.quantization.zero == low or fixed, fixed or (six and top <= high)
 
-    def _coarse(self, pair: Pair, tensor: Tensor) -> int:
-        """LSB that roundings inside the region, which the reference does not do, may add up to."""
+    def _coarse(self, pair: Pair, tensor: Tensor) -> tuple[int, float | None]:
+        """LSB that roundings inside the region, which the reference does not do, may add up to, and their rms."""
         if tensor.dtype == "int16" and pair.op is not None and pair.op.kind in TABLES:
-            return COARSE16
+            return COARSE16, None
         between = self._between(pair)
-        if not between or tensor.quantization is None:
-            return 0
-        return min(MOST_COARSE, 1 + math.ceil(sum(between) / tensor.quantization.step / 2))
+        if not between or tensor.quantization is None or pair.op is None:
+            return 0, None
+        step = tensor.quantization.step
+        carried = carried_error(self.candidate, pair.candidate_ops, pair.op)
+        if carried is None:
+            return min(MOST_COARSE, 1 + math.ceil(sum(between) / step / 2)), None
+        return 1 + math.ceil(carried.most / step), carried.rms / step
 
     def _between(self, pair: Pair) -> list[float]:
         """Scales of the tensors between the steps of a region that the reference computes unrounded."""

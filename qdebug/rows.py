@@ -8,12 +8,13 @@ from typing import Any
 
 from qdebug.align import Alignment, Pair
 from qdebug.arithmetic import Expectation
+from qdebug.constants import as_stored
 from qdebug.graph import Graph, Key
 from qdebug.measure import Counts
 from qdebug.records import VERDICTS, Channels, Coverage, Row, WorstSample
 from qdebug.stats import CodeStats
-from qdebug.verdict import Judged, judge, judge_float
-from qdebug.weights import Weights
+from qdebug.verdict import FLOAT_BOUND, Judged, judge, judge_float
+from qdebug.weights import HALF, Weights
 
 UNREADABLE = "LiteRT does not keep this tensor"
 NO_PARTS = "the reference is quantization-aware: it holds the file's own weights and grids"
@@ -44,7 +45,8 @@ def build_rows(alignment: Alignment, candidate: Graph, counts: Counts,
             if row.parts is None:
                 row = replace(row, reasons={**row.reasons, "parts": ONLY_SHAPE if parts else NO_PARTS})
         elif pair.candidate in counts.floats:
-            row = _float_row(row, pair, counts, weights.get(pair.candidate), largest_input)
+            row = _float_row(row, pair, counts, weights.get(pair.candidate), largest_input,
+                             _float_bound(pair, candidate, weights.get(pair.candidate)))
         else:
             row = _unmeasured(row, counts.unreadable.get(pair.candidate, UNREADABLE))
         opaque = [op.raw for op in pair.candidate_ops if op.kind in OPAQUE]
@@ -92,11 +94,22 @@ def _code_row(row: Row, stats: CodeStats, expectation: Expectation, weights: Wei
         unexplained_flips=int(stats.unexplained.sum()), channels=channels, parts=parts, reasons=reasons)
 
 
-def _float_row(row: Row, pair: Pair, counts: Counts, weights: Weights | str | None, largest_input: float) -> Row:
+def _float_bound(pair: Pair, candidate: Graph, weights: Weights | str | None) -> float:
+    """Relative error that one op may make: more where the file holds constants in half precision that stand alone."""
+    if isinstance(weights, Weights):
+        return FLOAT_BOUND
+    halves = sum(as_stored(candidate, tensor).dtype == "float16"
+                 for op in pair.candidate_ops for tensor in candidate.constants(op))
+    return FLOAT_BOUND + HALF * halves
+
+
+def _float_row(row: Row, pair: Pair, counts: Counts, weights: Weights | str | None, largest_input: float,
+               bound: float) -> Row:
     cumulative, local = counts.floats[pair.candidate]
     given = [counts.floats[key][0].reference_largest * ABOUT if key in counts.floats else largest_input
              for _, key in pair.inputs]
-    judged = judge_float(local, depth=len(pair.region), weights=weights if isinstance(weights, Weights) else None,
+    judged = judge_float(local, depth=len(pair.region), bound=bound,
+                         weights=weights if isinstance(weights, Weights) else None,
                          ideal=counts.ideals.get(pair.candidate), largest_input=max(given, default=largest_input))
     why = "this tensor holds no codes"
     names = ("expected_flip_percent", "off_grid_rms_lsb", "saturated_percent", "clipped_percent", "used_codes_percent",

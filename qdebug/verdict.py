@@ -55,8 +55,9 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
     largest = stats.local.largest
     if not stats.local.flips:
         return Judged("exact", "no code differs", percent)
-    if expectation.coarse >= largest and expectation.scale_fits and expectation.mechanism is not None:
-        return Judged("requantized", f"{expectation.mechanism} (up to {largest} LSB)", percent, expectation.mechanism)
+    between = _between_steps(stats, expectation)
+    if between is not None:
+        return Judged("requantized", between, percent, expectation.mechanism)
     unexplained, where = _unexplained(stats)
     small = SMALL if expectation.mechanism else 1
     if where is not None or largest > (np.inf if weights is not None or expectation.predicted else small):
@@ -183,6 +184,25 @@ def _judge_held(stats: FloatStats, ideal: FloatStats, weights: Weights, allowed:
         return Judged("requantized", f"{named} (relative error {stats.relative:.2g})", mechanism=named)
     return Judged("diverged", f"kernel: with the file's own weights the relative error is {ideal.relative:.2g}, "
                   f"float arithmetic allows {allowed:.2g}")
+
+
+def _between_steps(stats: CodeStats, expectation: Expectation) -> str | None:
+    """How roundings between the steps of the region account for what differs; `None` where they do not.
+
+    Values that lie beyond the range of a step's own grid are cut off there: as few may be as at any other tensor.
+    """
+    if not expectation.coarse or not expectation.scale_fits or expectation.mechanism is None:
+        return None
+    beyond = sum(count for size, count in stats.local.counts.items() if abs(size) > expectation.coarse)
+    if not beyond and expectation.coarse_rms is None:
+        return f"{expectation.mechanism} (up to {stats.local.largest} LSB)"
+    if expectation.coarse_rms is None or beyond > _most_clipped(stats.local.total):
+        return None
+    squares = sum(size * size * count for size, count in stats.local.counts.items() if abs(size) <= expectation.coarse)
+    if squares > stats.local.total * (1.0 + (RMS_MARGIN * expectation.coarse_rms) ** 2):
+        return None
+    cut = f"; {100 * beyond / stats.local.total:.2g} % lie beyond the range of a step between" if beyond else ""
+    return f"{expectation.mechanism} (up to {stats.local.largest} LSB{cut})"
 
 
 def _expected(stats: CodeStats, expectation: Expectation) -> float:

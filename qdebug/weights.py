@@ -25,8 +25,8 @@ BIAS_CODES = 1.0
 """Codes that a bias may be off: half by rounding, the rest by the float32 arithmetic of folding."""
 FLOAT32 = 2.0 ** -21
 """Relative error of a batch norm that is folded in float32, next to the terms that it is the sum of."""
-HALF = 2.0 ** -11
-"""Relative rounding error of float16."""
+HALF, SMALLEST_HALF = 2.0 ** -11, 2.0 ** -25
+"""Rounding error of float16: relative, and of its smallest numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +185,7 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
     apart = np.abs(best.rows - theirs)
     room = BIAS_CODES * step + FLOAT32 * (best.size + np.abs(best.offset)) + 1e-30
     if held.dtype == "float16":
-        room = room + HALF * np.abs(best.offset)
+        room = room + np.maximum(HALF * np.abs(best.offset), SMALLEST_HALF)
     off = np.abs(bias - best.offset)
     return Weights(
         core, op, held.dtype, {(core.name, core.inputs.index(kernel.key)): _layout(core, shape, theirs)}, theirs,

@@ -178,9 +178,9 @@ class _Aligner:
         """Pair what feeds matched ops and model outputs, where the forward walk has not come by."""
         for op in reversed(self.candidate.ops):
             if op.index in self.matches:
-                theirs = self.candidate.data_inputs(op)
-                ours = self.reference.data_inputs(self.reference.ops[self.matches[op.index][0]])
-                if len(theirs) == len(ours) == 1:
+                core = self.reference.ops[self.matches[op.index][0]]
+                theirs, ours = self.candidate.data_inputs(op), self.reference.data_inputs(core)
+                if len(theirs) == len(ours) == 1 and core.kind not in fp.DECOMPOSED:
                     self._walk_back(theirs[0], ours[0])
         for number, key in enumerate(self.candidate.outputs):
             self._walk_back(key, self.reference.outputs[outputs[number]])

@@ -42,8 +42,15 @@ ALTERNATIVES: Mapping[str, frozenset[str]] = {
     "add": frozenset({"add", "sub"}),
     "sub": frozenset({"sub", "add"}),
     "squared_difference": frozenset({"squared_difference", "square"}),
+    "div": frozenset({"div", "softsign"}),
+    "log": frozenset({"log", "softplus"}),
+    "select": frozenset({"select", "selu"}),
+    "select_v2": frozenset({"select_v2", "select", "selu"}),
 }
 """Candidate kind -> reference kinds that it can stand for; any kind stands for itself."""
+
+DECOMPOSED = frozenset({"selu", "softplus", "softsign"})
+"""Reference kinds for which a file has no op of its own: what the last of its steps reads is another step."""
 
 SAME_GRID = 1e-5
 """Relative difference below which two scales are one: float32 rounding leaves about 1e-7, BN folding 1e-8."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qdebug.align import Pair
 from qdebug.align import fingerprints as fp
 from qdebug.audit.deviations import Deviation, Unchecked
-from qdebug.audit.parameters import FOLDING, INT32_MAX, Kernel, expected_kernel
+from qdebug.audit.parameters import FLOAT_WEIGHTS, FOLDING, INT32_MAX, Kernel, expected_kernel, float_room
 from qdebug.graph import Graph, Key, Op, Tensor
 from qdebug.quant import CODE_RANGES
 
@@ -47,7 +47,7 @@ def audit_bias(
     keys = [key for key in candidate.data_inputs(pair.op) if candidate.tensors[key].dtype in CODE_RANGES]
     grid = candidate.tensors[keys[0]].quantization if keys else None
     if grid is None or held.quantization is None:
-        yield from _float_bias(pair, kernel, offset, stored)
+        yield from _float_bias(candidate, pair, kernel, offset, stored)
         return
     found = _values(stored, channels)
     if found.size != channels or held.quantization.scale.size not in (1, channels):
@@ -150,7 +150,8 @@ def _bias_scale(pair: Pair, stored: Tensor, own: Codes, planned: Codes, place: d
         )
 
 
-def _float_bias(pair: Pair, kernel: Kernel, offset: Codes, stored: Tensor | None) -> Iterator[Deviation | Unchecked]:
+def _float_bias(candidate: Graph, pair: Pair, kernel: Kernel, offset: Codes,
+                stored: Tensor | None) -> Iterator[Deviation | Unchecked]:
     others = [op for op in pair.candidate_ops if op is not pair.op and op.kind in ("add", "sub", "mul", "div")]
     if others or kernel.is_fake_quantized:
         yield Unchecked(pair.layer, "bias", "scale and offset stand in ops of their own")
@@ -173,9 +174,9 @@ def _float_bias(pair: Pair, kernel: Kernel, offset: Codes, stored: Tensor | None
             first=(channel,),
             **place,
         )
-    loose = 1e-5 if stored is None or stored.dtype == "float32" else 1e-3
+    loose, least = float_room(candidate, stored) if stored is not None else (FLOAT_WEIGHTS, 0.0)
     wrong = np.where(bad, 0, np.abs(found - offset))
-    wrong[wrong <= loose * max(float(np.abs(offset).max(initial=0)), 1e-6)] = 0
+    wrong[wrong <= max(loose * max(float(np.abs(offset).max(initial=0)), 1e-6), least)] = 0
     if np.any(wrong):
         channel = int(np.argmax(wrong))
         yield Deviation(

@@ -18,6 +18,7 @@ from qdebug.affine import in_front
 from qdebug.align import Pair
 from qdebug.align import fingerprints as fp
 from qdebug.audit.deviations import Deviation, Note, Unchecked
+from qdebug.constants import as_stored
 from qdebug.folding import Folded, fold
 from qdebug.graph import Graph, Op, Tensor
 
@@ -28,6 +29,10 @@ FOLDING = 1e-6
 INT32_MAX = 2**31 - 1
 FLOAT_WEIGHTS = 1e-5
 """Relative noise of weights that stay float."""
+HALF_WEIGHTS = 1e-3
+"""The same of weights that the file holds in half precision."""
+HALF_SMALLEST = 2.0**-24
+"""Distance of the smallest numbers of half precision."""
 
 Rows = NDArray[np.float64]
 
@@ -114,7 +119,7 @@ def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Dev
         return
     place: dict[str, Any] = {"op_index": pair.op.index, "tensor": held.name}
     if not np.issubdtype(held.data.dtype, np.integer):
-        yield from _float_weights(pair, kernel, rows, held, place)
+        yield from _float_weights(candidate, pair, kernel, rows, held, place)
         return
     if held.quantization is None:
         yield Unchecked(pair.layer, "weights", f"{held.dtype} weights without a scale")
@@ -272,7 +277,8 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> 
     )
 
 
-def _float_weights(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
+def _float_weights(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, held: Tensor,
+                   place: dict[str, Any]) -> Iterator[Deviation]:
     assert pair.op is not None
     bad = int(np.count_nonzero(~np.isfinite(rows)))
     if bad:
@@ -288,13 +294,13 @@ def _float_weights(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: 
             first=_index(pair.op, held, channel, tap),
             **place,
         )
-    loose = FLOAT_WEIGHTS if held.dtype == "float32" else 1e-3
+    loose, least = float_room(candidate, held)
     unfolded = (
         kernel.real / np.where(kernel.folded.factor == 0, 1, kernel.folded.factor).reshape(-1, 1)
         if kernel.has_norm
         else kernel.real
     )
-    best = min((_float_misfit(rows, wanted, loose) for wanted in (kernel.real, unfolded)), key=np.count_nonzero)
+    best = min((_float_misfit(rows, wanted, loose, least) for wanted in (kernel.real, unfolded)), key=np.count_nonzero)
     if not np.any(best):
         return
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(best)), best.shape))
@@ -312,7 +318,14 @@ def _float_weights(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: 
     )
 
 
-def _float_misfit(rows: Rows, wanted: Rows, loose: float) -> Rows:
+def float_room(candidate: Graph, held: Tensor) -> tuple[float, float]:
+    """What a constant that the file holds in floats may be off: relative to the largest of its row, and at least."""
+    is_half = as_stored(candidate, held).dtype == "float16"
+    return (HALF_WEIGHTS, HALF_SMALLEST) if is_half else (FLOAT_WEIGHTS, 1e-30)
+
+
+def _float_misfit(rows: Rows, wanted: Rows, loose: float, least: float) -> Rows:
     wrong = np.abs(np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0) - wanted)
-    wrong[~np.isfinite(rows) | (wrong <= loose * np.maximum(np.abs(wanted).max(axis=1, keepdims=True), 1e-30))] = 0
+    room = np.maximum(loose * np.abs(wanted).max(axis=1, keepdims=True), least)
+    wrong[~np.isfinite(rows) | (wrong <= room)] = 0
     return wrong

@@ -1,0 +1,218 @@
+"""Pairs that nobody tuned for: networks of many kinds, each converted in every way, healthy and with planted faults.
+
+    python -m tests.benchmarks.wild                                   every network, every conversion
+    python -m tests.benchmarks.wild --nets unet,ds_cnn --kinds int8,16x8 --keras 3
+    python -m tests.benchmarks.wild --faults                          planted faults instead
+
+Healthy files must show no `diverged` row and no error finding; a planted fault must be the first divergent layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from qdebug.errors import QDebugError
+from qdebug.models.cache import default_folder
+from qdebug.models.keras import load_reference
+from qdebug.models.quiet import quietly
+from qdebug.models.tensorflow import load_tensorflow
+from qdebug.options import TraceOptions
+from qdebug.pipeline import trace
+from qdebug.records import Run
+from tests.benchmarks.wild_nets import NETS, data_for
+
+MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist.npz"
+KINDS = ("int8", "uint8_io", "float_io", "dynamic", "float16", "float32", "16x8", "old", "per_tensor")
+TRAINING, CALIBRATION, TRACED = 1200, 100, 128
+EXPECTED = ("inserted by the converter", "fused into", "computes a shape", "a step inside", "one half of")
+"""How the reasons of ops begin that need no row."""
+VERDICTS = ("exact", "rounding", "requantized", "diverged", "unmeasured")
+
+
+def keras_of(version: int) -> Any:
+    """Keras 2 (tf_keras) or Keras 3."""
+    stack = load_tensorflow()
+    if version == 2:
+        return stack.tf_keras
+    import keras
+
+    return keras
+
+
+def folder() -> Path:
+    """Where trained networks and their files are kept."""
+    found = default_folder() / "benchmarks" / "wild"
+    found.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+def mnist() -> dict[str, np.ndarray]:
+    """The images, training and test."""
+    with np.load(MNIST) as held:
+        return {name: held[name][:TRAINING] for name in held.files}
+
+
+def trained(name: str, version: int = 2, seed: int = 1) -> Path:
+    """The trained float model, from the cache or made: `.h5` by Keras 2, `.keras` by Keras 3."""
+    path = folder() / f"{name}-k{version}-s{seed}.{'h5' if version == 2 else 'keras'}"
+    if path.exists():
+        return path
+    keras = keras_of(version)
+    with quietly():
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(seed)
+        model = NETS[name](keras)
+        inputs, targets = data_for(model, mnist(), 300 if name == "person" else TRAINING)
+        model.compile(keras.optimizers.Adam(2e-3), "mse")
+        model.fit(inputs if len(inputs) > 1 else inputs[0], targets if len(targets) > 1 else targets[0], epochs=3,
+                  batch_size=32, verbose=0)
+        model.save(path)
+    return path
+
+
+def convert(model: Any, kind: str, gain: float = 1.0) -> bytes:
+    """Convert in one of the `KINDS`; ranges are taken from training samples times `gain`."""
+    tf = load_tensorflow().tf
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if kind != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if kind not in ("float32", "float16", "dynamic"):
+        names = list(model.input_names) if hasattr(model, "input_names") else [one.name for one in model.inputs]
+        shown, _ = data_for(model, mnist(), CALIBRATION)
+        converter.representative_dataset = lambda: _one_by_one(shown, names, gain)
+    if kind == "16x8":
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
+    if kind in ("int8", "uint8_io", "per_tensor"):
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.uint8 if kind == "uint8_io" else tf.int8
+    if kind == "old":
+        converter.experimental_new_quantizer = converter._experimental_new_quantizer = False
+    if kind == "per_tensor":
+        converter._experimental_disable_per_channel = True
+    with quietly():
+        return bytes(converter.convert())
+
+
+def _one_by_one(arrays: list[np.ndarray], names: list[str], gain: float) -> Iterator[Any]:
+    for index in range(len(arrays[0])):
+        sample = [array[index:index + 1] * np.float32(gain) for array in arrays]
+        yield sample if len(sample) == 1 else dict(zip(names, sample, strict=True))
+
+
+def path_of(name: str, version: int, kind: str) -> Path:
+    """Where the converted file lies."""
+    return folder() / f"{name}-k{version}-{kind}.tflite"
+
+
+def convert_all(name: str, version: int, kinds: list[str]) -> None:
+    """Make the files that are missing, in a process of its own: some settings abort the converter."""
+    while any(not path_of(name, version, kind).exists() for kind in kinds):
+        subprocess.run([sys.executable, "-m", __spec__.name, "--nets", name, "--keras", str(version), "--kinds",
+                        ",".join(kinds), "--convert"], check=False, stderr=subprocess.DEVNULL)
+
+
+def convert_missing(name: str, version: int, kinds: list[str]) -> None:
+    """Make the files that are missing; one that the converter refuses is left empty."""
+    for kind in kinds:
+        path = path_of(name, version, kind)
+        if not path.exists():
+            path.write_bytes(b"")  # (stays where the converter aborts the process)
+            with contextlib.suppress(RuntimeError):  # (an op that this kind of conversion does not know)
+                path.write_bytes(convert(load_reference(trained(name, version)).model, kind))
+
+
+def samples(model: Any) -> list[np.ndarray]:
+    """Test samples that the converter did not see."""
+    inputs, _ = data_for(model, mnist(), TRACED, part="test", seed=5)
+    return inputs
+
+
+def traced(name: str, version: int, content: bytes, options: TraceOptions) -> Run:
+    """Trace one file against its float model."""
+    reference = load_reference(trained(name, version))
+    inputs = samples(reference.model)
+    names = [spec.name for spec in reference.frozen.specs]
+    data = inputs[0] if len(inputs) == 1 else _by_name(reference.model, inputs, names)
+    return trace(reference.model, content, data, options=options)
+
+
+def _by_name(model: Any, inputs: list[np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+    own = [tensor.name.partition(":")[0] for tensor in model.inputs]
+    return {name: inputs[own.index(name)] if name in own else inputs[k] for k, name in enumerate(names)}
+
+
+def line(name: str, version: int, kind: str, options: TraceOptions) -> list[Any]:
+    """One line of the table: verdict counts, first divergent, errors, coverage, SQNR."""
+    start = time.perf_counter()
+    head, content = [name, version, kind], path_of(name, version, kind).read_bytes()
+    if not content:
+        return [*head, "the converter refuses"]
+    try:
+        run = traced(name, version, content, options)
+    except QDebugError as error:
+        return [*head, f"refused: {error}"]
+    except Exception as error:  # noqa: BLE001 (a study goes on, and shows what broke)
+        traceback.print_exc()
+        return [*head, f"BROKE: {type(error).__name__}: {str(error)[:80]}"]
+    rows = [row for group in (run.layers, *(run.by_kernels or {}).values()) for row in group]
+    counts = Counter(row.verdict for row in rows)
+    for text in trouble(run):
+        print(f"  {text}", flush=True)
+    return [*head, " ".join(str(counts[word]) for word in VERDICTS), run.first_divergent,
+            ",".join(one.code for one in run.findings if one.severity == "error"),
+            f"{run.coverage.paired}/{run.coverage.candidate_ops}",
+            ", ".join("exact" if end.sqnr_db is None else f"{end.sqnr_db:.1f}" for end in run.end_to_end),
+            f"{time.perf_counter() - start:.1f}"]
+
+
+def trouble(run: Run, most: int = 6) -> list[str]:
+    """What a healthy file should not show."""
+    found = [f"{row.layer} {row.op} {row.verdict}: {row.reason}" for row in run.layers
+             if row.verdict in ("diverged", "unmeasured")]
+    found += [f"{one.code} at {one.layer}: {one.title}" for one in run.findings if one.severity == "error"]
+    found += [f"unpaired {one.name} {one.op}: {one.reason}" for one in run.coverage.unpaired
+              if not one.reason.startswith(EXPECTED)]
+    return [*found[:most], *[f"... and {len(found) - most} more"][: len(found) > most]]
+
+
+def main() -> None:
+    """Run the study and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nets", default=",".join(NETS))
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--keras", type=int, default=2, choices=(2, 3))
+    parser.add_argument("--kernels", default="xnnpack")
+    parser.add_argument("--convert", action="store_true", help="make the files alone")
+    given = parser.parse_args()
+    if given.convert:
+        for name in given.nets.split(","):
+            convert_missing(name, given.keras, given.kinds.split(","))
+        return
+    options = TraceOptions(kernels=given.kernels, handover=False)
+    lines = []
+    for name in given.nets.split(","):
+        convert_all(name, given.keras, given.kinds.split(","))
+        for kind in given.kinds.split(","):
+            lines.append(line(name, given.keras, kind, options))
+            print(*lines[-1], flush=True)
+    print(tabulate(lines, headers=["net", "Keras", "file", " ".join(VERDICTS), "first divergent", "errors", "paired",
+                                   "SQNR dB", "s"]))
+
+
+if __name__ == "__main__":
+    main()

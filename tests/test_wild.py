@@ -1,0 +1,84 @@
+"""Networks and conversions as they are found in the wild: a healthy file shows no divergence and no error finding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qdebug.options import TraceOptions
+from qdebug.records import Row, Run
+from tests.test_float_reference import file_of, row_of, samples
+
+OPTIONS = TraceOptions(handover=False)
+pytestmark = pytest.mark.tf
+
+
+def made(build: Callable[[Any, Any], Any], seed: int = 3) -> Any:
+    """The model that `build` makes of Keras' layers and an 8x8 image with three channels, with spread parameters."""
+    from qdebug.models.tensorflow import load_tensorflow
+    from tests.converted import randomize
+
+    keras = load_tensorflow().tf_keras
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    given = keras.layers.Input((8, 8, 3), name="image")
+    model = keras.Model(given, build(keras.layers, given))
+    randomize(model, seed)
+    return model
+
+
+def traced(model: Any, content: bytes, data: Any = None) -> Run:
+    """Trace on random images."""
+    from qdebug.pipeline import trace
+
+    return trace(model, content, samples() if data is None else data, options=OPTIONS)
+
+
+def troubles(run: Run) -> list[tuple[str | None, str]]:
+    """What a healthy file must not show: diverged rows and error findings."""
+    rows: list[Row] = [row for row in run.layers if row.verdict == "diverged"]
+    return [(row.layer, row.reason) for row in rows] + \
+        [(one.layer, one.title) for one in run.findings if one.severity == "error"]
+
+
+def test_weights_of_half_precision_are_no_other_model():
+    """A float16 file holds each weight and bias rounded to half precision, subnormal ones too: no finding."""
+    model = made(lambda L, x: L.Dense(4, name="logits")(L.GlobalAveragePooling2D(name="gap")(
+        L.Conv2D(8, 3, name="conv")(x))))
+    kernel, bias = model.get_layer("conv").get_weights()
+    bias[:] = np.float32(3e-8) * np.arange(8)
+    model.get_layer("conv").set_weights([kernel, bias])
+
+    assert troubles(traced(model, file_of(model, "float16"))) == []
+
+
+@pytest.mark.parametrize("kind", ["int8", "float16", "float32"])
+@pytest.mark.parametrize("activation", ["softplus", "selu", "softsign"])
+def test_an_activation_that_the_file_computes_in_steps_has_its_own_row(kind: str, activation: str):
+    """EXP, ADD and LOG for a softplus: the last is the layer's row; what the steps round is by design."""
+    model = made(lambda L, x: L.Conv2D(4, 3, name="next")(L.Activation(activation, name="act")(
+        L.Conv2D(6, 3, name="conv")(x))))
+    run = traced(model, file_of(model, kind))
+
+    assert troubles(run) == []
+    assert row_of(run, "act").op == {"softplus": "LOG", "selu": "SELECT_V2", "softsign": "DIV"}[activation]
+    assert row_of(run, "next").upstream == ["act"]
+    if kind == "int8" and activation != "softsign":
+        assert row_of(run, "act").verdict == "requantized"
+
+
+def test_a_batch_norm_that_is_not_folded_and_has_another_offset_diverges():
+    """The room that the steps' roundings get does not hide a constant that is not the reference's."""
+    def build(L: Any, x: Any) -> Any:
+        return L.ReLU(name="relu")(L.BatchNormalization(name="bn")(L.Conv2D(
+            6, 3, padding="same", dilation_rate=2, use_bias=False, name="conv")(x)))
+
+    model, other = made(build), made(build)
+    values = other.get_layer("bn").get_weights()
+    values[1][2] += 0.2
+    other.get_layer("bn").set_weights(values)
+
+    assert traced(model, file_of(other)).first_divergent == "relu"
