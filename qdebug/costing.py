@@ -182,8 +182,9 @@ class _Bench:
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array], dict[Key, Array]]:
         """The candidate's tensors, the reference's outputs, and what the regions make of the candidate's inputs."""
         codes = self.of.work.candidate_values(inputs, self.of.batch, self.extra)
-        outputs, taken = self.replay.run(inputs, codes)
-        local = {key: entry.local for key, entry in zip(self.keys, taken, strict=True) if entry.local is not None}
+        outputs, fetched = self.replay.run(inputs, codes)
+        taken = zip(self.keys, self.replay.taken(fetched), strict=True)
+        local = {key: entry.local for key, entry in taken if entry.local is not None}
         return codes, outputs, local
 
     def real_outputs(self, read: Mapping[Key, Array]) -> list[Array]:

@@ -17,9 +17,9 @@ from qdebug.fileside import FileSide, OwnRun
 from qdebug.graph import Graph, Key, Tensor
 from qdebug.models.frozen import Frozen, InputSpec
 from qdebug.models.interpreter import Interpreter, read_tensors
-from qdebug.models.replay import Grid, Replay, Taken, Tap
-from qdebug.quant import CODE_RANGES, Array
-from qdebug.stats import CodeStats, FloatStats
+from qdebug.models.replay import Fetched, Grid, Replay, Taken, Tap
+from qdebug.quant import CODE_RANGES, Array, FakeQuant
+from qdebug.stats import CodeStats, FloatStats, count_codes
 from qdebug.weights import Weights
 
 BATCH_BYTES = 256 * 2**20
@@ -80,6 +80,7 @@ class Pass:
         keys += [key for pair in measurable for _, key in _requantized_inputs(pair) or () if key is not None]
         self.grids = {key: _grid(self.candidate.tensors[key]) for key in keys}
         self.aliases = {pair.candidate: source for pair in measurable if (source := self._alias(pair)) is not None}
+        self._sources = frozenset(self.aliases.values())
         self.tapped = [pair for pair in measurable if pair.candidate not in self.aliases]
         self.taps = [self._tap(pair) for pair in self.tapped]
         self.replay = Replay(self.frozen, self.taps, self.grids, threads=self.threads)
@@ -111,10 +112,10 @@ class Pass:
              waiting: deque[Future[None]], each: Callable[[int, list[Array], list[Array]], None] | None) -> None:
         for first, part in batches(inputs, batch):
             read = self.candidate_values(part, batch)
-            outputs, taken = self.replay.run(part, {key: read[key] for key in self.grids})
+            outputs, fetched = self.replay.run(part, {key: read[key] for key in self.grids})
             own = None if self.own is None else self.own.run(part, read, batch)
             outputs = outputs if own is None else own.outputs
-            waiting.append(worker.submit(self._count, counts, read, taken, first, part, own))
+            waiting.append(worker.submit(self._count, counts, read, fetched, first, part, own))
             if each is not None:
                 each(first, outputs, self.real_outputs(read))
             if len(waiting) > 1:
@@ -162,13 +163,20 @@ class Pass:
         margin = expectation.margin
         if margin.size > 1 and margin.size != self.frozen.graph.tensors[pair.reference].shape[-1]:
             margin = margin.max(keepdims=True)  # the channels are spread over several axes (attention heads)
+        marked = not expectation.is_exact and not self._late(pair)
+        on_grid = not expectation.measured_grid and grid.dtype == "int8"
         return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, grid.scale, grid.zero_point,
-                   margin=None if expectation.is_exact or self._late(pair) else margin if margin.size > 1
-                   else margin[0],
-                   ideal=expectation.ideal,
+                   margin=margin if marked else None, ideal=expectation.ideal,
                    ideal_inputs=_requantized_inputs(pair), kept_grid=expectation.kept_grid,
-                   weights=self.weights.get(pair.candidate), measured_grid=expectation.measured_grid,
-                   on_grid=not expectation.measured_grid and grid.dtype == "int8")
+                   weights=self.weights.get(pair.candidate), measured_grid=expectation.measured_grid, on_grid=on_grid,
+                   fake_quant=self._last_fake_quant(pair) if marked and on_grid and not expectation.ideal else None)
+
+    def _last_fake_quant(self, pair: Pair) -> FakeQuant | None:
+        """The FakeQuant of all 8 bits that ends the pair's region; `None` where something else does."""
+        last = self.frozen.graph.producers.get(pair.reference)
+        found = fp.fake_quant_of(self.frozen.graph, last) if last is not None and last in pair.region else None
+        whole = found is not None and found.bits == 8 and not found.narrow and found.maximum > found.minimum
+        return found if whole else None
 
     def _late(self, pair: Pair) -> bool:
         """Whether a pair is a model input put on the reference's own grid: only ties can flip, and seldom do."""
@@ -191,18 +199,26 @@ class Pass:
         same = source is not None and self.grids[source] == self.grids[pair.candidate]
         return source if same and self.grids[pair.candidate].scale is not None else None
 
-    def _count(self, counts: Counts, read: Mapping[Key, Array], taken: Sequence[Taken], first: int,
+    def _count(self, counts: Counts, read: Mapping[Key, Array], fetched: Fetched, first: int,
                part: Sequence[Array], own: OwnRun | None) -> None:
         """Count one batch at every pair."""
         samples = len(part[0])
-        found = {pair.candidate: entry for pair, entry in zip(self.tapped, taken, strict=True)}
-        if own is not None:
-            found = {key: own.instead(key, entry) for key, entry in found.items()}
+        fresh = self.replay.taken(fetched)
+        sources: dict[Key, tuple[Taken, Array | None]] = {}
         for pair in self.pairs:
+            values, counted = read[pair.candidate], None
             if pair.candidate in self.aliases:
                 source = self.aliases[pair.candidate]
-                found[pair.candidate] = Taken(found[source].cumulative, read[source], None, None)
-            values, entry = read[pair.candidate], found[pair.candidate]
+                before, counted = sources[source]
+                entry = Taken(before.cumulative, read[source], None, None)
+                counted = counted if np.array_equal(read[source].reshape(-1), values.reshape(-1)) else None
+            else:
+                entry = next(fresh)
+                entry = entry if own is None else own.instead(pair.candidate, entry)
+            if counted is None and pair.candidate in counts.codes:
+                counted = count_codes(values.reshape(-1))
+            if pair.candidate in self._sources:
+                sources[pair.candidate] = entry, counted
             if self._late(pair) and entry.local is not None and not np.array_equal(values, entry.local):
                 entry = replace(entry, doubtful=self._ties(pair, part))
             if len(values) != samples:
@@ -211,9 +227,10 @@ class Pass:
                     name: _by_sample(array.reshape(shape), samples) for name in names
                     if isinstance(array := getattr(entry, name), np.ndarray)}
                 values, entry = _by_sample(values, samples), replace(entry, **found_by_sample)
-            self._update(counts, pair, values, entry, first)
+            self._update(counts, pair, values, entry, first, counted)
 
-    def _update(self, counts: Counts, pair: Pair, values: Array, taken: Taken, first: int) -> None:
+    def _update(self, counts: Counts, pair: Pair, values: Array, taken: Taken, first: int,
+                counted: Array | None) -> None:
         if pair.candidate in counts.floats:
             cumulative, local = counts.floats[pair.candidate]
             cumulative.update(values, taken.cumulative, first=first)
@@ -224,7 +241,7 @@ class Pass:
             return
         counts.codes[pair.candidate].update(
             values, taken.cumulative, taken.local, first=first, doubtful=taken.doubtful, ideal=taken.ideal,
-            residue=int(np.sum(taken.residue)), clipped=int(np.sum(taken.clipped)))
+            residue=int(np.sum(taken.residue)), clipped=int(np.sum(taken.clipped)), counted=counted)
 
 
 def batches(inputs: Sequence[Array], size: int) -> Iterator[tuple[int, list[Array]]]:

@@ -26,6 +26,9 @@ PAIRED = 100_000
 CHUNK = 1 << 18
 """Codes counted at a time: the copy that NumPy makes of them stays in the processor's cache."""
 
+WORD = 8
+"""Marks looked at in one go."""
+
 PARTS = 1024
 """Off-grid residues are counted in 1/1024 LSB."""
 
@@ -111,10 +114,14 @@ class CodeStats:
                 setattr(self, name, np.zeros(self.channels, np.int64))
 
     def update(self, candidate: Array, cumulative: Array, local: Array | None, *, first: int,
-               doubtful: Array | None = None, ideal: Array | None = None, residue: int = 0, clipped: int = 0) -> None:
-        """Count one batch: `candidate`, `cumulative` and `local` hold codes; its samples start at `first`."""
+               doubtful: Array | None = None, ideal: Array | None = None, residue: int = 0, clipped: int = 0,
+               counted: NDArray[np.int64] | None = None) -> None:
+        """Count one batch: `candidate`, `cumulative` and `local` hold codes; its samples start at `first`.
+
+        `counted` is what `count_codes` finds in `candidate`, where that is known.
+        """
         found = candidate.reshape(-1)
-        codes = count_codes(found)
+        codes = count_codes(found) if counted is None else counted
         self.codes += codes
         self.residue += residue
         self.clipped += clipped
@@ -129,7 +136,7 @@ class CodeStats:
             at, change = _differences(found, local.reshape(-1))
         self._count(self.local, found, at, change, energy)
         channel = at % self.channels
-        np.add.at(self.flips, channel, 1)
+        self.flips += np.bincount(channel, minlength=self.channels)
         np.add.at(self.sums, channel, change)
         np.maximum.at(self.largest, channel, np.abs(change))
         self._explain(found, at, change, None if doubtful is None else doubtful.reshape(-1),
@@ -199,12 +206,11 @@ class CodeStats:
             self.designed += int(np.count_nonzero(ideal != local))
             at, change = _differences(found, ideal)
         if doubtful is not None:
-            near = np.flatnonzero(doubtful)
-            np.add.at(self.doubtful, near % self.channels, 1)
+            self.doubtful += np.bincount(_where(doubtful) % self.channels, minlength=self.channels)
             wrong = at[~doubtful[at] | (np.abs(change) > 1)]
         else:
             wrong = at
-        np.add.at(self.unexplained, wrong % self.channels, 1)
+        self.unexplained += np.bincount(wrong % self.channels, minlength=self.channels)
 
 
 @dataclass(eq=False)
@@ -290,8 +296,20 @@ def count_codes(codes: Array) -> NDArray[np.int64]:
 
 def _differences(candidate: Array, reference: Array) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
     """Where two flat code arrays differ, and by how much (candidate less reference)."""
-    at = np.flatnonzero(candidate != reference)
+    at = _where(candidate != reference)
     return at, candidate[at].astype(np.int64) - reference[at].astype(np.int64)
+
+
+def _where(marks: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Indices of the marks in a flat array: what `np.flatnonzero` finds, eight elements at a time where few are set."""
+    words = np.flatnonzero(marks[: marks.size - marks.size % WORD].view(np.uint64) != 0)
+    if words.size * WORD > marks.size // 4:
+        return np.flatnonzero(marks)
+    near = (words[:, None] * WORD + np.arange(WORD)).reshape(-1)
+    rest = np.arange(marks.size - marks.size % WORD, marks.size)
+    near = np.concatenate([near, rest])
+    found: NDArray[np.intp] = near[marks[near]]
+    return found
 
 
 def _keep_worst(found: Mapping[int, tuple[N, int]]) -> dict[int, tuple[N, int]]:

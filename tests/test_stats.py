@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qdebug import stats
 from qdebug.stats import CodeStats, FloatStats, count_codes
 
 SHAPE = (12, 5, 3)
@@ -99,3 +100,13 @@ def test_nan_on_one_side_is_counted_and_never_hidden():
 
     assert stats.non_finite == 1
     assert stats.largest == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.05, 0.9])
+@pytest.mark.parametrize("size", [0, 3, 8, 1000, 1001])
+def test_marks_are_found_whether_few_or_many(share, size):
+    marks = np.random.default_rng(size).random(size) < share
+    if size:
+        marks[-1] = True
+
+    assert np.array_equal(stats._where(marks), np.flatnonzero(marks))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.graph import ACTIVATIONS, Graph, Key, Op, Tensor
+from qdebug.quant import FakeQuant
 
 WEAK = ACTIVATIONS | {"bias_add", "batch_norm", "fake_quant", "quantize", "dequantize", "cast", "reshape", "squeeze",
                       "expand_dims", "transpose", "pad", "space_to_batch", "batch_to_space", "identity"}
@@ -170,17 +171,20 @@ def grid_of(tensor: Tensor) -> tuple[float, int] | None:
 
 def fake_quant_grid(graph: Graph, op: Op) -> tuple[float, int] | None:
     """Scale and zero point of a data-path FakeQuant op; `None` for any other op or a per-channel one."""
-    if op.kind != "fake_quant":
+    fake_quant = fake_quant_of(graph, op)
+    if fake_quant is None:
         return None
-    from qdebug.quant import FakeQuant
+    scale, zero = fake_quant.grid
+    return float(scale[0]), int(zero[0])
 
+
+def fake_quant_of(graph: Graph, op: Op) -> FakeQuant | None:
+    """Range and bits of a data-path FakeQuant op; `None` for any other op or a per-channel one."""
     ranges = [tensor.data for tensor in graph.constants(op) if tensor.data is not None]
-    if len(ranges) < 2 or ranges[0].size != 1:
+    if op.kind != "fake_quant" or len(ranges) < 2 or ranges[0].size != 1:
         return None
     low, high = (values.astype(np.float32) for values in ranges[:2])
-    scale, zero = FakeQuant(low, high, int(op.attributes.get("num_bits", 8)),
-                            bool(op.attributes.get("narrow_range", False))).grid
-    return float(scale[0]), int(zero[0])
+    return FakeQuant(low, high, int(op.attributes.get("num_bits", 8)), bool(op.attributes.get("narrow_range", False)))
 
 
 def same_grid(first: tuple[float, int] | None, second: tuple[float, int] | None) -> bool:

@@ -7,16 +7,17 @@ come back as integers of the candidate's own grid. Any tensor can also be fed, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from qdebug.boundaries import codes_and_doubts
 from qdebug.graph import Key, Op
 from qdebug.models.frozen import PASS_THROUGH, Frozen
 from qdebug.models.tensorflow import load_tensorflow
-from qdebug.quant import CODE_RANGES, Array, Float
+from qdebug.quant import CODE_RANGES, Array, FakeQuant, Float
 from qdebug.weights import Weights
 
 OWN_BIAS, OWN_GAIN, BIASED = "own_bias:0", "own_gain:0", "own_biased:0"
@@ -48,6 +49,8 @@ class Tap:
     """For `ideal`: the file's own kernel and bias, in place of what the reference computes them from."""
     on_grid: bool = False
     """Whether the reference ends in a FakeQuant on the candidate's own int8 grid."""
+    fake_quant: FakeQuant | None = None
+    """The FakeQuant in which the reference ends, where it is replayed outside of the graph."""
     measured_grid: bool = False
     """Whether to measure how far reference values lie off the candidate's grid and beyond its range."""
 
@@ -70,6 +73,10 @@ class Taken:
     """Sum over elements of (1024 x distance to the grid in LSB)^2, rounded per element."""
     clipped: int = 0
     """Elements whose reference value lies more than half a step beyond the candidate's range."""
+
+
+Fetched = Sequence[dict[str, Array]]
+"""What a run brings of every tap, by name, before `Replay.taken` makes codes of it."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +114,20 @@ class Replay:
         """Give the session's memory back."""
         self._session.close()
 
-    def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], list[Taken]]:
-        """Run one batch: the model outputs in real values, and what was taken at every tap."""
+    def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Fetched]:
+        """Run one batch: the model outputs in real values, and what `taken` needs of every tap."""
         found = iter(self._call(*inputs, *(codes[key] for key in self._fed)))
         outputs = [next(found) for _ in self._outputs]
-        taken = [{name: next(found) for name in names} for names in self._names]
-        return outputs, [_as_taken(tap, entry) for tap, entry in zip(self.taps, taken, strict=True)]
+        return outputs, [{name: next(found) for name in names} for names in self._names]
+
+    def taken(self, fetched: Fetched) -> Iterator[Taken]:
+        """What was taken at every tap in one run, tap after tap; `fetched` is emptied as it is used up.
+
+        It needs no session and may go on in another thread.
+        """
+        for tap, entry in zip(self.taps, fetched, strict=True):
+            yield _as_taken(tap, entry)
+            entry.clear()
 
     def outputs(self, inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None) -> list[Array]:
         """Model outputs, with the reference tensors in `fed` (real values) taken as given."""
@@ -134,6 +149,9 @@ class Replay:
             held = {"ideal": self._region(f"ideal{number}", tap, weights=tap.weights)[0]} if tap.ideal else {}
             return {"cumulative": total, "local": local, **held}
         tf = load_tensorflow().tf
+        if tap.fake_quant is not None:
+            return {"unrounded": before} | ({} if tap.first else
+                                            {"cumulative": self._codes(total, tap, on_grid=tap.on_grid)})
         entry = {"cumulative": self._codes(total, tap, on_grid=tap.on_grid)}
         entry["local"] = entry["cumulative"] if tap.first else self._codes(local, tap, on_grid=tap.on_grid)
         designed = tap if tap.ideal_inputs is None else replace(tap, inputs=tap.ideal_inputs)
@@ -325,9 +343,18 @@ def _tensor_name(name: str) -> str:
 
 
 def _as_taken(tap: Tap, entry: Mapping[str, Any]) -> Taken:
+    if tap.fake_quant is not None:
+        assert tap.margin is not None
+        local, doubtful = codes_and_doubts(entry["unrounded"], tap.fake_quant, tap.margin)
+        return Taken(local if tap.first else _signed(entry["cumulative"]), local, doubtful, None)
     cumulative, local = entry["cumulative"], entry["local"]
     if tap.on_grid:
-        cumulative = (cumulative ^ np.uint8(128)).view(np.int8)
-        local = cumulative if tap.first else (local ^ np.uint8(128)).view(np.int8)
+        cumulative = _signed(cumulative)
+        local = cumulative if tap.first else _signed(local)
     return Taken(cumulative, local, entry.get("doubtful"), entry.get("ideal"), entry.get("residue", 0),
                  entry.get("clipped", 0))
+
+
+def _signed(moved: Array) -> Array:
+    """int8 codes of what comes as uint8, moved up by 128."""
+    return (moved ^ np.uint8(128)).view(np.int8)
