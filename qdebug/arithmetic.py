@@ -22,7 +22,7 @@ from qdebug.align import fingerprints as fp
 from qdebug.carried import carried_error
 from qdebug.graph import MOVEMENT, Graph, Key, Tensor
 from qdebug.quant import CODE_RANGES
-from qdebug.uncertainty import TABLES, Uncertainty, noise_of
+from qdebug.uncertainty import TABLES, Uncertainty, biases_agree, noise_of
 
 FIXED_GRIDS = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0), "l2_norm": (1 / 128, 0),
                "log_softmax": (16 / 256, 127)}
@@ -79,6 +79,8 @@ class Expectation:
 
     is_exact: bool = False
     """Whether the op only moves or picks codes: then no flip is rounding."""
+    own_grids: str | None = None
+    """Where both sides are files that hold the tensor on grids of their own: which ones, in words."""
 
     @property
     def margin(self) -> NDArray[np.float64]:
@@ -87,13 +89,15 @@ class Expectation:
 
 
 def expect(alignment: Alignment, reference: Graph, candidate: Graph, *, kernels: str,
-           delegated: frozenset[Key] = frozenset(), own: Collection[Key] = ()) -> dict[Key, Expectation]:
+           delegated: frozenset[Key] = frozenset(), own: Collection[Key] = (),
+           between_files: bool = False) -> dict[Key, Expectation]:
     """Expectations of every pair whose candidate tensor holds codes, by candidate tensor.
 
-    At the pairs in `own` the exact arithmetic is that of the file's own weights and biases.
+    At the pairs in `own` the exact arithmetic is that of the file's own weights and biases. `between_files`: the
+    reference is a file too, whose ranges were chosen by a converter as the candidate's were, and may be others.
     """
     uncertainty = Uncertainty(reference, candidate, kernels, delegated, frozenset(own))
-    model = _Expecter(alignment, reference, candidate, uncertainty, frozenset(own))
+    model = _Expecter(alignment, reference, candidate, uncertainty, frozenset(own), between_files)
     return {pair.candidate: model.of(pair) for pair in alignment.pairs
             if fp.grid_of(candidate.tensors[pair.candidate]) is not None}
 
@@ -105,6 +109,7 @@ class _Expecter:
     candidate: Graph
     uncertainty: Uncertainty
     own: frozenset[Key] = frozenset()
+    between_files: bool = False
     on_grid: set[Key] = field(default_factory=set)
     """Candidate tensors whose reference values lie on the same grid, filled in execution order."""
 
@@ -122,11 +127,17 @@ class _Expecter:
         if on_grid or passed_on:
             self.on_grid.add(pair.candidate)
         inner = len(fakes) > (1 if ends_fake else 0)
+        own_grids = self._own_grids(pair) if ends_fake and not on_grid else None
+        if own_grids is not None:
+            ends_fake = False  # what the candidate rounds is then the value before the reference rounds it
         mechanism, fits = self._mechanism(pair, grid, ends_fake, on_grid, inner)
         kept = self._kept_grid(pair, tensor)
         if kept is not None:
             mechanism = f"{pair.op.raw if pair.op else ''} hands codes on as they are, and the scales around it differ"
             fits = fits and on_grid
+        if own_grids is not None:
+            mechanism = "; ".join(part for part in (f"each file has a grid of its own here: {own_grids}", mechanism)
+                                  if part is not None)
         tau, basis = self.uncertainty.of(pair)
         coarse, coarse_rms = self._coarse(pair, tensor)
         steps = sum(op.kind not in MOVEMENT for op in pair.candidate_ops)
@@ -138,7 +149,7 @@ class _Expecter:
             kept_grid=kept, scale_fits=fits, predicted=on_grid and kept is None and _requantizes_input(pair),
             wanted_grid=self._wanted_grid(pair, ends_fake) if not fits else None,
             coarse=coarse, coarse_rms=coarse_rms, natural=self._natural(pair), basis=basis,
-            is_exact=only_moves and pair.candidate in self.on_grid)
+            is_exact=only_moves and pair.candidate in self.on_grid, own_grids=own_grids)
 
     # -- which mechanism, if any --------------------------------------------------------------------------
 
@@ -174,6 +185,19 @@ class _Expecter:
         if op is not None and op.kind in TABLES:
             return f"{op.raw} is computed by an integer approximation", True
         return None, True
+
+    def _own_grids(self, pair: Pair) -> str | None:
+        """The two grids in words, where each file may have chosen its own; `None` where the candidate's cannot be one.
+
+        It cannot where the zero point alone is another one, and where biases behind it were made for another scale.
+        """
+        tensor = self.candidate.tensors[pair.candidate]
+        theirs, ours = fp.grid_of(tensor), fp.fake_quant_grid(self.reference, self.reference.producers[pair.reference])
+        if not self.between_files or theirs is None or ours is None or self._donor(pair) is not None:
+            return None
+        if fp.same_grid((ours[0], 0), (theirs[0], 0)) or not biases_agree(self.candidate, pair.candidate):
+            return None
+        return f"scale {theirs[0]:.4g}, the reference file has {ours[0]:.4g}"
 
     def _kept_grid(self, pair: Pair, tensor: Tensor) -> tuple[float, int] | None:
         """The grid of the codes that this op hands on although its output is said to be on another one."""

@@ -80,7 +80,7 @@ def audit_files(reference: str, candidate: str, *, custom_objects: str | None = 
 
 
 def audit_graphs(reference: Any, candidate: Any, *, kind: str, names: tuple[str, str]) -> AuditRecord:
-    """Audit two graphs; `kind` is `qat` or `float`, `names` say which files they are of."""
+    """Audit two graphs; `kind` is `qat`, `float` or `file`, `names` say which files they are of."""
     from qdebug.audit import audit
     from qdebug.findings.diagnosis import diagnose
     from qdebug.findings.rule import Context
@@ -88,7 +88,7 @@ def audit_graphs(reference: Any, candidate: Any, *, kind: str, names: tuple[str,
     from qdebug.weights import align_settled
 
     alignment = align_settled(reference, candidate)
-    found = audit(reference, candidate, alignment, is_qat=kind == "qat")
+    found = audit(reference, candidate, alignment, is_qat=kind == "qat", between_files=kind == "file")
     findings, checks = diagnose(Context(reference, candidate, alignment, found, kind))
     left = [
         Unpaired(one.side, one.name, one.op, one.reason, one.op_index, one.layer)

@@ -35,6 +35,7 @@ from qdebug.saving import save_tensors
 from qdebug.splitting import measure_parts
 from qdebug.weights import Weights, align_settled, find_weights
 
+SAME_WEIGHTS = "both files hold the very same weights and biases"
 PAIRS = (("baseline", "reference"), ("baseline", "candidate"), ("reference", "candidate"))
 
 
@@ -149,11 +150,19 @@ class Comparison:
         frozen, graph = self.reference.frozen, self.candidate.graph
         interpreter = Interpreter(self.candidate.content, graph, kernels=family, threads=self.options.threads)
         delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
-        weights = find_weights(self.alignment, frozen.graph, graph)
+        weights = {key: SAME_WEIGHTS if isinstance(entry, Weights) and entry.identical
+                   and graph.tensors[key].dtype in ("int8", "uint8") else entry
+                   for key, entry in find_weights(self.alignment, frozen.graph, graph).items()}
         own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
-        expectations = expect(self.alignment, frozen.graph, graph, kernels=family, delegated=delegated, own=own)
-        work = Pass(frozen, graph, self.alignment, expectations, interpreter, self.options.threads, own,
-                    self.file_side(family))
+        between_files = self.reference.kind == "file"
+        expectations = expect(self.alignment, frozen.graph, graph, kernels=family, delegated=delegated, own=own,
+                              between_files=between_files)
+        side = self.file_side(family)
+        if side is not None:
+            expectations = side.expectations(expectations, expect(
+                self.alignment, frozen.graph, graph, kernels=side.kernels, delegated=side.delegated(), own=own,
+                between_files=between_files), kernels=family)
+        work = Pass(frozen, graph, self.alignment, expectations, interpreter, self.options.threads, own, side)
         return work, weights
 
     def file_side(self, family: str) -> FileSide | None:

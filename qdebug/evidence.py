@@ -40,7 +40,8 @@ def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, A
     main, graph = comparison.families[0], comparison.candidate.graph
     reference, alignment = comparison.reference, comparison.alignment
     measured = measure(reference, graph, alignment, comparison.inputs, observed=comparison.observed.get(main))
-    checked = audit(reference.frozen.graph, graph, alignment, is_qat=reference.kind == "qat")
+    kind = reference.kind
+    checked = audit(reference.frozen.graph, graph, alignment, is_qat=kind == "qat", between_files=kind == "file")
     others = {family: comparison.rows[family] for family in comparison.families[1:]}
     findings, checks = diagnose(
         Context(

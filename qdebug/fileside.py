@@ -14,6 +14,7 @@ import numpy as np
 
 from qdebug.align import Alignment, Pair
 from qdebug.align import fingerprints as fp
+from qdebug.arithmetic import Expectation
 from qdebug.graph import Graph, Key, Tensor
 from qdebug.models.interpreter import Interpreter, read_tensors
 from qdebug.models.lifted import FileReference
@@ -83,6 +84,23 @@ class FileSide:
         cumulative = {key: self._as_candidate(key, held, values[held]) for key, held in self.tensors.items()}
         local = self.loose.run(given, len(inputs[0])) | {key: cumulative[key] for key in self.at_inputs}
         return OwnRun([_real(self.file.tensors[key], values[key]) for key in self.file.outputs], cumulative, local)
+
+    def expectations(self, own: Mapping[Key, Expectation], theirs: Mapping[Key, Expectation], *, kernels: str
+                     ) -> dict[Key, Expectation]:
+        """What to expect of both sides' kernels together: `own` of the candidate's, `theirs` of the reference's.
+
+        Equal kernels on equal codes have nothing to differ by; different ones may each miss by what they leave open.
+        """
+        found = dict(own)
+        for key in self.replayed & own.keys():
+            mine, other = own[key], theirs[key]
+            if kernels == self.kernels:
+                found[key] = replace(mine, tau=np.zeros_like(mine.tau), noise=mine.margin)
+                continue
+            tau = np.maximum(mine.tau, other.tau)
+            found[key] = replace(mine, tau=tau, noise=np.broadcast_to(np.maximum(mine.noise, other.noise), tau.shape),
+                                 mechanism=mine.mechanism or other.mechanism)
+        return found
 
     # -- which tensor is which ---------------------------------------------------------------------------
 

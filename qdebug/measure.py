@@ -157,7 +157,7 @@ class Pass:
         expectation = self.expectations.get(pair.candidate)
         if expectation is None:
             weights = self.weights.get(pair.candidate)
-            weights = None if weights is None or weights.dtype == "float32" else weights
+            weights = None if weights is None or weights.dtype == weights.reference_dtype == "float32" else weights
             return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, ideal=weights is not None,
                        weights=weights)
         margin = expectation.margin
@@ -169,6 +169,7 @@ class Pass:
                    margin=margin if marked else None, ideal=expectation.ideal,
                    ideal_inputs=_requantized_inputs(pair), kept_grid=expectation.kept_grid,
                    weights=self.weights.get(pair.candidate), measured_grid=expectation.measured_grid, on_grid=on_grid,
+                   unrounded=expectation.own_grids is not None,
                    fake_quant=self._last_fake_quant(pair) if marked and on_grid and not expectation.ideal else None)
 
     def _last_fake_quant(self, pair: Pair) -> FakeQuant | None:

@@ -111,8 +111,8 @@ class Parts:
 
 def weights_in_words(weights: Weights) -> Mapping[str, float | int | None]:
     """How far the file's kernel lies from the folded reference's: in steps of its scale, and at which channel."""
-    return {"max_steps": weights.steps, "channel": int(np.argmax(weights.kernel_excess)), "limit_steps": 0.5
-            if weights.steps is not None else None}
+    return {"max_steps": weights.steps, "channel": int(np.argmax(weights.kernel_excess)),
+            "limit_steps": weights.room_steps if weights.steps is not None else None}
 
 
 def bias_in_words(weights: Weights) -> Mapping[str, float | int | None]:

@@ -10,11 +10,12 @@ from qdebug.align import Alignment, Pair
 from qdebug.arithmetic import Expectation
 from qdebug.constants import as_stored
 from qdebug.graph import Graph, Key
+from qdebug.held import HALF
 from qdebug.measure import Counts
 from qdebug.records import VERDICTS, Channels, Coverage, Row, WorstSample
 from qdebug.stats import CodeStats
 from qdebug.verdict import FLOAT_BOUND, Judged, judge, judge_float
-from qdebug.weights import HALF, Weights
+from qdebug.weights import Weights
 
 UNREADABLE = "LiteRT does not keep this tensor"
 NO_PARTS = "the reference is quantization-aware: it holds the file's own weights and grids"

@@ -24,6 +24,8 @@ NOISE = 1e-3
 """LSB: float32 arithmetic of the reference and of float requantization, next to a boundary."""
 NOISE16 = 0.02
 """The same for int16 codes, which float32 holds to about 1/256 LSB."""
+BIAS_SCALE = 1e-3
+"""Relative difference from which on a stored bias scale is not the product of input and weight scale."""
 TABLES = {"softmax": 0.02, "logistic": 0.02, "tanh": 0.02, "log_softmax": 0.02, "l2_norm": 0.02, "hard_swish": 0.1,
           "gelu": 0.05, "elu": 0.05, "exp": 0.1, "rsqrt": 0.1, "sqrt": 0.1, "div": 0.05, "squared_difference": 0.02,
           "sum": 0.02, "prelu": 0.02, "abs": 0.01, "matmul": 0.01}
@@ -174,6 +176,27 @@ def bias_rounding(reference: Graph, candidate: Graph, pair: Pair, op: Op,
     if folded.offset.size not in (1, channels):
         return None
     return np.broadcast_to(held - folded.offset, (channels,)).astype(np.float64)
+
+
+def biases_agree(candidate: Graph, key: Key) -> bool:
+    """Whether the biases of the weighted ops that read a tensor were made for its scale, as far as their own tell.
+
+    Where all channels' stored scales are off by one factor, the input's scale was another one when they were made.
+    """
+    given = candidate.tensors[key].quantization
+    for op in candidate.consumers.get(key, ()):
+        kernel = fp.kernel(candidate, op)
+        stored = [tensor.quantization for tensor in candidate.constants(op) if tensor.dtype in ("int32", "int64")
+                  and tensor.data is not None and tensor.data.ndim == 1 and tensor.quantization is not None]
+        if given is None or kernel is None or kernel.quantization is None or not stored:
+            continue
+        product = given.step * kernel.quantization.scale
+        if product.size == 1 or stored[-1].scale.size != product.size or not np.all(product > 0):
+            continue  # (of a single scale, the kernel's own may be the wrong one)
+        factor = stored[-1].scale / product
+        if abs(float(np.median(factor)) - 1) > BIAS_SCALE and float(np.ptp(factor)) < BIAS_SCALE:
+            return False
+    return True
 
 
 def bias_codes(candidate: Graph, op: Op) -> NDArray[np.generic] | None:

@@ -54,7 +54,8 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
         return Judged("diverged", wrong, percent)
     largest = stats.local.largest
     if not stats.local.flips:
-        return Judged("exact", "no code differs", percent)
+        other = f"; {expectation.mechanism}" if expectation.own_grids is not None else ""
+        return Judged("exact", f"no code differs{other}", percent)
     between = _between_steps(stats, expectation)
     if between is not None:
         return Judged("requantized", between, percent, expectation.mechanism)
@@ -140,6 +141,8 @@ def _weights_changed(weights: Weights, scale: float) -> str | None:
 def _weights_rounded(weights: Weights, expectation: Expectation, largest: int, percent: float) -> Judged:
     """The verdict where only the rounding of the weights, and a by-design mechanism if any, make the difference."""
     named = f"weights rounded to {BITS.get(weights.dtype, weights.dtype)}"
+    if weights.same_kernel:
+        named = "biases rounded on the scale of another input grid"
     if expectation.mechanism is not None:
         named += f"; {expectation.mechanism}"
     return Judged("requantized", named + (f" (up to {largest} LSB)" if largest > 1 else ""), percent, named)
@@ -173,6 +176,8 @@ def _judge_held(stats: FloatStats, ideal: FloatStats, weights: Weights, allowed:
     if wrong is not None:
         return Judged("diverged", wrong)
     named = f"weights rounded to {BITS.get(weights.dtype, weights.dtype)}"
+    if weights.dtype == "float32":
+        named = f"the reference's weights rounded to {BITS.get(weights.reference_dtype, weights.reference_dtype)}"
     if ideal.relative <= allowed:
         return Judged("rounding", f"{named}: relative error {stats.relative:.2g}; with the file's own weights "
                       f"{ideal.relative:.2g}, float arithmetic allows {allowed:.2g}")

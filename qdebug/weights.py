@@ -17,16 +17,17 @@ from qdebug.align import Alignment, Pair, Probe, align
 from qdebug.align import fingerprints as fp
 from qdebug.constants import as_stored, match_constants
 from qdebug.graph import Graph, Key, Op, Tensor
+from qdebug.held import HALF, beyond_ties, bias_steps, half_room, kernel_room, kernel_steps
 from qdebug.quant import Quantization
 
 SLACK = 0.02
 """Steps: what float32 folding may add to the half step that rounding a weight makes."""
 BIAS_CODES = 1.0
 """Codes that a bias may be off: half by rounding, the rest by the float32 arithmetic of folding."""
+SAME_CODES, SAME_BIAS = 1e-3, 0.25
+"""Steps, and share of what rounding allows, that float32 leaves between two equal codes."""
 FLOAT32 = 2.0 ** -21
 """Relative error of a batch norm that is folded in float32, next to the terms that it is the sum of."""
-HALF, SMALLEST_HALF = 2.0 ** -11, 2.0 ** -25
-"""Rounding error of float16: relative, and of its smallest numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +64,25 @@ class Weights:
     """Per channel, the multiplier that the kernel really uses over the exact one; `None` where it is the exact one."""
     bias_missing: bool = False
     """Whether the reference has a bias and the file none."""
+    reference_dtype: str = "float32"
+    """What the reference, where it is a file, holds its kernel in."""
+    room_steps: float = 0.5
+    """Steps that rounding may move a weight by: more than half of one where the reference's was rounded too."""
 
     @property
     def kernel_fits(self) -> bool:
         """Whether the file's kernel can be this reference's, rounded."""
         return bool(np.all(self.kernel_excess <= 1.0))
+
+    @property
+    def identical(self) -> bool:
+        """Whether both hold the same codes: the reference is a file with the very same weights and biases."""
+        return self.same_kernel and not np.any(self.bias_excess > SAME_BIAS)
+
+    @property
+    def same_kernel(self) -> bool:
+        """Whether both are files that hold the very same kernel."""
+        return self.reference_dtype == self.dtype and self.steps is not None and self.steps < SAME_CODES
 
     @property
     def bias_fits(self) -> bool:
@@ -181,11 +196,17 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
     bias, step = _bias(candidate, op, held, theirs.shape[0])
     grid = np.broadcast_to(_allowed(held, theirs), theirs.shape)
     best = min(options, key=lambda option: _unlikeness(option, theirs, grid, bias, step))
-    limit = grid + 127 * grid * FLOAT32 * (held.quantization is not None)
     apart = np.abs(best.rows - theirs)
-    room = BIAS_CODES * step + FLOAT32 * (best.size + np.abs(best.offset)) + 1e-30
-    if held.dtype == "float16":
-        room = room + np.maximum(HALF * np.abs(best.offset), SMALLEST_HALF)
+    own = kernel_room(reference, core, theirs)
+    limit = grid + own * (1 + SLACK) + 127 * grid * FLOAT32 * (held.quantization is not None)
+    steps = kernel_steps(reference, core, theirs.shape[0])
+    if held.quantization is not None and steps is not None:
+        scale = np.broadcast_to(held.quantization.scale, (theirs.shape[0],))
+        limit = np.where(beyond_ties(apart, steps, scale).reshape(-1, 1), limit - own, limit)
+    room = BIAS_CODES * (step + bias_steps(reference, core, theirs.shape[0])) \
+        + FLOAT32 * (best.size + np.abs(best.offset)) + 1e-30
+    if "float16" in (held.dtype, kernel.dtype):
+        room = room + half_room(best.offset)
     off = np.abs(bias - best.offset)
     return Weights(
         core, op, held.dtype, {(core.name, core.inputs.index(kernel.key)): _layout(core, shape, theirs)}, theirs,
@@ -194,7 +215,8 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         None if held.quantization is None else float(np.max(apart / (grid / (0.5 + SLACK)), initial=0.0)),
         float(np.max(off / step, initial=0.0)) if np.all(step > 0) else None,
         gain=_gain(candidate, op, held),
-        bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)))
+        bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)), reference_dtype=kernel.dtype,
+        room_steps=0.5 + float(np.max(own / grid, initial=0.0)) * (0.5 + SLACK))
 
 
 def _source(candidate: Graph, op: Op) -> Quantization | None:

@@ -11,9 +11,10 @@ import pytest
 from qdebug.errors import UsageError
 from qdebug.options import TraceOptions
 from qdebug.records import Run
-from tests.test_float_reference import OPTIONS, file_of, net, samples
+from tests.test_float_reference import OPTIONS, file_of, net, other_channel, samples
 
 HEALTHY = {"exact", "rounding", "requantized"}
+CLIPPED = pytest.mark.filterwarnings("ignore:.*what lies beyond is clipped")
 
 
 def files_run(folder: Path, reference: bytes, candidate: bytes, options: TraceOptions = OPTIONS,
@@ -134,3 +135,135 @@ def test_kernels_of_its_own_are_for_a_file(reference: Any, int8: bytes):
         trace(reference, int8, samples(8), options=TraceOptions(reference_kernels="builtin"))
     with pytest.raises(UsageError, match="unknown reference kernels 'all'"):
         TraceOptions(reference_kernels="all")
+
+
+# -- two settings of one model ------------------------------------------------------------------------------
+
+
+def converted(model: Any, data: np.ndarray | None = None, *, ends: str = "int8", **settings: Any) -> bytes:
+    """An int8 file of `model`, its ranges from `data`, with other settings of the converter."""
+    from qdebug.models.quiet import quietly
+    from qdebug.models.tensorflow import load_tensorflow
+
+    tf = load_tensorflow().tf
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([entry[None]] for entry in (samples() if data is None else data))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.as_dtype(ends)
+    for name, value in settings.items():
+        setattr(converter, name, value)
+    with quietly():
+        return bytes(converter.convert())
+
+
+def with_one_batch(model: Any) -> bytes:
+    """An int8 file of `model` whose batch of 1 is built in."""
+    from qdebug.models.quiet import quietly
+    from qdebug.models.tensorflow import load_tensorflow
+
+    tf = load_tensorflow().tf
+    function = tf.function(lambda image: model(image)).get_concrete_function(tf.TensorSpec((1, 8, 8, 3)))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([entry[None]] for entry in samples())
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    with quietly():
+        return bytes(converter.convert())
+
+
+SETTINGS = {
+    "old quantizer": lambda model: converted(model, experimental_new_quantizer=False),
+    "one batch": with_one_batch,
+    "float ends": lambda model: converted(model, ends="float32"),
+    "per tensor": lambda model: converted(model, _experimental_disable_per_channel=True),
+    "other samples": lambda model: converted(model, np.random.default_rng(9).normal(size=(64, 8, 8, 3))
+                                             .astype(np.float32)),
+    "16x8": lambda model: file_of(model, "16x8"),
+    "float32": lambda model: file_of(model, "float32"),
+    "float16": lambda model: file_of(model, "float16"),
+}
+"""Other files of the model that `int8` is of."""
+EQUAL = ("old quantizer", "one batch")
+
+
+@pytest.fixture(scope="module")
+def others(reference: Any) -> dict[str, bytes]:
+    """The other files, by setting."""
+    return {name: convert(reference) for name, convert in SETTINGS.items()}
+
+
+def errors(run: Run) -> list[tuple[str, str | None]]:
+    """What a run calls an error, and where."""
+    return [(one.code, one.layer) for one in run.findings if one.severity == "error"]
+
+
+@pytest.mark.tf
+@CLIPPED
+@pytest.mark.parametrize("back", [False, True], ids=["after", "before"])
+@pytest.mark.parametrize("setting", [name for name in SETTINGS if name not in ("float32", "float16")])
+def test_another_setting_is_no_fault(int8: bytes, others: dict[str, bytes], tmp_path: Path, setting: str, back: bool):
+    """Whichever of the two files is the reference, every difference has its reason, and no finding is an error."""
+    pair = (others[setting], int8) if back else (int8, others[setting])
+    run = files_run(tmp_path, *pair)
+    assert {row.verdict for row in run.layers} <= HEALTHY
+    assert errors(run) == []
+    assert run.verdict == "exact" if setting in EQUAL else run.end_to_end[-1].max_error < 0.02
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(("first", "second"), [("float32", "int8"), ("float16", "int8"), ("float16", "float32")])
+def test_files_of_other_types_are_no_fault(int8: bytes, others: dict[str, bytes], tmp_path: Path, first: str,
+                                           second: str):
+    """Weights in half precision are rounded too, whichever side holds them."""
+    run = files_run(tmp_path, others[first], others.get(second, int8))
+    assert {row.verdict for row in run.layers} <= HEALTHY
+    assert errors(run) == []
+
+
+@pytest.mark.tf
+@CLIPPED
+def test_grids_that_differ_are_told_by_layer(int8: bytes, others: dict[str, bytes], tmp_path: Path):
+    """Other samples give other ranges: every row with a grid of its own says both scales."""
+    run = files_run(tmp_path, int8, others["other samples"])
+    told = {row.layer for row in run.layers if "each file has a grid of its own here: scale" in row.reason}
+    assert told == {row.layer for row in run.layers} - {run.layers[-1].layer}  # (softmax has a fixed grid)
+    assert run.layers[1].verdict == "requantized"
+
+
+@pytest.mark.tf
+@CLIPPED
+@pytest.mark.parametrize("setting", ["per tensor", "other samples", "16x8", "float ends"])
+@pytest.mark.parametrize("side", ["reference", "candidate"])
+def test_a_fault_in_either_file_is_found_beside_what_the_setting_changes(
+        int8: bytes, others: dict[str, bytes], tmp_path: Path, setting: str, side: str):
+    """One channel's weights cut off: its layer is the first that diverges, and named."""
+    spoiled = other_channel(int8)
+    run = files_run(tmp_path, *((spoiled, others[setting]) if side == "reference" else (others[setting], spoiled)))
+    assert run.first_divergent == "conv_relu"
+    assert next(row for row in run.layers if row.layer == "conv_relu").reason.startswith("weights: 1 of 8 channels")
+    assert {layer for _, layer in errors(run)} == {"conv_relu"}
+
+
+@pytest.fixture(scope="module")
+def branches() -> bytes:
+    """Residuals, pooling, resizing and concatenation: what kernel families round apart."""
+    from tests.converted import make
+
+    return make("twin_branches")[1]
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(("first", "second"), [("xnnpack", "reference"), ("reference", "xnnpack"),
+                                               ("builtin", "xnnpack"), ("reference", "builtin"),
+                                               ("reference", "reference")])
+def test_two_kernel_families_of_one_file(branches: bytes, tmp_path: Path, first: str, second: str):
+    """Every code that two families round apart lies within what they leave open; equal families do not differ."""
+    content = branches
+    data = np.random.default_rng(3).normal(size=(32, 8, 8, 4)).astype(np.float32)
+    options = TraceOptions(kernels=second, reference_kernels=first, handover=False)
+    run = files_run(tmp_path, content, content, options, data)
+    assert {row.verdict for row in run.layers} <= HEALTHY
+    assert errors(run) == []
+    assert (run.verdict == "exact") == (first == second)

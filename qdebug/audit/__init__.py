@@ -18,17 +18,23 @@ from qdebug.audit.deviations import WHAT, Audit, Deviation, Note, Unchecked
 from qdebug.audit.grids import GridAudit
 from qdebug.audit.islands import audit_islands, has_integer_ops
 from qdebug.audit.parameters import audit_kernel
+from qdebug.audit.rounded import audit_rounded
 from qdebug.audit.structure import audit_activation, audit_options, audit_wiring, note_shared
 from qdebug.graph import Graph
+from qdebug.held import is_rounded
 
 __all__ = ["Audit", "Deviation", "Note", "Unchecked", "audit"]
 
 
-def audit(reference: Graph, candidate: Graph, alignment: Alignment, *, is_qat: bool | None = None) -> Audit:
-    """Compare everything that `candidate` holds with what `reference` says that it should hold."""
+def audit(reference: Graph, candidate: Graph, alignment: Alignment, *, is_qat: bool | None = None,
+          between_files: bool = False) -> Audit:
+    """Compare everything that `candidate` holds with what `reference` says that it should hold.
+
+    `between_files`: the reference is a file too, and its ranges are as much a converter's choice as the candidate's.
+    """
     if is_qat is None:
         is_qat = any(op.kind == "fake_quant" for op in reference.ops)
-    grids = GridAudit(reference, candidate, alignment, is_qat)
+    grids = GridAudit(reference, candidate, alignment, is_qat, between_files)
     said = [*grids.run()]
     if is_qat and has_integer_ops(candidate):
         said += audit_islands(reference, candidate, alignment)
@@ -55,7 +61,9 @@ def _pair(
     yield from audit_options(reference, candidate, pair)
     yield from audit_activation(reference, candidate, pair)
     if pair.op is not None and pair.core is not None and fp.kernel(candidate, pair.op) is not None:
-        yield from audit_kernel(reference, candidate, pair)
+        own = fp.kernel(reference, pair.core)
+        rounded = own is not None and is_rounded(own)
+        yield from (audit_rounded if rounded else audit_kernel)(reference, candidate, pair)
         yield from audit_bias(reference, candidate, pair, grids.planned)
 
 

@@ -119,7 +119,7 @@ def _misfit(kernel: Kernel, offset: Codes, found: Codes, scale: Codes) -> tuple[
     expected = offset / np.where(scale > 0, scale, 1)
     size = np.maximum(np.abs(expected), kernel.folded.size.reshape(-1) / np.where(scale > 0, scale, 1))
     wrong = np.abs(found - np.rint(expected))
-    wrong[wrong <= OFF + FLOAT_NOISE * size] = 0
+    wrong[wrong <= OFF + FLOAT_NOISE * size + kernel.bias_room / np.where(scale > 0, scale, 1)] = 0
     return wrong, expected
 
 
@@ -176,7 +176,7 @@ def _float_bias(candidate: Graph, pair: Pair, kernel: Kernel, offset: Codes,
         )
     loose, least = float_room(candidate, stored) if stored is not None else (FLOAT_WEIGHTS, 0.0)
     wrong = np.where(bad, 0, np.abs(found - offset))
-    wrong[wrong <= max(loose * max(float(np.abs(offset).max(initial=0)), 1e-6), least)] = 0
+    wrong[wrong <= max(loose * max(float(np.abs(offset).max(initial=0)), 1e-6), least) + kernel.bias_room] = 0
     if np.any(wrong):
         channel = int(np.argmax(wrong))
         yield Deviation(

@@ -20,6 +20,7 @@ from qdebug.audit.deviations import Deviation, Note, Unchecked
 from qdebug.audit.parameters import ULPS
 from qdebug.graph import Graph, Key, Op
 from qdebug.quant import CODE_RANGES
+from qdebug.uncertainty import biases_agree
 
 Grid = tuple[float, int]
 
@@ -62,6 +63,7 @@ class GridAudit:
     candidate: Graph
     alignment: Alignment
     is_qat: bool
+    between_files: bool = False
     planned: dict[Key, Grid] = field(default_factory=dict)
     """The grid that each paired tensor should have, where that is known."""
 
@@ -103,6 +105,11 @@ class GridAudit:
                     {"own_scale": expected[0], "scale": grid[0], "donor": donor},
                 )
                 return
+            if self.between_files and self._is_own(pair, grid, expected):
+                self.planned[pair.candidate] = grid
+                numbers = {"own_scale": grid[0], "scale": expected[0]}
+                yield Note(pair.layer, "own_grid", "each file has a grid of its own here", numbers)
+                return
             yield from self._deviation(pair, grid, expected)
             return
         if pair.op is not None and pair.op.kind in FIXED_GRIDS and not self._ends_in_quantizer(pair):
@@ -134,6 +141,10 @@ class GridAudit:
             )
         else:
             yield Unchecked(pair.layer, "scale", "a range from calibration: the float reference does not hold it")
+
+    def _is_own(self, pair: Pair, grid: Grid, expected: Grid) -> bool:
+        """Tell whether a converter can have chosen this grid: another scale, and one that the biases behind it fit."""
+        return not same((grid[0], 0), (expected[0], 0)) and biases_agree(self.candidate, pair.candidate)
 
     def _kept(self, pair: Pair) -> Key | None:
         """Return the candidate tensor whose grid this one must keep, because its op only moves values."""

@@ -21,6 +21,7 @@ from qdebug.audit.deviations import Deviation, Note, Unchecked
 from qdebug.constants import as_stored
 from qdebug.folding import Folded, fold
 from qdebug.graph import Graph, Op, Tensor
+from qdebug.held import bias_steps, half_room, is_rounded, kernel_room, kernel_steps
 
 ULPS = 2.0**-22
 """Two units in the last place of a float32, relative: what conversion leaves of a scale."""
@@ -51,6 +52,10 @@ class Kernel:
     is_fake_quantized: bool
     has_norm: bool
     """Whether a batch norm or another factor was folded in."""
+    room: Rows | None = None
+    """Where the reference is a file that rounds these weights itself: by how much, at most; (channels, 1 or taps)."""
+    bias_room: NDArray[np.float64] | float = 0.0
+    """The same of its biases, in real units; (channels,)."""
 
 
 def expected_kernel(reference: Graph, pair: Pair) -> Kernel | str:
@@ -70,6 +75,8 @@ def expected_kernel(reference: Graph, pair: Pair) -> Kernel | str:
     real = rows.astype(np.float64) * factor[:, None]
     folded = _with_front(reference, pair, folded, real)
     fake = tensor.fake_quant
+    if is_rounded(tensor):
+        return kernel_of_file(reference, pair.core, real, folded)
     if fake is None:
         real = real * _scale_in_front(reference, pair, real)
         scale = np.abs(real).max(axis=1, initial=0) / 127
@@ -83,6 +90,15 @@ def expected_kernel(reference: Graph, pair: Pair) -> Kernel | str:
     safe = np.where(step > 0, step, 1.0)
     codes = np.rint(rows.astype(np.float64) / safe[:, None]) * np.where(factor < 0, -1, 1)[:, None]
     return Kernel(codes, np.abs(factor) * step, real, folded, True, bool(np.any(factor != 1)))
+
+
+def kernel_of_file(reference: Graph, core: Op, real: Rows, folded: Folded) -> Kernel:
+    """What a file should hold where the reference is another file, which has rounded the same weights."""
+    steps = kernel_steps(reference, core, real.shape[0])
+    room = kernel_room(reference, core, real)
+    bias_room = bias_steps(reference, core, real.shape[0]) if steps is not None else half_room(folded.offset)
+    scale = np.abs(real).max(axis=1, initial=0) / 127 if steps is None else steps
+    return Kernel(None, scale, real, folded, False, False, room, bias_room)
 
 
 def _with_front(reference: Graph, pair: Pair, folded: Folded, real: Rows) -> Folded:
@@ -113,7 +129,7 @@ def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Dev
     if isinstance(kernel, str):
         yield Unchecked(pair.layer, "weights", kernel)
         return
-    rows = _stored_rows(pair.op, held)
+    rows = stored_rows(pair.op, held)
     if rows.shape != kernel.real.shape:
         yield Unchecked(pair.layer, "weights", "the kernel is laid out in another way")
         return
@@ -138,14 +154,15 @@ def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Dev
     yield from _codes(pair, kernel, rows, held, place)
 
 
-def _stored_rows(op: Op, held: Tensor) -> Rows:
+def stored_rows(op: Op, held: Tensor) -> Rows:
     """Return the file's kernel as it stands (codes or reals), (output channels, taps)."""
     assert held.data is not None
     data = held.data.astype(np.float64)
     return data.reshape(-1, data.shape[-1]).T if op.kind == "depthwise" else data.reshape(data.shape[0], -1)
 
 
-def _index(op: Op, held: Tensor, channel: int, tap: int) -> tuple[int, ...]:
+def index_of(op: Op, held: Tensor, channel: int, tap: int) -> tuple[int, ...]:
+    """Index in the file's own tensor of one weight."""
     assert held.data is not None
     flat = (
         tap * held.data.shape[-1] + channel
@@ -179,7 +196,7 @@ def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str
         int(rows[channel, tap]),
         float(np.ceil(wrong.max())),
         channel,
-        _index(pair.op, held, channel_1, tap_1),
+        index_of(pair.op, held, channel_1, tap_1),
         detail=detail,
         **place,
     )
@@ -291,7 +308,7 @@ def _float_weights(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, hel
             _plain(kernel.real[channel, tap]),
             str(rows[channel, tap]),
             channel=channel,
-            first=_index(pair.op, held, channel, tap),
+            first=index_of(pair.op, held, channel, tap),
             **place,
         )
     loose, least = float_room(candidate, held)
@@ -313,7 +330,7 @@ def _float_weights(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, hel
         float(rows[channel, tap]),
         None,
         channel,
-        _index(pair.op, held, channel, tap),
+        index_of(pair.op, held, channel, tap),
         **place,
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qdebug.align import fingerprints as fp
+from qdebug.constants import as_stored
 from qdebug.errors import ModelError
 from qdebug.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.models.frozen import Frozen, InputSpec, as_frozen
@@ -29,8 +30,8 @@ class FileReference(Reference):
 
     @property
     def kind(self) -> str:
-        """`qat` where its activations hold codes (the grids are then part of the reference), else `float`."""
-        return "qat" if any(_grid(tensor) is not None for tensor in self.file.tensors.values()) else "float"
+        """`file` where its activations hold codes (on grids that a converter chose), else `float`."""
+        return "file" if any(_grid(tensor) is not None for tensor in self.file.tensors.values()) else "float"
 
     @cached_property
     def file(self) -> Graph:
@@ -93,13 +94,15 @@ def lift_file(file: Graph, source: str) -> Lifted:
 
 
 def _keep_grids(graph: Graph, file: Graph) -> None:
-    """Note on every kernel, which is real-valued here, the grid that the file holds it on."""
+    """Note on every kernel, which is real-valued here, in what type and on which grid the file holds it."""
     ops = {op.index: op for op in file.ops}
     for op in graph.ops:
         own, scope = fp.kernel(graph, op), op.name.partition("/")[0]
         if own is not None and scope.startswith("op_"):
             held = fp.kernel(file, ops[int(scope.removeprefix("op_"))])
-            graph.tensors[own.key] = replace(own, quantization=None if held is None else held.quantization)
+            if held is not None:
+                stored = as_stored(file, held)
+                graph.tensors[own.key] = replace(own, quantization=stored.quantization, dtype=stored.dtype)
 
 
 def _lift_op(op: Op, file: Graph, values: dict[Key, Any], uses: dict[str, Layer]) -> None:

@@ -54,10 +54,13 @@ class Tap:
     measured_grid: bool = False
     """Whether to measure how far reference values lie off the candidate's grid and beyond its range."""
 
+    unrounded: bool = False
+    """Whether the local error leaves out the FakeQuant that ends the region: it is on a grid of the reference's own."""
+
     @property
     def first(self) -> bool:
         """Whether the region begins at the model's inputs: its local error is its cumulative error."""
-        return not self.ideal and all(source is None for _, source in self.inputs)
+        return not self.ideal and not self.unrounded and all(source is None for _, source in self.inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +148,7 @@ class Replay:
     def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
         total = self.graph.get_tensor_by_name(tap.reference)
         local, before = self._region(f"local{number}", tap)
+        local = before if tap.unrounded else local
         if tap.scale is None:
             held = {"ideal": self._region(f"ideal{number}", tap, weights=tap.weights)[0]} if tap.ideal else {}
             return {"cumulative": total, "local": local, **held}
