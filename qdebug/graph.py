@@ -102,6 +102,22 @@ class Graph:
                 readers.setdefault(key, {})[op.index] = op
         return {key: tuple(ops.values()) for key, ops in readers.items()}
 
+    @cached_property
+    def first_alike(self) -> dict[Key, Key]:
+        """Tensor -> the first tensor that is computed from the same by the same op; converters keep only that one."""
+        seen: dict[tuple[object, ...], Key] = {}
+        alike: dict[Key, Key] = {}
+
+        def meaning(key: Key) -> object:
+            data = self.tensors[key].data if key in self.tensors else None
+            return alike.get(key, key) if data is None else (str(data.dtype), data.shape, data.tobytes())
+
+        for op in self.ops:
+            what = op.raw, repr(sorted(op.attributes.items(), key=repr)), tuple(meaning(key) for key in op.inputs)
+            for number, key in enumerate(op.outputs):
+                alike[key] = seen.setdefault((*what, number), key)
+        return alike
+
     def data_inputs(self, op: Op) -> tuple[Key, ...]:
         """The inputs of `op` that depend on the model's input."""
         return tuple(key for key in op.inputs if key in self.tensors and self.tensors[key].data is None)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qdebug.models.tflite import parse
 from qdebug.options import TraceOptions
 from qdebug.records import Row, Run
 from tests.test_float_reference import file_of, row_of, samples
@@ -82,3 +83,33 @@ def test_a_batch_norm_that_is_not_folded_and_has_another_offset_diverges():
     other.get_layer("bn").set_weights(values)
 
     assert traced(model, file_of(other)).first_divergent == "relu"
+
+
+@pytest.mark.parametrize("kind", ["int8", "float32"])
+def test_a_linear_conv1d_keeps_its_bias(kind: str):
+    """The file adds it in CONV_2D, before the RESHAPE that the reference squeezes by first."""
+    def build(L: Any, x: Any) -> Any:
+        x = L.Conv1D(6, 3, name="inlet")(L.Reshape((64, 3), name="signal")(x))
+        y = L.Conv1D(6, 3, padding="causal", name="causal")(x)
+        return L.Add(name="sum")([x, L.Conv1D(6, 1, name="mix")(y)])
+
+    model = made(build)
+    run = traced(model, file_of(model, kind))
+
+    assert troubles(run) == []
+    assert [row.reference_tensor.rpartition("/")[2] for row in run.layers if row.op == "CONV_2D"] == ["BiasAdd:0"] * 3
+
+
+def test_layers_that_do_the_same_to_the_same_are_one_op_in_a_file():
+    """Two equal paddings of one tensor: whoever reads the second reads the first in the file."""
+    def build(L: Any, x: Any) -> Any:
+        x = L.Conv2D(6, 3, activation="relu", name="stem")(x)
+        a = L.Conv2D(4, 3, name="left")(L.ZeroPadding2D(2, name="pad_left")(x))
+        b = L.Conv2D(4, 3, name="right")(L.ZeroPadding2D(2, name="pad_right")(x))
+        return L.Add(name="sum")([a, b])
+
+    model = made(build)
+    content = file_of(model)
+
+    assert sum(op.raw == "PAD" for op in parse(content).ops) == 1
+    assert troubles(traced(model, content)) == []

@@ -20,6 +20,8 @@ MOVES = frozenset({"pad", "transpose", "space_to_batch", "batch_to_space"}) | fp
 OFFSETS = frozenset({"batch_norm", "bias_add", "add", "sub"})
 SCALES = frozenset({"mul", "div"})
 NEVER = float("-inf")
+BIAS_LEFT = 3.0
+"""What it costs to leave a bias outside of the op that adds one in the file."""
 
 
 @dataclass(frozen=True)
@@ -152,13 +154,19 @@ class _Cut:
             self.known[at] = max(self._choices(number, position, closed), key=lambda option: option[0])
         return self.known[at]
 
+    def leaves_bias(self, position: int) -> bool:
+        """Whether the root adds a bias and the reference's, at most reshapes away, would stay outside of it."""
+        ahead = next((op.kind for op in self.behind[position:] if op.kind not in fp.RESHAPES), None)
+        return self.root_biased and ahead == "bias_add"
+
     def _choices(self, number: int, position: int, closed: bool) -> Iterator[tuple[float, Places]]:
         is_last = number + 1 == len(self.owners)
+        lost = BIAS_LEFT if number == 0 and self.leaves_bias(position) else 0.0
         if is_last:
-            yield 0.0, ((None, position),)
+            yield -lost, ((None, position),)
         else:
             gain, rest = self.best(number + 1, position, True)
-            yield gain - 0.1, ((None, position), *rest)
+            yield gain - 0.1 - lost, ((None, position), *rest)
         if not closed and position < len(self.behind) and self.absorbs(number, position) > NEVER:
             gain, rest = self.best(number, position + 1, False)
             yield gain + self.absorbs(number, position), rest
@@ -166,7 +174,7 @@ class _Cut:
             own = self.starts(number + 1, ahead)
             if own > NEVER:
                 gain, rest = self.best(number + 1, ahead + 1, False)
-                gain += own - float(self.skipped[ahead] - self.skipped[position])
+                gain += own - float(self.skipped[ahead] - self.skipped[position]) - lost
                 yield gain, ((None, position), (ahead, rest[0][1]), *rest[1:])
 
 

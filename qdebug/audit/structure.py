@@ -263,7 +263,9 @@ def audit_wiring(
     wanted = {_unshaped(reference, key) for key, _ in pair.inputs}
     read = {source for key in candidate.data_inputs(pair.op) for source in _sources(candidate, key, set(stands_for))}
     found = {
-        _unshaped(reference, stands_for.get(key, _model_input(reference, candidate, alignment, key))) for key in read
+        start
+        for key in read
+        for start in _merged(reference, pair, stands_for.get(key, _model_input(reference, candidate, alignment, key)))
     }
     place: dict[str, Any] = {"op_index": pair.op.index, "tensor": candidate.tensors[pair.candidate].name}
     if wanted != found and None not in found:
@@ -281,13 +283,22 @@ def audit_wiring(
         yield from _order(reference, candidate, pair, stands_for, names, place)
 
 
+def _merged(reference: Graph, pair: Pair, key: Key | None) -> set[Key | None]:
+    """Return where the region begins if `key` is computed as a tensor inside of it is: files hold one of the two."""
+    alike = reference.first_alike
+    twins = [twin for op in pair.region for twin in op.outputs if key is not None and alike[twin] == alike.get(key)]
+    if not twins or key in twins:
+        return {_unshaped(reference, key)}
+    return {_unshaped(reference, start) for start in _sources(reference, twins[0], {one for one, _ in pair.inputs})}
+
+
 def _unshaped(reference: Graph, key: Key | None) -> Key | None:
-    """Return the tensor whose values these are, before any reshape."""
+    """Return the tensor whose values these are, before any reshape; the first of several that are computed alike."""
     producer = reference.producers.get(key) if key is not None else None
     while producer is not None and producer.kind in fp.RESHAPES and len(reference.data_inputs(producer)) == 1:
         key = reference.data_inputs(producer)[0]
         producer = reference.producers.get(key)
-    return key
+    return None if key is None else reference.first_alike.get(key, key)
 
 
 def _model_input(reference: Graph, candidate: Graph, alignment: Alignment, key: Key) -> Key | None:

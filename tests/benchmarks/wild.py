@@ -25,9 +25,11 @@ from tabulate import tabulate
 
 from qdebug.errors import QDebugError
 from qdebug.models.cache import default_folder
+from qdebug.models.interpreter import Interpreter
 from qdebug.models.keras import load_reference
 from qdebug.models.quiet import quietly
 from qdebug.models.tensorflow import load_tensorflow
+from qdebug.models.tflite import parse
 from qdebug.options import TraceOptions
 from qdebug.pipeline import trace
 from qdebug.records import Run
@@ -127,13 +129,15 @@ def convert_all(name: str, version: int, kinds: list[str]) -> None:
 
 
 def convert_missing(name: str, version: int, kinds: list[str]) -> None:
-    """Make the files that are missing; one that the converter refuses is left empty."""
+    """Make the files that are missing; one that the converter, or LiteRT on running it, refuses is left empty."""
     for kind in kinds:
         path = path_of(name, version, kind)
         if not path.exists():
             path.write_bytes(b"")  # (stays where the converter aborts the process)
             with contextlib.suppress(RuntimeError):  # (an op that this kind of conversion does not know)
-                path.write_bytes(convert(load_reference(trained(name, version)).model, kind))
+                content = convert(load_reference(trained(name, version)).model, kind)
+                Interpreter(content, parse(content), kernels="xnnpack").allocate(2)  # (LiteRT aborts on a few)
+                path.write_bytes(content)
 
 
 def samples(model: Any) -> list[np.ndarray]:
@@ -161,7 +165,7 @@ def line(name: str, version: int, kind: str, options: TraceOptions) -> list[Any]
     start = time.perf_counter()
     head, content = [name, version, kind], path_of(name, version, kind).read_bytes()
     if not content:
-        return [*head, "the converter refuses"]
+        return [*head, "the converter or LiteRT refuses"]
     try:
         run = traced(name, version, content, options)
     except QDebugError as error:
