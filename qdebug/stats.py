@@ -27,7 +27,7 @@ CHUNK = 1 << 18
 """Codes counted at a time: the copy that NumPy makes of them stays in the processor's cache."""
 
 WORD = 8
-"""Marks looked at in one go."""
+"""Elements of one byte looked at in one go."""
 
 PARTS = 1024
 """Off-grid residues are counted in 1/1024 LSB."""
@@ -279,19 +279,36 @@ class FloatStats:
 
 
 def count_codes(codes: Array) -> NDArray[np.int64]:
-    """How often each code occurs, from the lowest on. Two 8-bit codes are counted at a time where that is faster."""
+    """How often each code of a flat array occurs, from the lowest on.
+
+    Two 8-bit codes are counted at a time where that is faster, and stretches of one code (the rim of an image) at once.
+    """
     wide = codes.dtype == np.int16
     bits = codes.view(np.uint16 if wide else np.uint8)
     paired = not wide and bits.size % 2 == 0 and bits.size > PAIRED
     bins = 65536 if wide or paired else 256
     counts = np.zeros(bins, np.int64)
-    units = bits.view(np.uint16) if paired else bits
+    units, fill, filled = _without_fill(bits) if paired else (bits, 0, 0)
     for first in range(0, units.size, CHUNK):
         counts += np.bincount(units[first: first + CHUNK], minlength=bins)
     if paired:
         both = counts.reshape(256, 256)
         counts = both.sum(axis=0) + both.sum(axis=1)
+        counts[fill] += filled
     return np.roll(counts, counts.size // 2) if codes.dtype.kind == "i" else counts
+
+
+def _without_fill(bits: Array) -> tuple[NDArray[np.uint16], int, int]:
+    """8-bit codes as pairs, without the words that hold one code only where most do; that code, and how many went."""
+    whole = bits.size - bits.size % WORD
+    words = bits[:whole].view(np.uint64)
+    fill = int(bits[0])
+    other = words != np.uint64(fill * 0x0101010101010101)
+    left = int(np.count_nonzero(other))
+    if left > words.size // 2:
+        return bits.view(np.uint16), fill, 0
+    units = np.concatenate([words[other].view(np.uint16), bits[whole:].view(np.uint16)])
+    return units, fill, (words.size - left) * WORD
 
 
 def _differences(candidate: Array, reference: Array) -> tuple[NDArray[np.intp], NDArray[np.int64]]:

@@ -77,10 +77,12 @@ def test_a_flip_near_a_boundary_is_explained_and_another_is_not():
     assert stats.unexplained.tolist() == [0, 1, 1, 0]
 
 
+@pytest.mark.parametrize("filled", [0, 0.6, 0.9, 1])
 @pytest.mark.parametrize("size", [10, 100_001, 100_002, 600_001, 1_200_002])
-def test_codes_are_counted_from_the_lowest_on(size):
-    """The fast way for long arrays counts what the plain way counts."""
+def test_codes_are_counted_from_the_lowest_on(size, filled):
+    """The fast ways for long arrays and for long stretches of one code count what the plain way counts."""
     codes = np.random.default_rng(1).integers(-128, 128, size).astype(np.int8)
+    codes[: int(size * filled)] = -7
 
     assert np.array_equal(count_codes(codes), np.bincount(codes.astype(int) + 128, minlength=256))
 
