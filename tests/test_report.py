@@ -15,8 +15,9 @@ from qdebug.arrays import pack_samples
 from qdebug.records import Channels, Handover
 from qdebug.render import charts, tables
 from qdebug.render.images import sample_images
+from qdebug.render.parts import parts_table
 from qdebug.render.report import report
-from qdebug.render.run import answer
+from qdebug.render.run import answer, document
 
 ODD = ["<script>alert(1)</script>", "[red]", 'a"b\'c', "&amp;", "{{ 7*7 }}", "</svg><img src=x>"]
 
@@ -98,7 +99,7 @@ def test_charts():
     run = full_run()
     text = report(run)
 
-    assert text.count("<svg") == 2 + 2 * 1 + 4
+    assert text.count("<svg") == 2 * 2 + 2 * 1 + 4
     assert "var(--local)" in text
     empty = samples.run(layers=[row for row in run.layers if row.verdict == "unmeasured"])
     assert charts.depth_chart(empty) is charts.handover_chart(empty) is None
@@ -154,3 +155,55 @@ def test_a_note_makes_no_suspect():
 
     assert plain.count("local flips by channel") == without.count("local flips by channel")
     assert more.count("local flips by channel") > without.count("local flips by channel")
+
+
+def split_run():
+    """A run against a float reference, whose rows hold the parts of their error."""
+    def part(rms, largest, **more):
+        return {"rms_lsb": rms, "max_lsb": largest, **more}
+
+    found = {"samples": 32, "weights": part(0.2856, 2.179, max_steps=0.4984, channel=1),
+             "bias": part(0.001, 0.002, max_codes=0.466, channel=0), "range": part(0.0, 0.0, clipped_percent=0.0),
+             "rounding": part(0.2109, 0.5, floor_lsb=0.2887), "kernel": part(0.0, 0.0)}
+    bare = {**found, "weights": None, "weights_reason": "this op has no weights of its own", "bias": None,
+            "rounding": part(0.0, 0.0)}
+    run = samples.run()
+    rows = [dataclasses.replace(row, parts=bare if row.index == 0 else found) for row in run.layers]
+    return dataclasses.replace(run, layers=rows, reference={"kind": "float", "source": "a.h5"})
+
+
+def test_parts_of_the_error():
+    """Rows that were split stand with their parts, the largest named; a part that an op has not is absent, not 0."""
+    table = parts_table(split_run())
+
+    assert table.lines[1].cells[:10] == (
+        "dense", "FULLY_CONNECTED", "0.2856", "0.001", "0", "0.2109", "0", "weights", "0.4984", "1")
+    assert table.lines[0].cells[:8] == ("input_1", "QUANTIZE", "-", "-", "0", "0", "0", "-")
+    whole = samples.run(layers=[dataclasses.replace(row, reasons={"parts": "QAT"}) for row in samples.run().layers])
+    assert (parts_table(whole).lines, parts_table(whole).notes) == ((), ("Not split: QAT.",))
+
+
+def test_all_tables_of_the_terminal_stand_in_the_page():
+    """Parts, baseline and kernel families have their tables where the run has them, and only there."""
+    baseline = {"source": "b.h5", "layers": [
+        {"layer": "dense", "local_sqnr_db": 15.5, "local_max_abs": 1.0, "sqnr_db": 14.0, "max_abs": 1.0}]}
+    rows = samples.run().layers
+    full = dataclasses.replace(split_run(), baseline=baseline, by_kernels={"builtin": rows})
+    titles = [block.title for block in document(full) if hasattr(block, "columns")]
+    plain = Page(report(samples.run())).text
+
+    assert len(titles) == 6
+    for title in titles:
+        assert title in Page(report(full)).text
+        assert (title in plain) == (title in titles[:2])
+
+
+def test_wide_and_narrow_charts():
+    """A short network's charts are drawn for phones and for wide pages, a long one's once."""
+    run = full_run()
+    many = [dataclasses.replace(row, layer=f"{row.layer}_{place}", index=len(run.layers) * place + row.index)
+            for place in range(6) for row in run.layers]
+
+    assert report(run).count('<div class="scroll small">') == report(run).count('<div class="scroll full">') == 2
+    assert "scroll small" not in report(dataclasses.replace(run, layers=many))
+    assert "scroll full" not in report(dataclasses.replace(run, layers=many))

@@ -36,6 +36,7 @@ class View(StrEnum):
     FINDINGS = "findings"
     COVERAGE = "coverage"
     WORST = "worst"
+    PARTS = "parts"
 
 
 Data = Annotated[

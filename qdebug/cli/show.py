@@ -56,12 +56,14 @@ def show(
 def view(run: Run, name: o.View, worst: int = 10) -> Table:
     """Build one table of a run; `worst` samples where that is what it lists."""
     from qdebug.render import tables
+    from qdebug.render.parts import parts_table
 
     builders: dict[o.View, Callable[[Run], Table]] = {
         o.View.LAYERS: tables.layers_table,
         o.View.END_TO_END: tables.end_to_end_table,
         o.View.FINDINGS: tables.findings_table,
         o.View.COVERAGE: tables.coverage_table,
+        o.View.PARTS: parts_table,
         o.View.WORST: lambda run: tables.worst_table(run, worst),
     }
     return builders[name](run)

@@ -22,7 +22,7 @@ def non_finite(context: Context) -> Outcome:
             Found(
                 one.layer,
                 f"{one.count} constants of the file are NaN or infinite",
-                {"count": one.count, "first_index": str(one.first), "expected": one.expected},
+                {"count": one.count, "first_index": ", ".join(map(str, one.first or ())), "expected": one.expected},
                 EDITED,
             )
             for one in context.audit.of("non_finite")
@@ -173,7 +173,7 @@ def _numbers(one: Deviation) -> dict[str, Any]:
     more = {"largest_difference_codes": one.largest, "channel": one.channel, "ratio": one.ratio}
     found |= {name: value for name, value in more.items() if value is not None}
     if one.first is not None:
-        found["first_index"] = str(one.first)
+        found["first_index"] = ", ".join(map(str, one.first or ()))
     return found
 
 

@@ -319,7 +319,7 @@ def _other_kernels(weights: dict[str, Deviation], again: str) -> list[Found]:
                 "codes": one.total,
                 "codes_differ_percent": 100 * one.count / one.total,
                 "largest_difference": one.largest,
-                "first_index": str(one.first),
+                "first_index": ", ".join(map(str, one.first or ())),
             },
             again,
         )

@@ -11,10 +11,13 @@ from typing import Any
 from qdebug.records import ErrorStats, Row, Run
 
 _STEP = 40
-_NARROW, _WIDE = 480, 2600
+NARROW, FULL = 480, 1060
+"""Widths of a chart with few layers: on a phone or paper, and in a page that is as wide as it gets."""
+_WIDE = 2600
 _TICKS = [0, 0.01, 0.1, 1, 10, 100]
+_COUNTS = [0, 10, 1000, 100_000, 10_000_000, 1_000_000_000]
 _RELATIVE_TICKS = [0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1]
-_SMALL = {"width": 300, "height": 110}
+_SMALL = {"width": 290, "height": 110}
 _TEXT = "var(--ink)"
 _FAINT = "var(--line)"
 _CONFIG = {
@@ -22,6 +25,7 @@ _CONFIG = {
     "view": {"stroke": None},
     "axis": {"labelColor": _TEXT, "titleColor": _TEXT, "gridColor": _FAINT, "domainColor": _FAINT,
              "tickColor": _FAINT, "titleFontWeight": "normal", "labelLimit": 160},
+    "axisY": {"minExtent": 44},
     "legend": {"labelColor": _TEXT, "titleColor": _TEXT, "orient": "top", "title": None},
     "title": {"color": _TEXT, "anchor": "start", "fontSize": 12},
 }
@@ -34,8 +38,11 @@ def draw(spec: dict[str, Any]) -> str:
     return str(vl_convert.vegalite_to_svg({"background": None, "config": _CONFIG, **spec}))
 
 
-def depth_chart(run: Run) -> dict[str, Any] | None:
-    """Cumulative and local error over depth, with what was expected; `None` where nothing was measured."""
+def depth_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
+    """Cumulative and local error over depth, with what was expected; `None` where nothing was measured.
+
+    `least` is the chart's width in pixels, more where the layers need more.
+    """
     rows = [row for row in run.layers if row.local or row.cumulative]
     if not rows:
         return None
@@ -51,7 +58,7 @@ def depth_chart(run: Run) -> dict[str, Any] | None:
     title = "codes that differ, %" if coded else "relative error"
     return {
         "data": {"values": values},
-        "width": _width(len(rows)),
+        "width": _width(len(rows), least),
         "height": 220,
         "mark": {"type": "line", "point": True},
         "encoding": {
@@ -66,7 +73,7 @@ def depth_chart(run: Run) -> dict[str, Any] | None:
     }
 
 
-def handover_chart(run: Run) -> dict[str, Any] | None:
+def handover_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
     """The task metric when the candidate runs up to each row, and each row's drop with its interval."""
     rows = [row for row in run.layers if row.handover is not None]
     values, metric = [], "agreement"
@@ -81,7 +88,7 @@ def handover_chart(run: Run) -> dict[str, Any] | None:
                            "high": given.high})
     if not values:
         return None
-    size = {"width": _width(len(rows)), "height": 130}
+    size = {"width": _width(len(rows), least), "height": 130}
     curve = {
         **size, "mark": {"type": "line", "color": "var(--cumulative)", "point": {"color": "var(--cumulative)"}},
         "encoding": {"x": _by_layer(rows, labels=False),
@@ -118,7 +125,7 @@ def histogram_chart(row: Row) -> dict[str, Any] | None:
             "x": {"field": "lsb", "type": "quantitative", "title": "error, LSB",
                   "axis": {"tickMinStep": 1, "format": "d"}},
             "y": {"field": "count", "type": "quantitative", "title": "elements", "scale": {"type": "symlog"},
-                  "stack": None, "axis": {"tickCount": 4, "format": "~s"}},
+                  "stack": None, "axis": {"values": _COUNTS, "labelExpr": "format(datum.value, '~s')"}},
             "color": _colours({"local": "var(--local)", "cumulative": "var(--cumulative)"}),
         },
     }
@@ -134,7 +141,7 @@ def channel_chart(row: Row) -> dict[str, Any] | None:
         "data": {"values": values},
         **_SMALL,
         "title": "local flips by channel",
-        "mark": {"type": "bar", "color": "var(--local)", "width": max(1.0, min(12.0, 280 / len(values)))},
+        "mark": {"type": "bar", "color": "var(--local)", "width": max(1.0, min(12.0, 270 / len(values)))},
         "encoding": {
             "x": {"field": "channel", "type": "quantitative", "axis": {"tickMinStep": 1, "format": "d"},
                   "scale": {"domain": [-0.5, len(values) - 0.5], "nice": False}},
@@ -154,8 +161,8 @@ def _colours(colours: dict[str, str]) -> dict[str, Any]:
             "legend": {"title": None}}
 
 
-def _width(count: int) -> int:
-    return min(max(_NARROW, count * _STEP), _WIDE)
+def _width(count: int, least: int) -> int:
+    return min(max(least, count * _STEP), _WIDE)
 
 
 def _flips(stats: ErrorStats | None) -> float | None:

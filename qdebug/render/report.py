@@ -6,13 +6,17 @@ passed on whole are the charts, whose renderer escapes its data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from qdebug.records import Row, Run
 from qdebug.render import charts, costs, numbers, tables
+from qdebug.render.drift import drift_table
 from qdebug.render.images import sample_images
+from qdebug.render.kernels import kernel_layers_table
+from qdebug.render.parts import parts_table
 from qdebug.render.run import answer, coverage, header
 from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Table
 
@@ -44,7 +48,7 @@ def report(run: Run, arrays: bytes | None = None) -> str:
     return environment.from_string(source).render(
         run=run, title=numbers.name(f"qdebug {run.id or 'run'}"), answer=answer(run), coverage=coverage(run),
         facts=header(run).pairs, accuracy=_accuracies(run), findings=_findings(run), layers=_layers(run),
-        depth=_chart(charts.depth_chart(run)), handover=_chart(charts.handover_chart(run)),
+        depth=_in_sizes(charts.depth_chart, run), handover=_in_sizes(charts.handover_chart, run),
         costs=costs.sentences(run), samples=_samples(run, arrays), tables=_tables(run),
         notes=[numbers.name(note) for note in run.notes])
 
@@ -54,6 +58,12 @@ def _chart(spec: dict[str, Any] | None) -> Any:
     import markupsafe
 
     return "" if spec is None else markupsafe.Markup(charts.draw(spec))  # noqa: S704 vl-convert escapes its data
+
+
+def _in_sizes(make: Callable[[Run, int], dict[str, Any] | None], run: Run) -> list[Any]:
+    """A chart in the width of a phone and in that of a whole page; one alone where its layers need the room anyway."""
+    specs = [spec for width in (charts.NARROW, charts.FULL) if (spec := make(run, width)) is not None]
+    return [_chart(spec) for spec in (specs if specs[:1] != specs[1:] else specs[:1])]
 
 
 def _accuracies(run: Run) -> list[tuple[str, str]]:
@@ -107,7 +117,8 @@ def _labels(one: Any) -> list[str]:
 
 def _tables(run: Run) -> list[dict[str, Any]]:
     found = [tables.layers_table(run), *(tables.layers_table(run, name) for name in run.by_kernels or {})]
-    found += [tables.kernels_table(run)] if run.by_kernels else []
+    found += [kernel_layers_table(run), tables.kernels_table(run)] if run.by_kernels else []
+    found += [one for one in (parts_table(run), drift_table(run)) if one.lines]
     found += [tables.end_to_end_table(run)] if run.end_to_end else []
     missing = tables.coverage_table(run)
     return [_table(one) for one in (*found, *([missing] if missing.lines else []))]
@@ -115,8 +126,11 @@ def _tables(run: Run) -> list[dict[str, Any]]:
 
 def _table(table: Table) -> dict[str, Any]:
     """A table as the template needs it: every column, those of least weight hidden until asked for."""
-    levels = {ESSENTIAL: "", USEFUL: "", DATA: "data"}
-    heads = [(column.heading, column.align, levels[column.detail]) for column in table.columns]
+    levels = {ESSENTIAL: "", USEFUL: "useful", DATA: "data"}
+    key = next(place for place, column in enumerate(table.columns) if column.detail == ESSENTIAL)
+    heads = [(column.heading, " ".join(filter(None, (
+                column.align, levels[column.detail], "key" if place == key else "wrap" if column.wrap else ""))))
+             for place, column in enumerate(table.columns)]
     status = next((place for place, column in enumerate(table.columns) if column.name == table.status_column), -1)
     return {"name": table.name, "title": table.title, "heads": heads, "status": status, "lines": table.lines,
-            "notes": table.notes, "has_data": any(level for _, _, level in heads)}
+            "notes": table.notes, "has_data": any(column.detail == DATA for column in table.columns)}

@@ -10,6 +10,7 @@ from qdebug.render import costs, numbers
 from qdebug.render.document import Block, Entry, Facts, Sentence
 from qdebug.render.drift import drift_table
 from qdebug.render.kernels import kernel_layers_table
+from qdebug.render.parts import parts_table
 from qdebug.render.tables import (
     SEVERITIES,
     by_severity,
@@ -30,6 +31,8 @@ def document(run: Run) -> tuple[Block, ...]:
     if run.end_to_end:
         blocks.append(end_to_end_table(run))
     blocks += [_accuracies(run), layers_table(run)]
+    if any(row.parts is not None for row in run.layers):
+        blocks.append(parts_table(run))
     if (run.baseline or {}).get("layers"):
         blocks.append(drift_table(run))
     if run.by_kernels:
