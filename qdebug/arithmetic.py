@@ -33,6 +33,7 @@ COARSE16 = 16
 """LSB of an int16 grid that tables of 513 entries may miss by."""
 MOST_COARSE = 8
 """LSB that roundings between the steps of one decomposed op may add up to, where nobody knows how they are carried."""
+OWN_GRIDS = "each file has a grid of its own here"
 APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point",
                "softmax": "fixed output grid, integer softmax",
                "log_softmax": "fixed output grid, integer log-softmax", "l2_norm": "fixed output grid"}
@@ -136,8 +137,7 @@ class _Expecter:
             mechanism = f"{pair.op.raw if pair.op else ''} hands codes on as they are, and the scales around it differ"
             fits = fits and on_grid
         if own_grids is not None:
-            mechanism = "; ".join(part for part in (f"each file has a grid of its own here: {own_grids}", mechanism)
-                                  if part is not None)
+            mechanism = OWN_GRIDS if mechanism is None else f"{OWN_GRIDS}; {mechanism}"
         tau, basis = self.uncertainty.of(pair)
         coarse, coarse_rms = self._coarse(pair, tensor)
         steps = sum(op.kind not in MOVEMENT for op in pair.candidate_ops)
@@ -197,7 +197,7 @@ class _Expecter:
             return None
         if fp.same_grid((ours[0], 0), (theirs[0], 0)) or not biases_agree(self.candidate, pair.candidate):
             return None
-        return f"scale {theirs[0]:.4g}, the reference file has {ours[0]:.4g}"
+        return f"its scale is {theirs[0]:.4g}, the reference file's {ours[0]:.4g}"
 
     def _kept_grid(self, pair: Pair, tensor: Tensor) -> tuple[float, int] | None:
         """The grid of the codes that this op hands on although its output is said to be on another one."""

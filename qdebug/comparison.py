@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,6 +35,8 @@ from qdebug.saving import save_tensors
 from qdebug.splitting import measure_parts
 from qdebug.weights import Weights, align_settled, find_weights
 
+MOST_NAMED = 6
+"""Layers that a note names."""
 SAME_WEIGHTS = "both files hold the very same weights and biases"
 PAIRS = (("baseline", "reference"), ("baseline", "candidate"), ("reference", "candidate"))
 
@@ -126,6 +128,7 @@ class Comparison:
             self.align()
         for family in self.families:
             self._run_family(family)
+        self._tell_grids()
         self._compare_families()
         if self.costs is not None:
             self._split()
@@ -187,10 +190,10 @@ class Comparison:
             self._note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
         work.replay.close()
         self.expectations[family] = expectations
-        parts = measure_parts(work, weights, self.inputs, batch) if self.reference.kind == "float" else {}
         self.rows[family] = build_rows(self.alignment, self.candidate.graph, self.counts[family], expectations,
-                                       weights, parts,
-                                       max(abs(end) for array in self.inputs for end in extremes(array)))
+                                       weights, self._parts(work, weights, batch),
+                                       max(abs(end) for array in self.inputs for end in extremes(array)),
+                                       kind=self.reference.kind)
         self.labels[family], self.end_to_end[family] = ends.labels, ends.results()
         self.timing[f"{family}_s"] = time.perf_counter() - start
         self._observe(family, work, batch)
@@ -198,6 +201,26 @@ class Comparison:
             if self.options.save_tensors is not None:
                 save_tensors(self.options.save_tensors, work, self.inputs)
             self._cost(family, work, ends, batch)
+
+    def _parts(self, work: Pass, weights: Mapping[Key, Weights | str], batch: int) -> dict[Key, dict[str, Any]]:
+        """The parts of the local errors; of two files, where their weights or grids are not the same."""
+        if self.reference.kind == "qat":
+            return {}
+        if self.reference.kind == "float":
+            return measure_parts(work, weights, self.inputs, batch)
+        unlike = {key for key, one in work.expectations.items() if one.own_grids is not None or key in work.weights}
+        found = measure_parts(work, weights, self.inputs, batch) if unlike else {}
+        return {key: parts for key, parts in found.items() if key in unlike}
+
+    def _tell_grids(self) -> None:
+        """Note where two files hold a tensor on grids of their own."""
+        own = self.expectations[self.families[0]]
+        names = [pair.layer for pair in self.alignment.pairs
+                 if pair.candidate in own and own[pair.candidate].own_grids is not None]
+        if names:
+            more = f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else ""
+            self._note(f"{len(names)} of {len(own)} tensors have a grid of their own in each of the two files: "
+                       f"{', '.join(names[:MOST_NAMED])}{more}")
 
     def _compare_families(self) -> None:
         """Run every further kernel family next to the first one, and count where their codes differ."""

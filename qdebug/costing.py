@@ -69,7 +69,8 @@ class Costing:
         """The rows with their handovers, and `Run.costs`."""
         graph, pairs = self.work.frozen.graph, self.work.alignment.pairs
         cuts, reasons = plan(graph, self.work.candidate, pairs, self.work.unreadable)
-        tails = ReferenceTails(self.work.frozen, threads=self.threads)
+        own = self.work.own
+        tails = ReferenceTails(self.work.frozen, threads=self.threads) if own is None else own.tails()
         tracer = Tracer(cuts, self.judge, tails, self, self.inputs)
         try:
             study = self._study(tracer, reasons)
@@ -183,8 +184,12 @@ class _Bench:
         """The candidate's tensors, the reference's outputs, and what the regions make of the candidate's inputs."""
         codes = self.of.work.candidate_values(inputs, self.of.batch, self.extra)
         outputs, fetched = self.replay.run(inputs, codes)
-        taken = zip(self.keys, self.replay.taken(fetched), strict=True)
-        local = {key: entry.local for key, entry in taken if entry.local is not None}
+        taken = dict(zip(self.keys, self.replay.taken(fetched), strict=True))
+        work = self.of.work
+        if work.own is not None:
+            run = work.own.run(inputs, codes, self.of.batch)
+            outputs, taken = run.outputs, {key: run.instead(key, entry) for key, entry in taken.items()}
+        local = {key: entry.local for key, entry in taken.items() if entry.local is not None}
         return codes, outputs, local
 
     def real_outputs(self, read: Mapping[Key, Array]) -> list[Array]:

@@ -16,6 +16,7 @@ from qdebug.align import Alignment, Pair
 from qdebug.align import fingerprints as fp
 from qdebug.arithmetic import Expectation
 from qdebug.graph import Graph, Key, Tensor
+from qdebug.models.filetails import FileTails, real_values
 from qdebug.models.interpreter import Interpreter, read_tensors
 from qdebug.models.lifted import FileReference
 from qdebug.models.loose import LooseRegions, Region, region_between
@@ -83,7 +84,12 @@ class FileSide:
                  for key, feeds in self.feeds.items()}
         cumulative = {key: self._as_candidate(key, held, values[held]) for key, held in self.tensors.items()}
         local = self.loose.run(given, len(inputs[0])) | {key: cumulative[key] for key in self.at_inputs}
-        return OwnRun([_real(self.file.tensors[key], values[key]) for key in self.file.outputs], cumulative, local)
+        outputs = [real_values(values[key], self.file.tensors[key]) for key in self.file.outputs]
+        return OwnRun(outputs, cumulative, local)
+
+    def tails(self) -> FileTails:
+        """The file as something that can go on from any of its tensors."""
+        return FileTails(self.file, self.lifted, self.interpreter, self.shapes)
 
     def expectations(self, own: Mapping[Key, Expectation], theirs: Mapping[Key, Expectation], *, kernels: str
                      ) -> dict[Key, Expectation]:
@@ -155,7 +161,7 @@ class FileSide:
         ours, theirs = self.file.tensors[held], self.candidate.tensors[key]
         if one_grid(ours, theirs):
             return values
-        real = _real(ours, values)
+        real = real_values(values, ours)
         grid = theirs.quantization
         if grid is None or theirs.dtype not in CODE_RANGES:
             return real
@@ -169,7 +175,3 @@ def one_grid(first: Tensor, second: Tensor) -> bool:
     grids = fp.grid_of(first), fp.grid_of(second)
     return grids == (None, None) or fp.same_grid(*grids)
 
-
-def _real(tensor: Tensor, values: Array) -> Array:
-    grid = tensor.quantization
-    return grid.dequantize(values) if grid is not None and tensor.dtype in CODE_RANGES else values

@@ -208,7 +208,7 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
         id="", created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), qdebug=qdebug.__version__,
         environment=environment(),
         reference={"kind": comparison.reference.kind, "source": comparison.reference.source,
-                   "sha256": comparison.reference.sha256},
+                   "sha256": comparison.reference.sha256, **_reference_file(comparison)},
         candidate={"source": comparison.candidate.source, "sha256": _digest(comparison.candidate.content),
                    "kernels": main, "input_dtype": graph.tensors[graph.inputs[0]].dtype,
                    "output_dtype": graph.tensors[graph.outputs[0]].dtype, "what": what_it_is(comparison)},
@@ -269,6 +269,12 @@ def environment() -> dict[str, str | None]:
 def what_it_is(comparison: Comparison) -> str:
     """What the file really is, whatever its name says: int8, int16 activations, dynamic range, float16, float32."""
     return file_type(comparison.candidate.graph.tensors.values())
+
+
+def _reference_file(comparison: Comparison) -> dict[str, str]:
+    """What the record says besides of a reference that is a file: its kernels, and what it really is."""
+    side = comparison.works[comparison.families[0]].own
+    return {} if side is None else {"kernels": side.kernels, "what": file_type(side.file.tensors.values())}
 
 
 def file_type(tensors: Any) -> str:

@@ -18,22 +18,25 @@ from qdebug.verdict import FLOAT_BOUND, Judged, judge, judge_float
 from qdebug.weights import Weights
 
 UNREADABLE = "LiteRT does not keep this tensor"
-NO_PARTS = "the reference is quantization-aware: it holds the file's own weights and grids"
+NO_PARTS = {"qat": "the reference is quantization-aware: it holds the file's own weights and grids",
+            "float": "this op only gives another shape",
+            "file": "both files hold the same weights and grids here"}
+"""By the kind of the reference: why a row that holds codes has no parts."""
 ABOUT = 1.1
 """How much larger than the reference's the candidate's own largest value may be."""
 OPAQUE = frozenset({"while", "if", "call", "call_once", "lstm", "rnn", "svdf", "unidirectional_sequence_lstm",
                     "unidirectional_sequence_rnn", "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
 """Candidate kinds that hold control flow or a state: one block, whose error is shown and not judged."""
-ONLY_SHAPE = "this op only gives another shape"
 
 
 def build_rows(alignment: Alignment, candidate: Graph, counts: Counts,
                expectations: Mapping[Key, Expectation], weights: Mapping[Key, Weights | str] | None = None,
-               parts: Mapping[Key, dict[str, Any]] | None = None, largest_input: float = 0.0) -> list[Row]:
+               parts: Mapping[Key, dict[str, Any]] | None = None, largest_input: float = 0.0, *,
+               kind: str = "qat") -> list[Row]:
     """One row per pair, in execution order.
 
     `weights` and `parts` are those of a reference that is not quantization-aware, by candidate tensor;
-    `largest_input` is the largest magnitude that the models are given.
+    `largest_input` is the largest magnitude that the models are given, `kind` the reference's.
     """
     weights, parts = weights or {}, parts or {}
     names = {pair.candidate: pair.layer for pair in alignment.pairs}
@@ -44,7 +47,7 @@ def build_rows(alignment: Alignment, candidate: Graph, counts: Counts,
             row = _code_row(row, counts.codes[pair.candidate], expectations[pair.candidate],
                             weights.get(pair.candidate), parts.get(pair.candidate))
             if row.parts is None:
-                row = replace(row, reasons={**row.reasons, "parts": ONLY_SHAPE if parts else NO_PARTS})
+                row = replace(row, reasons={**row.reasons, "parts": NO_PARTS[kind]})
         elif pair.candidate in counts.floats:
             row = _float_row(row, pair, counts, weights.get(pair.candidate), largest_input,
                              _float_bound(pair, candidate, weights.get(pair.candidate)))

@@ -7,7 +7,7 @@ The margin: a local flip is explained when exact arithmetic ends within the op's
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +45,13 @@ class Judged:
 
 def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = None) -> Judged:
     """The verdict on one pair that holds codes; `weights` where the file's own were in its exact arithmetic."""
+    found = _judge(stats, expectation, weights)
+    if expectation.own_grids is None or found.verdict == "unmeasured":
+        return found
+    return replace(found, reason=f"{found.reason}; {expectation.own_grids}")
+
+
+def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) -> Judged:
     if stats.unmeasured_local or not stats.local.total:
         return Judged("unmeasured", "this region cannot be replayed")
     expected = _expected(stats, expectation)
@@ -54,8 +61,7 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
         return Judged("diverged", wrong, percent)
     largest = stats.local.largest
     if not stats.local.flips:
-        other = f"; {expectation.mechanism}" if expectation.own_grids is not None else ""
-        return Judged("exact", f"no code differs{other}", percent)
+        return Judged("exact", "no code differs", percent)
     between = _between_steps(stats, expectation)
     if between is not None:
         return Judged("requantized", between, percent, expectation.mechanism)

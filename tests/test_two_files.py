@@ -227,9 +227,13 @@ def test_files_of_other_types_are_no_fault(int8: bytes, others: dict[str, bytes]
 def test_grids_that_differ_are_told_by_layer(int8: bytes, others: dict[str, bytes], tmp_path: Path):
     """Other samples give other ranges: every row with a grid of its own says both scales."""
     run = files_run(tmp_path, int8, others["other samples"])
-    told = {row.layer for row in run.layers if "each file has a grid of its own here: scale" in row.reason}
-    assert told == {row.layer for row in run.layers} - {run.layers[-1].layer}  # (softmax has a fixed grid)
+    told = [row for row in run.layers if "; its scale is" in row.reason and "the reference file's" in row.reason]
+    assert [row.layer for row in told] == ["image", "conv_relu", "dw_relu", "point", "gap", "probs"]  # (not softmax)
     assert run.layers[1].verdict == "requantized"
+    assert run.notes[-1].startswith("6 of 7 tensors have a grid of their own in each of the two files: image, conv_")
+    assert [row.layer for row in run.layers if row.parts is not None] == [row.layer for row in told]
+    assert run.layers[-1].reasons["parts"] == "both files hold the same weights and grids here"
+    assert run.layers[1].parts["weights"]["max_steps"] < 1e-3
 
 
 @pytest.mark.tf
@@ -267,3 +271,30 @@ def test_two_kernel_families_of_one_file(branches: bytes, tmp_path: Path, first:
     assert {row.verdict for row in run.layers} <= HEALTHY
     assert errors(run) == []
     assert (run.verdict == "exact") == (first == second)
+
+
+@pytest.mark.tf
+def test_a_handover_goes_on_with_the_reference_files_own_kernels(int8: bytes, tmp_path: Path):
+    """What is left of the reference is cut from its file: handed its own codes, it gives its outputs bit for bit."""
+    from qdebug.fileside import FileSide
+    from qdebug.models.lifted import FileReference
+    from qdebug.models.tflite import parse
+    from qdebug.weights import align_settled
+
+    reference = FileReference(int8, "the file", "")
+    graph = parse(int8)
+    side = FileSide(reference, graph, align_settled(reference.frozen.graph, graph), kernels="builtin")
+    given, tails = samples(6), side.tails()
+    whole = tails.outputs([given])
+    values = {held: side.interpreter.get(held, 6) for held in side.tensors.values()}
+    for key, held in reference.lifted.tensors.items():
+        if held[0] in values:
+            fed = {key: graph.tensors[held[0]].quantization.dequantize(values[held[0]])}
+            assert np.array_equal(tails.outputs([given], fed)[0], whole[0]), graph.tensors[held[0]].name
+
+    run = files_run(tmp_path, int8, int8, TraceOptions(reference_kernels="reference", kernels="builtin"))
+    assert run.reference["kernels"] == "reference"
+    assert run.reference["what"] == "int8"
+    assert all(row.handover is not None for row in run.layers)
+    same = files_run(tmp_path, int8, int8, TraceOptions())
+    assert all(row.handover.agreement == 1 for row in same.layers)

@@ -72,9 +72,9 @@ def lift_file(file: Graph, source: str) -> Lifted:
 
     def call(*given: Any) -> list[Any]:
         values.clear()
-        for key, value in zip(file.inputs, given, strict=True):
+        for key, value, spec in zip(file.inputs, given, specs, strict=True):
             with tf.name_scope(f"input_{key}") as scope:
-                uses[scope.rstrip("/")] = Layer(str(file.tensors[key].name), str(file.tensors[key].name))
+                uses[scope.rstrip("/")] = Layer(spec.name, str(file.tensors[key].name))
                 values[key] = _on_grid(value, file.tensors[key])
         for op in file.ops:
             _lift_op(op, file, values, uses)

@@ -56,7 +56,8 @@ def header(run: Run) -> Facts:
     types = f"{candidate.get('input_dtype')} in, {candidate.get('output_dtype')} out"
     pairs = [
         ("run", f"{run.id or 'not recorded'}, {run.created}"),
-        ("reference", _source(run.reference)),
+        ("reference", _source(run.reference)
+         + (f", {run.reference['kernels']} kernels" if run.reference.get("kernels") else "")),
         ("candidate", f"{_source(candidate)}, {types}, {candidate.get('kernels')} kernels"),
     ]
     if run.baseline:

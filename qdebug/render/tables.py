@@ -184,7 +184,9 @@ def _own_difference(run: Run) -> tuple[str, bool]:
     unmeasured = sum(row.verdict == "unmeasured" for row in run.layers)
     if unmeasured or run.verdict not in VERDICTS:
         return f"not known: {unmeasured} of {len(run.layers)} rows not measured", False
-    return "rounding" if run.reference.get("kind") == "qat" else "quantization", True
+    by_rounding = run.reference.get("kind") == "qat" or \
+        (run.reference.get("kind") == "file" and run.verdict in ("exact", "rounding"))
+    return "rounding" if by_rounding else "quantization", True
 
 
 def _end_to_end_fields(run: Run, several_outputs: bool) -> list[Field]:
