@@ -23,6 +23,7 @@ def check(
 ) -> None:
     """Hold one recorded run against limits, and exit with 1 where one is broken."""
     from qdebug.cli.gating import GateOptions
+    from qdebug.cli.output import write_standard_output
     from qdebug.errors import UsageError
     from qdebug.store import Store
 
@@ -33,4 +34,4 @@ def check(
     )
     if gates.is_empty:
         raise UsageError("nothing to check: give a limit such as --fail-on diverged, --budget or --against")
-    raise typer.Exit(gates.hold(records.find(run)))
+    raise typer.Exit(gates.hold(records.find(run), lambda line: write_standard_output(line + "\n")))

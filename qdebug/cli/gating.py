@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,8 +48,8 @@ class GateOptions:
 
         return self.against is None and Budget(self.budget.limits, self.budget.layers) == Budget(Limits(), ())
 
-    def hold(self, run: Run) -> int:
-        """Say on standard error whether each gate holds; return the exit code."""
+    def hold(self, run: Run, write: Callable[[str], None] = say) -> int:
+        """Say whether each gate holds, on standard error or where `write` puts it; return the exit code."""
         from qdebug.gates import check
 
         gates = check(run, self.budget, self.against)
@@ -58,11 +58,11 @@ class GateOptions:
             from qdebug.render.junit import junit
 
             write_file(self.junit, junit(run, gates), force=self.force)
-        return tell(gates)
+        return tell(gates, write)
 
 
-def tell(gates: Sequence[Gate]) -> int:
+def tell(gates: Sequence[Gate], write: Callable[[str], None] = say) -> int:
     """Say what the gates found, each on one line; return the exit code."""
     for gate in gates:
-        say(" ".join(gate.text.split()))
+        write(" ".join(gate.text.split()))
     return 0 if all(gate.passed for gate in gates) else TRIPPED
