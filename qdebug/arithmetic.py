@@ -37,7 +37,10 @@ OWN_GRIDS = "each file has a grid of its own here"
 APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point",
                "softmax": "fixed output grid, integer softmax",
                "log_softmax": "fixed output grid, integer log-softmax", "l2_norm": "fixed output grid"}
-SAME_SCALE = MOVEMENT | {"max_pool", "avg_pool", "concat", "resize_bilinear", "reshape", "relu", "relu6", "mirror_pad"}
+PICKS = frozenset({"maximum", "minimum"})
+"""Candidate kinds that give their inputs the scale of their output, though values that they leave may lie beyond it."""
+SAME_SCALE = MOVEMENT | PICKS | {"max_pool", "avg_pool", "concat", "resize_bilinear", "reshape", "relu", "relu6",
+                                 "mirror_pad"}
 """Candidate kinds that must keep the scale of their input (or share it among inputs)."""
 EXACT = (MOVEMENT | {"max_pool", "mirror_pad"}) - {"pack"}
 """Candidate kinds that hand codes on untouched."""
@@ -164,6 +167,9 @@ class _Expecter:
         if ends_fake and not on_grid:
             donor = self._donor(pair)
             return (f"two grids meet: its scale is the one of {donor}", True) if donor is not None else (None, False)
+        picker = None if ends_fake else self._picker(pair)
+        if picker is not None:
+            return f"two grids meet: its scale is the one of what {picker} picks", True
         if not ends_fake and op is not None and op.kind in KEEPS_CODES and self._donor(pair) is None \
                 and self._kept_grid(pair, self.candidate.tensors[pair.candidate]) is not None:
             return None, False
@@ -246,7 +252,15 @@ class _Expecter:
         """Whether the reference itself clips there: at this tensor, at the grid's donor, or by a fixed grid."""
         if on_grid or (pair.op is not None and (pair.op.kind in FIXED_GRIDS or pair.op.kind in SAME_SCALE)):
             return True  # (a tensor that only passes codes on clips nothing itself)
-        return self._donor(pair) is not None if ends_fake or pair.op is not None else False
+        if pair.op is None:
+            return ends_fake and self._donor(pair) is not None
+        return self._donor(pair) is not None or (not ends_fake and self._picker(pair) is not None)
+
+    def _picker(self, pair: Pair) -> str | None:
+        """The MAXIMUM or MINIMUM that reads this tensor and gives it its scale."""
+        grid = fp.grid_of(self.candidate.tensors[pair.candidate])
+        return next((op.raw for op in self.candidate.consumers.get(pair.candidate, ()) if op.kind in PICKS
+                     and fp.same_grid(grid, fp.grid_of(self.candidate.tensors[op.output]))), None)
 
     def _natural(self, pair: Pair) -> tuple[bool, bool]:
         tensor = self.candidate.tensors[pair.candidate]

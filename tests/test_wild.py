@@ -113,3 +113,38 @@ def test_layers_that_do_the_same_to_the_same_are_one_op_in_a_file():
 
     assert sum(op.raw == "PAD" for op in parse(content).ops) == 1
     assert troubles(traced(model, content)) == []
+
+
+def test_one_bias_for_two_input_scales_is_the_converters_fault():
+    """With int16 activations the converter keeps one bias for all uses of a layer: the wrong use is named, and why."""
+    def build(L: Any, x: Any) -> Any:
+        shared = L.Dense(6, activation="relu", name="shared")
+        x = L.Flatten(name="flat")(x)
+        small = L.Dense(6, name="small")(x)
+        large = L.Dense(6, name="large", kernel_initializer="ones")(x)
+        return L.Concatenate(name="both")([shared(small), shared(large)])
+
+    model = made(build)
+    run = traced(model, file_of(model, "16x8"))
+    error = next(one for one in run.findings if one.severity == "error")
+
+    assert run.first_divergent == error.layer == "shared"
+    assert error.code == "QD402"
+    assert error.title.endswith("the converter kept one bias for 2 ops, whose inputs have different scales")
+    assert error.evidence["error_removed_percent"] > 50
+    assert error.fix.startswith("give each use a layer of its own")
+    assert troubles(traced(model, file_of(model, "int8"))) == []
+
+
+def test_what_a_maximum_leaves_may_lie_beyond_its_scale():
+    """MINIMUM gives its inputs the scale of its output: the larger input's values are cut off by design."""
+    def build(L: Any, x: Any) -> Any:
+        high = L.Rescaling(1.0, 6.0, name="up")(L.Conv2D(6, 3, name="high")(x))
+        return L.Conv2D(4, 3, name="next")(L.Minimum(name="smaller")([high, L.Conv2D(6, 3, name="low")(x)]))
+
+    model = made(build)
+    run = traced(model, file_of(model))
+
+    assert max(row.clipped_percent for row in run.layers) > 2
+    assert troubles(run) == []
+    assert any("its scale is the one of what MINIMUM picks" in str(row.mechanism) for row in run.layers)

@@ -56,7 +56,8 @@ def audit_bias(
     own = grid.step * np.broadcast_to(held.quantization.scale, (channels,))
     planned = given.get(keys[0], (grid.step, 0))[0] * kernel.scale
     wide: dict[str, Any] = {"op_index": pair.op.index, "tensor": stored.name if stored is not None else ""}
-    yield from _codes(pair, kernel, offset, found, [own, planned], stored is None, wide)
+    absent = "the file has no bias" if stored is None else _shared(candidate, pair.op, stored, grid.step)
+    yield from _codes(pair, kernel, offset, found, [own, planned], absent, wide)
     if stored is not None and stored.quantization is not None:
         yield from _bias_scale(pair, stored, own, planned, wide)
 
@@ -74,6 +75,21 @@ def stored_bias(candidate: Graph, op: Op) -> Tensor | None:
     return found[-1] if found and found[-1] is not fp.kernel(candidate, op) else None
 
 
+def _shared(candidate: Graph, op: Op, stored: Tensor, step: float) -> str:
+    """Say that one bias tensor stands for several ops though its unit, the input's scale, is not theirs in common."""
+    readers = candidate.consumers.get(stored.key, ())
+    steps = [
+        entry.quantization.step
+        for reader in readers
+        if reader is not op
+        for entry in (candidate.tensors[candidate.data_inputs(reader)[0]],)
+        if entry.quantization is not None and entry.quantization.per_tensor
+    ]
+    if not any(abs(other - step) > WIDEN * step for other in steps):
+        return ""
+    return f"the converter kept one bias for {len(readers)} ops, whose inputs have different scales"
+
+
 def _values(stored: Tensor | None, channels: int) -> Codes:
     if stored is None or stored.data is None:
         return np.zeros(channels)
@@ -86,17 +102,20 @@ def _codes(
     offset: Codes,
     found: Codes,
     scales: list[Codes],
-    absent: bool,
+    detail: str,
     place: dict[str, Any],
 ) -> Iterator[Deviation]:
-    """Accept what is right under the scales that the file holds, or under those that it should hold."""
+    """Accept what is right under the scales that the file holds, or under those that it should hold.
+
+    `detail` is what is known of the tensor beforehand.
+    """
     options = [_misfit(kernel, offset, found, scale) for scale in scales]
     wrong, expected = min(options, key=lambda option: np.count_nonzero(option[0]))
     if not np.any(wrong):
         return
     channel = int(np.argmax(wrong))
     saturated = bool(np.all(np.abs(found[wrong > 0]) >= INT32_MAX - 1))
-    detail = "the file has no bias" if absent else "all biases are zero" if not np.any(found) else ""
+    detail = detail or ("all biases are zero" if not np.any(found) else "")
     if not detail and np.array_equal(np.sort(np.rint(expected)), np.sort(found)) and found.size > 1:
         detail = "the biases stand in another order"
     yield Deviation(

@@ -11,6 +11,12 @@ from qdebug.audit import Deviation
 from qdebug.findings.rule import ERROR, NOTE, WARNING, Context, Found, Outcome, Rule, outcome
 
 EDITED = "convert this reference again; the file was edited or damaged after conversion"
+BIAS_FIXES = {
+    "the file has": "convert again with its bias",
+    "the converter kept": "give each use a layer of its own with the same weights, and convert again; or convert to "
+    "int8 activations, for which the converter keeps one bias for each use",
+}
+"""How the detail of a bias begins -> what to do."""
 FEW_CODES = 32
 """Largest weight code of a channel below which it uses less than a quarter of the range."""
 
@@ -71,7 +77,7 @@ def bias(context: Context) -> Outcome:
                 f"{one.count} of {one.total} biases are not the reference's"
                 + (f": {one.detail}" if one.detail else ""),
                 _numbers(one),
-                EDITED if not one.detail.startswith("the file has") else "convert again with its bias",
+                next((fix for start, fix in BIAS_FIXES.items() if one.detail.startswith(start)), EDITED),
             )
             for one in context.audit.of("bias")
         ]

@@ -33,6 +33,7 @@ from qdebug.models.tflite import parse
 from qdebug.options import TraceOptions
 from qdebug.pipeline import trace
 from qdebug.records import Run
+from tests.benchmarks.wild_faults import FAULTS
 from tests.benchmarks.wild_nets import NETS, data_for
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist.npz"
@@ -184,6 +185,31 @@ def line(name: str, version: int, kind: str, options: TraceOptions) -> list[Any]
             f"{time.perf_counter() - start:.1f}"]
 
 
+def faulty(name: str, version: int, kind: str, options: TraceOptions, seed: int) -> list[list[Any]]:
+    """Lines of the table of faults: where it was planted, what was found."""
+    content = path_of(name, version, kind).read_bytes()
+    lines = []
+    for fault, plant in FAULTS.items() if content else ():
+        planted = plant(content, np.random.default_rng([seed, *fault.encode(), *name.encode()]))
+        if planted is None:
+            continue
+        head = [name, kind, fault]
+        try:
+            run = traced(name, version, planted[0], options)
+        except QDebugError as error:
+            lines.append([*head, f"refused: {error}"])
+            continue
+        row = next((row for row in run.layers if row.op_index == planted[1]), None)
+        first = next((row for row in run.layers if row.verdict == "diverged"), None)
+        errors = [f"{one.code} at {one.layer}" for one in run.findings if one.severity == "error"]
+        hit = first is not None and first.op_index == planted[1]
+        named = row is not None and any(one.endswith(f" at {row.layer}") for one in errors)
+        lines.append([*head, row.layer if row else f"op {planted[1]}", "found" if hit else "MISSED" if first is None
+                      else f"ELSEWHERE: {first.layer}", "named" if named else "not named",
+                      first.reason[:60] if first else row.reason[:60] if row else "", ", ".join(errors)[:60]])
+    return lines
+
+
 def trouble(run: Run, most: int = 6) -> list[str]:
     """What a healthy file should not show."""
     found = [f"{row.layer} {row.op} {row.verdict}: {row.reason}" for row in run.layers
@@ -201,6 +227,8 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--keras", type=int, default=2, choices=(2, 3))
     parser.add_argument("--kernels", default="xnnpack")
+    parser.add_argument("--faults", action="store_true", help="planted faults in place of healthy files")
+    parser.add_argument("--seed", type=int, default=0, help="of the places of the faults")
     parser.add_argument("--convert", action="store_true", help="make the files alone")
     given = parser.parse_args()
     if given.convert:
@@ -212,9 +240,13 @@ def main() -> None:
     for name in given.nets.split(","):
         convert_all(name, given.keras, given.kinds.split(","))
         for kind in given.kinds.split(","):
-            lines.append(line(name, given.keras, kind, options))
-            print(*lines[-1], flush=True)
-    print(tabulate(lines, headers=["net", "Keras", "file", " ".join(VERDICTS), "first divergent", "errors", "paired",
+            found = faulty(name, given.keras, kind, options, given.seed) if given.faults else \
+                [line(name, given.keras, kind, options)]
+            lines += found
+            for one in found:
+                print(*one, flush=True)
+    print(tabulate(lines, headers=["net", "file", "fault", "planted at", "first divergent", "finding", "reason", "errors"]
+                   if given.faults else ["net", "Keras", "file", " ".join(VERDICTS), "first divergent", "errors", "paired",
                                    "SQNR dB", "s"]))
 
 

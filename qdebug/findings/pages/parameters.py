@@ -24,8 +24,9 @@ PAGES = (
         "int32 bias = round(folded bias / (input scale x weight scale)). Both sides round, so one code is allowed, no "
         "more.",
         "The row's error is a constant in the channels concerned. Often zeroed biases, another order, or batch norm "
-        "folded by hand without its offset.",
-        _AGAIN,
+        "folded by hand without its offset. Where one layer is used several times in a file of int16 activations, the "
+        "converter keeps one bias for all uses: it is right for one input scale only, and a fault of the converter.",
+        _AGAIN + " For a layer used several times with int16 activations: give each use a layer of its own.",
     ),
     Page(
         "QD403",
