@@ -24,6 +24,8 @@ class SummaryRow:
     model: str
     data: str
     samples: int | None
+    qat_epochs: int | None
+    """`None` for the few steps of the 2021 experiment, and for models that were not trained here."""
     seed: int | None
     kernels: str
     input_dtype: str | None
@@ -48,11 +50,12 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """One experiment over its seeds: same model, data, samples, kernels and input type."""
+    """One experiment over its seeds: same model, data, samples, training, kernels and input type."""
 
     model: str
     data: str
     samples: int | None
+    qat_epochs: int | None
     kernels: str
     input_dtype: str | None
     runs: int
@@ -108,6 +111,7 @@ def _row(run: Run) -> SummaryRow:
         model=model_name(run),
         data=PurePath(str(run.data.get("source"))).name,
         samples=run.data.get("samples"),
+        qat_epochs=run.settings.get("qat_epochs"),
         seed=run.seed,
         kernels=str(run.candidate.get("kernels")),
         input_dtype=run.candidate.get("input_dtype"),
@@ -125,7 +129,7 @@ def _row(run: Run) -> SummaryRow:
 def _groups(rows: list[SummaryRow]) -> list[GroupRow]:
     found: dict[tuple[object, ...], list[SummaryRow]] = {}
     for row in rows:
-        key = (row.model, row.data, row.samples, row.kernels, row.input_dtype)
+        key = (row.model, row.data, row.samples, row.qat_epochs, row.kernels, row.input_dtype)
         found.setdefault(key, []).append(row)
     return [_group(group) for group in found.values()]
 
@@ -144,6 +148,7 @@ def _group(rows: list[SummaryRow]) -> GroupRow:
         first.model,
         first.data,
         first.samples,
+        first.qat_epochs,
         first.kernels,
         first.input_dtype,
         len(kept),

@@ -514,6 +514,17 @@ def test_runs(call, recorded):
     assert list(recorded.runs()) == []
 
 
+@pytest.mark.parametrize("words", [["keep", "1"], ["rm", "--keep", "1"], ["--keep", "1"]], ids=" ".join)
+def test_the_newest_runs_are_kept(call, recorded, words):
+    """All but the newest go, however that is said; what is left is told, and nothing is guessed."""
+    assert "removed 1 run: 0001-dense4-s3" in call("runs", *words).stderr
+    assert [run.id for run in recorded.runs()] == ["0002-branches"]
+    for wrong in (["rm"], ["rm", "latest", "--keep", "1"], ["--keep", "1", "rm", "latest"], ["--keep", "-1"],
+                  ["--store", "elsewhere", "rm", "latest"]):
+        assert call("runs", *wrong).exit_code == 2
+    assert len(list(recorded.runs())) == 1
+
+
 def test_color_follows_the_environment(monkeypatch):
     """NO_COLOR and a dumb terminal turn colours off."""
     for name, value, wanted in (("TERM", "xterm", True), ("TERM", "dumb", False), ("NO_COLOR", "1", False)):

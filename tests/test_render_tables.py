@@ -318,15 +318,20 @@ def test_summary_by_model():
     assert table.column("accuracy_candidate_range") == ["0.8000..0.9000"]
     assert table.column("accuracy_baseline") == ["-"]
     assert table.column("runs") == ["2"]
-    assert table.notes == ("dense4: 1 earlier runs of the same seeds are left out.",)
+    assert table.notes == ("dense4: 1 earlier run is left out (same seeds).",)
 
 
 def test_summary_by_model_keeps_experiments_apart():
     """Runs on other data, kernels or input types are not averaged together."""
     other = samples.run(data={"source": "digits", "samples": 297})
-    table = summary_table([samples.run(), other, samples.diverged_run()], by="model")
+    longer = samples.run(settings={"qat_epochs": 70})
+    table = summary_table([samples.run(), other, samples.diverged_run(), longer], by="model")
 
-    assert table.column("data") == ["mnist", "digits", "mnist"]
+    assert table.column("data") == ["mnist", "digits", "mnist", "mnist"]
+    assert table.column("qat_epochs") == ["-", "-", "-", "70"]
+    assert not table.notes
+    assert "QAT epochs" in text.plain(table)
+    assert "QAT epochs" not in text.plain(summary_table([samples.run(), other], by="model"))
 
 
 def test_kernel_families_stand_side_by_side():

@@ -27,13 +27,13 @@ def summary_table(runs: Iterable[Run], by: str | None = None) -> Table:
         return build(
             "summary",
             "Runs",
-            _run_fields(),
+            _run_fields(summary.rows),
             summary.rows,
             status=lambda row: row.verdict,
             status_column="verdict",
         )
     notes = [
-        f"{numbers.name(row.model)}: {row.left_out} earlier runs of the same seeds are left out."
+        f"{numbers.name(row.model)}: {row.left_out} earlier {_runs(row.left_out)} left out (same seeds)."
         for row in summary.rows
         if isinstance(row, GroupRow) and row.left_out
     ]
@@ -48,12 +48,13 @@ def summary_table(runs: Iterable[Run], by: str | None = None) -> Table:
     )
 
 
-def _run_fields() -> list[Field]:
+def _run_fields(rows: list[Any]) -> list[Field]:
     return [
         text_field("id", "run", lambda row: numbers.name(row.id), wrap=True),
         text_field("model", "model", lambda row: numbers.name(row.model), detail=USEFUL),
         text_field("data", "data", lambda row: numbers.name(row.data), detail=USEFUL, wrap=True),
         number_field("samples", "samples", lambda row: numbers.count(row.samples), detail=DATA),
+        _epochs(rows),
         number_field("seed", "seed", lambda row: numbers.count(row.seed), detail=USEFUL),
         text_field("kernels", "kernels", lambda row: numbers.name(row.kernels), detail=USEFUL),
         text_field("input_dtype", "input type", lambda row: numbers.name(row.input_dtype), detail=DATA),
@@ -80,6 +81,7 @@ def _group_fields(rows: list[Any]) -> list[Field]:
         number_field(
             "samples", "samples", lambda row: numbers.count(row.samples), detail=_if_several(rows, "samples")
         ),
+        _epochs(rows),
         text_field(
             "kernels", "kernels", lambda row: numbers.name(row.kernels), detail=_if_several(rows, "kernels")
         ),
@@ -99,6 +101,16 @@ def _group_fields(rows: list[Any]) -> list[Field]:
     ]
 
 
+def _runs(count: int) -> str:
+    return "run is" if count == 1 else "runs are"
+
+
+def _epochs(rows: list[Any]) -> Field:
+    return number_field(
+        "qat_epochs", "QAT epochs", lambda row: numbers.count(row.qat_epochs), detail=_if_several(rows, "qat_epochs")
+    )
+
+
 def _spread_fields(name: str, heading: str, short: str, write: Callable[[Any], str]) -> list[Field]:
     def part(value: str) -> Callable[[GroupRow], str]:
         def cell(row: GroupRow) -> str:
@@ -108,7 +120,8 @@ def _spread_fields(name: str, heading: str, short: str, write: Callable[[Any], s
         return cell
 
     def both(row: GroupRow) -> str:
-        return f"{part('minimum')(row)}..{part('maximum')(row)}"
+        known = getattr(row, name) is not None
+        return f"{part('minimum')(row)}..{part('maximum')(row)}" if known else numbers.ABSENT
 
     return [
         number_field(name, f"{heading}, mean", part("mean"), short=f"{short or heading} mean"),
