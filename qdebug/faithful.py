@@ -34,6 +34,7 @@ def assert_faithful(run: Run, *, fail_on: str = FailOn.DIVERGED, max_local_flip_
     from dataclasses import replace
 
     from qdebug.render.run import answer
+    from qdebug.render.table import ESSENTIAL
     from qdebug.render.tables import layers_table
     from qdebug.render.text import plain
 
@@ -42,4 +43,4 @@ def assert_faithful(run: Run, *, fail_on: str = FailOn.DIVERGED, max_local_flip_
     gates = check(run, replace(found, limits=own.over(found.limits)), against)
     failed = [gate.text for gate in gates if not gate.passed]
     if failed:
-        raise AssertionError("\n".join([*failed, "", plain(layers_table(run)), answer(run)]))
+        raise AssertionError("\n".join([*failed, "", plain(layers_table(run).upto(ESSENTIAL)), answer(run)]))

@@ -26,7 +26,7 @@ def to_frame(run: Run) -> Any:
         import pandas as pd  # type: ignore[import-untyped, unused-ignore]
     except ImportError as error:
         raise ImportError("to_frame needs pandas: pip install pandas") from error
-    return pd.DataFrame(columns(run)).set_index("layer", drop=False)
+    return pd.DataFrame(columns(run)).set_index("layer", drop=False).rename_axis(None)
 
 
 def _flat(plain: dict[str, Any]) -> dict[str, Any]:

@@ -27,11 +27,11 @@ def test_columns():
 
 def test_frame():
     """With pandas a run is a DataFrame, indexed by layer."""
-    pytest.importorskip("pandas")
     found = samples.diverged_run().to_frame()
 
     assert found.loc["conv_3", "local_max_lsb"] == 97
     assert found.shape[0] == 6
+    assert found.sort_values(["verdict", "layer"])["layer"].iloc[0] == "conv_3"
 
 
 def test_no_pandas(monkeypatch):
@@ -49,6 +49,8 @@ def test_notebook():
     assert "<table>" in found
     assert "<script>" not in found
     assert found.count("<tr>") == 1 + 6
+    assert "first divergent" in found
+    assert "evidence" not in found
 
 
 def test_gap_logs():

@@ -6,10 +6,12 @@ import html
 
 from qdebug.records import Run
 from qdebug.render.run import answer
+from qdebug.render.table import ESSENTIAL
 from qdebug.render.tables import layers_table
 from qdebug.render.text import format_table
 
 
 def notebook(run: Run) -> str:
-    """Write the answer as a paragraph and the table under it; names are escaped."""
-    return f"<p><b>{html.escape(answer(run))}</b></p>\n{format_table(layers_table(run), 'html')}"
+    """Write the answer as a paragraph and the columns that matter most under it; names are escaped."""
+    table = layers_table(run).upto(ESSENTIAL, also="mark")
+    return f"<p><b>{html.escape(answer(run))}</b></p>\n{format_table(table, 'html')}"

@@ -61,9 +61,9 @@ class Table:
         place = [column.name for column in self.columns].index(name)
         return [line.cells[place] for line in self.lines]
 
-    def upto(self, detail: int) -> Table:
-        """Return this table without the columns of more detail than `detail`."""
-        places = [place for place, column in enumerate(self.columns) if column.detail <= detail]
+    def upto(self, detail: int, also: str = "") -> Table:
+        """Return this table without the columns of more detail than `detail`; the column named `also` stays."""
+        places = [place for place, column in enumerate(self.columns) if column.detail <= detail or column.name == also]
         columns = tuple(self.columns[place] for place in places)
         lines = tuple(
             Line(tuple(line.cells[place] for place in places), line.status, line.mark) for line in self.lines
