@@ -11,7 +11,7 @@ requantization.h of XNNPACK; the figures were measured again on LiteRT 2.3 (test
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ from qdebug.align import fingerprints as fp
 from qdebug.carried import carried_error
 from qdebug.graph import MOVEMENT, Graph, Key, Tensor
 from qdebug.quant import CODE_RANGES
+from qdebug.rescaled import KEEPS_CODES, regridded
 from qdebug.uncertainty import TABLES, Uncertainty, biases_agree, noise_of
 
 FIXED_GRIDS = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0), "l2_norm": (1 / 128, 0),
@@ -44,8 +45,6 @@ SAME_SCALE = MOVEMENT | PICKS | {"max_pool", "avg_pool", "concat", "resize_bilin
 """Candidate kinds that must keep the scale of their input (or share it among inputs)."""
 EXACT = (MOVEMENT | {"max_pool", "mirror_pad"}) - {"pack"}
 """Candidate kinds that hand codes on untouched."""
-KEEPS_CODES = MOVEMENT - {"pack"} | {"max_pool", "avg_pool", "resize_bilinear", "mirror_pad"}
-"""Candidate kinds whose int8 kernels never look at the scales."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +100,9 @@ def expect(alignment: Alignment, reference: Graph, candidate: Graph, *, kernels:
     reference is a file too, whose ranges were chosen by a converter as the candidate's were, and may be others.
     """
     uncertainty = Uncertainty(reference, candidate, kernels, delegated, frozenset(own))
-    model = _Expecter(alignment, reference, candidate, uncertainty, frozenset(own), between_files)
+    behind = regridded(candidate, own, {pair.candidate for pair in alignment.pairs}) \
+        if isinstance(own, Mapping) and own and not between_files else {}
+    model = _Expecter(alignment, reference, candidate, uncertainty, frozenset(own), between_files, behind)
     return {pair.candidate: model.of(pair) for pair in alignment.pairs
             if fp.grid_of(candidate.tensors[pair.candidate]) is not None}
 
@@ -114,6 +115,8 @@ class _Expecter:
     uncertainty: Uncertainty
     own: frozenset[Key] = frozenset()
     between_files: bool = False
+    behind: Mapping[Key, tuple[float, int]] = field(default_factory=dict)
+    """Candidate tensor -> the grid that what reads it was made for, where that is another one."""
     on_grid: set[Key] = field(default_factory=set)
     """Candidate tensors whose reference values lie on the same grid, filled in execution order."""
 
@@ -164,12 +167,10 @@ class _Expecter:
             named = APPROXIMATE.get(op.kind, "fixed output grid that QAT does not simulate")
             wide = self.candidate.tensors[pair.candidate].dtype == "int16"
             return named, fp.same_grid(grid, (FIXED_GRIDS16 if wide else FIXED_GRIDS).get(op.kind))
-        if ends_fake and not on_grid:
-            donor = self._donor(pair)
-            return (f"two grids meet: its scale is the one of {donor}", True) if donor is not None else (None, False)
-        picker = None if ends_fake else self._picker(pair)
-        if picker is not None:
-            return f"two grids meet: its scale is the one of what {picker} picks", True
+        if not on_grid and (ends_fake or pair.candidate in self.behind or self._picker(pair)):
+            donor = self._donor(pair) if ends_fake else self._picker(pair)
+            return (f"two grids meet: its scale is the one of {donor}", True) \
+                if donor is not None and pair.candidate not in self.behind else (None, False)
         if not ends_fake and op is not None and op.kind in KEEPS_CODES and self._donor(pair) is None \
                 and self._kept_grid(pair, self.candidate.tensors[pair.candidate]) is not None:
             return None, False
@@ -221,7 +222,8 @@ class _Expecter:
         if ends_fake:
             wanted = fp.fake_quant_grid(self.reference, self.reference.producers[pair.reference])
             return wanted if wanted is not None and wanted[0] > 0 else None  # (a range never trained has no grid)
-        return self._kept_grid(pair, self.candidate.tensors[pair.candidate])
+        tensor = self.candidate.tensors[pair.candidate]
+        return self.behind.get(pair.candidate) or self._kept_grid(pair, tensor)
 
     def _donor(self, pair: Pair) -> str | None:
         """The layer that gave this tensor its scale: joined to it by ops that must share one."""
@@ -257,9 +259,10 @@ class _Expecter:
         return self._donor(pair) is not None or (not ends_fake and self._picker(pair) is not None)
 
     def _picker(self, pair: Pair) -> str | None:
-        """The MAXIMUM or MINIMUM that reads this tensor and gives it its scale."""
+        """What the MAXIMUM or MINIMUM that reads this tensor picks, where it has its scale from there."""
         grid = fp.grid_of(self.candidate.tensors[pair.candidate])
-        return next((op.raw for op in self.candidate.consumers.get(pair.candidate, ()) if op.kind in PICKS
+        readers = self.candidate.consumers.get(pair.candidate, ())
+        return next((f"what {op.raw} picks" for op in readers if op.kind in PICKS
                      and fp.same_grid(grid, fp.grid_of(self.candidate.tensors[op.output]))), None)
 
     def _natural(self, pair: Pair) -> tuple[bool, bool]:

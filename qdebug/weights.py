@@ -195,6 +195,8 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         return "a batch norm on batch statistics cannot be folded"
     bias, step = _bias(candidate, op, held, theirs.shape[0])
     grid = np.broadcast_to(_allowed(held, theirs), theirs.shape)
+    if not any(entry.kind in ADDING for entry in pair.candidate_ops):
+        options = _whole(options, theirs, grid)
     best = min(options, key=lambda option: _unlikeness(option, theirs, grid, bias, step))
     apart = np.abs(best.rows - theirs)
     own = kernel_room(reference, core, theirs)
@@ -217,6 +219,17 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         gain=_gain(candidate, op, held),
         bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)), reference_dtype=kernel.dtype,
         room_steps=0.5 + float(np.max(own / grid, initial=0.0)) * (0.5 + SLACK))
+
+
+ADDING = frozenset({"add", "sub", "mul", "div"})
+"""Candidate kinds that can stand for a bias or a batch norm that is not folded."""
+
+
+def _whole(options: list[Affine], theirs: NDArray[np.float32], grid: NDArray[np.float64]) -> list[Affine]:
+    """What folds all that there is, where it explains the kernel: the file has no other op for what is left out."""
+    most = max(len(option.ops) for option in options)
+    found = [option for option in options if len(option.ops) == most and np.all(np.abs(option.rows - theirs) <= grid)]
+    return found or options
 
 
 def _source(candidate: Graph, op: Op) -> Quantization | None:

@@ -11,6 +11,7 @@ import pytest
 from qdebug.models.tflite import parse
 from qdebug.options import TraceOptions
 from qdebug.records import Row, Run
+from tests.edits import edit
 from tests.test_float_reference import file_of, row_of, samples
 
 OPTIONS = TraceOptions(handover=False)
@@ -148,3 +149,66 @@ def test_what_a_maximum_leaves_may_lie_beyond_its_scale():
     assert max(row.clipped_percent for row in run.layers) > 2
     assert troubles(run) == []
     assert any("its scale is the one of what MINIMUM picks" in str(row.mechanism) for row in run.layers)
+
+
+# -- planted faults -----------------------------------------------------------------------------------------
+
+
+def change_op(content: bytes, op: int, change: Callable[[Any, Any, Any], None]) -> bytes:
+    """The file after `change` has had its model, its main graph and one of its ops."""
+    return edit(content, lambda model: change(model, model.subgraphs[0], model.subgraphs[0].operators[op]))
+
+
+def without_bias(content: bytes, op: int) -> bytes:
+    """The biases of one op set to zero."""
+    def change(model: Any, graph: Any, entry: Any) -> None:
+        buffer = model.buffers[graph.tensors[entry.inputs[2]].buffer]
+        buffer.data = np.zeros_like(buffer.data)
+
+    return change_op(content, op, change)
+
+
+def rescaled(content: bytes, op: int) -> bytes:
+    """The scale of one op's output made a tenth smaller."""
+    def change(_: Any, graph: Any, entry: Any) -> None:
+        grid = graph.tensors[entry.outputs[0]].quantization
+        grid.scale = np.asarray(grid.scale, np.float32) * np.float32(0.9)
+
+    return change_op(content, op, change)
+
+
+def number_of(content: bytes, raw: str) -> int:
+    """The number of the first op of a kind."""
+    return next(op.index for op in parse(content).ops if op.raw == raw)
+
+
+@pytest.mark.parametrize("kind", ["int8", "float32"])
+def test_a_bias_that_the_file_dropped_is_the_part_that_is_wrong(kind: str):
+    """No other op of the file can add it; a Conv1D's is looked for behind the reshape."""
+    model = made(lambda L, x: L.LeakyReLU(0.1, name="act")(L.Conv1D(6, 3, name="conv")(L.Reshape(
+        (64, 3), name="signal")(x))))
+    content = file_of(model, kind)
+    run = traced(model, without_bias(content, number_of(content, "CONV_2D")))
+
+    assert row_of(run, run.first_divergent or "").op == "CONV_2D"
+    assert row_of(run, run.first_divergent or "").reason.startswith("bias: the file has no bias")
+    assert [(one.code, one.layer) for one in run.findings if one.severity == "error"] == \
+        [("QD402", run.first_divergent)]
+
+
+@pytest.mark.parametrize("between", ["none", "reshape"])
+def test_another_scale_than_the_biases_behind_were_made_for_is_found_where_it_is(between: str):
+    """A float reference holds no ranges: what reads a tensor tells that its scale was changed."""
+    def build(L: Any, x: Any) -> Any:
+        if between == "reshape":
+            return L.LeakyReLU(0.1, name="next")(L.Conv1D(6, 3, name="first")(L.Reshape((64, 3), name="signal")(x)))
+        return L.Conv2D(6, 3, name="next")(L.Conv2D(6, 3, activation="relu", name="first")(x))
+
+    model = made(build)
+    content = file_of(model)
+    run = traced(model, rescaled(content, number_of(content, "CONV_2D")))
+    error = next(one for one in run.findings if one.severity == "error")
+
+    assert run.first_divergent == error.layer == "first"
+    assert error.code == "QD404"
+    assert error.title == "the scale is 0.9 times the one that the ops behind it were made for"

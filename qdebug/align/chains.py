@@ -21,7 +21,7 @@ OFFSETS = frozenset({"batch_norm", "bias_add", "add", "sub"})
 SCALES = frozenset({"mul", "div"})
 NEVER = float("-inf")
 BIAS_LEFT = 3.0
-"""What it costs to leave a bias outside of the op that adds one in the file."""
+"""What it costs to leave a bias outside of the weighted op before it, where the file has no op of its own for it."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,11 @@ class _Cut:
         return self.known[at]
 
     def leaves_bias(self, position: int) -> bool:
-        """Whether the root adds a bias and the reference's, at most reshapes away, would stay outside of it."""
+        """Whether the reference's bias, at most reshapes away, would stay outside of the only op that can add it."""
+        root = self.owners[0]
         ahead = next((op.kind for op in self.behind[position:] if op.kind not in fp.RESHAPES), None)
-        return self.root_biased and ahead == "bias_add"
+        added = not self.root_biased and any(op is not None and op.kind in ("add", "sub") for op in self.owners[1:])
+        return ahead == "bias_add" and root is not None and root.kind in fp.WEIGHTED and not added
 
     def _choices(self, number: int, position: int, closed: bool) -> Iterator[tuple[float, Places]]:
         is_last = number + 1 == len(self.owners)

@@ -54,10 +54,11 @@ def audit_bias(
         yield Unchecked(pair.layer, "bias", f"{found.size} biases for {channels} channels")
         return
     own = grid.step * np.broadcast_to(held.quantization.scale, (channels,))
-    planned = given.get(keys[0], (grid.step, 0))[0] * kernel.scale
+    step = given.get(keys[0], (grid.step, 0))[0]
+    planned, rescaled = step * kernel.scale, step * np.broadcast_to(held.quantization.scale, (channels,))
     wide: dict[str, Any] = {"op_index": pair.op.index, "tensor": stored.name if stored is not None else ""}
     absent = "the file has no bias" if stored is None else _shared(candidate, pair.op, stored, grid.step)
-    yield from _codes(pair, kernel, offset, found, [own, planned], absent, wide)
+    yield from _codes(pair, kernel, offset, found, [own, planned, rescaled], absent, wide)
     if stored is not None and stored.quantization is not None:
         yield from _bias_scale(pair, stored, own, planned, wide)
 

@@ -20,7 +20,9 @@ from qdebug.audit.deviations import Deviation, Note, Unchecked
 from qdebug.audit.parameters import ULPS
 from qdebug.graph import Graph, Key, Op
 from qdebug.quant import CODE_RANGES
+from qdebug.rescaled import regridded
 from qdebug.uncertainty import biases_agree
+from qdebug.weights import find_weights
 
 Grid = tuple[float, int]
 
@@ -67,8 +69,14 @@ class GridAudit:
     planned: dict[Key, Grid] = field(default_factory=dict)
     """The grid that each paired tensor should have, where that is known."""
 
+    behind: dict[Key, Grid] = field(default_factory=dict)
+    """The grid of each tensor whose readers were made for another than it has now."""
+
     def __post_init__(self) -> None:
         self.pairs: Mapping[Key, Pair] = {pair.candidate: pair for pair in self.alignment.pairs}
+        if not self.between_files and not self.is_qat:
+            held = find_weights(self.alignment, self.reference, self.candidate)
+            self.behind = regridded(self.candidate, held, set(self.pairs))
         self.own = {
             pair.candidate: nudged(self.reference, self.reference.producers.get(pair.reference))
             for pair in self.alignment.pairs
@@ -83,7 +91,8 @@ class GridAudit:
         """Audit every pair that holds codes, in execution order."""
         for pair in self.alignment.pairs:
             grid = self.found(pair.candidate)
-            if grid is not None and self.candidate.tensors[pair.candidate].dtype != "int16":
+            is_wide = self.candidate.tensors[pair.candidate].dtype == "int16"
+            if grid is not None and (not is_wide or pair.candidate in self.behind):
                 yield from self._one(pair, grid)
 
     def _one(self, pair: Pair, grid: Grid) -> Iterator[Deviation | Note | Unchecked]:
@@ -121,6 +130,10 @@ class GridAudit:
 
     def _without_quantizer(self, pair: Pair, grid: Grid) -> Iterator[Deviation | Note | Unchecked]:
         """Audit a tensor that the reference does not fake-quantize there."""
+        if pair.candidate in self.behind:
+            made_for = self.planned[pair.candidate] = self.behind[pair.candidate]
+            yield from self._deviation(pair, grid, made_for, "that the ops behind it were made for")
+            return
         given = self._kept(pair)
         if given is not None:
             expected = self.planned.get(given) or self.found(given)
@@ -158,7 +171,7 @@ class GridAudit:
         last = self.reference.producers.get(pair.reference)
         return last is not None and last.kind == "fake_quant"
 
-    def _deviation(self, pair: Pair, grid: Grid, expected: Grid) -> Iterator[Deviation]:
+    def _deviation(self, pair: Pair, grid: Grid, expected: Grid, detail: str = "") -> Iterator[Deviation]:
         tensor = self.candidate.tensors[pair.candidate]
         place: dict[str, Any] = {
             "op_index": pair.op.index if pair.op is not None else None,
@@ -174,6 +187,7 @@ class GridAudit:
                 grid[0],
                 ratio=grid[0] / expected[0],
                 has_effect=True,
+                detail=detail,
                 **place,
             )
         if grid[1] != expected[1]:
@@ -185,6 +199,7 @@ class GridAudit:
                 expected[1],
                 grid[1],
                 largest=float(abs(grid[1] - expected[1])),
+                detail=detail,
                 **place,
             )
 

@@ -97,7 +97,8 @@ def scale(context: Context) -> Outcome:
         found.append(
             Found(
                 one.layer,
-                f"the scale is {one.ratio:.6g} times what the reference's range gives",
+                f"the scale is {one.ratio:.6g} times " + (f"the one {one.detail}" if one.detail else
+                                                          "what the reference's range gives"),
                 {"expected": one.expected, "found": one.found, "ratio": one.ratio, **more},
                 EDITED,
             )
@@ -111,7 +112,8 @@ def zero_point(context: Context) -> Outcome:
         [
             Found(
                 one.layer,
-                f"the zero point is {one.found}, the reference's range gives {one.expected}",
+                f"the zero point is {one.found}, " + (f"the one {one.detail} is" if one.detail else
+                                                      "the reference's range gives") + f" {one.expected}",
                 {"expected": one.expected, "found": one.found, "off_by": one.found - one.expected},
                 EDITED,
             )

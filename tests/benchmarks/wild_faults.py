@@ -44,8 +44,7 @@ def _weighted(content: bytes, draw: np.random.Generator, *, biased: bool = False
     found = []
     for number in weighted_ops(content):
         op = graph.ops[number]
-        held = [tensor for tensor in graph.constants(op) if tensor.data is not None and tensor.dtype not in ("int64",)
-                or tensor.data is not None and tensor.data.ndim == 1]
+        held = [tensor for tensor in graph.constants(op) if tensor.data is not None]
         bias = [tensor for tensor in held if tensor.data is not None and tensor.data.ndim == 1 and tensor.data.size > 1]
         kernel = next((tensor for tensor in held if tensor.data is not None and tensor.data.ndim > 1), None)
         scales = kernel.quantization.scale.size if kernel is not None and kernel.quantization is not None else 0

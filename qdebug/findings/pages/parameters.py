@@ -49,7 +49,8 @@ PAGES = (
         "error",
         "An activation's scale is not what the reference's range gives",
         "The converter nudges the FakeQuant range and stores it as float32: it agrees to two units in the last place, "
-        "unless an op that joins tensors imposes another one, which is told as a note.",
+        "unless an op that joins tensors imposes another one, which is told as a note. A float reference holds no "
+        "ranges; there the biases behind a tensor tell which scale they were made for.",
         "The row diverges by a factor; later rows are locally clean.",
         _AGAIN,
     ),
