@@ -11,6 +11,7 @@ import tabulate
 
 from qdebug.errors import UsageError
 from qdebug.render import numbers, tables, terminal, text
+from qdebug.render.kernels import kernel_layers_table
 from qdebug.render.run import document
 from qdebug.render.summary import summary_table
 from qdebug.render.table import ESSENTIAL
@@ -334,11 +335,19 @@ def test_summary_by_model_keeps_experiments_apart():
     assert "QAT epochs" not in text.plain(summary_table([samples.run(), other], by="model"))
 
 
+def test_kernel_families_fit_a_terminal():
+    """Three families with operators of long names in 80 columns; the run's summary too, with trainings of any length."""
+    run = samples.run(settings={"qat_epochs": 70})
+    both = dataclasses.replace(run, by_kernels={"builtin": run.layers, "reference": run.layers})
+    shown = [kernel_layers_table(both), summary_table([run, samples.run()])]
+
+    for table in shown:
+        assert max(map(len, terminal.render_document([table], width=80, color=False).splitlines())) <= 80
+
+
 def test_kernel_families_stand_side_by_side():
     """Local flips of each family, the distance between them, and the one family that stands out."""
     from dataclasses import replace
-
-    from qdebug.render.kernels import kernel_layers_table
 
     plain = samples.run()
     rows = [replace(row, local=row.local and replace(row.local, flip_percent=9.0), between=row.local)

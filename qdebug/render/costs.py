@@ -120,8 +120,9 @@ def _parts(parts: list[dict[str, Any]]) -> str:
     sample = f"{parts[0]['samples']} samples"
     if lost and _is_noise(parts[0], "whole_low", "whole_high"):
         sample = f"{abs(lost)} of {sample}, within noise"
-    return (f"From {parts[0]['from']} to candidate {_size(abs(total), points=True)} points of {parts[0]['metric']} are "
-            f"{change} ({sample}): {', '.join(verbs)}.")
+    much = f"{_size(abs(total), points=True)} points of {parts[0]['metric']} are {change}" if lost else \
+        f"{parts[0]['metric']} stays the same"
+    return f"From {parts[0]['from']} to candidate {much} ({sample}): {', '.join(verbs)}."
 
 
 def _is_noise(part: dict[str, Any], low: str, high: str) -> bool:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from qdebug.records import Row, Run
 from qdebug.render import numbers
 from qdebug.render.table import Field, Table, build, number_field, text_field
+from qdebug.render.tables import SHORT_OPS
 
 MUCH = 4.0
 """How many times more codes than any other family one must change to be named."""
+_SHORT = {"reference": "ref."}
 
 
 def kernel_layers_table(run: Run) -> Table:
@@ -21,11 +23,13 @@ def kernel_layers_table(run: Run) -> Table:
              if all(row.layer in rows for rows in families.values())]
     names = list(families)
     fields: list[Field] = [text_field("layer", "layer", lambda rows: numbers.name(rows[0].layer), wrap=True),
-                           text_field("op", "op", lambda rows: numbers.name(rows[0].op))]
+                           text_field("op", "op", lambda rows: numbers.name(rows[0].op), short_cells=SHORT_OPS)]
     for number, name in enumerate(names):
-        fields.append(number_field(f"{name}_local_flip_percent", f"{name} local flips %", _local(number)))
+        fields.append(number_field(f"{name}_local_flip_percent", f"{name} local flips %", _local(number),
+                                   short=f"{_SHORT.get(name, name)} local %"))
     for number, name in enumerate(names[1:], 1):
-        fields.append(number_field(f"{name}_between_flip_percent", f"{name} vs {first} %", _between(number)))
+        fields.append(number_field(f"{name}_between_flip_percent", f"{name} vs {first} %", _between(number),
+                                   short=f"{_SHORT.get(name, name)} vs {first} %"))
         fields.append(number_field(f"{name}_between_max_lsb", "max LSB", _largest(number)))
     fields.append(text_field("only", "only these differ", lambda rows: only(names, rows)))
     title = "Kernel families, layer by layer (local: against the reference; vs: against each other)"

@@ -54,7 +54,7 @@ def _run_fields(rows: list[Any]) -> list[Field]:
         text_field("model", "model", lambda row: numbers.name(row.model), detail=USEFUL),
         text_field("data", "data", lambda row: numbers.name(row.data), detail=USEFUL, wrap=True),
         number_field("samples", "samples", lambda row: numbers.count(row.samples), detail=DATA),
-        _epochs(rows),
+        _epochs(rows, USEFUL),
         number_field("seed", "seed", lambda row: numbers.count(row.seed), detail=USEFUL),
         text_field("kernels", "kernels", lambda row: numbers.name(row.kernels), detail=USEFUL),
         text_field("input_dtype", "input type", lambda row: numbers.name(row.input_dtype), detail=DATA),
@@ -81,7 +81,7 @@ def _group_fields(rows: list[Any]) -> list[Field]:
         number_field(
             "samples", "samples", lambda row: numbers.count(row.samples), detail=_if_several(rows, "samples")
         ),
-        _epochs(rows),
+        _epochs(rows, ESSENTIAL),
         text_field(
             "kernels", "kernels", lambda row: numbers.name(row.kernels), detail=_if_several(rows, "kernels")
         ),
@@ -105,10 +105,9 @@ def _runs(count: int) -> str:
     return "run is" if count == 1 else "runs are"
 
 
-def _epochs(rows: list[Any]) -> Field:
-    return number_field(
-        "qat_epochs", "QAT epochs", lambda row: numbers.count(row.qat_epochs), detail=_if_several(rows, "qat_epochs")
-    )
+def _epochs(rows: list[Any], detail: int) -> Field:
+    detail = max(detail, _if_several(rows, "qat_epochs"))
+    return number_field("qat_epochs", "QAT epochs", lambda row: numbers.count(row.qat_epochs), detail=detail)
 
 
 def _spread_fields(name: str, heading: str, short: str, write: Callable[[Any], str]) -> list[Field]:
