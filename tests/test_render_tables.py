@@ -336,7 +336,7 @@ def test_summary_by_model_keeps_experiments_apart():
 
 
 def test_kernel_families_fit_a_terminal():
-    """Three families with operators of long names in 80 columns; the run's summary too, with trainings of any length."""
+    """Three families with operators of long names in 80 columns; the summary too, with trainings of any length."""
     run = samples.run(settings={"qat_epochs": 70})
     both = dataclasses.replace(run, by_kernels={"builtin": run.layers, "reference": run.layers})
     shown = [kernel_layers_table(both), summary_table([run, samples.run()])]
