@@ -23,7 +23,7 @@ from qdebug.carried import carried_error
 from qdebug.graph import MOVEMENT, Graph, Key, Tensor
 from qdebug.quant import CODE_RANGES
 from qdebug.rescaled import KEEPS_CODES, regridded
-from qdebug.uncertainty import TABLES, Uncertainty, biases_agree, noise_of
+from qdebug.uncertainty import TABLES, Uncertainty, noise_of, readers_agree
 
 FIXED_GRIDS = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0), "l2_norm": (1 / 128, 0),
                "log_softmax": (16 / 256, 127)}
@@ -152,7 +152,9 @@ class _Expecter:
             ideal=pair.candidate in self.own or inner or kept is not None or (ends_fake and not on_grid)
             or (steps > 1 and mechanism is not None),
             measured_grid=pair.candidate not in self.on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid),
-            kept_grid=kept, scale_fits=fits, predicted=on_grid and kept is None and _requantizes_input(pair),
+            kept_grid=kept, scale_fits=fits, predicted=kept is None and (
+                (on_grid and _requantizes_input(pair))
+                or (self.between_files and fits and (inner or (ends_fake and not on_grid)))),
             wanted_grid=self._wanted_grid(pair, ends_fake) if not fits else None,
             coarse=coarse, coarse_rms=coarse_rms, natural=self._natural(pair), basis=basis,
             is_exact=only_moves and pair.candidate in self.on_grid, own_grids=own_grids)
@@ -202,7 +204,7 @@ class _Expecter:
         theirs, ours = fp.grid_of(tensor), fp.fake_quant_grid(self.reference, self.reference.producers[pair.reference])
         if not self.between_files or theirs is None or ours is None or self._donor(pair) is not None:
             return None
-        if fp.same_grid((ours[0], 0), (theirs[0], 0)) or not biases_agree(self.candidate, pair.candidate):
+        if fp.same_grid((ours[0], 0), (theirs[0], 0)) or not readers_agree(self.candidate, pair.candidate):
             return None
         return f"its scale is {theirs[0]:.4g}, the reference file's {ours[0]:.4g}"
 

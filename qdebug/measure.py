@@ -158,8 +158,9 @@ class Pass:
         if expectation is None:
             weights = self.weights.get(pair.candidate)
             weights = None if weights is None or weights.dtype == weights.reference_dtype == "float32" else weights
+            rounded = self.own is not None and any(op.kind == "fake_quant" for op in pair.region)
             return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, ideal=weights is not None,
-                       weights=weights)
+                       weights=weights, unrounded=rounded)
         margin = expectation.margin
         if margin.size > 1 and margin.size != self.frozen.graph.tensors[pair.reference].shape[-1]:
             margin = margin.max(keepdims=True)  # the channels are spread over several axes (attention heads)

@@ -178,13 +178,20 @@ def bias_rounding(reference: Graph, candidate: Graph, pair: Pair, op: Op,
     return np.broadcast_to(held - folded.offset, (channels,)).astype(np.float64)
 
 
-def biases_agree(candidate: Graph, key: Key) -> bool:
-    """Whether the biases of the weighted ops that read a tensor were made for its scale, as far as their own tell.
+def readers_agree(candidate: Graph, key: Key) -> bool:
+    """Whether what reads a tensor was made for its scale, as far as that can be told.
 
-    Where all channels' stored scales are off by one factor, the input's scale was another one when they were made.
+    Where all channels of a bias are stored on scales that are off by one factor, the input's scale was another one when
+    they were made; and what only moves codes stays on their grid.
     """
     given = candidate.tensors[key].quantization
     for op in candidate.consumers.get(key, ()):
+        if op.kind in MOVEMENT and given is not None and op.kind not in ("pack", "shape_only"):
+            moved = [fp.grid_of(candidate.tensors[output]) for output in op.outputs]
+            if any(grid is not None and not fp.same_grid(grid, fp.grid_of(candidate.tensors[key])) for grid in moved) \
+                    or not all(readers_agree(candidate, output) for output in op.outputs):
+                return False
+            continue
         kernel = fp.kernel(candidate, op)
         stored = [tensor.quantization for tensor in candidate.constants(op) if tensor.dtype in ("int32", "int64")
                   and tensor.data is not None and tensor.data.ndim == 1 and tensor.quantization is not None]

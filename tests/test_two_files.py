@@ -11,6 +11,7 @@ import pytest
 from qdebug.errors import UsageError
 from qdebug.options import TraceOptions
 from qdebug.records import Run
+from tests.edits import edit
 from tests.test_float_reference import OPTIONS, file_of, net, other_channel, samples
 
 HEALTHY = {"exact", "rounding", "requantized"}
@@ -213,11 +214,13 @@ def test_another_setting_is_no_fault(int8: bytes, others: dict[str, bytes], tmp_
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize(("first", "second"), [("float32", "int8"), ("float16", "int8"), ("float16", "float32")])
+@pytest.mark.parametrize(("first", "second"), [
+    ("float32", "int8"), ("float16", "int8"), ("float16", "float32"), ("int8", "float32"), ("int8", "float16"),
+    ("16x8", "float32")])
 def test_files_of_other_types_are_no_fault(int8: bytes, others: dict[str, bytes], tmp_path: Path, first: str,
                                            second: str):
-    """Weights in half precision are rounded too, whichever side holds them."""
-    run = files_run(tmp_path, others[first], others.get(second, int8))
+    """Weights are rounded on either side, and a file of real values is not to blame for the codes of the other."""
+    run = files_run(tmp_path, others.get(first, int8), others.get(second, int8))
     assert {row.verdict for row in run.layers} <= HEALTHY
     assert errors(run) == []
 
@@ -298,3 +301,47 @@ def test_a_handover_goes_on_with_the_reference_files_own_kernels(int8: bytes, tm
     assert all(row.handover is not None for row in run.layers)
     same = files_run(tmp_path, int8, int8, TraceOptions())
     assert all(row.handover.agreement == 1 for row in same.layers)
+
+
+@pytest.mark.tf
+def test_an_edited_zero_point_or_scale_is_not_taken_for_a_choice(int8: bytes, tmp_path: Path):
+    """No converter moves a zero point alone; and biases behind a tensor tell the scale that they were made for."""
+    def moved(content: bytes, *, by: int = 0, times: float = 1.0) -> bytes:
+        def change(model: Any) -> None:
+            held = next(tensor for tensor in model.subgraphs[0].tensors if tensor.type == 9
+                        and list(tensor.shape) == [1, 6, 6, 8]).quantization
+            held.zeroPoint = (np.asarray(held.zeroPoint) + by).tolist()
+            held.scale = (np.asarray(held.scale, np.float32) * np.float32(times)).tolist()
+
+        return edit(content, change)
+
+    for spoiled in (moved(int8, by=3), moved(int8, times=1.1)):
+        run = files_run(tmp_path, int8, spoiled)
+        assert run.first_divergent == "conv_relu"
+        assert {layer for _, layer in errors(run)} >= {"conv_relu"}
+    run = files_run(tmp_path, moved(int8, times=1.1), int8)
+    assert run.first_divergent == "dw_relu"  # (whose biases in the reference are for another scale)
+
+
+@pytest.mark.tf
+def test_a_value_that_the_reference_cuts_off_on_its_way_is_no_fault_of_the_candidate(tmp_path: Path):
+    """The old quantizer rounds in front of a concatenation, on a grid that may clip; the new one only behind it."""
+    from qdebug.models.tensorflow import load_tensorflow
+    from tests.converted import randomize
+
+    keras = load_tensorflow().tf_keras
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(2)
+    L = keras.layers
+    i = L.Input((8, 8, 3), name="image")
+    x = L.Conv2D(6, 3, padding="same", name="first")(i)
+    x = L.Concatenate(name="both")([x, L.Conv2D(6, 3, padding="same", name="second")(x)])
+    model = keras.Model(i, L.Conv2D(4, 1, name="last")(x))
+    randomize(model)
+    old, new = converted(model, experimental_new_quantizer=False), converted(model)
+    data = 1.2 * samples()
+    for pair in ((old, new), (new, old)):
+        with pytest.warns(UserWarning, match="beyond is clipped"):
+            run = files_run(tmp_path, *pair, data=data)
+        assert {row.verdict for row in run.layers} <= HEALTHY, [row.reason for row in run.layers]
+        assert errors(run) == []

@@ -21,7 +21,7 @@ from qdebug.audit.parameters import ULPS
 from qdebug.graph import Graph, Key, Op
 from qdebug.quant import CODE_RANGES
 from qdebug.rescaled import regridded
-from qdebug.uncertainty import biases_agree
+from qdebug.uncertainty import readers_agree
 from qdebug.weights import find_weights
 
 Grid = tuple[float, int]
@@ -157,7 +157,7 @@ class GridAudit:
 
     def _is_own(self, pair: Pair, grid: Grid, expected: Grid) -> bool:
         """Tell whether a converter can have chosen this grid: another scale, and one that the biases behind it fit."""
-        return not same((grid[0], 0), (expected[0], 0)) and biases_agree(self.candidate, pair.candidate)
+        return not same((grid[0], 0), (expected[0], 0)) and readers_agree(self.candidate, pair.candidate)
 
     def _kept(self, pair: Pair) -> Key | None:
         """Return the candidate tensor whose grid this one must keep, because its op only moves values."""

@@ -113,7 +113,8 @@ def _lift_op(op: Op, file: Graph, values: dict[Key, Any], uses: dict[str, Layer]
     name = _layer_name(file.tensors[op.output].name, op)
     with tf.name_scope(f"op_{op.index}") as scope:
         uses[scope.rstrip("/")] = Layer(name, name, 1, op.raw, (name,))
-        given = [values[key] if key in values else _constant(file.tensors[key]) for key in op.inputs]
+        given = [values[key] if key in values else _constant(_with_product(file.tensors[key], op, file))
+                 for key in op.inputs]
         made = lift(op, given, file)
         for key, value in zip(op.outputs, made if isinstance(made, (list, tuple)) else [made], strict=False):
             values[key] = _on_grid(value, file.tensors[key])
@@ -134,6 +135,18 @@ def _on_grid(value: Any, tensor: Tensor) -> Any:
     bits = 16 if tensor.dtype == "int16" else 8
     return load_tensorflow().tf.quantization.fake_quant_with_min_max_vars(
         value, np.float32((low - grid[1]) * grid[0]), np.float32((high - grid[1]) * grid[0]), num_bits=bits)
+
+
+def _with_product(tensor: Tensor, op: Op, file: Graph) -> Tensor:
+    """A constant as it is; an integer bias on the product of the scales of input and kernel, as kernels take it."""
+    kernel = fp.kernel(file, op)
+    grids = [grid for key in file.data_inputs(op) if (grid := _grid(file.tensors[key])) is not None]
+    if tensor.dtype not in ("int32", "int64") or tensor.quantization is None or not grids or kernel is None \
+            or kernel.quantization is None or tensor.data is None or tensor.data.ndim != 1:
+        return tensor
+    product = grids[0][0] * kernel.quantization.scale
+    return replace(tensor, quantization=replace(tensor.quantization, scale=product,
+                                                zero_point=np.zeros(product.size, np.int64)))
 
 
 def _constant(tensor: Tensor) -> Any:

@@ -55,7 +55,7 @@ class Tap:
     """Whether to measure how far reference values lie off the candidate's grid and beyond its range."""
 
     unrounded: bool = False
-    """Whether the local error leaves out the FakeQuant that ends the region: it is on a grid of the reference's own."""
+    """Whether the local error leaves out the region's FakeQuants: they are on grids of the reference's own."""
 
     @property
     def first(self) -> bool:
@@ -147,10 +147,10 @@ class Replay:
 
     def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
         total = self.graph.get_tensor_by_name(tap.reference)
-        local, before = self._region(f"local{number}", tap)
-        local = before if tap.unrounded else local
+        local, before = self._region(f"local{number}", tap, skip_fake_quant=tap.unrounded)
         if tap.scale is None:
-            held = {"ideal": self._region(f"ideal{number}", tap, weights=tap.weights)[0]} if tap.ideal else {}
+            held = {"ideal": self._region(f"ideal{number}", tap, weights=tap.weights,
+                                          skip_fake_quant=tap.unrounded)[0]} if tap.ideal else {}
             return {"cumulative": total, "local": local, **held}
         tf = load_tensorflow().tf
         if tap.fake_quant is not None:
