@@ -56,6 +56,19 @@ def other_ranges(model: Any, factor: float = 1.07) -> None:
                 given.scale = (np.asarray(given.scale, np.float32) * np.float32(factor)).tolist()
 
 
+def as_uint8(model: Any) -> None:
+    """Write the file as TensorFlow 1 did: uint8 codes and weights, 128 higher than int8's (one scale per tensor)."""
+    done = set()
+    for tensor in (tensor for subgraph in model.subgraphs for tensor in subgraph.tensors if tensor.type == 9):
+        tensor.type = 3
+        if tensor.quantization is not None and tensor.quantization.zeroPoint is not None:
+            tensor.quantization.zeroPoint = np.asarray(tensor.quantization.zeroPoint) + 128
+        buffer = model.buffers[tensor.buffer]
+        if buffer.data is not None and tensor.buffer not in done:
+            done.add(tensor.buffer)
+            buffer.data = np.asarray(buffer.data, np.uint8) ^ np.uint8(128)
+
+
 VARIANTS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "names": (), "blank": (blank,), "stale": (blank, stale_weights), "ranges": (blank, other_ranges),
 }

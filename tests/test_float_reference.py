@@ -103,12 +103,13 @@ def file_of(model: Any, kind: str = "int8", gain: float = 1.0) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if kind in ("int8", "16x8"):
+    if kind in ("int8", "16x8", "per_tensor"):
         converter.representative_dataset = lambda: ([entry[None] * gain] for entry in samples())
     if kind == "16x8":
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
-    if kind == "int8":
+    if kind in ("int8", "per_tensor"):
+        converter._experimental_disable_per_channel = kind == "per_tensor"
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
     with quietly():

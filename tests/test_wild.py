@@ -11,7 +11,7 @@ import pytest
 from qdebug.models.tflite import parse
 from qdebug.options import TraceOptions
 from qdebug.records import Row, Run
-from tests.edits import edit
+from tests.edits import as_uint8, edit
 from tests.test_float_reference import file_of, row_of, samples
 
 OPTIONS = TraceOptions(handover=False)
@@ -151,6 +151,26 @@ def test_what_a_maximum_leaves_may_lie_beyond_its_scale():
     assert any("its scale is the one of what MINIMUM picks" in str(row.mechanism) for row in run.layers)
 
 
+@pytest.mark.parametrize("kernels", ["xnnpack", "builtin"])
+def test_a_file_of_uint8_weights_is_explained(kernels: str):
+    """As TensorFlow 1 wrote them: codes and weights with zero points; a changed weight is found, and nothing else."""
+    from qdebug.pipeline import trace
+
+    def build(L: Any, x: Any) -> Any:
+        x = L.DepthwiseConv2D(3, padding="same", activation="relu", name="dw")(L.Conv2D(8, 3, name="conv")(x))
+        return L.Dense(4, name="logits")(L.Flatten(name="flat")(L.MaxPooling2D(2, name="pool")(x)))
+
+    model = made(build)
+    content = edit(file_of(model, "per_tensor"), as_uint8)
+    run = trace(model, content, samples(), options=TraceOptions(kernels=kernels, handover=False))
+    changed = traced(model, one_weight(content, number_of(content, "DEPTHWISE_CONV_2D")))
+
+    assert run.candidate["what"] == "uint8"
+    assert troubles(run) == []
+    assert changed.first_divergent == "dw"
+    assert [(one.code, one.layer) for one in changed.findings if one.severity == "error"] == [("QD401", "dw")]
+
+
 # -- planted faults -----------------------------------------------------------------------------------------
 
 
@@ -164,6 +184,16 @@ def without_bias(content: bytes, op: int) -> bytes:
     def change(model: Any, graph: Any, entry: Any) -> None:
         buffer = model.buffers[graph.tensors[entry.inputs[2]].buffer]
         buffer.data = np.zeros_like(buffer.data)
+
+    return change_op(content, op, change)
+
+
+def one_weight(content: bytes, op: int) -> bytes:
+    """One weight of one op moved by half the range."""
+    def change(model: Any, graph: Any, entry: Any) -> None:
+        buffer = model.buffers[graph.tensors[entry.inputs[1]].buffer]
+        buffer.data = np.array(buffer.data)
+        buffer.data[5] ^= 128
 
     return change_op(content, op, change)
 

@@ -140,6 +140,9 @@ def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Dev
     if held.quantization is None:
         yield Unchecked(pair.layer, "weights", f"{held.dtype} weights without a scale")
         return
+    if held.dtype == "uint8":
+        yield from _uint8_codes(pair, kernel, rows, held, place)
+        return
     again = _quantized_again(kernel, rows, held)
     if again is not None:
         yield Note(
@@ -182,11 +185,30 @@ def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str
         wanted, allowed = np.clip(kernel.real / scale[:, None], -127, 127), 0.5 + 1e-3
     wrong = np.abs(rows - wanted)
     wrong[wrong <= allowed] = 0
+    yield from _code_deviation(pair, held, (wrong, wanted, rows), "" if kernel.codes is None else
+                               _likeness(rows, wanted), place)
+
+
+def _uint8_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
+    """Compare uint8 codes, which have a zero point, and a range that the reference does not hold."""
+    assert held.quantization is not None
+    scale = np.broadcast_to(held.quantization.scale, (rows.shape[0],))[:, None]
+    zero = np.broadcast_to(held.quantization.zero_point, (rows.shape[0],))[:, None]
+    wanted = np.clip(kernel.real / scale + zero, 0, 255)
+    wrong = np.abs(rows - wanted)
+    wrong[wrong <= 0.5 + 1e-3] = 0
+    yield from _code_deviation(pair, held, (wrong, wanted, rows), "", place)
+
+
+def _code_deviation(pair: Pair, held: Tensor, compared: tuple[Rows, Rows, Rows], detail: str,
+                    place: dict[str, Any]) -> Iterator[Deviation]:
+    """Tell the codes that are wrong, if any; `compared` are their errors, what they should be, and what they are."""
+    wrong, wanted, rows = compared
+    assert pair.op is not None
     if not np.any(wrong):
         return
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
     channel_1, tap_1 = (int(entry) for entry in np.argwhere(wrong > 0)[0])
-    detail = "" if kernel.codes is None else _likeness(rows, wanted)
     yield Deviation(
         pair.layer,
         "weights",

@@ -35,9 +35,10 @@ from qdebug.pipeline import trace
 from qdebug.records import Run
 from tests.benchmarks.wild_faults import FAULTS
 from tests.benchmarks.wild_nets import NETS, data_for
+from tests.edits import as_uint8, edit
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist.npz"
-KINDS = ("int8", "uint8_io", "float_io", "dynamic", "float16", "float32", "16x8", "old", "per_tensor")
+KINDS = ("int8", "uint8_io", "float_io", "dynamic", "float16", "float32", "16x8", "old", "per_tensor", "uint8")
 TRAINING, CALIBRATION, TRACED = 1200, 100, 128
 EXPECTED = ("inserted by the converter", "fused into", "computes a shape", "a step inside", "one half of")
 """How the reasons of ops begin that need no row."""
@@ -104,15 +105,16 @@ def convert(model: Any, kind: str, gain: float = 1.0) -> bytes:
     if kind == "16x8":
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
-    if kind in ("int8", "uint8_io", "per_tensor"):
+    if kind in ("int8", "uint8_io", "per_tensor", "uint8"):
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.uint8 if kind == "uint8_io" else tf.int8
     if kind == "old":
         converter.experimental_new_quantizer = converter._experimental_new_quantizer = False
-    if kind == "per_tensor":
+    if kind in ("per_tensor", "uint8"):
         converter._experimental_disable_per_channel = True
     with quietly():
-        return bytes(converter.convert())
+        content = bytes(converter.convert())
+    return edit(content, as_uint8) if kind == "uint8" else content
 
 
 def _one_by_one(arrays: list[np.ndarray], names: list[str], gain: float) -> Iterator[Any]:
