@@ -345,3 +345,36 @@ def test_a_value_that_the_reference_cuts_off_on_its_way_is_no_fault_of_the_candi
             run = files_run(tmp_path, *pair, data=data)
         assert {row.verdict for row in run.layers} <= HEALTHY, [row.reason for row in run.layers]
         assert errors(run) == []
+
+
+@pytest.mark.tf
+def test_the_audit_of_two_files_tells_choices_from_faults(int8: bytes, others: dict[str, bytes], tmp_path: Path):
+    """Grids and weight scales of one's own are by design; a single code is noted, many are a deviation."""
+    from qdebug.auditing import audit_files
+
+    def stepped(content: bytes, count: int) -> bytes:
+        def change(model: Any) -> None:
+            tensors = model.subgraphs[0].tensors
+            kernel = next(tensor for tensor in tensors if tensor.type == 9 and list(tensor.shape) == [8, 3, 3, 3])
+            codes = np.asarray(model.buffers[kernel.buffer].data).view(np.int8).copy()
+            codes[:count] += np.where(codes[:count] < 100, 1, -1).astype(np.int8)
+            model.buffers[kernel.buffer].data = codes.view(np.uint8)
+
+        return edit(content, change)
+
+    def audited(candidate: bytes) -> Any:
+        paths = tmp_path / "before.tflite", tmp_path / "after.tflite"
+        for path, content in zip(paths, (int8, candidate), strict=True):
+            path.write_bytes(content)
+        return audit_files(*map(str, paths))
+
+    for setting, noted in (("other samples", "own_grid"), ("per tensor", "requantized_weights")):
+        found = audited(others[setting])
+        assert found.reference_kind == "file"
+        assert found.deviations == found.findings == []
+        assert {one.what for one in found.notes} == {noted}
+    one, many = audited(stepped(int8, 1)), audited(stepped(int8, 12))
+    assert one.deviations == []
+    assert [note.text for note in one.notes] == [
+        "1 of 216 weights are one code apart on the same scale, as those are that stood halfway between two"]
+    assert [(entry.layer, entry.what, entry.count) for entry in many.deviations] == [("conv_relu", "weights", 12)]

@@ -117,7 +117,8 @@ class GridAudit:
             if self.between_files and self._is_own(pair, grid, expected):
                 self.planned[pair.candidate] = grid
                 numbers = {"own_scale": grid[0], "scale": expected[0]}
-                yield Note(pair.layer, "own_grid", "each file has a grid of its own here", numbers)
+                told = f"scale {grid[0]:.4g}, the reference file's {expected[0]:.4g}"
+                yield Note(pair.layer, "own_grid", f"each file has a grid of its own here: {told}", numbers)
                 return
             yield from self._deviation(pair, grid, expected)
             return

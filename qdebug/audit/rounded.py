@@ -56,6 +56,10 @@ def audit_rounded(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[De
         if np.any(other) and held.quantization is not None and steps is not None:
             yield Note(pair.layer, "requantized_weights", "each file holds these weights on scales of its own",
                        {"largest_difference_steps": float(np.max(apart / scale[:, None]))})
+        ties = int(np.count_nonzero((apart > scale[:, None] / 2)[~other])) if steps is not None else 0
+        if ties:
+            yield Note(pair.layer, "other_codes", f"{ties} of {apart.size} weights are one code apart on the same "
+                       "scale, as those are that stood halfway between two", {"weights": ties})
         return
     if np.any(bad):
         yield _deviation(pair, "non_finite", bad, kernel.real, rows, place)
