@@ -158,16 +158,16 @@ def converted(model: Any, data: np.ndarray | None = None, *, ends: str = "int8",
         return bytes(converter.convert())
 
 
-def with_one_batch(model: Any) -> bytes:
-    """An int8 file of `model` whose batch of 1 is built in."""
+def with_batch(model: Any, size: int = 1) -> bytes:
+    """An int8 file of `model` whose batch is built in."""
     from qdebug.models.quiet import quietly
     from qdebug.models.tensorflow import load_tensorflow
 
     tf = load_tensorflow().tf
-    function = tf.function(lambda image: model(image)).get_concrete_function(tf.TensorSpec((1, 8, 8, 3)))
+    function = tf.function(lambda image: model(image)).get_concrete_function(tf.TensorSpec((size, 8, 8, 3)))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([entry[None]] for entry in samples())
+    converter.representative_dataset = lambda: ([np.repeat(entry[None], size, 0)] for entry in samples())
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
     with quietly():
@@ -176,7 +176,7 @@ def with_one_batch(model: Any) -> bytes:
 
 SETTINGS = {
     "old quantizer": lambda model: converted(model, experimental_new_quantizer=False),
-    "one batch": with_one_batch,
+    "one batch": with_batch,
     "float ends": lambda model: converted(model, ends="float32"),
     "per tensor": lambda model: converted(model, _experimental_disable_per_channel=True),
     "other samples": lambda model: converted(model, np.random.default_rng(9).normal(size=(64, 8, 8, 3))
@@ -378,3 +378,23 @@ def test_the_audit_of_two_files_tells_choices_from_faults(int8: bytes, others: d
     assert [note.text for note in one.notes] == [
         "1 of 216 weights are one code apart on the same scale, as those are that stood halfway between two"]
     assert [(entry.layer, entry.what, entry.count) for entry in many.deviations] == [("conv_relu", "weights", 12)]
+
+
+@pytest.mark.tf
+def test_a_batch_of_four_that_is_built_in_is_taken_out(tmp_path: Path):
+    """A file that takes four samples at once is run on one, also where a RESHAPE says four."""
+    from qdebug.models.tensorflow import load_tensorflow
+    from qdebug.pipeline import trace
+
+    keras = load_tensorflow().tf_keras
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    i = keras.layers.Input((8, 8, 3), name="image")
+    x = keras.layers.Reshape((36,), name="flat")(keras.layers.Conv2D(4, 3, strides=2, name="conv")(i))
+    model = keras.Model(i, keras.layers.Dense(5, name="logits")(x))
+    four, free = with_batch(model, 4), converted(model)
+    for pair in ((four, free), (free, four), (four, four)):
+        run = files_run(tmp_path, *pair, TraceOptions())
+        assert run.verdict == "exact"
+        assert run.end_to_end[-1].max_error < 1e-5  # (their scales differ in the last place)
+    assert trace(model, four, samples(), options=OPTIONS).verdict in HEALTHY

@@ -40,6 +40,12 @@ class Interpreter:
         try:
             self._resize(batch)
         except (RuntimeError, ValueError) as error:
+            if batch == 1 and self._frees_built_in():
+                return True
+            if batch == 1 and self.built_in > 1:
+                raise ModelError(f"the {self.role} has a batch of {self.built_in} built in, and LiteRT cannot run it "
+                                 f"on one sample: {_words(error)}; convert it with a free batch, or with one of 1",
+                                 details=str(error)) from error
             if batch == 1:
                 raise ModelError(f"LiteRT cannot prepare the {self.role} on the {self.kernels} kernels: "
                                  f"{_words(error)}{self._who_opens()}", details=str(error)) from error
@@ -55,7 +61,7 @@ class Interpreter:
         with quietly():
             for key in self.graph.inputs:
                 shape = self.graph.tensors[key].shape
-                if shape and (batch != 1 or self.batch):
+                if shape and (batch != 1 or self.batch or self.built_in > 1):
                     self._native.resize_tensor_input(key, [batch, *shape[1:]])
             self._native.allocate_tensors()
         if batch > 1:
@@ -88,6 +94,33 @@ class Interpreter:
             return False
         return all(np.array_equal(np.concatenate(parts), whole)
                    for parts, whole in zip(zip(*single, strict=True), both, strict=True))
+
+    @property
+    def built_in(self) -> int:
+        """The batch that stands in the file's own inputs; 1 where it is free."""
+        return max((shape[0] for key in self.graph.inputs if (shape := self.graph.tensors[key].shape)), default=1)
+
+    def _frees_built_in(self) -> bool:
+        """Go on with a copy without the built-in batch, one sample at a time, if it gives the same results."""
+        free = with_free_batch(self.content) if not self.rewritten and self.built_in > 1 else None
+        self.rewritten = True
+        if free is None:
+            return False
+        rng = np.random.default_rng(0)
+        samples = [_random(rng, self.graph.tensors[key], self.built_in) for key in self.graph.inputs]
+        self._native = self._open(self.content)
+        try:
+            with quietly():
+                self._native.allocate_tensors()
+            whole = self._outputs(samples)
+            self._native, self.running, self.batch = self._open(free), free, 0
+            self._resize(1)
+            single = [self._outputs([array[n: n + 1] for array in samples]) for n in range(self.built_in)]
+        except (RuntimeError, ValueError):
+            return False
+        self.batch = 1
+        return all(np.array_equal(np.concatenate(parts), together)
+                   for parts, together in zip(zip(*single, strict=True), whole, strict=True))
 
     def _outputs(self, fed: Sequence[Array]) -> list[Array]:
         for key, value in zip(self.graph.inputs, fed, strict=True):
