@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.affine import Affine, folds
+from qdebug.affine import Affine, folds, in_front
 from qdebug.align import Alignment, Pair, Probe, align
 from qdebug.align import fingerprints as fp
 from qdebug.constants import as_stored, match_constants
@@ -93,7 +93,8 @@ class Weights:
 def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> dict[Key, Weights | str]:
     """The weights at every pair whose region holds a weighted op, or the reason why they cannot be compared.
 
-    Left out: ops whose reference kernel is fake-quantized, since the file holds the very same numbers there.
+    Left out: ops whose reference kernel is fake-quantized, since the file holds the very same numbers there, unless a
+    constant factor before the op has moved them off their grid.
     """
     found: dict[Key, Weights | str] = {}
     for pair in alignment.pairs:
@@ -108,9 +109,17 @@ def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> di
             found[pair.candidate] = f"{len(ours)} weighted ops of the reference stand against {len(theirs)}"
             continue
         kernel = fp.kernel(reference, ours[0])
-        if kernel is not None and kernel.fake_quant is None:
+        if kernel is not None and (kernel.fake_quant is None or _is_rounded_again(reference, pair, ours[0], kernel)):
             found[pair.candidate] = _compare(pair, reference, candidate, ours[0], theirs[0])
     return found
+
+
+def _is_rounded_again(reference: Graph, pair: Pair, core: Op, kernel: Tensor) -> bool:
+    """Whether a constant factor before the op must have gone into its fake-quantized kernel."""
+    assert kernel.data is not None
+    front = in_front(reference, core, pair.region, kernel.data.size // kernel.data.shape[-1])
+    return front is not None and bool(np.any(front[1] != 1)) \
+        and not any(op.kind in ("mul", "div") for op in pair.candidate_ops)
 
 
 MOVED = ("bias_add", "add", "sub", "mul", "div")

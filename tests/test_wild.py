@@ -171,6 +171,45 @@ def test_a_file_of_uint8_weights_is_explained(kernels: str):
     assert [(one.code, one.layer) for one in changed.findings if one.severity == "error"] == [("QD401", "dw")]
 
 
+def quantization_aware(model: Any) -> Any:
+    """The QAT model, operators on tensors left as they are; its ranges set by a few batches."""
+    from qdebug.models.quiet import quietly
+    from qdebug.models.tensorflow import load_tensorflow
+
+    stack = load_tensorflow()
+    quantize = stack.tfmot.quantization.keras
+
+    def annotated(layer: Any) -> Any:
+        return layer if type(layer).__name__ in ("TFOpLambda", "InputLayer") else \
+            quantize.quantize_annotate_layer(layer)
+
+    with quietly():
+        made = quantize.quantize_apply(stack.tf_keras.models.clone_model(model, clone_function=annotated))
+        for _ in range(3):
+            made(samples(), training=True)
+    return made
+
+
+@pytest.mark.parametrize("change", [lambda x: x * 0.5, lambda x: x + 0.5], ids=["factor", "offset"])
+def test_a_constant_between_the_layers_of_a_qat_model_goes_into_the_next(change: Callable[[Any], Any]):
+    """The file's tensor is the quantized value before it; the next kernel is rounded again on its own grid."""
+    from tests.converted import converted
+
+    def build(L: Any, x: Any) -> Any:
+        return L.Conv2D(4, 3, name="next")(change(L.Conv2D(6, 3, activation="relu", name="first")(x)))
+
+    model = quantization_aware(made(build))
+    content = converted(model, "qat", "int8")
+    run = traced(model, content)
+    changed = traced(model, one_weight(content, 1))
+
+    assert troubles(run) == []
+    assert [row.layer for row in run.layers] == ["image", "first", "next"]
+    assert row_of(run, "first").reference_tensor.endswith("FakeQuantWithMinMaxVars:0")
+    assert changed.first_divergent == "next"
+    assert [(one.code, one.layer) for one in changed.findings if one.severity == "error"] == [("QD401", "next")]
+
+
 # -- planted faults -----------------------------------------------------------------------------------------
 
 

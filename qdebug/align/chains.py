@@ -126,13 +126,17 @@ class _Cut:
             return NEVER
         if op.kind in fp.RESHAPES:
             return -0.2
-        if op.kind not in fp.FUSABLE:
+        if op.kind not in fp.FUSABLE or (op.kind in OFFSETS | SCALES and self.is_rounded(number, position)):
             return NEVER
         if op.kind not in ("bias_add", "batch_norm"):
             return 1.0 if owner.attributes.get("activation") == op.kind else 0.5
         if owner.kind not in fp.WEIGHTED:
             return 2.0
         return 3.0 if self.root_biased else 1.0
+
+    def is_rounded(self, number: int, position: int) -> bool:
+        """Whether the reference has put its values on the op's own grid before: what comes then is not the op's."""
+        return any(fp.same_grid(self.grids[number], fake) for fake in self.fakes[:position])
 
     def starts(self, number: int, position: int) -> float:
         """Gain of letting the candidate op `number` stand for the reference op at `position`."""

@@ -87,6 +87,9 @@ def expected_kernel(reference: Graph, pair: Pair) -> Kernel | str:
     if step.size not in (1, channels):
         return f"{step.size} FakeQuant ranges for {channels} channels"
     step = np.broadcast_to(step, (channels,))
+    front = _scale_in_front(reference, pair, real)
+    if np.any(front != 1):  # the factor moves the weights off their grid: they are rounded on it again
+        return Kernel(None, np.abs(factor) * step, real * front, folded, True, True)
     safe = np.where(step > 0, step, 1.0)
     codes = np.rint(rows.astype(np.float64) / safe[:, None]) * np.where(factor < 0, -1, 1)[:, None]
     return Kernel(codes, np.abs(factor) * step, real, folded, True, bool(np.any(factor != 1)))
