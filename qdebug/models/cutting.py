@@ -107,6 +107,11 @@ def _sample(values: Array, number: int, count: int) -> Array:
 class OnCodes(Interpreter):
     """An interpreter whose inputs are what the tensors hold, not real values."""
 
+    @property
+    def built_in(self) -> int:
+        """Tensors inside of a model may have several entries for one sample: that is no batch."""
+        return 1
+
     def feed(self, values: Sequence[Array]) -> list[Any]:
         """Check the types; nothing is quantized."""
         fed = []
