@@ -66,7 +66,9 @@ class Uncertainty:
         if op.kind in ("conv", "depthwise", "dense", "transpose_conv") and fp.kernel(self.candidate, op) is not None:
             return self._weighted_tau(pair, op, given_known[0][0], out[0], fixed_point)
         if op.kind in TABLES:
-            return np.full(1, TABLES[op.kind]), {"approximation": TABLES[op.kind]}
+            of_scales = squared_difference(given_known, out[0]) if op.kind == "squared_difference" else 0.0
+            missed = max(TABLES[op.kind], of_scales)
+            return np.full(1, missed), {"approximation": missed}
         multiplier = _multiplier(self.candidate, op, given_known, out[0])
         rounding = self._plain_tau(op, multiplier, given_known[0], out, fixed_point)
         return np.full(1, rounding), {"multiplier": multiplier, "double_rounding": rounding}
@@ -148,6 +150,18 @@ def coarse_multiplier(multiplier: float, zero_point: int) -> float:
     Source: xnn_init_qs8_cvt and xnn_init_qs8_lrelu in XNNPACK's microparams-init.c (lrintf(256 * scale)).
     """
     return float(abs(round(256 * multiplier) / 256 - multiplier) * max(127 - zero_point, zero_point + 128))
+
+
+def squared_difference(given: list[tuple[float, int]], scale: float) -> float:
+    """LSB by which SQUARED_DIFFERENCE can miss: it puts inputs of different scales on a common one, with 7 bits more.
+
+    That rounds each to 1/64 of the larger scale; the square grows the error by twice the difference, here that of half
+    the output's range. Source: tflite/kernels/squared_difference.cc (left_shift, twice_max_input_scale).
+    """
+    scales = [grid[0] for grid in given]
+    if len(scales) < 2 or scales[0] == scales[1]:
+        return 0.0
+    return min(0.5, max(scales) / 64 * math.sqrt(255 / scale))
 
 
 def double_rounding(multiplier: float) -> float:

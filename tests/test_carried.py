@@ -8,6 +8,7 @@ import pytest
 from qdebug.carried import carried_error
 from qdebug.graph import Graph, Op, Tensor
 from qdebug.quant import Quantization
+from qdebug.uncertainty import squared_difference
 from qdebug.verdict import judge
 from tests.test_verdict import counted, expectation, flipped
 
@@ -73,3 +74,19 @@ def test_a_few_values_may_lie_beyond_the_range_of_a_step(count: int, verdict: st
 
     assert judged.verdict == verdict
     assert ("beyond the range of a step between" in judged.reason) is (verdict == "requantized")
+
+
+@pytest.mark.parametrize("scales", [(0.05, 0.011), (0.05, 0.05)])
+def test_a_squared_difference_of_two_scales_misses_by_its_common_unit(scales: tuple[float, float]):
+    """Both inputs are put on 1/128 of twice the larger scale, each rounded; of equal scales that is exact."""
+    draw = np.random.default_rng(0)
+    codes = [draw.integers(-128, 128, 20_000) for _ in scales]
+    out = 0.01
+    unit = 2 * max(scales) / 128
+    put = [np.rint(code * 128 * scale / (2 * max(scales))) for code, scale in zip(codes, scales, strict=True)]
+    made = (put[0] - put[1]) ** 2 * unit**2 / out
+    exact = (codes[0] * scales[0] - codes[1] * scales[1]) ** 2 / out
+    missed = np.abs(made - exact)[exact < 255 / 4].max()
+    bound = squared_difference([(scale, 0) for scale in scales], out)
+
+    assert bound / 4 <= missed <= bound + 1e-9

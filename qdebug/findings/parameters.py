@@ -14,7 +14,7 @@ EDITED = "convert this reference again; the file was edited or damaged after con
 BIAS_FIXES = {
     "the file has": "convert again with its bias",
     "the converter kept": "give each use a layer of its own with the same weights, and convert again; or convert to "
-    "int8 activations, for which the converter keeps one bias for each use",
+    "int8 activations with the converter's default quantizer, which keeps one bias for each use",
 }
 """How the detail of a bias begins -> what to do."""
 FEW_CODES = 32

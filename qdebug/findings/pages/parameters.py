@@ -24,9 +24,10 @@ PAGES = (
         "int32 bias = round(folded bias / (input scale x weight scale)). Both sides round, so one code is allowed, no "
         "more.",
         "The row's error is a constant in the channels concerned. Often zeroed biases, another order, or batch norm "
-        "folded by hand without its offset. Where one layer is used several times in a file of int16 activations, the "
-        "converter keeps one bias for all uses: it is right for one input scale only, and a fault of the converter.",
-        _AGAIN + " For a layer used several times with int16 activations: give each use a layer of its own.",
+        "folded by hand without its offset. Where one layer is used several times, the converter's older quantizer "
+        "(which still makes files of int16 activations) keeps one bias for all uses: right for one input scale only, "
+        "and a fault of the converter.",
+        _AGAIN + " For a layer used several times: give each use a layer of its own, or convert to int8 activations.",
     ),
     Page(
         "QD403",
