@@ -100,6 +100,9 @@ class Comparison:
     seed: int | None = None
 
     def __post_init__(self) -> None:
+        if self.options.reference_kernels is not None and not isinstance(self.reference, FileReference):
+            raise UsageError(f"--reference-kernels {self.options.reference_kernels} is for a .tflite reference: "
+                             f"{self.reference.source} is a Keras model, which TensorFlow runs")
         self.notes: list[str] = []
         self.timing: dict[str, float] = {}
         self.counts: dict[str, Counts] = {}
@@ -171,9 +174,6 @@ class Comparison:
     def file_side(self, family: str) -> FileSide | None:
         """A reference file on its own kernels, by default those of the candidate."""
         if not isinstance(self.reference, FileReference):
-            if self.options.reference_kernels is not None:
-                raise UsageError(f"--reference-kernels {self.options.reference_kernels} is for a .tflite reference: "
-                                 f"{self.reference.source} is a Keras model, which TensorFlow runs")
             return None
         return FileSide(self.reference, self.candidate.graph, self.alignment,
                         kernels=self.options.reference_kernels or family, threads=self.options.threads)

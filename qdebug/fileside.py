@@ -87,6 +87,12 @@ class FileSide:
         outputs = [real_values(values[key], self.file.tensors[key]) for key in self.file.outputs]
         return OwnRun(outputs, cumulative, local)
 
+    def real_values(self, inputs: Sequence[Array], batch: int) -> dict[Key, Array]:
+        """What the file's tensors hold on one batch, in real values, by candidate tensor."""
+        keys = list(dict.fromkeys(self.tensors.values()))
+        values = read_tensors(self.interpreter, inputs, keys, batch)
+        return {key: real_values(values[held], self.file.tensors[held]) for key, held in self.tensors.items()}
+
     def tails(self) -> FileTails:
         """The file as something that can go on from any of its tensors."""
         return FileTails(self.file, self.lifted, self.interpreter, self.shapes)

@@ -236,6 +236,7 @@ def test_table_formats(call, tracer):
         (["trace", "--model", "dense4", "--reference", "a.h5"], "--model dense4 excludes --reference"),
         (["trace", "--model", "dense4", "--candidate", "a.tflite"], "--model dense4 excludes --candidate"),
         (["trace", "--reference", "a.h5", "--retrain"], "--retrain is for built-in models"),
+        (["trace", "--model", "dense4", "--reference-kernels", "builtin"], "is for a .tflite reference: leave it out"),
         (["trace", "--model", "dense4", "--format", "xlsx"], "unknown format 'xlsx': choose from rich"),
         (["trace", "--model", "dense4", "-o", "missing/a.txt"], "there is no directory missing"),
         (["trace", "--model", "dense4", "-o", "."], "it is a directory"),

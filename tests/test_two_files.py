@@ -398,3 +398,13 @@ def test_a_batch_of_four_that_is_built_in_is_taken_out(tmp_path: Path):
         assert run.verdict == "exact"
         assert run.end_to_end[-1].max_error < 1e-5  # (their scales differ in the last place)
     assert trace(model, four, samples(), options=OPTIONS).verdict in HEALTHY
+
+
+@pytest.mark.tf
+def test_the_tensors_that_are_kept_are_those_of_the_reference_file(int8: bytes, tmp_path: Path):
+    """Real values of the reference's own kernels: on the candidate's they are the candidate's."""
+    path = tmp_path / "kept.npz"
+    run = files_run(tmp_path, int8, int8, TraceOptions(handover=False, sample=3, save_tensors=path))
+    with np.load(path) as kept:
+        for row in run.layers:
+            assert np.array_equal(kept[f"{row.layer}/reference"], kept[f"{row.layer}/candidate"])

@@ -74,11 +74,15 @@ def trace(
     from qdebug.cli.output import Output, check_writable
     from qdebug.cli.progress import Progress
     from qdebug.cli.tracing import Models, finish
+    from qdebug.errors import UsageError
     from qdebug.options import TraceOptions
     from qdebug.store import Store
 
     files = (reference, candidate, baseline, save_candidate, x_key, y_key, custom_objects)
     models = Models(model, seed, qat_epochs, retrain, *files).check(force=force)
+    if model is not None and reference_kernels is not None:
+        raise UsageError(f"--reference-kernels {reference_kernels} is for a .tflite reference: leave it out, or leave "
+                         f"out --model {model}")
     how = TraceOptions(
         tolerance,
         batch_size,
