@@ -164,6 +164,8 @@ class Comparison:
         expectations = expect(self.alignment, frozen.graph, graph, kernels=family, delegated=delegated, own=own,
                               between_files=between_files)
         side = self.file_side(family)
+        if side is not None and side.refused is not None:
+            self._note(f"the reference's layers are computed in float arithmetic, not on its kernels: {side.refused}")
         if side is not None:
             expectations = side.expectations(expectations, expect(
                 self.alignment, frozen.graph, graph, kernels=side.kernels, delegated=side.delegated(), own=own,

@@ -15,6 +15,7 @@ import numpy as np
 from qdebug.align import Alignment, Pair
 from qdebug.align import fingerprints as fp
 from qdebug.arithmetic import Expectation
+from qdebug.errors import ModelError
 from qdebug.graph import Graph, Key, Tensor
 from qdebug.models.filetails import FileTails, real_values
 from qdebug.models.interpreter import Interpreter, read_tensors
@@ -62,8 +63,12 @@ class FileSide:
         self.at_inputs = frozenset(pair.candidate for pair in alignment.pairs if self._begins(pair))
         """Candidate tensors whose layer begins at the model's inputs: the local error is the cumulative one."""
         self.interpreter.allocate(2)  # (finds out whether the file's batch must be freed for that)
-        self.loose = LooseRegions(self.interpreter.running, self.file, regions, self.shapes, kernels=kernels,
-                                  threads=threads)
+        self.refused: str | None = None
+        """Why no layer can be run alone, where LiteRT does not take the file that holds them."""
+        try:
+            self.loose = self._loose(regions, threads)
+        except ModelError as error:
+            self.loose, self.refused = self._loose({}, threads), str(error)
 
     @property
     def replayed(self) -> frozenset[Key]:
@@ -115,6 +120,10 @@ class FileSide:
         return found
 
     # -- which tensor is which ---------------------------------------------------------------------------
+
+    def _loose(self, regions: Mapping[Key, Region], threads: int | None) -> LooseRegions:
+        return LooseRegions(self.interpreter.running, self.file, regions, self.shapes, kernels=self.kernels,
+                            threads=threads)
 
     def _shapes(self) -> dict[Key, tuple[int, ...]]:
         """The shapes that the file's tensors have for one sample; those that LiteRT does not keep are left out."""

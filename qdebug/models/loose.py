@@ -99,8 +99,7 @@ class LooseRegions:
         if running is None:
             return {}
         arrays = [array for key in self.regions for array in given[key]]
-        fed = [array if array.ndim == len(shape) else array.reshape(-1, *shape[1:])
-               for array, shape in zip(arrays, self.shapes, strict=True)]
+        fed = [_shaped(array, shape) for array, shape in zip(arrays, self.shapes, strict=True)]
         ends = dict(zip(self.regions, running.graph.outputs, strict=True))
         if running.fits([array.shape for array in fed]):
             running.run(fed)
@@ -115,6 +114,12 @@ class LooseRegions:
             for key, found in rows.items():
                 found.append(running.get(ends[key], 1))
         return {key: np.concatenate(found) for key, found in rows.items() if len(found[0]) == 1}
+
+
+def _shaped(values: Array, shape: tuple[int, ...]) -> Array:
+    """Values in the axes that the file has, `shape` for one sample; a batch that is not on the first axis stays."""
+    folded = values.ndim == len(shape) and len(values) == shape[0] and values.size != np.prod(shape)
+    return values if folded or values.shape[1:] == shape[1:] else values.reshape(-1, *shape[1:])
 
 
 class _Loose(OnCodes):
