@@ -9,6 +9,7 @@ are must have one grid on both sides.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TypeGuard
 
 import numpy as np
 
@@ -24,7 +25,8 @@ CODES = 1.5
 
 Grid = tuple[float, int]
 
-KEEPS_CODES = MOVEMENT - {"pack"} | {"max_pool", "avg_pool", "resize_bilinear", "mirror_pad"}
+KEEPS_CODES = MOVEMENT - {"pack"} | {"max_pool", "avg_pool", "resize_bilinear", "mirror_pad", "reduce_max",
+                                     "reduce_min"}
 """Candidate kinds whose int8 kernels never look at the scales."""
 
 
@@ -33,7 +35,8 @@ def regridded(candidate: Graph, weights: Mapping[Key, object], paired: Collectio
 
     `weights` are those of `weights.find_weights`.
     """
-    found = {key: handed for key in paired if (handed := _handed_on(candidate, key, paired)) is not None}
+    free = set(paired) - {candidate.data_inputs(entry.op)[-1] for entry in weights.values() if _confirms(entry)}
+    found = {key: handed for key in paired if (handed := _handed_on(candidate, key, free)) is not None}
     for key, scale in rescaled(candidate, weights).items():
         own = fp.grid_of(candidate.tensors[key])
         if own is not None:
@@ -41,11 +44,20 @@ def regridded(candidate: Graph, weights: Mapping[Key, object], paired: Collectio
     return found
 
 
-def _handed_on(candidate: Graph, key: Key, paired: Collection[Key]) -> Grid | None:
-    """The grid on which readers without a row of their own hand these codes on, where it is another than theirs."""
+def _confirms(entry: object) -> TypeGuard[Weights]:
+    """Whether an op's biases were made for the scale that its input has."""
+    return isinstance(entry, Weights) and entry.core is not None and entry.kernel_fits and entry.bias_fits \
+        and bool(np.any(entry.bias))
+
+
+def _handed_on(candidate: Graph, key: Key, free: Collection[Key]) -> Grid | None:
+    """The grid on which readers hand these codes on, where it is another than theirs, and more surely right.
+
+    It is where that tensor has no row of its own, or where biases confirm its scale; in `free` are all others.
+    """
     own = fp.grid_of(candidate.tensors[key])
     for op in candidate.consumers.get(key, ()):
-        if op.kind in KEEPS_CODES and op.output not in paired and candidate.data_inputs(op)[0] == key:
+        if op.kind in KEEPS_CODES and op.output not in free and candidate.data_inputs(op)[0] == key:
             given = fp.grid_of(candidate.tensors[op.output])
             if own is not None and given is not None and not fp.same_grid(own, given):
                 return given

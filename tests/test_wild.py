@@ -14,7 +14,6 @@ from qdebug.records import Row, Run
 from tests.edits import as_uint8, edit
 from tests.test_float_reference import file_of, row_of, samples
 
-OPTIONS = TraceOptions(handover=False)
 pytestmark = pytest.mark.tf
 
 
@@ -32,11 +31,11 @@ def made(build: Callable[[Any, Any], Any], seed: int = 3) -> Any:
     return model
 
 
-def traced(model: Any, content: bytes, data: Any = None) -> Run:
+def traced(model: Any, content: bytes, kernels: str = "xnnpack") -> Run:
     """Trace on random images."""
     from qdebug.pipeline import trace
 
-    return trace(model, content, samples() if data is None else data, options=OPTIONS)
+    return trace(model, content, samples(), options=TraceOptions(kernels=kernels, handover=False))
 
 
 def troubles(run: Run) -> list[tuple[str | None, str]]:
@@ -154,15 +153,13 @@ def test_what_a_maximum_leaves_may_lie_beyond_its_scale():
 @pytest.mark.parametrize("kernels", ["xnnpack", "builtin"])
 def test_a_file_of_uint8_weights_is_explained(kernels: str):
     """As TensorFlow 1 wrote them: codes and weights with zero points; a changed weight is found, and nothing else."""
-    from qdebug.pipeline import trace
-
     def build(L: Any, x: Any) -> Any:
         x = L.DepthwiseConv2D(3, padding="same", activation="relu", name="dw")(L.Conv2D(8, 3, name="conv")(x))
         return L.Dense(4, name="logits")(L.Flatten(name="flat")(L.MaxPooling2D(2, name="pool")(x)))
 
     model = made(build)
     content = edit(file_of(model, "per_tensor"), as_uint8)
-    run = trace(model, content, samples(), options=TraceOptions(kernels=kernels, handover=False))
+    run = traced(model, content, kernels)
     changed = traced(model, one_weight(content, number_of(content, "DEPTHWISE_CONV_2D")))
 
     assert run.candidate["what"] == "uint8"
@@ -265,17 +262,21 @@ def test_a_bias_that_the_file_dropped_is_the_part_that_is_wrong(kind: str):
         [("QD402", run.first_divergent)]
 
 
-@pytest.mark.parametrize("between", ["none", "reshape"])
+@pytest.mark.parametrize("between", ["none", "reshape", "pool", "maximum"])
 def test_another_scale_than_the_biases_behind_were_made_for_is_found_where_it_is(between: str):
     """A float reference holds no ranges: what reads a tensor tells that its scale was changed."""
     def build(L: Any, x: Any) -> Any:
         if between == "reshape":
             return L.LeakyReLU(0.1, name="next")(L.Conv1D(6, 3, name="first")(L.Reshape((64, 3), name="signal")(x)))
-        return L.Conv2D(6, 3, name="next")(L.Conv2D(6, 3, activation="relu", name="first")(x))
+        x = L.Conv2D(6, 3, activation="relu", name="first")(x)
+        if between == "maximum":
+            return L.Dense(6, name="next")(L.GlobalMaxPooling2D(name="most")(x))
+        return L.Conv2D(6, 2, name="next")(x if between == "none" else L.MaxPooling2D(2, name="pool")(x))
 
     model = made(build)
     content = file_of(model)
-    run = traced(model, rescaled(content, number_of(content, "CONV_2D")))
+    kernels = "builtin" if between == "pool" else "xnnpack"  # (XNNPACK refuses a pool between two scales)
+    run = traced(model, rescaled(content, number_of(content, "CONV_2D")), kernels)
     error = next(one for one in run.findings if one.severity == "error")
 
     assert run.first_divergent == error.layer == "first"
