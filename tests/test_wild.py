@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -282,3 +283,28 @@ def test_another_scale_than_the_biases_behind_were_made_for_is_found_where_it_is
     assert run.first_divergent == error.layer == "first"
     assert error.code == "QD404"
     assert error.title == "the scale is 0.9 times the one that the ops behind it were made for"
+
+
+# -- Keras 3 ------------------------------------------------------------------------------------------------
+
+
+def test_a_sequential_model_with_grouped_convolution_of_keras_3(tmp_path: Path):
+    """A loaded Sequential has no `input` until it is called; the convolution is a function with more than itself."""
+    import keras
+
+    from qdebug.models.quiet import quietly
+    from qdebug.pipeline import trace
+
+    L = keras.layers
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([L.Input((8, 8, 3), name="image"), L.Conv2D(8, 3, name="conv"),
+                              L.Conv2D(8, 3, groups=2, activation="relu", name="grouped"),
+                              L.Flatten(name="flat"), L.Dense(4, name="logits")])
+    with quietly():
+        content = file_of(model)
+        model.save(tmp_path / "sequential.keras")
+    run = trace(tmp_path / "sequential.keras", content, samples(), options=TraceOptions(handover=False))
+
+    assert troubles(run) == []
+    assert row_of(run, "grouped").op == "CONV_2D"
+    assert row_of(run, "grouped").reference_tensor.endswith("Relu:0")

@@ -113,7 +113,7 @@ def _strip(name: str) -> str:
 def _inputs(model: Any) -> tuple[Any, list[InputSpec]]:
     tf = load_tensorflow().tf
     if getattr(model, "inputs", None):
-        structure = model.input
+        structure = _structure(model)
         tensors = tf.nest.flatten(structure)
         names = list(getattr(model, "input_names", None) or [tensor.name for tensor in tensors])
     else:
@@ -127,6 +127,17 @@ def _inputs(model: Any) -> tuple[Any, list[InputSpec]]:
     specs = [InputSpec(name, (None, *(int(size) if size is not None else None for size in tuple(tensor.shape)[1:])),
                        tf.as_dtype(tensor.dtype).name) for name, tensor in zip(names, tensors, strict=True)]
     return structure, specs
+
+
+def _structure(model: Any) -> Any:
+    """What the model is called with: a tensor, or several in the structure that the user gave them.
+
+    A Sequential model that Keras 3 has loaded knows its inputs, and yet no `input` until it is called.
+    """
+    try:
+        return model.input
+    except AttributeError:
+        return model.inputs[0] if len(model.inputs) == 1 else model.inputs
 
 
 def _output_names(model: Any, count: int) -> list[str]:
@@ -240,7 +251,7 @@ class _Builder:
         name = operation.get_attr("f").name
         bodies = [function.node_def for function in self.definition.library.function
                   if function.signature.name == name]
-        nodes = [node for body in bodies for node in body if node.op not in PASS_THROUGH]
+        nodes = [node for body in bodies for node in body if node.op not in PASS_THROUGH and node.op != "NoOp"]
         return nodes[0] if len(nodes) == 1 else None
 
     def _classify(self, operation: Any) -> None:

@@ -390,8 +390,8 @@ def lenet(keras: Any) -> Any:
     """Tanh, average pooling, valid padding: the oldest of them."""
     L = keras.layers
     i = L.Input((28, 28, 1), name="image")
-    x = L.AveragePooling2D(name="pool1")(L.Conv2D(6, 5, activation="tanh", padding="same", name="conv1")(i))
-    x = L.AveragePooling2D(name="pool2")(L.Conv2D(16, 5, activation="tanh", name="conv2")(x))
+    x = L.AveragePooling2D(2, name="pool1")(L.Conv2D(6, 5, activation="tanh", padding="same", name="conv1")(i))
+    x = L.AveragePooling2D(2, name="pool2")(L.Conv2D(16, 5, activation="tanh", name="conv2")(x))
     x = L.Dense(84, activation="tanh", name="hidden")(L.Flatten(name="flat")(x))
     return keras.Model(i, L.Dense(10, name="logits")(x))
 
