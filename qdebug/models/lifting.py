@@ -37,6 +37,9 @@ SIMPLE = {
     "transpose": "transpose", "pad": "pad", "tile": "tile", "broadcast": "broadcast_to",
     "expand_dims": "expand_dims", "log_softmax": "nn.log_softmax",
     "space_to_batch": "space_to_batch", "batch_to_space": "batch_to_space", "shape": "shape",
+    "greater": "greater", "greater_equal": "greater_equal", "less": "less", "less_equal": "less_equal",
+    "equal": "equal", "not_equal": "not_equal", "logical_and": "logical_and", "logical_or": "logical_or",
+    "logical_not": "logical_not", "ceil": "math.ceil", "round": "round", "sign": "sign",
 }
 """Kinds whose inputs TensorFlow takes as they are."""
 
@@ -109,7 +112,8 @@ def _transpose_conv(call: Call) -> Any:
 def _dense(call: Call) -> Any:
     tf = _tf()
     size = call.graph.tensors[call.op.inputs[1]].shape[1]
-    flat = tf.reshape(call.given[0], [-1, size])
+    ranked = len(call.graph.tensors[call.op.inputs[0]].shape) == 2
+    flat = call.given[0] if ranked else tf.reshape(call.given[0], [-1, size])
     value = _biased(tf.matmul(flat, tf.transpose(call.given[1])), call, 2)
     shape = call.graph.tensors[call.op.output].shape
     return value if len(shape) == 2 else tf.reshape(value, [-1, *shape[1:]])
@@ -213,7 +217,7 @@ OTHERS: dict[str, Lift] = {
     "FILL": lambda call: _tf().fill(call.given[0], _tf().reshape(call.given[1], [])),
     "REVERSE_V2": lambda call: _tf().reverse(*call.given),
     "CUMSUM": lambda call: _tf().cumsum(*call.given),
-    "SELECT_V2": lambda call: _tf().where(*call.given),
+    "SELECT_V2": lambda call: _tf().where(*call.given), "SELECT": lambda call: _tf().where(*call.given),
     "DEPTH_TO_SPACE": _plain("nn.depth_to_space", "block_size"),
     "SPACE_TO_DEPTH": _plain("nn.space_to_depth", "block_size"),
     "UNPACK": _plain("unstack", "num", "axis"),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from qdebug.errors import ModelError
 from qdebug.graph import Graph, Key, Op
 from qdebug.models.cutting import OnCodes
 from qdebug.models.quiet import quietly
@@ -84,6 +85,8 @@ class LooseRegions:
         self.regions = dict(regions)
         self.shapes = [tuple(shapes[key]) for region in self.regions.values() for key in region.inputs]
         """Of one sample, in the order of the inputs."""
+        self.one_by_one = False
+        """Whether a batch has failed: samples are then run alone."""
         self._interpreter = None
         if self.regions:
             file = cut_loose(content, graph, list(self.regions.values()), shapes)
@@ -101,9 +104,15 @@ class LooseRegions:
         arrays = [array for key in self.regions for array in given[key]]
         fed = [_shaped(array, shape) for array, shape in zip(arrays, self.shapes, strict=True)]
         ends = dict(zip(self.regions, running.graph.outputs, strict=True))
-        if running.fits([array.shape for array in fed]):
-            running.run(fed)
-            return {key: running.get(end, count) for key, end in ends.items()}
+        if not self.one_by_one and running.fits([array.shape for array in fed]):
+            try:
+                running.run(fed)
+            except ModelError:  # (some shapes are only checked while running)
+                self.one_by_one = count > 1
+                if not self.one_by_one:
+                    raise
+            else:
+                return {key: running.get(end, count) for key, end in ends.items()}
         whole = {key for key in self.regions if all(len(array) == count for array in given[key])}
         fed = [array if len(array) == count else np.zeros((count, *shape[1:]), array.dtype)
                for array, shape in zip(fed, self.shapes, strict=True)]

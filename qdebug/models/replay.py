@@ -258,7 +258,8 @@ class Replay:
             source = starts.get(name)
             if f"{alias}:0" not in mapped:
                 given = self.graph.get_tensor_by_name(name)
-                mapped[f"{alias}:0"] = given if source is None else self._reshaped(self._source(source), given)
+                mapped[f"{alias}:0"] = given if source is None else self._cast(
+                    self._reshaped(self._source(source), given), given)
             return f"{alias}:0"
 
         definition = tf.compat.v1.GraphDef(versions=self.frozen.definition.versions,
@@ -286,6 +287,11 @@ class Replay:
             if tensor.shape.rank is None:
                 tensor.set_shape(shape)
         return found[end], found[before]
+
+    @staticmethod
+    def _cast(value: Any, like: Any) -> Any:
+        """A candidate's tensor in the type that the reference's ops take: a truth value, say."""
+        return value if value.dtype == like.dtype else load_tensorflow().tf.cast(value, like.dtype)
 
     @staticmethod
     def _reshaped(value: Any, like: Any) -> Any:
