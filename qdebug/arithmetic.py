@@ -22,7 +22,7 @@ from qdebug.align import fingerprints as fp
 from qdebug.carried import carried_error
 from qdebug.graph import MOVEMENT, Graph, Key, Tensor
 from qdebug.quant import CODE_RANGES
-from qdebug.rescaled import KEEPS_CODES, regridded
+from qdebug.rescaled import KEEPS_CODES, PICKS, regridded
 from qdebug.uncertainty import TABLES, Uncertainty, noise_of, readers_agree
 
 FIXED_GRIDS = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0), "l2_norm": (1 / 128, 0),
@@ -38,8 +38,6 @@ OWN_GRIDS = "each file has a grid of its own here"
 APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point",
                "softmax": "fixed output grid, integer softmax",
                "log_softmax": "fixed output grid, integer log-softmax", "l2_norm": "fixed output grid"}
-PICKS = frozenset({"maximum", "minimum"})
-"""Candidate kinds that give their inputs the scale of their output, though values that they leave may lie beyond it."""
 SAME_SCALE = MOVEMENT | PICKS | {"max_pool", "avg_pool", "concat", "resize_bilinear", "reshape", "relu", "relu6",
                                  "mirror_pad"}
 """Candidate kinds that must keep the scale of their input (or share it among inputs)."""

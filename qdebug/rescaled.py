@@ -28,6 +28,8 @@ Grid = tuple[float, int]
 KEEPS_CODES = MOVEMENT - {"pack"} | {"max_pool", "avg_pool", "resize_bilinear", "mirror_pad", "reduce_max",
                                      "reduce_min"}
 """Candidate kinds whose int8 kernels never look at the scales."""
+PICKS = frozenset({"maximum", "minimum"})
+"""Candidate kinds that give their inputs the scale of their output, though values that they leave may lie beyond it."""
 
 
 def regridded(candidate: Graph, weights: Mapping[Key, object], paired: Collection[Key]) -> dict[Key, Grid]:
@@ -53,14 +55,17 @@ def _confirms(entry: object) -> TypeGuard[Weights]:
 def _handed_on(candidate: Graph, key: Key, free: Collection[Key]) -> Grid | None:
     """The grid on which readers hand these codes on, where it is another than theirs, and more surely right.
 
-    It is where that tensor has no row of its own, or where biases confirm its scale; in `free` are all others.
+    It is where that tensor has no row of its own, or where biases confirm its scale; in `free` are all others. What
+    an op picks from is on the grid of the others that it picks from, and of its output.
     """
     own = fp.grid_of(candidate.tensors[key])
     for op in candidate.consumers.get(key, ()):
-        if op.kind in KEEPS_CODES and op.output not in free and candidate.data_inputs(op)[0] == key:
-            given = fp.grid_of(candidate.tensors[op.output])
-            if own is not None and given is not None and not fp.same_grid(own, given):
-                return given
+        others = [fp.grid_of(candidate.tensors[other]) for other in candidate.data_inputs(op) if other != key]
+        made = fp.grid_of(candidate.tensors[op.output])
+        picked = op.kind in PICKS and bool(others) and all(fp.same_grid(made, other) for other in others)
+        kept = op.kind in KEEPS_CODES and op.output not in free and candidate.data_inputs(op)[0] == key
+        if (picked or kept) and own is not None and made is not None and not fp.same_grid(own, made):
+            return made
     return None
 
 

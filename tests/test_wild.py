@@ -263,13 +263,15 @@ def test_a_bias_that_the_file_dropped_is_the_part_that_is_wrong(kind: str):
         [("QD402", run.first_divergent)]
 
 
-@pytest.mark.parametrize("between", ["none", "reshape", "pool", "maximum"])
+@pytest.mark.parametrize("between", ["none", "reshape", "pool", "maximum", "larger"])
 def test_another_scale_than_the_biases_behind_were_made_for_is_found_where_it_is(between: str):
     """A float reference holds no ranges: what reads a tensor tells that its scale was changed."""
     def build(L: Any, x: Any) -> Any:
         if between == "reshape":
             return L.LeakyReLU(0.1, name="next")(L.Conv1D(6, 3, name="first")(L.Reshape((64, 3), name="signal")(x)))
-        x = L.Conv2D(6, 3, activation="relu", name="first")(x)
+        image, x = x, L.Conv2D(6, 3, activation="relu", name="first")(x)
+        if between == "larger":
+            return L.Maximum(name="next")([x, L.Conv2D(6, 3, name="other")(image)])
         if between == "maximum":
             return L.Dense(6, name="next")(L.GlobalMaxPooling2D(name="most")(x))
         return L.Conv2D(6, 2, name="next")(x if between == "none" else L.MaxPooling2D(2, name="pool")(x))
