@@ -7,6 +7,7 @@ part of the file, as that of a kernel is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,16 @@ from numpy.typing import NDArray
 from qdebug.align import Pair
 from qdebug.folding import step
 from qdebug.graph import Graph, Op, Tensor
+from qdebug.held import half_room
 from qdebug.quant import CODE_RANGES
 
 Place = tuple[str, int]
-Matched = tuple[dict[Place, NDArray[np.float32]], NDArray[np.float64], str]
-"""Constants by reference op and input, their largest differences in steps, and what the file holds them in."""
+Matched = tuple[dict[Place, NDArray[np.float32]], NDArray[np.float64], float, str, str]
+"""Constants by reference op and input, their largest differences in steps beyond what the reference has rounded itself,
+the largest of all in steps, and what file and reference hold them in."""
+
+ROOM = 1.02
+"""Of half a step: what float32 may add to it."""
 
 Turn = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 TURNS: list[Turn] = [np.positive, np.negative]
@@ -27,24 +33,27 @@ TURNS: list[Turn] = [np.positive, np.negative]
 
 def match_constants(pair: Pair, reference: Graph, candidate: Graph) -> Matched | str | None:
     """The nearest reference constant for each of the file's; `None` without any, a reason where one has no match."""
+    places = [place for op in pair.region for place in _places(reference, op)]
+    own = next((entry.dtype for entry in places if entry.dtype != "float32"), "float32")
+    taken = ("float16",) if own == "float32" else ("float16", "float32")  # (what the reference has rounded differs too)
     held = [(op, tensor) for op in pair.candidate_ops
             for tensor in (as_stored(candidate, constant) for constant in candidate.constants(op))
-            if tensor.data is not None and (tensor.dtype == "float16" or
+            if tensor.data is not None and (tensor.dtype in taken or
                                             (tensor.quantization is not None and tensor.dtype in CODE_RANGES))]
     if not held:
         return None
-    places = [place for op in pair.region for place in _places(reference, op)]
     found: dict[Place, NDArray[np.float32]] = {}
-    excess = []
+    excess, largest = [], 0.0
     for op, tensor in held:
         best = _nearest(op, tensor, places)
         if best is None:
             return "a constant of the file has no counterpart in the reference"
-        distance, place, values = best
+        distance, place, values, steps = best
+        largest = max(largest, steps)
         found[place] = values
         excess.append(distance)
     _settle_norms(reference, pair, found)
-    return found, np.asarray(excess), held[0][1].dtype
+    return found, np.asarray(excess), largest, held[0][1].dtype, own
 
 
 def as_stored(candidate: Graph, held: Tensor) -> Tensor:
@@ -53,25 +62,41 @@ def as_stored(candidate: Graph, held: Tensor) -> Tensor:
     return candidate.tensors[maker.inputs[0]] if maker is not None and maker.kind == "dequantize" else held
 
 
-def _places(graph: Graph, op: Op) -> Iterator[tuple[Place, NDArray[np.float64], tuple[int, ...], str]]:
-    """The constants of a reference op: where, what values count, in what shape they are fed, and `mul`, `add` or ``."""
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A constant of a reference op."""
+
+    place: Place
+    values: NDArray[np.float64]
+    """What counts of it, in the shape in which it is fed."""
+    role: str = ""
+    """`mul` or `add`, where only that will do."""
+    room: NDArray[np.float64] | float = 0.0
+    """What a reference that is a file may have rounded it by, in real units."""
+    dtype: str = "float32"
+
+
+def _places(graph: Graph, op: Op) -> Iterator[_Held]:
+    """The constants of a reference op."""
     if op.kind == "batch_norm":
         known = step(graph, op)
         if known is not None:
-            yield (op.name, 1), known[0], known[0].shape, "mul"
-            yield (op.name, 2), known[1], known[1].shape, "add"
+            yield _Held((op.name, 1), known[0], "mul")
+            yield _Held((op.name, 2), known[1], "add")
         return
     if op.kind == "fake_quant":
         return
     for number, key in enumerate(op.inputs):
         tensor = graph.tensors[key]
         if tensor.data is not None and tensor.data.size and np.issubdtype(tensor.data.dtype, np.floating):
-            yield (op.name, number), tensor.data.astype(np.float64), tensor.data.shape, ""
+            values = tensor.data.astype(np.float64)
+            room = half_room(values).reshape(-1) if tensor.dtype == "float16" else \
+                0.0 if tensor.quantization is None else float(tensor.quantization.scale.max()) / 2
+            yield _Held((op.name, number), values, "", room, tensor.dtype)
 
 
-def _nearest(op: Op, tensor: Tensor, places: list[tuple[Place, NDArray[np.float64], tuple[int, ...], str]],
-             ) -> tuple[float, Place, NDArray[np.float32]] | None:
-    """The distance in steps of the nearest reference constant, its place, and what to put there.
+def _nearest(op: Op, tensor: Tensor, places: list[_Held]) -> tuple[float, Place, NDArray[np.float32], float] | None:
+    """The nearest reference constant: how far beyond its own rounding, its place, what to put there, how far at all.
 
     A step of a float16 constant is twice what rounding to it may change.
     """
@@ -79,14 +104,18 @@ def _nearest(op: Op, tensor: Tensor, places: list[tuple[Place, NDArray[np.float6
     given = tensor.data if tensor.quantization is None else tensor.quantization.dequantize(tensor.data)
     values = given.astype(np.float64).reshape(-1)
     scale = np.abs(values) * 2.0**-10 + 2.0**-24 if tensor.quantization is None else tensor.quantization.scale.max()
+    if tensor.dtype == "float32":
+        scale = np.abs(values) * 2.0**-20 + 1e-12
     options = []
-    for place, wanted, shape, role in places:
+    for one in places:
+        wanted, role = one.values, one.role
         if wanted.size != values.size or (role and role != {"sub": "add", "div": "mul"}.get(op.kind, op.kind)):
             continue
         for turn in TURNS if not (np.all(wanted) and np.all(values)) else [*TURNS, _reciprocal]:
-            distance = float(np.max(np.abs(turn(wanted.reshape(-1)) - values) / scale))
-            options.append((distance, place, turn(values).astype(np.float32).reshape(shape)))
-    return min(options, key=lambda option: option[0], default=None)
+            apart = np.abs(turn(wanted.reshape(-1)) - values)
+            options.append((float(np.max(np.maximum(apart - ROOM * one.room, 0.0) / scale)), one.place,
+                            turn(values).astype(np.float32).reshape(wanted.shape), float(np.max(apart / scale))))
+    return min(options, key=lambda option: (option[0], option[3]), default=None)
 
 
 def _reciprocal(values: NDArray[np.float64]) -> NDArray[np.float64]:

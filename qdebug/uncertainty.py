@@ -208,7 +208,8 @@ def readers_agree(candidate: Graph, key: Key) -> bool:
             continue
         kernel = fp.kernel(candidate, op)
         stored = [tensor.quantization for tensor in candidate.constants(op) if tensor.dtype in ("int32", "int64")
-                  and tensor.data is not None and tensor.data.ndim == 1 and tensor.quantization is not None]
+                  and tensor.data is not None and tensor.data.ndim == 1 and tensor.quantization is not None
+                  and len(candidate.consumers.get(tensor.key, ())) == 1]  # (one bias for two inputs fits one of them)
         if given is None or kernel is None or kernel.quantization is None or not stored:
             continue
         product = given.step * kernel.quantization.scale

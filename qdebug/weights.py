@@ -179,10 +179,10 @@ def find_constants(pair: Pair, reference: Graph, candidate: Graph) -> Weights | 
     matched = match_constants(pair, reference, candidate)
     if matched is None or isinstance(matched, str):
         return matched
-    constants, excess, dtype = matched
+    constants, excess, largest, dtype, own = matched
     nothing, zero = np.zeros(1, np.float32), np.zeros(1)
     return Weights(None, pair.candidate_ops[-1], dtype, constants, nothing.reshape(1, 1), nothing, nothing, {},
-                   excess / (0.5 + SLACK), zero, zero, float(excess.max(initial=0.0)), None)
+                   excess / (0.5 + SLACK), zero, zero, largest, None, reference_dtype=own)
 
 
 @np.errstate(invalid="ignore", over="ignore")  # NaN and infinity fit nothing, and say so

@@ -408,3 +408,36 @@ def test_the_tensors_that_are_kept_are_those_of_the_reference_file(int8: bytes, 
     with np.load(path) as kept:
         for row in run.layers:
             assert np.array_equal(kept[f"{row.layer}/reference"], kept[f"{row.layer}/candidate"])
+
+
+@pytest.mark.tf
+def test_constants_that_both_files_have_rounded_are_no_fault(tmp_path: Path):
+    """A batch norm behind a ReLU stays as MUL and ADD with constants in codes, on ranges of each quantizer's own."""
+    from qdebug.models.tensorflow import load_tensorflow
+    from tests.converted import randomize
+
+    keras = load_tensorflow().tf_keras
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(3)
+    L = keras.layers
+    i = L.Input((8, 8, 3), name="image")
+    x = L.BatchNormalization(name="late")(L.Conv2D(6, 3, activation="relu", name="conv")(i))
+    model = keras.Model(i, L.Conv2D(4, 3, name="last")(L.ReLU(name="again")(x)))
+    randomize(model)
+    files = converted(model, experimental_new_quantizer=False), converted(model), file_of(model, "float32")
+    for first, second in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        run = files_run(tmp_path, files[first], files[second])
+        assert {row.verdict for row in run.layers} <= HEALTHY, [row.reason for row in run.layers]
+        assert errors(run) == []
+
+    def change(model: Any) -> None:
+        tensors = model.subgraphs[0].tensors
+        held = next(tensor for tensor in tensors if tensor.type == 9 and tensor.quantization.scale is not None
+                    and model.buffers[tensor.buffer].data is not None and len(model.buffers[tensor.buffer].data) == 6)
+        codes = np.asarray(model.buffers[held.buffer].data).view(np.int8).copy()
+        codes[2] += 60 if codes[2] < 0 else -60
+        model.buffers[held.buffer].data = codes.view(np.uint8)
+
+    run = files_run(tmp_path, files[0], edit(files[1], change))
+    assert run.first_divergent in ("late", "again", "late:mul")
+    assert "weights: 1 of 1 channels" in next(row for row in run.layers if row.layer == run.first_divergent).reason

@@ -103,6 +103,21 @@ def _keep_grids(graph: Graph, file: Graph) -> None:
             if held is not None:
                 stored = as_stored(file, held)
                 graph.tensors[own.key] = replace(own, quantization=stored.quantization, dtype=stored.dtype)
+        elif op.kind in fp.ELEMENTWISE_CONSTANT | {"prelu"} and scope.startswith("op_"):
+            _keep_constant_grids(graph, op, file, ops[int(scope.removeprefix("op_"))])
+
+
+def _keep_constant_grids(graph: Graph, op: Op, file: Graph, lifted: Op) -> None:
+    """The same of the constants of one elementwise op."""
+    given = [as_stored(file, tensor) for tensor in file.constants(lifted)]
+    for own in graph.constants(op):
+        for stored in given:
+            if stored.data is None or own.data is None or stored.data.size != own.data.size:
+                continue
+            real = stored.data if stored.quantization is None else stored.quantization.dequantize(stored.data)
+            rounded = stored.dtype == "float16" or stored.quantization is not None
+            if rounded and np.array_equal(np.ravel(real).astype(np.float32), np.ravel(own.data)):
+                graph.tensors[own.key] = replace(own, quantization=stored.quantization, dtype=stored.dtype)
 
 
 def _lift_op(op: Op, file: Graph, values: dict[Key, Any], uses: dict[str, Layer]) -> None:
