@@ -19,6 +19,8 @@ WHAT = (
     "non_finite",
 )
 """Kinds of deviation: what stands further left can be the reason for what stands further right."""
+MISFOLDED = "batch norm's factors multiply the inputs of this square kernel, not its outputs"
+"""Detail of weights that a converter folded along the wrong axis."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from qdebug.affine import in_front
 from qdebug.align import Pair
 from qdebug.align import fingerprints as fp
-from qdebug.audit.deviations import Deviation, Note, Unchecked
+from qdebug.audit.deviations import MISFOLDED, Deviation, Note, Unchecked
 from qdebug.constants import as_stored
 from qdebug.folding import Folded, fold
 from qdebug.graph import Graph, Op, Tensor
@@ -188,8 +188,10 @@ def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str
         wanted, allowed = np.clip(kernel.real / scale[:, None], -127, 127), 0.5 + 1e-3
     wrong = np.abs(rows - wanted)
     wrong[wrong <= allowed] = 0
-    yield from _code_deviation(pair, held, (wrong, wanted, rows), "" if kernel.codes is None else
-                               _likeness(rows, wanted), place)
+    scales = np.broadcast_to(held.quantization.scale, (rows.shape[0],))[:, None]
+    detail = _misfolding(kernel, rows * scales, scales * (0.5 + 1e-3)) or \
+        (_likeness(rows, wanted) if kernel.codes is not None else "")
+    yield from _code_deviation(pair, held, (wrong, wanted, rows), detail, place)
 
 
 def _uint8_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
@@ -225,6 +227,15 @@ def _code_deviation(pair: Pair, held: Tensor, compared: tuple[Rows, Rows, Rows],
         detail=detail,
         **place,
     )
+
+
+def _misfolding(kernel: Kernel, found: Rows, room: Rows) -> str:
+    """Tell a square kernel, in real values, that has its factors on the wrong axis; TensorFlow 2.3 wrote such files."""
+    factor = np.ravel(kernel.folded.factor)
+    if kernel.real.shape != (factor.size, factor.size) or not np.all(factor) or np.ptp(factor) == 0:
+        return ""
+    turned = kernel.real / factor[:, None] * factor
+    return MISFOLDED if np.all(np.abs(found - turned) <= room) else ""
 
 
 def _likeness(rows: Rows, wanted: Rows) -> str:
@@ -356,6 +367,7 @@ def _float_weights(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, hel
         None,
         channel,
         index_of(pair.op, held, channel, tap),
+        detail=_misfolding(kernel, rows, np.maximum(np.abs(rows).max(axis=1, keepdims=True) * loose, least)),
         **place,
     )
 

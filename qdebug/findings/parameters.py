@@ -8,9 +8,11 @@ import numpy as np
 
 from qdebug.align import fingerprints as fp
 from qdebug.audit import Deviation
+from qdebug.audit.deviations import MISFOLDED
 from qdebug.findings.rule import ERROR, NOTE, WARNING, Context, Found, Outcome, Rule, outcome
 
 EDITED = "convert this reference again; the file was edited or damaged after conversion"
+CONVERTED_WRONG = "a fault of an old converter (TensorFlow 2.3 has it, 2.12 does not): convert again with a newer one"
 BIAS_FIXES = {
     "the file has": "convert again with its bias",
     "the converter kept": "give each use a layer of its own with the same weights, and convert again; or convert to "
@@ -45,7 +47,7 @@ def weights(context: Context) -> Outcome:
                 f"{one.count} of {one.total} weights are not the reference's"
                 + (f": {one.detail}" if one.detail else ""),
                 _numbers(one),
-                EDITED,
+                CONVERTED_WRONG if one.detail == MISFOLDED else EDITED,
             )
             for one in context.audit.of("weights")
         ]
@@ -139,7 +141,8 @@ def permuted(context: Context) -> Outcome:
 
 
 def weight_scale(context: Context) -> Outcome:
-    """Tell weight scales that are not FakeQuant's."""
+    """Tell weight scales that are not FakeQuant's, other than those of weights that were folded wrong."""
+    folded_wrong = {one.layer for one in context.audit.of("weights") if one.detail == MISFOLDED}
     return outcome(
         [
             Found(
@@ -150,7 +153,7 @@ def weight_scale(context: Context) -> Outcome:
                 EDITED,
             )
             for one in context.audit.of("weight_scale")
-            if not one.is_permuted
+            if not one.is_permuted and one.layer not in folded_wrong
         ]
     )
 

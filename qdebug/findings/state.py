@@ -9,6 +9,7 @@ import numpy as np
 
 from qdebug.align import Pair
 from qdebug.audit import Deviation
+from qdebug.audit.deviations import MISFOLDED
 from qdebug.findings.rule import ERROR, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 from qdebug.graph import ACTIVATIONS, Graph, Op
 
@@ -264,7 +265,7 @@ def other_model(context: Context) -> Outcome:
     weighted = [pair for pair in context.alignment.pairs if pair.op is not None and _has_kernel(context, pair)]
     if not weighted:
         return NotApplicable("no op of the file has weights")
-    weights = {one.layer: one for one in context.audit.of("weights")}
+    weights = {one.layer: one for one in context.audit.of("weights") if one.detail != MISFOLDED}
     scales = {one.layer: one for one in context.audit.of("weight_scale")}
     grids = {one.layer for one in context.audit.of("scale", "zero_point")}
     codes = sum(one.count for one in weights.values())

@@ -20,6 +20,8 @@ from qdebug.models.frozen import Frozen, freeze
 from qdebug.models.tensorflow import load_tensorflow
 
 HDF5_MARK = b"\x89HDF\r\n\x1a\n"
+KERAS_LAYER = b"_tf_keras_"
+"""How a SavedModel from before TensorFlow 2.5, which has no file for them, names the Keras layers in it."""
 QAT_KEPT_AS_KERAS = ("a QAT model saved as .keras cannot be reloaded: tfmot's quantizers lose their variables in that "
                      "format; save it as .h5 (model.save('qat.h5')) and give that file")
 
@@ -128,7 +130,7 @@ def custom_object_names(module: str) -> Mapping[str, Any]:
 def _load_folder(path: Path, option: str) -> Any:
     if not (path / "saved_model.pb").exists():
         raise ModelError(f"{option} {path}: this folder is no SavedModel (no saved_model.pb); give a Keras model")
-    if not (path / "keras_metadata.pb").exists():
+    if not (path / "keras_metadata.pb").exists() and KERAS_LAYER not in (path / "saved_model.pb").read_bytes():
         raise ModelError(f"{option} {path}: this SavedModel holds no Keras layers (Keras 3's export writes none); "
                          "give the .keras or .h5 file that model.save() writes")
     return _call_loader(lambda: load_tensorflow().tf_keras.models.load_model(str(path), compile=False), path, option)

@@ -13,7 +13,8 @@ PAGES = (
         "int8 weight = fake-quantized kernel / its scale, with the sign turned where batch norm's factor is negative. "
         "This is exact: one weight by one code is a difference.",
         "The audit gives the count, the largest difference in codes, its channel and the first index. The row flips "
-        "more codes in that channel than rounding can.",
+        "more codes in that channel than rounding can. Where all weights of a square dense kernel are wrong, they are "
+        "held against batch norm's factors on the other axis: TensorFlow 2.3's converter folded them there.",
         _AGAIN,
     ),
     Page(
