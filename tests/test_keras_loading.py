@@ -176,3 +176,22 @@ def test_own_layers_of_keras_2_need_their_module(tmp_path: Path, monkeypatch: py
     run = trace(tmp_path / "own.h5", file_of(model), samples(), custom_objects="own_keras2",
                 options=TraceOptions(handover=False))
     assert run.first_divergent is None
+
+
+def test_a_saved_model_from_before_tensorflow_2_5_is_traced(two: tuple[Any, bytes], tmp_path: Path):
+    """Its Keras layers stand in saved_model.pb, not in a file of their own."""
+    from tensorflow.core.protobuf import saved_model_pb2
+    from tf_keras.protobuf import saved_metadata_pb2
+
+    model, content = two
+    folder = tmp_path / "old"
+    model.save(folder, save_format="tf")
+    whole = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    kept = saved_metadata_pb2.SavedMetadata.FromString((folder / "keras_metadata.pb").read_bytes())
+    nodes = whole.meta_graphs[0].object_graph_def.nodes
+    for node in kept.nodes:
+        nodes[node.node_id].user_object.metadata = node.metadata
+    (folder / "saved_model.pb").write_bytes(whole.SerializeToString())
+    (folder / "keras_metadata.pb").unlink()
+
+    assert "diverged" not in verdicts(folder, content)
