@@ -1,4 +1,4 @@
-"""Read a `.tflite` file into the common graph. Only the flatbuffer schema is used, no interpreter."""
+"""Read a `.tflite` file into the common graph: by the flatbuffer schema alone, unless it leaves shapes open."""
 
 from __future__ import annotations
 
@@ -72,10 +72,22 @@ def parse(content: bytes, name: str = "the candidate") -> Graph:
     check_content(content, name)
     try:
         model = schema.ModelT.InitFromPackedBuf(content, 0)
-        return _graph(model, model.subgraphs[0])
+        graph = _graph(model, model.subgraphs[0])
+        unknown = _open_shapes(model.subgraphs[0])
     except Exception as error:  # flatbuffers raises whatever the damaged offsets lead to
         raise ModelError(f"{name}: damaged TFLite file ({type(error).__name__}: {error}); convert the model again") \
             from error
+    if not unknown:
+        return graph
+    from qdebug.models.shapes import with_measured_shapes
+
+    return with_measured_shapes(graph, content, unknown)
+
+
+def _open_shapes(subgraph: Any) -> list[int]:
+    """Tensors with a size, other than that of the batch, that is known only when the file runs."""
+    return [key for key, tensor in enumerate(subgraph.tensors)
+            if tensor.shapeSignature is not None and -1 in list(tensor.shapeSignature)[1:]]
 
 
 def _graph(model: Any, subgraph: Any) -> Graph:
