@@ -131,7 +131,7 @@ def main() -> None:
     given = parser.parse_args()
     rows = []
     for name in given.only.split(","):
-        bench = mobilenet(256) if name == "mobilenet" else builtin(name, given.data, None)
+        bench = mobilenet(1024) if name == "mobilenet" else builtin(name, given.data, None)
         rows.append(bench.row(given.rounds, 200))
     print(tabulate(rows, headers=["model", "samples", "batch", "limit us", "trace us", "seed loop us", "trace/limit",
                                   "seed loop/trace"], disable_numparse=True))
