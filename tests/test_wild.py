@@ -310,3 +310,19 @@ def test_a_sequential_model_with_grouped_convolution_of_keras_3(tmp_path: Path):
     assert troubles(run) == []
     assert row_of(run, "grouped").op == "CONV_2D"
     assert row_of(run, "grouped").reference_tensor.endswith("Relu:0")
+
+
+def test_scales_in_another_order_are_no_other_weights():
+    """A post-training file whose per-channel scales are permuted holds the codes of this very model."""
+    model = made(lambda L, x: L.Dense(4, name="logits")(L.GlobalAveragePooling2D(name="gap")(
+        L.Conv2D(8, 3, activation="relu", name="conv")(x))))
+
+    def roll(unpacked):
+        graph = unpacked.subgraphs[0]
+        quantization = graph.tensors[graph.operators[0].inputs[1]].quantization
+        quantization.scale = np.roll(quantization.scale, 1)
+
+    run = traced(model, edit(file_of(model, "int8"), roll))
+
+    assert run.first_divergent == "conv"
+    assert [(one.code, one.layer) for one in run.findings if one.severity == "error"] == [("QD406", "conv")]

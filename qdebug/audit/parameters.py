@@ -28,6 +28,8 @@ ULPS = 2.0**-22
 FOLDING = 1e-6
 """Relative noise of batch-norm folding in float32."""
 INT32_MAX = 2**31 - 1
+ROUNDED = 0.5 + 1e-3
+"""How far rounding may move a weight, in steps."""
 FLOAT_WEIGHTS = 1e-5
 """Relative noise of weights that stay float."""
 HALF_WEIGHTS = 1e-3
@@ -185,11 +187,14 @@ def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str
         wanted, allowed = kernel.codes, 0.0
     else:
         scale = np.broadcast_to(held.quantization.scale, (rows.shape[0],))
-        wanted, allowed = np.clip(kernel.real / scale[:, None], -127, 127), 0.5 + 1e-3
+        wanted, allowed = np.clip(kernel.real / scale[:, None], -127, 127), ROUNDED
     wrong = np.abs(rows - wanted)
     wrong[wrong <= allowed] = 0
+    own = kernel.scale[:, None]
+    if kernel.codes is None and np.all(np.abs(rows * own - kernel.real) <= ROUNDED * own):
+        return  # codes of the reference's weights on its own scales: it is the scales that are wrong
     scales = np.broadcast_to(held.quantization.scale, (rows.shape[0],))[:, None]
-    detail = _misfolding(kernel, rows * scales, scales * (0.5 + 1e-3)) or \
+    detail = _misfolding(kernel, rows * scales, scales * ROUNDED) or \
         (_likeness(rows, wanted) if kernel.codes is not None else "")
     yield from _code_deviation(pair, held, (wrong, wanted, rows), detail, place)
 
