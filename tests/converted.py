@@ -93,6 +93,20 @@ def converted(net: Any, kind: str, io: str) -> bytes:
     return bytes(converter.convert())
 
 
+def post_training_converter(model: Any, kind: str) -> Any:
+    """A converter for `float32`, `float16`, `16x8`, or any other kind, which the caller sets up further."""
+    tf = load_tensorflow().tf
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if kind != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if kind == "16x8":
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
+    return converter
+
+
 def _bn_relu(L: Any, x: Any, name: str, limit: float | None = None) -> Any:
     x = L.BatchNormalization(name=f"{name}_bn")(x)
     return L.ReLU(limit, name=f"{name}_relu")(x)

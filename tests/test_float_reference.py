@@ -96,18 +96,12 @@ def file_of(model: Any, kind: str = "int8", gain: float = 1.0) -> bytes:
     """Convert `model`; the ranges are taken from samples times `gain`."""
     from qdebug.models.quiet import quietly
     from qdebug.models.tensorflow import load_tensorflow
+    from tests.converted import post_training_converter
 
     tf = load_tensorflow().tf
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    if kind != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if kind == "float16":
-        converter.target_spec.supported_types = [tf.float16]
+    converter = post_training_converter(model, kind)
     if kind in ("int8", "16x8", "per_tensor"):
         converter.representative_dataset = lambda: ([entry[None] * gain] for entry in samples())
-    if kind == "16x8":
-        converter.target_spec.supported_ops = [
-            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
     if kind in ("int8", "per_tensor"):
         converter._experimental_disable_per_channel = kind == "per_tensor"
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

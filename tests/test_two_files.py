@@ -18,6 +18,16 @@ HEALTHY = {"exact", "rounding", "requantized"}
 CLIPPED = pytest.mark.filterwarnings("ignore:.*what lies beyond is clipped")
 
 
+def fresh_keras(seed: int) -> Any:
+    """Keras with layer names and random numbers from their beginning."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    keras = load_tensorflow().tf_keras
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    return keras
+
+
 def files_run(folder: Path, reference: bytes, candidate: bytes, options: TraceOptions = OPTIONS,
               data: Any = None) -> Run:
     """Trace one file against another."""
@@ -326,12 +336,9 @@ def test_an_edited_zero_point_or_scale_is_not_taken_for_a_choice(int8: bytes, tm
 @pytest.mark.tf
 def test_a_value_that_the_reference_cuts_off_on_its_way_is_no_fault_of_the_candidate(tmp_path: Path):
     """The old quantizer rounds in front of a concatenation, on a grid that may clip; the new one only behind it."""
-    from qdebug.models.tensorflow import load_tensorflow
     from tests.converted import randomize
 
-    keras = load_tensorflow().tf_keras
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(2)
+    keras = fresh_keras(2)
     L = keras.layers
     i = L.Input((8, 8, 3), name="image")
     x = L.Conv2D(6, 3, padding="same", name="first")(i)
@@ -383,12 +390,9 @@ def test_the_audit_of_two_files_tells_choices_from_faults(int8: bytes, others: d
 @pytest.mark.tf
 def test_a_batch_of_four_that_is_built_in_is_taken_out(tmp_path: Path):
     """A file that takes four samples at once is run on one, also where a RESHAPE says four."""
-    from qdebug.models.tensorflow import load_tensorflow
     from qdebug.pipeline import trace
 
-    keras = load_tensorflow().tf_keras
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(0)
+    keras = fresh_keras(0)
     i = keras.layers.Input((8, 8, 3), name="image")
     x = keras.layers.Reshape((36,), name="flat")(keras.layers.Conv2D(4, 3, strides=2, name="conv")(i))
     model = keras.Model(i, keras.layers.Dense(5, name="logits")(x))
@@ -413,12 +417,9 @@ def test_the_tensors_that_are_kept_are_those_of_the_reference_file(int8: bytes, 
 @pytest.mark.tf
 def test_constants_that_both_files_have_rounded_are_no_fault(tmp_path: Path):
     """A batch norm behind a ReLU stays as MUL and ADD with constants in codes, on ranges of each quantizer's own."""
-    from qdebug.models.tensorflow import load_tensorflow
     from tests.converted import randomize
 
-    keras = load_tensorflow().tf_keras
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(3)
+    keras = fresh_keras(3)
     L = keras.layers
     i = L.Input((8, 8, 3), name="image")
     x = L.BatchNormalization(name="late")(L.Conv2D(6, 3, activation="relu", name="conv")(i))

@@ -29,7 +29,7 @@ from qdebug.models.tflite import parse
 from qdebug.options import TraceOptions
 from qdebug.pipeline import trace
 from qdebug.records import Run
-from tests.converted import randomize
+from tests.converted import post_training_converter, randomize
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 import planting as p
@@ -74,17 +74,11 @@ def convert(model: Any, kind: str = "int8", seed: int = 0, **settings: Any) -> b
     """A file of the model: `int8`, `float ends`, `16x8`, `dynamic`, `float16` or `float32`."""
     tf = load_tensorflow().tf
     shown = samples(64, seed)
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    if kind != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if kind == "float16":
-        converter.target_spec.supported_types = [tf.float16]
+    converter = post_training_converter(model, kind)
     if kind in ("int8", "float ends", "16x8"):
         converter.representative_dataset = lambda: ([entry[None]] for entry in shown)
-        sets = tf.lite.OpsSet
-        converter.target_spec.supported_ops = [
-            sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8 if kind == "16x8" else
-            sets.TFLITE_BUILTINS_INT8]
+    if kind in ("int8", "float ends"):
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     if kind == "int8":
         converter.inference_input_type = converter.inference_output_type = tf.int8
     for name, value in settings.items():

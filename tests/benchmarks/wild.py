@@ -35,6 +35,7 @@ from qdebug.pipeline import trace
 from qdebug.records import Run
 from tests.benchmarks.wild_faults import FAULTS
 from tests.benchmarks.wild_nets import NETS, data_for
+from tests.converted import post_training_converter
 from tests.edits import as_uint8, edit
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist.npz"
@@ -93,18 +94,11 @@ def trained(name: str, version: int = 2, seed: int = 1) -> Path:
 def convert(model: Any, kind: str, gain: float = 1.0) -> bytes:
     """Convert in one of the `KINDS`; ranges are taken from training samples times `gain`."""
     tf = load_tensorflow().tf
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    if kind != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if kind == "float16":
-        converter.target_spec.supported_types = [tf.float16]
+    converter = post_training_converter(model, kind)
     if kind not in ("float32", "float16", "dynamic"):
         names = list(model.input_names) if hasattr(model, "input_names") else [one.name for one in model.inputs]
         shown, _ = data_for(model, mnist(), CALIBRATION)
         converter.representative_dataset = lambda: _one_by_one(shown, names, gain)
-    if kind == "16x8":
-        converter.target_spec.supported_ops = [
-            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
     if kind in ("int8", "uint8_io", "per_tensor", "uint8"):
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.uint8 if kind == "uint8_io" else tf.int8
