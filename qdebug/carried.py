@@ -7,7 +7,7 @@ rounded on a grid of its own, and the next ones carry that on, by as much as the
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,9 +89,8 @@ def _rounded(graph: Graph, key: Key, made: Carried | None) -> Carried | None:
     return Carried(min(low, high), max(low, high), made.most + grid[0] / 2, made.square + grid[0] ** 2 / 12)
 
 
-def _through(graph: Graph, op: Op, at: object) -> Carried | None:
+def _through(graph: Graph, op: Op, at: Callable[[Key], Carried | None]) -> Carried | None:
     """The error and the range that a step makes of those of its inputs."""
-    assert callable(at)
     if op.kind in ("greater", "less", "greater_equal", "less_equal"):
         return Carried(0.0, 1.0, 0.0, 0.0)
     values = [at(key) for key in op.inputs if graph.tensors[key].dtype not in ("int32", "int64", "bool")]
