@@ -17,8 +17,8 @@ from qdebug.stats import Differences
 def between(first: Pass, other: Pass, inputs: Sequence[Array], batch: int) -> dict[Key, Differences]:
     """Count, for every tensor that holds codes, codes of `other` less codes of `first`, each from the model's input."""
     found: dict[Key, Differences] = {}
-    for _, part in batches(inputs, batch):
-        ours, theirs = first.candidate_values(part, batch), other.candidate_values(part, batch)
+    for one in batches(inputs, batch):
+        ours, theirs = first.candidate_values(one.inputs, batch), other.candidate_values(one.inputs, batch)
         for key, grid in first.grids.items():
             if grid.scale is None or key not in theirs:
                 continue

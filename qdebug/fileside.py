@@ -22,7 +22,8 @@ from qdebug.models.interpreter import Interpreter, read_tensors
 from qdebug.models.lifted import FileReference
 from qdebug.models.loose import LooseRegions, Region, region_between
 from qdebug.models.replay import Taken
-from qdebug.quant import CODE_RANGES, Array, quantize
+from qdebug.quant import CODE_RANGES, Array
+from qdebug.rounding import quantize
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +37,9 @@ class OwnRun:
 
     def instead(self, key: Key, taken: Taken) -> Taken:
         """What was taken of float arithmetic at a pair, with what the kernels give in its place."""
+        finite = 0 if key in self.cumulative else taken.non_finite[0], 0 if key in self.local else taken.non_finite[1]
         return replace(taken, cumulative=self.cumulative.get(key, taken.cumulative),
-                       local=self.local.get(key, taken.local))
+                       local=self.local.get(key, taken.local), non_finite=finite)
 
 
 class FileSide:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,13 +12,15 @@ import numpy as np
 from qdebug.align import Alignment, Pair
 from qdebug.align import fingerprints as fp
 from qdebug.arithmetic import Expectation
+from qdebug.counting import same_codes
 from qdebug.fileside import FileSide, OwnRun
 from qdebug.graph import Graph, Key, Tensor
 from qdebug.models.frozen import Frozen, InputSpec
 from qdebug.models.interpreter import Interpreter, read_tensors
 from qdebug.models.replay import Fetched, Grid, Replay, Taken, Tap
 from qdebug.quant import CODE_RANGES, Array, FakeQuant
-from qdebug.stats import CodeStats, FloatStats, count_codes
+from qdebug.rounding import limits_of
+from qdebug.stats import CodeStats, FloatStats, Known
 from qdebug.weights import Weights
 
 BATCH_BYTES = 256 * 2**20
@@ -83,7 +84,7 @@ class Pass:
         self._sources = frozenset(self.aliases.values())
         self.tapped = [pair for pair in measurable if pair.candidate not in self.aliases]
         self.taps = [self._tap(pair) for pair in self.tapped]
-        self.replay = Replay(self.frozen, self.taps, self.grids, threads=self.threads)
+        self.replay = Replay(self.frozen, self.taps, self.grids, reshaped=self.aliases, threads=self.threads)
 
     def batch_size(self) -> int:
         """Samples per batch that fit the memory budget."""
@@ -101,25 +102,21 @@ class Pass:
         reference's output order.
         """
         counts = self.empty()
-        waiting: deque[Future[None]] = deque()
+        waiting: Future[None] | None = None
         with ThreadPoolExecutor(1) as worker:  # counts one batch while the next one runs
-            self._run(inputs, batch, counts, worker, waiting, each)
-            for job in waiting:
-                job.result()
+            for one in batches(inputs, batch):
+                read = self.candidate_values(one.inputs, batch)
+                outputs, fetched = self.replay.run(one.inputs, read)
+                own = None if self.own is None else self.own.run(one.inputs, read, batch)
+                outputs = outputs if own is None else own.outputs
+                if waiting is not None:
+                    waiting.result()
+                waiting = worker.submit(self._count, counts, one, read, fetched, own)
+                if each is not None:
+                    each(one.first, outputs, self.real_outputs(read))
+            if waiting is not None:
+                waiting.result()
         return counts
-
-    def _run(self, inputs: Sequence[Array], batch: int, counts: Counts, worker: ThreadPoolExecutor,
-             waiting: deque[Future[None]], each: Callable[[int, list[Array], list[Array]], None] | None) -> None:
-        for first, part in batches(inputs, batch):
-            read = self.candidate_values(part, batch)
-            outputs, fetched = self.replay.run(part, {key: read[key] for key in self.grids})
-            own = None if self.own is None else self.own.run(part, read, batch)
-            outputs = outputs if own is None else own.outputs
-            waiting.append(worker.submit(self._count, counts, read, fetched, first, part, own))
-            if each is not None:
-                each(first, outputs, self.real_outputs(read))
-            if len(waiting) > 1:
-                waiting.popleft().result()
 
     def empty(self) -> Counts:
         """Counters at zero for every measurable pair."""
@@ -164,14 +161,14 @@ class Pass:
         margin = expectation.margin
         if margin.size > 1 and margin.size != self.frozen.graph.tensors[pair.reference].shape[-1]:
             margin = margin.max(keepdims=True)  # the channels are spread over several axes (attention heads)
-        marked = not expectation.is_exact and not self._late(pair)
-        on_grid = not expectation.measured_grid and grid.dtype == "int8"
+        marked = not expectation.is_exact
+        rounds_last = marked and not expectation.measured_grid and grid.dtype == "int8" and not expectation.ideal
         return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, grid.scale, grid.zero_point,
-                   margin=margin if marked else None, ideal=expectation.ideal,
+                   limits=limits_of(margin) if marked else None, ideal=expectation.ideal,
                    ideal_inputs=_requantized_inputs(pair), kept_grid=expectation.kept_grid,
-                   weights=self.weights.get(pair.candidate), measured_grid=expectation.measured_grid, on_grid=on_grid,
+                   weights=self.weights.get(pair.candidate), measured_grid=expectation.measured_grid,
                    unrounded=expectation.own_grids is not None,
-                   fake_quant=self._last_fake_quant(pair) if marked and on_grid and not expectation.ideal else None)
+                   fake_quant=self._last_fake_quant(pair) if rounds_last else None)
 
     def _last_fake_quant(self, pair: Pair) -> FakeQuant | None:
         """The FakeQuant of all 8 bits that ends the pair's region; `None` where something else does."""
@@ -179,19 +176,6 @@ class Pass:
         found = fp.fake_quant_of(self.frozen.graph, last) if last is not None and last in pair.region else None
         whole = found is not None and found.bits == 8 and not found.narrow and found.maximum > found.minimum
         return found if whole else None
-
-    def _late(self, pair: Pair) -> bool:
-        """Whether a pair is a model input put on the reference's own grid: only ties can flip, and seldom do."""
-        expectation = self.expectations.get(pair.candidate)
-        return pair.op is None and expectation is not None and not expectation.ideal and not expectation.tau.any() \
-            and len(pair.inputs) == 1 and pair.inputs[0][0] in self.frozen.graph.inputs
-
-    def _ties(self, pair: Pair, part: Sequence[Array]) -> Array:
-        """Where an input lies so near to the middle of two codes that rounding may go either way."""
-        values = part[self.frozen.graph.inputs.index(pair.inputs[0][0])]
-        steps = np.asarray(values, np.float32) / np.float32(self.grids[pair.candidate].scale)
-        near: Array = np.abs(steps - np.rint(steps)) >= 0.5 - self.expectations[pair.candidate].margin.max()
-        return near
 
     def _alias(self, pair: Pair) -> Key | None:
         """The candidate tensor whose values this pair only gives another shape, if that is all it does."""
@@ -201,55 +185,59 @@ class Pass:
         same = source is not None and self.grids[source] == self.grids[pair.candidate]
         return source if same and self.grids[pair.candidate].scale is not None else None
 
-    def _count(self, counts: Counts, read: Mapping[Key, Array], fetched: Fetched, first: int,
-               part: Sequence[Array], own: OwnRun | None) -> None:
+    def _count(self, counts: Counts, one: Batch, read: Mapping[Key, Array], fetched: Fetched,
+               own: OwnRun | None) -> None:
         """Count one batch at every pair."""
-        samples = len(part[0])
         fresh = self.replay.taken(fetched)
-        sources: dict[Key, tuple[Taken, Array | None]] = {}
+        sources: dict[Key, tuple[Taken, Known | None]] = {}
         for pair in self.pairs:
-            values, counted = read[pair.candidate], None
+            values, known = read[pair.candidate], None
             if pair.candidate in self.aliases:
                 source = self.aliases[pair.candidate]
-                before, counted = sources[source]
-                entry = Taken(before.cumulative, read[source], None, None)
-                counted = counted if np.array_equal(read[source].reshape(-1), values.reshape(-1)) else None
+                before, known = sources[source]
+                same = same_codes(read[source], values)
+                known = known if same else None
+                entry = Taken(before.cumulative, values if same else read[source], None, None,
+                              non_finite=(before.non_finite[0], 0))
             else:
                 entry = next(fresh)
                 entry = entry if own is None else own.instead(pair.candidate, entry)
-            if counted is None and pair.candidate in counts.codes:
-                counted = count_codes(values.reshape(-1))
+            known = self._update(counts, pair, values, entry, one, known)
             if pair.candidate in self._sources:
-                sources[pair.candidate] = entry, counted
-            if self._late(pair) and entry.local is not None and not np.array_equal(values, entry.local):
-                entry = replace(entry, doubtful=self._ties(pair, part))
-            if len(values) != samples:
-                shape, names = values.shape, ("cumulative", "local", "doubtful", "ideal")
-                found_by_sample: dict[str, Any] = {
-                    name: _by_sample(array.reshape(shape), samples) for name in names
-                    if isinstance(array := getattr(entry, name), np.ndarray)}
-                values, entry = _by_sample(values, samples), replace(entry, **found_by_sample)
-            self._update(counts, pair, values, entry, first, counted)
+                sources[pair.candidate] = entry, known
 
-    def _update(self, counts: Counts, pair: Pair, values: Array, taken: Taken, first: int,
-                counted: Array | None) -> None:
-        if pair.candidate in counts.floats:
-            cumulative, local = counts.floats[pair.candidate]
-            cumulative.update(values, taken.cumulative, first=first)
-            if taken.local is not None:
-                local.update(values, taken.local, first=first)
-            if taken.ideal is not None:
-                counts.ideals.setdefault(pair.candidate, FloatStats()).update(values, taken.ideal, first=first)
-            return
-        counts.codes[pair.candidate].update(
-            values, taken.cumulative, taken.local, first=first, doubtful=taken.doubtful, ideal=taken.ideal,
-            residue=int(np.sum(taken.residue)), clipped=int(np.sum(taken.clipped)), counted=counted)
+    @staticmethod
+    def _update(counts: Counts, pair: Pair, values: Array, taken: Taken, one: Batch,
+                known: Known | None) -> Known | None:
+        first, samples = one.first, len(one.inputs[0])
+        if len(values) != samples:
+            values, taken = _by_sample(values, samples), _taken_by_sample(taken, values.shape, samples)
+        if pair.candidate in counts.codes:
+            return counts.codes[pair.candidate].update(
+                values, taken.cumulative, taken.local, first=first, doubtful=taken.doubtful, ideal=taken.ideal,
+                residue=taken.residue, clipped=taken.clipped, non_finite=taken.non_finite, known=known)
+        cumulative, local = counts.floats[pair.candidate]
+        cumulative.update(values, taken.cumulative, first=first)
+        if taken.local is not None:
+            local.update(values, taken.local, first=first)
+        if taken.ideal is not None:
+            counts.ideals.setdefault(pair.candidate, FloatStats()).update(values, taken.ideal, first=first)
+        return None
 
 
-def batches(inputs: Sequence[Array], size: int) -> Iterator[tuple[int, list[Array]]]:
-    """Number of the first sample, and the next `size` samples of every input."""
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some samples in a row."""
+
+    first: int
+    """Number of the first one."""
+    inputs: list[Array]
+
+
+def batches(inputs: Sequence[Array], size: int) -> Iterator[Batch]:
+    """The next `size` samples of every input, until all are used up."""
     for first in range(0, len(inputs[0]), size):
-        yield first, [array[first: first + size] for array in inputs]
+        yield Batch(first, [array[first: first + size] for array in inputs])
 
 
 def probe(frozen: Frozen, candidate: Graph, alignment: Alignment, interpreter: Interpreter, inputs: Sequence[Array], *,
@@ -293,6 +281,14 @@ def _by_sample(values: Array, samples: int) -> Array:
         return values.reshape(samples, -1, last)
     blocks = values.reshape(-1, samples, *values.shape[1:])
     return np.ascontiguousarray(np.moveaxis(blocks, 0, 1)).reshape(samples, -1, values.shape[-1])
+
+
+def _taken_by_sample(taken: Taken, shape: tuple[int, ...], samples: int) -> Taken:
+    """The same for what was taken at a tensor of that shape."""
+    arrays: dict[str, Any] = {name: _by_sample(array.reshape(shape), samples)
+                              for name in ("cumulative", "local", "doubtful", "ideal")
+                              if (array := getattr(taken, name)) is not None}
+    return replace(taken, **arrays)
 
 
 def _thin(value: Array, sample: int) -> Array:

@@ -86,18 +86,6 @@ class FakeQuant:
         return (low - zero) * scale, (2 ** (self.bits - 1) - 1 - zero) * scale
 
 
-def quantize(values: Array, scale: float, zero_point: int, dtype: str) -> Array:
-    """Codes of real `values` on a per-tensor grid: round half to even, then clip. NaN becomes the zero point."""
-    low, high = CODE_RANGES[dtype]
-    codes = np.asarray(values, np.float32) / np.float32(scale)
-    np.rint(codes, out=codes)
-    codes += np.float32(zero_point)
-    np.clip(codes, low, high, out=codes)
-    if np.isnan(codes.sum()):
-        codes[np.isnan(codes)] = zero_point
-    return codes.astype(dtype)
-
-
 def multiplier_shift(multiplier: float) -> int:
     """Right shift r of the fixed-point form of a requantization multiplier M, with M in [2^-(r+1), 2^-r).
 

@@ -74,7 +74,7 @@ def _files(run: Run, opened: _Opened, pair: Pair) -> dict[str, bytes]:
     work, graph, kernels = opened.work, opened.work.candidate, str(run.candidate["kernels"])
     given = entries(graph, pair.candidate_ops)
     read = work.candidate_values(opened.inputs, 1, extra=given)
-    _, fetched = work.replay.run(opened.inputs, {key: read[key] for key in work.grids})
+    _, fetched = work.replay.run(opened.inputs, read)
     measured = list(work.replay.taken(fetched))[work.tapped.index(pair)]
     own = pair.candidate in work.weights and measured.ideal is not None
     expected = measured.ideal if own else measured.local

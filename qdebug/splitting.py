@@ -23,9 +23,9 @@ def measure_parts(work: Pass, weights: Mapping[Key, Weights | str], inputs: Sequ
     counts = {tap.candidate: Parts(tap.dtype, *(tap.kept_grid or (tap.scale or 1.0, tap.zero_point))) for tap in taps}
     replay = Variants(work.frozen, taps, work.grids, threads=work.threads)
     try:
-        for _, part in batches([array[:SAMPLES] for array in inputs], min(batch, SAMPLES)):
-            read = work.candidate_values(part, min(batch, SAMPLES))
-            for tap, values in zip(taps, replay.values(part, {key: read[key] for key in work.grids}), strict=True):
+        for one in batches([array[:SAMPLES] for array in inputs], min(batch, SAMPLES)):
+            read = work.candidate_values(one.inputs, min(batch, SAMPLES))
+            for tap, values in zip(taps, replay.values(one.inputs, read), strict=True):
                 counts[tap.candidate].update(read[tap.candidate], values["local"], values.get("weights"),
                                              values["ideal"])
     finally:

@@ -1,4 +1,4 @@
-"""Accumulators: one per pair, fed batch by batch, mergeable. NumPy only.
+"""Accumulators: one per pair, fed batch by batch, mergeable.
 
 Everything about codes is counted in integers, so that any split and any order of the samples gives the same counts.
 Memory depends on the number of codes and channels, never on the number of samples.
@@ -9,28 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qdebug.counting import ByChannel, Compared, compare, count_codes, explain
 from qdebug.quant import CODE_RANGES, Array
 from qdebug.records import ErrorStats
+from qdebug.rounding import PARTS
 
 WORST = 10
 """Samples kept per row, the worst first."""
+RANK_BITS = 40
+"""Room for the number of a sample's codes that differ, below their largest difference."""
 N = TypeVar("N", int, float)
-
-PAIRED = 100_000
-"""Codes from which on counting two at a time pays."""
-CHUNK = 1 << 18
-"""Codes counted at a time: the copy that NumPy makes of them stays in the processor's cache."""
-
-WORD = 8
-"""Elements of one byte looked at in one go."""
-
-PARTS = 1024
-"""Off-grid residues are counted in 1/1024 LSB."""
 
 
 @dataclass(eq=False)
@@ -42,6 +36,8 @@ class Differences:
     total: int = 0
     reference_energy: int = 0
     """Sum of (reference code - zero point)^2."""
+    non_finite: int = 0
+    """Elements that are NaN or infinite in the reference, where the candidate holds a code."""
 
     def merge(self, other: Differences) -> None:
         """Add the counts of `other`."""
@@ -49,6 +45,7 @@ class Differences:
             self.counts[value] = self.counts.get(value, 0) + count
         self.total += other.total
         self.reference_energy += other.reference_energy
+        self.non_finite += other.non_finite
 
     @property
     def flips(self) -> int:
@@ -76,7 +73,21 @@ class Differences:
             flip_percent=100 * self.flips / self.total, max_lsb=self.largest,
             mean_lsb=sum(value * count for value, count in self.counts.items()) / self.total,
             rms_lsb=math.sqrt(squares / self.total), max_abs=self.largest * scale, sqnr_db=sqnr,
-            histogram=dict(sorted(histogram.items(), key=lambda entry: int(entry[0]))), reasons=reasons)
+            histogram=dict(sorted(histogram.items(), key=lambda entry: int(entry[0]))), non_finite=self.non_finite,
+            reasons=reasons)
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What the codes of one batch were found to be, against the reference's own run."""
+
+    codes: NDArray[np.int64]
+    """How often each occurs in the candidate."""
+    compared: Compared
+    largest: NDArray[np.int64]
+    """Per sample, the largest |difference|."""
+    flips: NDArray[np.int64]
+    """Per sample, the number of codes that differ."""
 
 
 @dataclass(eq=False)
@@ -102,7 +113,6 @@ class CodeStats:
     residue: int = 0
     clipped: int = 0
     unmeasured_local: bool = False
-    non_finite: int = 0
     worst: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Sample -> (largest |difference|, number of differing codes), cumulative."""
 
@@ -114,33 +124,34 @@ class CodeStats:
                 setattr(self, name, np.zeros(self.channels, np.int64))
 
     def update(self, candidate: Array, cumulative: Array, local: Array | None, *, first: int,
-               doubtful: Array | None = None, ideal: Array | None = None, residue: int = 0, clipped: int = 0,
-               counted: NDArray[np.int64] | None = None) -> None:
+               doubtful: NDArray[np.bool_] | None = None, ideal: Array | None = None, residue: int = 0,
+               clipped: int = 0, non_finite: tuple[int, int] = (0, 0), known: Known | None = None) -> Known:
         """Count one batch: `candidate`, `cumulative` and `local` hold codes; its samples start at `first`.
 
-        `counted` is what `count_codes` finds in `candidate`, where that is known.
+        `non_finite` counts the reference's values, cumulative and local. What is returned can be given as `known` to
+        another pair that holds the same codes on both sides, in another shape; `local` may be `candidate` itself.
         """
         found = candidate.reshape(-1)
-        codes = count_codes(found) if counted is None else counted
-        self.codes += codes
+        seen = known or Known(count_codes(found), *compare(found, cumulative.reshape(-1), self.zero_point,
+                                                           len(candidate)))
+        self.codes += seen.codes
         self.residue += residue
         self.clipped += clipped
-        energy = self._energy(codes)
-        at, change = _differences(found, cumulative.reshape(-1))
-        self._count(self.cumulative, found, at, change, energy)
-        self._rank(at, change, len(candidate), found.size // max(len(candidate), 1), first)
+        energy = int(seen.codes @ self._squares)
+        self.cumulative.merge(_differences(seen.compared, found.size, energy, non_finite[0]))
+        self._rank(seen.largest, seen.flips, first)
         if local is None:
             self.unmeasured_local = True
-            return
-        if local is not cumulative:
-            at, change = _differences(found, local.reshape(-1))
-        self._count(self.local, found, at, change, energy)
-        channel = at % self.channels
-        self.flips += np.bincount(channel, minlength=self.channels)
-        np.add.at(self.sums, channel, change)
-        np.maximum.at(self.largest, channel, np.abs(change))
-        self._explain(found, at, change, None if doubtful is None else doubtful.reshape(-1),
-                      None if ideal is None else ideal.reshape(-1), local.reshape(-1))
+        elif local is candidate:
+            self.local.merge(Differences({}, found.size, energy, non_finite[1]))
+        else:
+            channels = ByChannel(self.flips, self.sums, self.largest, self.doubtful, self.unexplained)
+            compared, designed = explain(found, local.reshape(-1), self.zero_point, channels,
+                                         doubtful=None if doubtful is None else doubtful.reshape(-1),
+                                         ideal=None if ideal is None else ideal.reshape(-1))
+            self.local.merge(_differences(compared, found.size, energy, non_finite[1]))
+            self.designed += designed
+        return seen
 
     def merge(self, other: CodeStats) -> None:
         """Add the counts of another shard of the same pair."""
@@ -149,7 +160,7 @@ class CodeStats:
         for name in ("codes", "flips", "sums", "doubtful", "unexplained"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.largest = np.maximum(self.largest, other.largest)
-        for name in ("designed", "residue", "clipped", "non_finite"):
+        for name in ("designed", "residue", "clipped"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.unmeasured_local |= other.unmeasured_local
         self.worst = _keep_worst({**self.worst, **other.worst})
@@ -177,40 +188,20 @@ class CodeStats:
 
     # -- counting ----------------------------------------------------------------------------------------
 
-    def _energy(self, codes: NDArray[np.int64]) -> int:
-        steps = np.arange(CODE_RANGES[self.dtype][0], CODE_RANGES[self.dtype][1] + 1, dtype=np.int64) - self.zero_point
-        return int(codes @ (steps * steps))
+    @cached_property
+    def _squares(self) -> NDArray[np.int64]:
+        """Squared steps from zero, by code."""
+        low, high = CODE_RANGES[self.dtype]
+        return np.square(np.arange(low, high + 1, dtype=np.int64) - self.zero_point)
 
-    def _count(self, into: Differences, candidate: Array, at: Array, change: NDArray[np.int64], energy: int) -> None:
-        """Count differences; the reference's energy is the candidate's, corrected where the codes differ."""
-        values, counts = np.unique(change, return_counts=True)
-        ours = candidate[at].astype(np.int64) - self.zero_point
-        theirs = ours - change
-        into.merge(Differences(dict(zip(values.tolist(), counts.tolist(), strict=True)), candidate.size,
-                               energy + int(theirs @ theirs) - int(ours @ ours)))
-
-    def _rank(self, at: NDArray[np.intp], change: NDArray[np.int64], samples: int, per_sample: int, first: int) -> None:
-        if not at.size:
-            return
-        sample = at // per_sample
-        largest, count = np.zeros(samples, np.int64), np.bincount(sample, minlength=samples)
-        np.maximum.at(largest, sample, np.abs(change))
-        ranked = np.lexsort((np.arange(samples), -count, -largest))[:WORST]
-        fresh = {first + int(n): (int(largest[n]), int(count[n])) for n in ranked if count[n]}
-        self.worst = _keep_worst({**self.worst, **fresh})
-
-    def _explain(self, found: Array, at: Array, change: NDArray[np.int64], doubtful: Array | None,
-                 ideal: Array | None, local: Array) -> None:
-        """Count the flips that neither rounding near a boundary nor the named mechanism can produce."""
-        if ideal is not None:
-            self.designed += int(np.count_nonzero(ideal != local))
-            at, change = _differences(found, ideal)
-        if doubtful is not None:
-            self.doubtful += np.bincount(_where(doubtful) % self.channels, minlength=self.channels)
-            wrong = at[~doubtful[at] | (np.abs(change) > 1)]
-        else:
-            wrong = at
-        self.unexplained += np.bincount(wrong % self.channels, minlength=self.channels)
+    def _rank(self, largest: NDArray[np.int64], flips: NDArray[np.int64], first: int) -> None:
+        rank = largest << RANK_BITS | flips
+        lowest = max(1, int(np.sort(rank)[-WORST])) if rank.size > WORST else 1
+        fresh = (rank >= lowest).nonzero()[0]
+        if fresh.size:
+            best = fresh[np.argsort(-rank[fresh], kind="stable")[:WORST]]
+            found = {first + int(n): (int(largest[n]), int(flips[n])) for n in best}
+            self.worst = _keep_worst({**self.worst, **found})
 
 
 @dataclass(eq=False)
@@ -278,55 +269,9 @@ class FloatStats:
         return ErrorStats(None, None, None, None, self.largest, sqnr, relative, {}, self.non_finite, reasons)
 
 
-def count_codes(codes: Array) -> NDArray[np.int64]:
-    """How often each code of a flat array occurs, from the lowest on.
-
-    Two 8-bit codes are counted at a time where that is faster, and stretches of one code (the rim of an image) at once.
-    """
-    wide = codes.dtype == np.int16
-    bits = codes.view(np.uint16 if wide else np.uint8)
-    paired = not wide and bits.size % 2 == 0 and bits.size > PAIRED
-    bins = 65536 if wide or paired else 256
-    counts = np.zeros(bins, np.int64)
-    units, fill, filled = _without_fill(bits) if paired else (bits, 0, 0)
-    for first in range(0, units.size, CHUNK):
-        counts += np.bincount(units[first: first + CHUNK], minlength=bins)
-    if paired:
-        both = counts.reshape(256, 256)
-        counts = both.sum(axis=0) + both.sum(axis=1)
-        counts[fill] += filled
-    return np.roll(counts, counts.size // 2) if codes.dtype.kind == "i" else counts
-
-
-def _without_fill(bits: Array) -> tuple[NDArray[np.uint16], int, int]:
-    """8-bit codes as pairs, without the words that hold one code only where most do; that code, and how many went."""
-    whole = bits.size - bits.size % WORD
-    words = bits[:whole].view(np.uint64)
-    fill = int(bits[0])
-    other = words != np.uint64(fill * 0x0101010101010101)
-    left = int(np.count_nonzero(other))
-    if left > words.size // 2:
-        return bits.view(np.uint16), fill, 0
-    units = np.concatenate([words[other].view(np.uint16), bits[whole:].view(np.uint16)])
-    return units, fill, (words.size - left) * WORD
-
-
-def _differences(candidate: Array, reference: Array) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Where two flat code arrays differ, and by how much (candidate less reference)."""
-    at = _where(candidate != reference)
-    return at, candidate[at].astype(np.int64) - reference[at].astype(np.int64)
-
-
-def _where(marks: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Indices of the marks in a flat array: what `np.flatnonzero` finds, eight elements at a time where few are set."""
-    words = np.flatnonzero(marks[: marks.size - marks.size % WORD].view(np.uint64) != 0)
-    if words.size * WORD > marks.size // 4:
-        return np.flatnonzero(marks)
-    near = (words[:, None] * WORD + np.arange(WORD)).reshape(-1)
-    rest = np.arange(marks.size - marks.size % WORD, marks.size)
-    near = np.concatenate([near, rest])
-    found: NDArray[np.intp] = near[marks[near]]
-    return found
+def _differences(compared: Compared, total: int, energy: int, non_finite: int) -> Differences:
+    """Of `total` elements, where `energy` is that of the candidate."""
+    return Differences(compared.counts, total, energy + compared.energy_change, non_finite)
 
 
 def _keep_worst(found: Mapping[int, tuple[N, int]]) -> dict[int, tuple[N, int]]:

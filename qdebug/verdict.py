@@ -82,8 +82,8 @@ def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) 
 
 def _wrong_values(stats: CodeStats, expectation: Expectation, weights: Weights | None) -> str | None:
     """What is wrong whatever the codes do: NaN, other weights, values beyond the range."""
-    if stats.non_finite:
-        return f"{stats.non_finite} values are NaN or infinite on one side only"
+    if stats.local.non_finite:
+        return f"{stats.local.non_finite} values are NaN or infinite on one side only"
     wrong = _weights_changed(weights, stats.scale) if weights is not None else None
     if wrong is None and not expectation.may_clip and stats.clipped > _most_clipped(stats.total):
         return (f"range: {100 * stats.clipped / stats.total:.3g} % of the reference's values lie "

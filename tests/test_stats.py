@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qdebug import stats
-from qdebug.stats import CodeStats, FloatStats, count_codes
+from qdebug.stats import CodeStats, FloatStats
 
 SHAPE = (12, 5, 3)
 RNG = np.random.default_rng(7)
@@ -77,24 +76,6 @@ def test_a_flip_near_a_boundary_is_explained_and_another_is_not():
     assert stats.unexplained.tolist() == [0, 1, 1, 0]
 
 
-@pytest.mark.parametrize("filled", [0, 0.6, 0.9, 1])
-@pytest.mark.parametrize("size", [10, 100_001, 100_002, 600_001, 1_200_002])
-def test_codes_are_counted_from_the_lowest_on(size, filled):
-    """The fast ways for long arrays and for long stretches of one code count what the plain way counts."""
-    codes = np.random.default_rng(1).integers(-128, 128, size).astype(np.int8)
-    codes[: int(size * filled)] = -7
-
-    assert np.array_equal(count_codes(codes), np.bincount(codes.astype(int) + 128, minlength=256))
-
-
-def test_int16_codes_are_counted_too():
-    """65,536 bins, the most negative first."""
-    codes = np.array([-32768, -1, 0, 32767, 0], np.int16)
-    counts = count_codes(codes)
-
-    assert (counts[0], counts[32767], counts[32768], counts[65535]) == (1, 1, 2, 1)
-
-
 def test_nan_on_one_side_is_counted_and_never_hidden():
     """A NaN in the candidate alone is non-finite; equal NaN on both sides is not."""
     stats = FloatStats()
@@ -102,13 +83,3 @@ def test_nan_on_one_side_is_counted_and_never_hidden():
 
     assert stats.non_finite == 1
     assert stats.largest == 0
-
-
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.05, 0.9])
-@pytest.mark.parametrize("size", [0, 3, 8, 1000, 1001])
-def test_marks_are_found_whether_few_or_many(share, size):
-    marks = np.random.default_rng(size).random(size) < share
-    if size:
-        marks[-1] = True
-
-    assert np.array_equal(stats._where(marks), np.flatnonzero(marks))

@@ -10,7 +10,8 @@ from qdebug.graph import Graph, Key, Tensor
 from qdebug.models.interpreter import Interpreter, read_tensors
 from qdebug.models.lifted import Lifted
 from qdebug.models.loose import LooseRegions, Region, region_between
-from qdebug.quant import CODE_RANGES, Array, quantize
+from qdebug.quant import CODE_RANGES, Array
+from qdebug.rounding import quantize
 
 HELD_BYTES = 256 * 2**20
 """Memory for files that have been cut, about."""

@@ -11,7 +11,8 @@ from qdebug.errors import ModelError
 from qdebug.graph import Graph, Key, Tensor
 from qdebug.models.batching import with_free_batch
 from qdebug.models.quiet import quietly
-from qdebug.quant import CODE_RANGES, Array, quantize
+from qdebug.quant import CODE_RANGES, Array
+from qdebug.rounding import quantize
 
 FAMILIES = ("xnnpack", "builtin", "reference")
 """Kernel families: what ships by default, TFLite's optimized kernels, and its plain reference kernels."""

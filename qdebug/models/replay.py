@@ -1,23 +1,25 @@
 """Run the frozen reference: its outputs, every paired tensor, and every region on the candidate's own inputs.
 
-One TensorFlow graph holds the reference once (the cumulative pass), and a copy of each region whose inputs are the
-candidate's codes, dequantized inside the graph (the local pass). All of it is one `session.run` per batch, and codes
-come back as integers of the candidate's own grid. Any tensor can also be fed, which is how handovers and repairs run.
+One TensorFlow graph holds the reference once (the cumulative pass), and a copy of each region whose inputs are what the
+candidate's codes stand for (the local pass). All of it is one `session.run` per batch. It takes and brings real values;
+`taken` makes codes of the candidate's own grid of them. Any tensor can also be fed, which is how handovers and repairs
+run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from qdebug.boundaries import codes_and_doubts
+from qdebug.counting import same_codes
 from qdebug.graph import Key, Op
 from qdebug.models.frozen import PASS_THROUGH, Frozen
 from qdebug.models.tensorflow import load_tensorflow
-from qdebug.quant import CODE_RANGES, Array, FakeQuant, Float
+from qdebug.quant import Array, FakeQuant
+from qdebug.rounding import Limits, dequantize, fake_quantized, nearest, off_grid
 from qdebug.weights import Weights
 
 OWN_BIAS, OWN_GAIN, BIASED = "own_bias:0", "own_gain:0", "own_biased:0"
@@ -37,8 +39,8 @@ class Tap:
     scale: float | None = None
     """Scale and zero point of the candidate tensor; `None` for one that holds no codes."""
     zero_point: int = 0
-    margin: Float | None = None
-    """Per channel, in LSB: how near to a rounding boundary a value must be for its code to be in doubt."""
+    limits: Limits | None = None
+    """By channel: how near to a rounding boundary a value must be for its code to be in doubt."""
     ideal: bool = False
     """Whether the file rounds elsewhere than the reference: then the codes of unrounded arithmetic are measured too."""
     ideal_inputs: tuple[tuple[Key, Key | None], ...] | None = None
@@ -47,10 +49,8 @@ class Tap:
     """Scale and zero point on which unrounded arithmetic is put, where the kernel ignores those of its output."""
     weights: Weights | None = None
     """For `ideal`: the file's own kernel and bias, in place of what the reference computes them from."""
-    on_grid: bool = False
-    """Whether the reference ends in a FakeQuant on the candidate's own int8 grid."""
     fake_quant: FakeQuant | None = None
-    """The FakeQuant in which the reference ends, where it is replayed outside of the graph."""
+    """The FakeQuant in which the region ends, where its local pass is rounded outside of the graph."""
     measured_grid: bool = False
     """Whether to measure how far reference values lie off the candidate's grid and beyond its range."""
 
@@ -76,9 +76,11 @@ class Taken:
     """Sum over elements of (1024 x distance to the grid in LSB)^2, rounded per element."""
     clipped: int = 0
     """Elements whose reference value lies more than half a step beyond the candidate's range."""
+    non_finite: tuple[int, int] = (0, 0)
+    """Of the values that codes were made of, cumulative and local: those that are NaN or infinite."""
 
 
-Fetched = Sequence[dict[str, Array]]
+Fetched = Sequence[dict[str, Any]]
 """What a run brings of every tap, by name, before `Replay.taken` makes codes of it."""
 
 
@@ -91,37 +93,67 @@ class Grid:
     zero_point: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """One way through the graph."""
+
+    run: Callable[..., Any]
+    fed: Sequence[Key]
+    """Candidate tensors to feed, after the model's inputs."""
+    names: Sequence[Sequence[str]]
+    """Of every tap, what the run brings, after the model's outputs."""
+
+
 class Replay:
     """A session over the frozen reference with the given taps."""
 
     def __init__(self, frozen: Frozen, taps: Sequence[Tap], grids: Mapping[Key, Grid], *,
-                 threads: int | None = None) -> None:
+                 reshaped: Mapping[Key, Key] | None = None, threads: int | None = None) -> None:
+        """`reshaped`: candidate tensors that hold the codes of another one in another shape, and which one."""
         tf = load_tensorflow().tf
         self.frozen, self.taps, self.grids = frozen, tuple(taps), dict(grids)
         self.graph = tf.Graph()
         self._nodes = {node.name: node for node in frozen.definition.node}
         self._fed: dict[Key, Any] = {}
+        self._at_input: dict[int, int] = {}
+        """Number of a tap that only rounds a model input -> number of that input: nothing of it need be run."""
         with self.graph.as_default():
             tf.import_graph_def(frozen.definition, name="")
-            self._fetches = [self._tap(number, tap) for number, tap in enumerate(self.taps)]
+            fetches = [self._tap(number, tap) for number, tap in enumerate(self.taps)]
         settings = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads or 0,
                                             inter_op_parallelism_threads=threads or 0)
         self._session = tf.compat.v1.Session(graph=self.graph, config=settings)
         self._outputs = list(frozen.graph.outputs)
-        self._names = [list(entry) for entry in self._fetches]
-        wanted = self._outputs + [tensor for entry in self._fetches for tensor in entry.values()]
-        # (a callable: Session.run spends milliseconds in Python on some hundred fetches)
-        self._call = self._session.make_callable(wanted, [*frozen.graph.inputs, *self._fed.values()])
+        self._given = self._given_alike(reshaped or {})
+        begins = {number for number, tap in enumerate(self.taps) if self._begins_alike(tap)}
+        self._whole = self._compiled(fetches, self._fed)
+        self._shorter = self._compiled(
+            [self._whole_run(tap) if number in begins else fetches[number] for number, tap in enumerate(self.taps)],
+            {source for number, tap in enumerate(self.taps) if number not in begins
+             for _, source in (*tap.inputs, *(tap.ideal_inputs or ()))}) if begins else self._whole
 
     def close(self) -> None:
         """Give the session's memory back."""
         self._session.close()
 
     def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Fetched]:
-        """Run one batch: the model outputs in real values, and what `taken` needs of every tap."""
-        found = iter(self._call(*inputs, *(codes[key] for key in self._fed)))
+        """Run one batch: the model outputs in real values, and what `taken` needs of every tap.
+
+        `codes` are the candidate's tensors as LiteRT gives them, real values where it holds no codes. Where those at
+        the model's inputs are the reference's own, so are the layers that read nothing else: these are run once.
+        """
+        rounded = {number: fake_quantized(inputs[place], tap.fake_quant, tap.limits)
+                   for number, place in self._at_input.items()
+                   if (tap := self.taps[number]).fake_quant is not None and tap.limits is not None}
+        alike = all(not rounded[number].non_finite and same_codes(rounded[number].codes, codes[key])
+                    for number, keys in self._given.items() for key in keys)
+        call = self._shorter if alike else self._whole
+        found = iter(call.run(*inputs, *(self._real(key, codes[key]) for key in call.fed)))
         outputs = [next(found) for _ in self._outputs]
-        return outputs, [{name: next(found) for name in names} for names in self._names]
+        fetched: list[dict[str, Any]] = [{name: next(found) for name in names} for names in call.names]
+        for number, entry in rounded.items():
+            fetched[number]["rounded"] = entry
+        return outputs, fetched
 
     def taken(self, fetched: Fetched) -> Iterator[Taken]:
         """What was taken at every tap in one run, tap after tap; `fetched` is emptied as it is used up.
@@ -152,79 +184,68 @@ class Replay:
             held = {"ideal": self._region(f"ideal{number}", tap, weights=tap.weights,
                                           skip_fake_quant=tap.unrounded)[0]} if tap.ideal else {}
             return {"cumulative": total, "local": local, **held}
-        tf = load_tensorflow().tf
+        if tap.fake_quant is not None and before.name in self.frozen.graph.inputs:
+            self._at_input[number] = self.frozen.graph.inputs.index(before.name)
+            return {}
         if tap.fake_quant is not None:
-            return {"unrounded": before} | ({} if tap.first else
-                                            {"cumulative": self._codes(total, tap, on_grid=tap.on_grid)})
-        entry = {"cumulative": self._codes(total, tap, on_grid=tap.on_grid)}
-        entry["local"] = entry["cumulative"] if tap.first else self._codes(local, tap, on_grid=tap.on_grid)
-        designed = tap if tap.ideal_inputs is None else replace(tap, inputs=tap.ideal_inputs)
-        exact = self._region(f"ideal{number}", designed, skip_fake_quant=True, weights=tap.weights)[0] \
-            if tap.ideal else before
+            return {"unrounded": before} if tap.first else {"cumulative": total, "unrounded": before}
+        entry = {"cumulative": total} if tap.first else {"cumulative": total, "local": local}
         if tap.ideal:
-            scale, zero_point = tap.kept_grid or (tap.scale, tap.zero_point)
-            entry["ideal"] = self._codes(exact, replace(tap, scale=scale, zero_point=zero_point))
-        if tap.margin is not None:
-            near = np.minimum(tap.margin, 0.5)  # |distance - 1/2| <= near, told from the distance's square
-            half, margin = 0.25, np.where(near < 0.5, near * (1 - near), 1.0)
-            if tap.ideal or exact is local:  # the reference does not round here
-                steps = exact / np.float32(tap.kept_grid[0] if tap.kept_grid else tap.scale)
-                off = tf.math.squared_difference(steps, tf.round(steps))
-            else:
-                off = tf.math.squared_difference(exact, local)
-                half, margin = half * tap.scale**2, margin * tap.scale**2
-            entry["doubtful"] = tf.math.squared_difference(off, np.float32(half)) <= tf.constant(margin**2, tf.float32)
-        if tap.measured_grid:
-            steps = total / np.float32(tap.scale)
-            low, high = CODE_RANGES[tap.dtype]
-            beyond = tf.logical_or(steps < low - 0.5 - tap.zero_point, steps > high + 0.5 - tap.zero_point)
-            off = tf.cast(tf.round((steps - tf.round(steps)) * 1024), tf.int64)
-            entry["residue"] = tf.reduce_sum(off * off, axis=tf.range(1, tf.rank(off)))
-            entry["clipped"] = tf.math.count_nonzero(beyond, axis=tf.range(1, tf.rank(off)))
+            designed = tap if tap.ideal_inputs is None else replace(tap, inputs=tap.ideal_inputs)
+            entry["exact"] = self._region(f"ideal{number}", designed, skip_fake_quant=True, weights=tap.weights)[0]
+        elif tap.limits is not None:
+            entry["exact"] = before
         return entry
 
-    def _codes(self, values: Any, tap: Tap, *, on_grid: bool = False) -> Any:
-        """Codes of real values on the tap's grid: half to even, clipped, as `quant.quantize` does it.
+    def _whole_run(self, tap: Tap) -> dict[str, Any]:
+        """What to take of a tap in the reference's own run, which stands for the local pass too."""
+        last = self._nodes[str(tap.reference).rpartition(":")[0]]
+        before = _tensor_name(last.input[0]) if last.op.startswith("FakeQuant") else tap.reference
+        names = {"unrounded": before} if tap.fake_quant is not None else {"cumulative": tap.reference} | (
+            {} if tap.limits is None else {"exact": before})
+        return {name: self.graph.get_tensor_by_name(tensor) for name, tensor in names.items()}
 
-        Values that a FakeQuant has put on this very grid need neither: they come as uint8, moved up by 128, and mostly
-        from one pass over them.
+    def _given_alike(self, reshaped: Mapping[Key, Key]) -> dict[int, list[Key]]:
+        """Number of a tap at a model input -> the candidate tensors that hold it, where one grid gives both one value.
+
+        `reshaped` is in execution order.
         """
-        tf = load_tensorflow().tf
-        assert tap.scale is not None
-        if on_grid:
-            ends = _ends(tap.scale, tap.zero_point)
-            if ends is None:
-                return tf.cast(values * np.float32(1 / tap.scale) + np.float32(tap.zero_point + 128.5), tf.uint8)
-            moved = tf.raw_ops.QuantizeV2(input=values, min_range=ends[0], max_range=ends[1], T=tf.quint8,
-                                          ensure_minimum_range=0.0).output
-            return tf.bitcast(moved, tf.uint8)
-        low, high = CODE_RANGES[tap.dtype]
-        codes = tf.round(values / np.float32(tap.scale)) + np.float32(tap.zero_point)
-        return tf.cast(tf.clip_by_value(codes, low, high), tap.dtype)
+        given: dict[int, list[Key]] = {}
+        for number in self._at_input:
+            tap = self.taps[number]
+            assert tap.fake_quant is not None
+            (scale,), (zero_point,) = tap.fake_quant.grid
+            if (np.float32(scale), zero_point) == (np.float32(tap.scale), tap.zero_point):
+                given[number] = [tap.candidate]
+        for key, source in reshaped.items():
+            for keys in given.values():
+                if source in keys:
+                    keys.append(key)
+        return given
+
+    def _begins_alike(self, tap: Tap) -> bool:
+        """Whether a tap's local pass is the reference's own run where the codes at the model's inputs are its own."""
+        held = {key for keys in self._given.values() for key in keys}
+        return tap.scale is not None and not tap.ideal and not tap.unrounded and bool(tap.inputs) \
+            and all(source in held for _, source in tap.inputs)
+
+    def _compiled(self, fetches: Sequence[Mapping[str, Any]], fed: Collection[Key | None]) -> _Call:
+        """A callable: `Session.run` spends milliseconds in Python on some hundred fetches."""
+        wanted = self._outputs + [tensor for entry in fetches for tensor in entry.values()]
+        keys = [key for key in self._fed if key in fed]
+        run = self._session.make_callable(wanted, [*self.frozen.graph.inputs, *(self._fed[key] for key in keys)])
+        return _Call(run, keys, [list(entry) for entry in fetches])
 
     def _source(self, key: Key) -> Any:
-        """The candidate's tensor `key` as real values in the graph, fed as it comes from the interpreter."""
+        """The candidate's tensor `key` as real values in the graph, fed in every run."""
         tf = load_tensorflow().tf
-        grid = self.grids[key]
         if key not in self._fed:
-            self._fed[key] = tf.compat.v1.placeholder(grid.dtype, name=f"candidate_{key}")
-        real = f"candidate_{key}_real:0"
-        try:
-            return self.graph.get_tensor_by_name(real)
-        except KeyError:
-            pass
-        return tf.identity(self._real(self._fed[key], grid), name=real[:-2])
+            self._fed[key] = tf.compat.v1.placeholder(tf.float32, name=f"candidate_{key}")
+        return self._fed[key]
 
-    @staticmethod
-    def _real(codes: Any, grid: Grid) -> Any:
-        """Real values of fed codes; of int8 in one pass where their grid allows it."""
-        tf = load_tensorflow().tf
-        if grid.scale is None:
-            return tf.cast(codes, tf.float32)
-        ends = _ends(grid.scale, grid.zero_point) if grid.dtype == "int8" else None
-        if ends is not None:
-            return tf.raw_ops.Dequantize(input=tf.bitcast(codes, tf.qint8), min_range=ends[0], max_range=ends[1])
-        return (tf.cast(codes, tf.float32) - np.float32(grid.zero_point)) * np.float32(grid.scale)
+    def _real(self, key: Key, values: Array) -> Array:
+        grid = self.grids[key]
+        return np.asarray(values, np.float32) if grid.scale is None else dequantize(values, grid.scale, grid.zero_point)
 
     def _region(self, scope: str, tap: Tap, *, skip_fake_quant: bool = False,
                 weights: Weights | None = None) -> tuple[Any, Any]:
@@ -334,37 +355,23 @@ def _own_bias(definition: Any, node: Any, weights: Weights | None) -> dict[str, 
     return held
 
 
-def _ends(scale: float, zero_point: int) -> tuple[Any, Any] | None:
-    """Float32 values of the lowest and highest int8 code from which TensorFlow gets this very scale, and 0 exactly.
-
-    It divides their distance by 255, in float32; a few scales in a hundred cannot come of that: None.
-    """
-    step = np.float32(scale)
-    lowest = -step * np.float32(zero_point - CODE_RANGES["int8"][0])
-    highest = lowest + np.float32(255) * step
-    for end in (highest, *(np.nextafter(highest, np.float32(side)) for side in (np.inf, -np.inf))):
-        if (end - lowest) / np.float32(255) == step:
-            return lowest, end
-    return None
-
-
 def _tensor_name(name: str) -> str:
     return name if ":" in name else f"{name}:0"
 
 
 def _as_taken(tap: Tap, entry: Mapping[str, Any]) -> Taken:
-    if tap.fake_quant is not None:
-        assert tap.margin is not None
-        local, doubtful = codes_and_doubts(entry["unrounded"], tap.fake_quant, tap.margin)
-        return Taken(local if tap.first else _signed(entry["cumulative"]), local, doubtful, None)
-    cumulative, local = entry["cumulative"], entry["local"]
-    if tap.on_grid:
-        cumulative = _signed(cumulative)
-        local = cumulative if tap.first else _signed(local)
-    return Taken(cumulative, local, entry.get("doubtful"), entry.get("ideal"), entry.get("residue", 0),
-                 entry.get("clipped", 0))
-
-
-def _signed(moved: Array) -> Array:
-    """int8 codes of what comes as uint8, moved up by 128."""
-    return (moved ^ np.uint8(128)).view(np.int8)
+    if tap.scale is None:
+        return Taken(entry["cumulative"], entry["local"], None, entry.get("ideal"))
+    grid, exact = (tap.scale, tap.zero_point, tap.dtype), None
+    given = nearest(entry["cumulative"], *grid) if "cumulative" in entry else None
+    if tap.fake_quant is not None and tap.limits is not None:
+        local = exact = entry.get("rounded") or fake_quantized(entry["unrounded"], tap.fake_quant, tap.limits)
+    else:
+        local = nearest(entry["local"], *grid) if "local" in entry else given
+    cumulative = local if given is None else given
+    if "exact" in entry:
+        exact = nearest(entry["exact"], *(tap.kept_grid or grid[:2]), tap.dtype, limits=tap.limits)
+    residue, clipped = off_grid(entry["cumulative"], *grid) if tap.measured_grid else (0, 0)
+    return Taken(cumulative.codes, local.codes, exact.doubtful if exact is not None else None,
+                 exact.codes if exact is not None and tap.ideal else None, residue, clipped,
+                 (cumulative.non_finite, local.non_finite))

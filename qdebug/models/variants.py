@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from qdebug.graph import Key
 from qdebug.models.replay import Replay, Tap
 from qdebug.quant import Array, Float
@@ -33,7 +31,4 @@ class Variants(Replay):
 
     def values(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> list[dict[str, Float]]:
         """Run one batch: the variants' values at every tap."""
-        feeds = dict(zip(self.frozen.graph.inputs, inputs, strict=True))
-        feeds.update({self._fed[key].name: codes[key] for key in self._fed})
-        taken = self._session.run(self._fetches, feeds)
-        return [{name: np.asarray(value) for name, value in entry.items()} for entry in taken]
+        return list(self.run(inputs, codes)[1])

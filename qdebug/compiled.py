@@ -1,0 +1,25 @@
+"""How loops over single elements are compiled: by Numba, on their first use, without Python's lock while they run.
+
+A loop takes flat arrays and NumPy scalars and allocates nothing that is large. Numba keeps what it has compiled beside
+the source or in the user's cache; where neither can be written, it is compiled anew in every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, cast
+
+import numba
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def compiled(loop: Callable[P, R]) -> Callable[P, R]:
+    """Compile a loop; as in NumPy, dividing by zero gives an infinity or NaN, and indices are not checked."""
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        made = numba.njit(loop, cache=True, **options)
+    except RuntimeError:  # Numba's word for: no folder to keep it in
+        made = numba.njit(loop, **options)
+    return cast("Callable[P, R]", made)
