@@ -66,13 +66,15 @@ def fake_quantized(values: Array, fake_quant: FakeQuant, limits: Limits) -> Roun
     To the last bit they are those of one range of 8 bits (FakeQuantWithMinMaxVars in fake_quant_ops_functor.h): halves
     go up. It clamps infinities, so only NaN counts as non-finite.
     """
-    (scale,), (zero_point,) = fake_quant.grid
-    step, zero = np.float32(scale), np.int32(zero_point)
-    lowest, highest = (np.float32(code - zero_point) * step for code in CODE_RANGES["int8"])
     flat = _flat(values)
     codes, doubtful = np.empty(flat.size, np.int8), np.empty(flat.size, np.bool_)
-    bad = int(_fake_quantized(flat, step, zero, lowest, highest, limits, codes, doubtful))
+    bad = int(_fake_quantized(flat, *_grid(fake_quant), limits, codes, doubtful))
     return Rounded(codes.reshape(values.shape), doubtful.reshape(values.shape), bad)
+
+
+def gives(values: Array, fake_quant: FakeQuant, codes: Array) -> bool:
+    """Whether `fake_quantized` makes exactly these int8 codes of `values`, in whatever shape, and finds no NaN."""
+    return codes.size == np.size(values) and bool(_gives(_flat(values), *_grid(fake_quant), codes.reshape(-1)))
 
 
 def dequantize(codes: Array, scale: float, zero_point: int) -> NDArray[np.float32]:
@@ -92,6 +94,14 @@ def off_grid(values: Array, scale: float, zero_point: int, dtype: str) -> tuple[
     low, high = (np.float32(end - zero_point) for end in CODE_RANGES[dtype])
     residue, beyond = _off_grid(_flat(values), np.float32(scale), low - HALF, high + HALF)
     return int(residue), int(beyond)
+
+
+def _grid(fake_quant: FakeQuant) -> tuple[np.float32, np.int32, np.float32, np.float32]:
+    """Scale, zero point, and the lowest and highest value of an 8-bit FakeQuant, in float32 as TensorFlow has them."""
+    (scale,), (zero_point,) = fake_quant.grid
+    step = np.float32(scale)
+    lowest, highest = (np.float32(code - zero_point) * step for code in CODE_RANGES["int8"])
+    return step, np.int32(zero_point), lowest, highest
 
 
 def _flat(values: Array) -> NDArray[np.float32]:
@@ -155,6 +165,22 @@ def _fake_quantized(values: Array, scale: np.float32, zero: np.int32, lowest: np
             doubts[at] = abs(steps - whole) >= limits[at]
         bad += wrong
     return bad
+
+
+@compiled
+def _gives(values: Array, scale: np.float32, zero: np.int32, lowest: np.float32, highest: np.float32, codes: Array
+           ) -> bool:
+    below_zero = np.float32(128 + zero)
+    for first in range(0, values.size, BLOCK):
+        part, found = values[first: first + BLOCK], codes[first: first + BLOCK]
+        different = np.int32(0)
+        for at in range(part.size):
+            value = min(max(part[at], lowest), highest)
+            whole = np.floor((value - lowest) / scale - below_zero + HALF)
+            different += np.int32(whole != np.float32(found[at] - zero))
+        if different != 0:
+            return False
+    return True
 
 
 @compiled

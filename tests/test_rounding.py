@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from qdebug import rounding
 from qdebug.models.tensorflow import load_tensorflow
 from qdebug.quant import CODE_RANGES, FakeQuant, Quantization
-from qdebug.rounding import dequantize, fake_quantized, limits_of, nearest, off_grid, quantize
+from qdebug.rounding import dequantize, fake_quantized, gives, limits_of, nearest, off_grid, quantize
 
 ONE = FakeQuant(np.array([-128], np.float32), np.array([127], np.float32))
 """Steps of 1, zero point 0."""
@@ -126,6 +126,24 @@ def test_doubt_is_nearness_to_a_half_by_channel(rounds: str, monkeypatch: pytest
     assert np.array_equal(whole[settled], (far <= margin)[settled])
     assert 0 < np.count_nonzero(whole[:, 0]) < np.count_nonzero(whole[:, 1])
     assert np.array_equal(whole, marks())
+
+
+@pytest.mark.parametrize("zero_point", [-128, -3, 127])
+def test_whether_a_fake_quant_gives_codes_needs_no_codes_made(zero_point: int) -> None:
+    """One other code, or one NaN, wherever it stands, is not the same."""
+    low, high = (np.array([(end - zero_point) * 0.37], np.float32) for end in (-128, 127))
+    fake_quant = FakeQuant(low, high)
+    codes = fake_quantized(EVERYWHERE, fake_quant, NEVER).codes
+    of_each_kind = [int(np.flatnonzero(codes == code)[-1]) for code in (-128, zero_point, 127)]
+
+    assert gives(EVERYWHERE, fake_quant, codes.reshape(-1, 1))
+    assert not gives(EVERYWHERE, fake_quant, codes[:-1])
+    for at in (0, *of_each_kind, codes.size - 1):
+        other, broken = codes.copy(), EVERYWHERE.copy()
+        other[at] ^= 1
+        broken[at] = np.nan
+        assert not gives(EVERYWHERE, fake_quant, other)
+        assert not gives(broken, fake_quant, codes)
 
 
 def test_what_is_clamped_is_not_in_doubt() -> None:

@@ -19,7 +19,7 @@ from qdebug.graph import Key, Op
 from qdebug.models.frozen import PASS_THROUGH, Frozen
 from qdebug.models.tensorflow import load_tensorflow
 from qdebug.quant import Array, FakeQuant
-from qdebug.rounding import Limits, dequantize, fake_quantized, nearest, off_grid
+from qdebug.rounding import Limits, dequantize, fake_quantized, gives, nearest, off_grid
 from qdebug.weights import Weights
 
 OWN_BIAS, OWN_GAIN, BIASED = "own_bias:0", "own_gain:0", "own_biased:0"
@@ -116,7 +116,7 @@ class Replay:
         self._nodes = {node.name: node for node in frozen.definition.node}
         self._fed: dict[Key, Any] = {}
         self._at_input: dict[int, int] = {}
-        """Number of a tap that only rounds a model input -> number of that input: nothing of it need be run."""
+        """Number of a tap that only rounds a model input -> number of that input: no session is needed for it."""
         with self.graph.as_default():
             tf.import_graph_def(frozen.definition, name="")
             fetches = [self._tap(number, tap) for number, tap in enumerate(self.taps)]
@@ -142,17 +142,17 @@ class Replay:
         `codes` are the candidate's tensors as LiteRT gives them, real values where it holds no codes. Where those at
         the model's inputs are the reference's own, so are the layers that read nothing else: these are run once.
         """
-        rounded = {number: fake_quantized(inputs[place], tap.fake_quant, tap.limits)
-                   for number, place in self._at_input.items()
-                   if (tap := self.taps[number]).fake_quant is not None and tap.limits is not None}
-        alike = all(not rounded[number].non_finite and same_codes(rounded[number].codes, codes[key])
-                    for number, keys in self._given.items() for key in keys)
+        alike = all(gives(inputs[self._at_input[number]], fake_quant, codes[first])
+                    and all(same_codes(codes[first], codes[key]) for key in others)
+                    for number, (fake_quant, (first, *others)) in self._given.items())
         call = self._shorter if alike else self._whole
         found = iter(call.run(*inputs, *(self._real(key, codes[key]) for key in call.fed)))
         outputs = [next(found) for _ in self._outputs]
         fetched: list[dict[str, Any]] = [{name: next(found) for name in names} for names in call.names]
-        for number, entry in rounded.items():
-            fetched[number]["rounded"] = entry
+        for number, place in self._at_input.items():
+            fetched[number]["unrounded"] = inputs[place]
+            if alike and number in self._given:
+                fetched[number]["codes"] = codes[self.taps[number].candidate]
         return outputs, fetched
 
     def taken(self, fetched: Fetched) -> Iterator[Taken]:
@@ -205,27 +205,28 @@ class Replay:
             {} if tap.limits is None else {"exact": before})
         return {name: self.graph.get_tensor_by_name(tensor) for name, tensor in names.items()}
 
-    def _given_alike(self, reshaped: Mapping[Key, Key]) -> dict[int, list[Key]]:
-        """Number of a tap at a model input -> the candidate tensors that hold it, where one grid gives both one value.
+    def _given_alike(self, reshaped: Mapping[Key, Key]) -> dict[int, tuple[FakeQuant, list[Key]]]:
+        """The taps at model inputs where a code stands for one and the same value on both sides.
 
-        `reshaped` is in execution order.
+        By number of the tap: its FakeQuant, and the candidate tensors that hold its codes. `reshaped` is in execution
+        order.
         """
-        given: dict[int, list[Key]] = {}
+        given: dict[int, tuple[FakeQuant, list[Key]]] = {}
         for number in self._at_input:
             tap = self.taps[number]
             assert tap.fake_quant is not None
             (scale,), (zero_point,) = tap.fake_quant.grid
             if (np.float32(scale), zero_point) == (np.float32(tap.scale), tap.zero_point):
-                given[number] = [tap.candidate]
+                given[number] = tap.fake_quant, [tap.candidate]
         for key, source in reshaped.items():
-            for keys in given.values():
+            for _, keys in given.values():
                 if source in keys:
                     keys.append(key)
         return given
 
     def _begins_alike(self, tap: Tap) -> bool:
         """Whether a tap's local pass is the reference's own run where the codes at the model's inputs are its own."""
-        held = {key for keys in self._given.values() for key in keys}
+        held = {key for _, keys in self._given.values() for key in keys}
         return tap.scale is not None and not tap.ideal and not tap.unrounded and bool(tap.inputs) \
             and all(source in held for _, source in tap.inputs)
 
@@ -362,13 +363,15 @@ def _tensor_name(name: str) -> str:
 def _as_taken(tap: Tap, entry: Mapping[str, Any]) -> Taken:
     if tap.scale is None:
         return Taken(entry["cumulative"], entry["local"], None, entry.get("ideal"))
+    if "codes" in entry:  # (at an input only rounding itself can be in doubt, and it came out alike)
+        return Taken(entry["codes"], entry["codes"], None, None)
     grid, exact = (tap.scale, tap.zero_point, tap.dtype), None
-    given = nearest(entry["cumulative"], *grid) if "cumulative" in entry else None
     if tap.fake_quant is not None and tap.limits is not None:
-        local = exact = entry.get("rounded") or fake_quantized(entry["unrounded"], tap.fake_quant, tap.limits)
+        local = exact = fake_quantized(entry["unrounded"], tap.fake_quant, tap.limits)
+        cumulative = nearest(entry["cumulative"], *grid) if "cumulative" in entry else local
     else:
-        local = nearest(entry["local"], *grid) if "local" in entry else given
-    cumulative = local if given is None else given
+        cumulative = nearest(entry["cumulative"], *grid)
+        local = nearest(entry["local"], *grid) if "local" in entry else cumulative
     if "exact" in entry:
         exact = nearest(entry["exact"], *(tap.kept_grid or grid[:2]), tap.dtype, limits=tap.limits)
     residue, clipped = off_grid(entry["cumulative"], *grid) if tap.measured_grid else (0, 0)

@@ -1,0 +1,112 @@
+"""One pass over real models: how samples are batched, and which way a batch takes, changes no count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qdebug
+from qdebug.comparison import Candidate, Comparison
+from qdebug.measure import Counts, Pass
+from qdebug.models.keras import load_reference
+from qdebug.options import TraceOptions
+from qdebug.stats import CodeStats
+from tests import converted
+
+pytestmark = pytest.mark.tf
+SAMPLES = 40
+
+
+@cache
+def opened(name: str = "plain") -> tuple[Pass, list[np.ndarray]]:
+    model, content = converted.make(name)
+    inputs = converted.batches(model, SAMPLES, seed=9)
+    comparison = Comparison(load_reference(model), Candidate.open(content, "memory"), inputs,
+                            options=TraceOptions(handover=False))
+    comparison.align()
+    return comparison.open_pass("xnnpack")[0], inputs
+
+
+def facts(counts: Counts) -> dict[Any, tuple]:
+    """Every integer that was counted, by pair."""
+    def of(stats: CodeStats) -> tuple:
+        return (stats.cumulative, stats.local, stats.codes.tolist(), stats.flips.tolist(), stats.sums.tolist(),
+                stats.largest.tolist(), stats.unexplained.tolist(), stats.designed, stats.residue, stats.clipped,
+                stats.worst)
+
+    return {key: tuple(vars(part) if hasattr(part, "__dict__") else part for part in of(stats))
+            for key, stats in counts.codes.items()}
+
+
+def test_any_size_of_batches_counts_the_same():
+    """One by one, in sevens with a rest, or all at once."""
+    work, inputs = opened()
+    whole = facts(work.run(inputs, SAMPLES))
+
+    assert any(stats[0]["counts"] for stats in whole.values())
+    for size in (1, 7):
+        assert facts(work.run(inputs, size)) == whole
+
+
+def watched(work: Pass, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which way each batch takes from now on."""
+    taken: list[str] = []
+
+    def watch(way: str) -> None:
+        call = getattr(work.replay, way)
+        monkeypatch.setattr(work.replay, way, replace(call, run=lambda *fed: taken.append(way) or call.run(*fed)))
+
+    watch("_shorter")
+    watch("_whole")
+    return taken
+
+
+def test_layers_at_the_inputs_run_once_where_the_codes_there_are_alike(monkeypatch):
+    """What the shorter way counts is what the longer one does, to the last code."""
+    work, inputs = opened()
+    taken = watched(work, monkeypatch)
+    shorter = facts(work.run(inputs, SAMPLES))
+    fed = len(work.replay._shorter.fed)
+    monkeypatch.setattr(work.replay, "_shorter", work.replay._whole)
+    longer = facts(work.run(inputs, SAMPLES))
+
+    assert taken == ["_shorter", "_whole"]
+    assert fed == len(work.replay._whole.fed) - 1
+    assert shorter == longer
+
+
+def test_a_value_between_two_codes_takes_the_longer_way(monkeypatch):
+    """The harness rounds a half to even, a FakeQuant up: the first layer is then fed with the candidate's own code."""
+    work, inputs = opened()
+    key = work.tapped[0].candidate
+    between = inputs[0].copy()
+    between[3, 2, 2, 0] = np.float32(4.5 * work.grids[key].scale)
+    taken = watched(work, monkeypatch)
+    at_input = work.run([between], 10).codes[key]
+
+    assert taken == ["_whole", "_shorter", "_shorter", "_shorter"]
+    assert at_input.local.counts == {-1: 1}
+    assert at_input.unexplained.sum() == 0
+
+
+def test_nan_in_the_reference_diverges_at_its_layer():
+    """Whatever code a NaN would become; layers behind it are fed with the candidate's codes and stay exact."""
+    model, content = converted.make("plain")
+    kernel = next(weight for weight in model.weights if weight.name.startswith("conv/kernel"))
+    spoilt = kernel.numpy()
+    spoilt[0, 0, 0, 0] = np.nan
+    kernel.assign(spoilt)
+
+    run = qdebug.trace(model, content, converted.batches(model, 8)[0])
+    row = next(one for one in run.layers if one.layer == run.first_divergent)
+
+    assert "conv" in row.region
+    assert row.local.non_finite > 0
+    assert "NaN" in row.reason
+    assert [one.layer for one in run.layers if one.verdict == "diverged"] == [row.layer]
+    assert run.layers[-1].cumulative.non_finite > 0
+    assert "QD506" in {finding.code for finding in run.findings}
