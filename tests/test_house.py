@@ -15,7 +15,8 @@ MODULES = {".".join(("qdebug", *path.relative_to(ROOT).with_suffix("").parts)).r
 ENGINES = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "ai_edge_litert", "tensorboard"}
 
 VALUES = {"errors", "records", "options"}
-THINKING = {"align", "arithmetic", "verdict", "findings", "stats", "quant", "graph", "folding", "stages"}
+THINKING = {"align", "arithmetic", "verdict", "findings", "stats", "counting", "rounding", "compiled", "quant", "graph",
+            "folding", "stages"}
 """Graphs to pairs, numbers to verdicts and causes: they are told what was measured, and run nothing."""
 WAYS = {"comparison", "pipeline", "evidence", "mapping", "auditing", "callbacks", "reproducer", "cli"}
 """The ways through, from models and data to a record: only these may use the comparison and the pipeline."""
@@ -34,8 +35,8 @@ FORBIDDEN = (
 PURE_VALUES = ("records", "errors", "options", "store", "summary", "difference", "budgets", "gates", "render", "cli",
                "faithful")
 """Neither these modules nor what they import on being imported need NumPy."""
-NO_ENGINE = ("align", "verdict", "findings", "audit", "arithmetic", "quant", "stats", "records", "store", "render",
-             "cli", "graph", "rows", "gates")
+NO_ENGINE = ("align", "verdict", "findings", "audit", "arithmetic", "quant", "stats", "counting", "rounding", "compiled",
+             "records", "store", "render", "cli", "graph", "rows", "gates")
 DOORS = {("qdebug.records", "qdebug.render"), ("qdebug.records", "qdebug.frame")}
 """A Run shows itself in a notebook: `Run._repr_html_` and `Run.to_frame` import what they need when called."""
 

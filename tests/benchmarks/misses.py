@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -58,19 +59,20 @@ def compare(reference: Reference, content: bytes, inputs: list[Array], kernels: 
     options = TraceOptions(kernels=kernels, handover=False)
     comparison = Comparison(reference, Candidate.open(content, "fault"), inputs, options=options)
     kept: dict = {}
-    original = Pass._count
+    original = Pass.candidate_values
 
-    def count(self: Pass, counts: object, read: dict, *rest: object) -> None:
+    def candidate_values(self: Pass, *given: Any) -> dict:
+        read = original(self, *given)
         for key, value in read.items():
             kept.setdefault(key, []).append(value)
-        original(self, counts, read, *rest)
+        return read
 
-    Pass._count = count  # type: ignore[method-assign]
+    Pass.candidate_values = candidate_values  # type: ignore[method-assign]
     comparison._observe = lambda *_: None  # type: ignore[method-assign]
     try:
         comparison.run()
     finally:
-        Pass._count = original  # type: ignore[method-assign]
+        Pass.candidate_values = original  # type: ignore[method-assign]
     return comparison, {key: np.concatenate(parts) for key, parts in kept.items()}
 
 
