@@ -35,8 +35,8 @@ FORBIDDEN = (
 PURE_VALUES = ("records", "errors", "options", "store", "summary", "difference", "budgets", "gates", "render", "cli",
                "faithful")
 """Neither these modules nor what they import on being imported need NumPy."""
-NO_ENGINE = ("align", "verdict", "findings", "audit", "arithmetic", "quant", "stats", "counting", "rounding", "compiled",
-             "records", "store", "render", "cli", "graph", "rows", "gates")
+NO_ENGINE = ("align", "verdict", "findings", "audit", "arithmetic", "quant", "stats", "counting", "rounding",
+             "compiled", "records", "store", "render", "cli", "graph", "rows", "gates")
 DOORS = {("qdebug.records", "qdebug.render"), ("qdebug.records", "qdebug.frame")}
 """A Run shows itself in a notebook: `Run._repr_html_` and `Run.to_frame` import what they need when called."""
 
