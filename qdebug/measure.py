@@ -17,7 +17,7 @@ from qdebug.fileside import FileSide, OwnRun
 from qdebug.graph import Graph, Key, Tensor
 from qdebug.models.frozen import Frozen, InputSpec
 from qdebug.models.interpreter import Interpreter, read_tensors
-from qdebug.models.replay import Fetched, Grid, Replay, Taken, Tap
+from qdebug.models.replay import Fetched, Grid, Replay, Reshaped, Taken, Tap
 from qdebug.quant import CODE_RANGES, Array, FakeQuant
 from qdebug.rounding import limits_of
 from qdebug.stats import CodeStats, FloatStats, Known
@@ -84,7 +84,9 @@ class Pass:
         self._sources = frozenset(self.aliases.values())
         self.tapped = [pair for pair in measurable if pair.candidate not in self.aliases]
         self.taps = [self._tap(pair) for pair in self.tapped]
-        self.replay = Replay(self.frozen, self.taps, self.grids, reshaped=self.aliases, threads=self.threads)
+        reshaped = [Reshaped(pair.reference, pair.candidate, pair.inputs[0]) for pair in measurable
+                    if pair.candidate in self.aliases]
+        self.replay = Replay(self.frozen, self.taps, self.grids, reshaped=reshaped, threads=self.threads)
 
     def batch_size(self) -> int:
         """Samples per batch that fit the memory budget."""

@@ -79,6 +79,18 @@ def test_layers_at_the_inputs_run_once_where_the_codes_there_are_alike(monkeypat
     assert shorter == longer
 
 
+def test_a_layer_that_reads_the_input_in_the_file_alone_is_run():
+    """Its local pass is fed with the input's codes, the reference's own run with what the layer ought to read."""
+    work, _ = opened()
+    image = work.tapped[0].candidate
+    begins = next(tap for tap in work.taps if tap.inputs[0][1] == image)
+    later = next(tap for tap in work.taps if tap.inputs[0][1] == begins.candidate)
+
+    assert work.replay._begins_alike(begins)
+    assert not work.replay._begins_alike(later)
+    assert not work.replay._begins_alike(replace(later, inputs=((later.inputs[0][0], image),)))
+
+
 def test_a_value_between_two_codes_takes_the_longer_way(monkeypatch):
     """The harness rounds a half to even, a FakeQuant up: the first layer is then fed with the candidate's own code."""
     work, inputs = opened()

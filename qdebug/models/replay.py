@@ -63,6 +63,16 @@ class Tap:
         return not self.ideal and not self.unrounded and all(source is None for _, source in self.inputs)
 
 
+@dataclass(frozen=True)
+class Reshaped:
+    """A pair whose tensors hold what those before them do, in another shape."""
+
+    reference: Key
+    candidate: Key
+    of: tuple[Key, Key | None]
+    """(reference, candidate) of the tensors before."""
+
+
 @dataclass(frozen=True, eq=False)
 class Taken:
     """One batch at one pair. Codes where the candidate holds codes, real values elsewhere."""
@@ -108,8 +118,7 @@ class Replay:
     """A session over the frozen reference with the given taps."""
 
     def __init__(self, frozen: Frozen, taps: Sequence[Tap], grids: Mapping[Key, Grid], *,
-                 reshaped: Mapping[Key, Key] | None = None, threads: int | None = None) -> None:
-        """`reshaped`: candidate tensors that hold the codes of another one in another shape, and which one."""
+                 reshaped: Sequence[Reshaped] = (), threads: int | None = None) -> None:
         tf = load_tensorflow().tf
         self.frozen, self.taps, self.grids = frozen, tuple(taps), dict(grids)
         self.graph = tf.Graph()
@@ -124,7 +133,7 @@ class Replay:
                                             inter_op_parallelism_threads=threads or 0)
         self._session = tf.compat.v1.Session(graph=self.graph, config=settings)
         self._outputs = list(frozen.graph.outputs)
-        self._given = self._given_alike(reshaped or {})
+        self._given = self._given_alike(reshaped)
         begins = {number for number, tap in enumerate(self.taps) if self._begins_alike(tap)}
         self._whole = self._compiled(fetches, self._fed)
         self._shorter = self._compiled(
@@ -143,8 +152,8 @@ class Replay:
         the model's inputs are the reference's own, so are the layers that read nothing else: these are run once.
         """
         alike = all(gives(inputs[self._at_input[number]], fake_quant, codes[first])
-                    and all(same_codes(codes[first], codes[key]) for key in others)
-                    for number, (fake_quant, (first, *others)) in self._given.items())
+                    and all(same_codes(codes[first], codes[key]) for _, key in others)
+                    for number, (fake_quant, ((_, first), *others)) in self._given.items())
         call = self._shorter if alike else self._whole
         found = iter(call.run(*inputs, *(self._real(key, codes[key]) for key in call.fed)))
         outputs = [next(found) for _ in self._outputs]
@@ -205,30 +214,29 @@ class Replay:
             {} if tap.limits is None else {"exact": before})
         return {name: self.graph.get_tensor_by_name(tensor) for name, tensor in names.items()}
 
-    def _given_alike(self, reshaped: Mapping[Key, Key]) -> dict[int, tuple[FakeQuant, list[Key]]]:
+    def _given_alike(self, reshaped: Sequence[Reshaped]) -> dict[int, tuple[FakeQuant, list[tuple[Key, Key]]]]:
         """The taps at model inputs where a code stands for one and the same value on both sides.
 
-        By number of the tap: its FakeQuant, and the candidate tensors that hold its codes. `reshaped` is in execution
-        order.
+        By number of the tap: its FakeQuant, and the tensors that hold its codes, each as (reference, candidate).
         """
-        given: dict[int, tuple[FakeQuant, list[Key]]] = {}
+        given: dict[int, tuple[FakeQuant, list[tuple[Key, Key]]]] = {}
         for number in self._at_input:
             tap = self.taps[number]
             assert tap.fake_quant is not None
             (scale,), (zero_point,) = tap.fake_quant.grid
             if (np.float32(scale), zero_point) == (np.float32(tap.scale), tap.zero_point):
-                given[number] = tap.fake_quant, [tap.candidate]
-        for key, source in reshaped.items():
-            for _, keys in given.values():
-                if source in keys:
-                    keys.append(key)
+                given[number] = tap.fake_quant, [(tap.reference, tap.candidate)]
+        for one in reshaped:
+            for _, pairs in given.values():
+                if one.of in pairs:
+                    pairs.append((one.reference, one.candidate))
         return given
 
     def _begins_alike(self, tap: Tap) -> bool:
         """Whether a tap's local pass is the reference's own run where the codes at the model's inputs are its own."""
-        held = {key for _, keys in self._given.values() for key in keys}
+        held = {pair for _, pairs in self._given.values() for pair in pairs}
         return tap.scale is not None and not tap.ideal and not tap.unrounded and bool(tap.inputs) \
-            and all(source in held for _, source in tap.inputs)
+            and all(entry in held for entry in tap.inputs)
 
     def _compiled(self, fetches: Sequence[Mapping[str, Any]], fed: Collection[Key | None]) -> _Call:
         """A callable: `Session.run` spends milliseconds in Python on some hundred fetches."""
