@@ -12,6 +12,9 @@ from qdebug.audit.grids import nudged
 from qdebug.findings.rule import NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 from qdebug.graph import MOVEMENT, Key, Op
 
+ON_GRID = 0.01
+"""LSB, rms: values nearer to a grid than this are on it, but for the rounding of float32."""
+
 
 def _joined(context: Context, layer: str) -> str:
     """Name the kind of op that makes a tensor share its grid."""
@@ -59,6 +62,16 @@ def diverges(context: Context, layer: str) -> bool:
 def is_exact(context: Context, layer: str) -> bool:
     """Tell whether the layer was run and not one of its codes differed: then its grids are nothing to tell of."""
     return flips(context, layer).get("local_flip_percent") == 0
+
+
+def off_grid(context: Context, layer: str) -> dict[str, float]:
+    """Return how far the reference's values lie from the layer's grid, for evidence.
+
+    A local pass rounds them before it compares, so a grid that QAT does not simulate flips no code of its own.
+    """
+    row = context.rows_by_layer.get(layer)
+    apart = 0.0 if row is None else row.off_grid_rms_lsb or 0.0
+    return {"off_grid_rms_lsb": apart} if apart > ON_GRID else {}
 
 
 def noted(context: Context, layer: str, title: str, evidence: dict[str, Any], fix: str) -> Found:
@@ -142,18 +155,20 @@ def decomposed(context: Context) -> Outcome:
         return NotApplicable("the reference is not quantization-aware")
     found = []
     for pair in context.alignment.pairs:
-        last = context.reference.producers.get(pair.reference)
+        last, apart = context.reference.producers.get(pair.reference), off_grid(context, pair.layer)
         if pair.op is None or last is None or last.layer is None or ":" not in pair.layer or last.kind == "fake_quant":
             continue
         if pair.op.kind in MOVEMENT or pair.op.kind in fp.WEIGHTED or pair.op.kind in ("quantize", "dequantize"):
             continue
-        if fp.grid_of(context.candidate.tensors[pair.candidate]) is None or is_exact(context, pair.layer):
+        if fp.grid_of(context.candidate.tensors[pair.candidate]) is None:
+            continue
+        if is_exact(context, pair.layer) and not apart:
             continue
         found.append(
             Found(
                 pair.layer,
                 f"{last.layer.name} became several ops: the codes of {pair.op.raw} inside it are not simulated by QAT",
-                flips(context, pair.layer),
+                {**flips(context, pair.layer), **apart},
                 "expected; use an activation with a kernel of its own (ReLU, hard swish) where it matters",
             )
         )
@@ -167,13 +182,13 @@ def fixed_grid(context: Context) -> Outcome:
         last = context.reference.producers.get(pair.reference)
         if pair.op is None or pair.op.kind not in FIXED_GRIDS or (last is not None and last.kind == "fake_quant"):
             continue
-        grid = fp.grid_of(context.candidate.tensors[pair.candidate])
-        if grid is not None and not is_exact(context, pair.layer):
+        grid, apart = fp.grid_of(context.candidate.tensors[pair.candidate]), off_grid(context, pair.layer)
+        if grid is not None and (apart or not is_exact(context, pair.layer)):
             found.append(
                 Found(
                     pair.layer,
                     f"{pair.op.raw} has a fixed output grid that QAT does not simulate",
-                    {"scale": grid[0], "zero_point": grid[1], **flips(context, pair.layer)},
+                    {"scale": grid[0], "zero_point": grid[1], **flips(context, pair.layer), **apart},
                     "expected: half a step of error, RMS 0.29 LSB; compare the logits in front of it",
                 )
             )
