@@ -148,11 +148,11 @@ class _Expecter:
         return Expectation(
             tau, np.full_like(tau, noise_of(pair, tensor)), mechanism,
             ideal=pair.candidate in self.own or inner or kept is not None or (ends_fake and not on_grid)
-            or (steps > 1 and mechanism is not None),
+            or ((steps > 1 or _requantizes_input(pair)) and mechanism is not None),
             measured_grid=pair.candidate not in self.on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid),
             kept_grid=kept, scale_fits=fits, predicted=kept is None and (
                 (on_grid and _requantizes_input(pair))
-                or (self.between_files and fits and (inner or (ends_fake and not on_grid)))),
+                or (fits and ((ends_fake and not on_grid) or (self.between_files and inner)))),
             wanted_grid=self._wanted_grid(pair, ends_fake) if not fits else None,
             coarse=coarse, coarse_rms=coarse_rms, natural=self._natural(pair), basis=basis,
             is_exact=only_moves and pair.candidate in self.on_grid, own_grids=own_grids)

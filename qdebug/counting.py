@@ -75,17 +75,18 @@ def compare(candidate: Array, reference: Array, zero_point: int, samples: int) -
 
 
 def explain(candidate: Array, local: Array, zero_point: int, channels: ByChannel, *,
-            doubtful: NDArray[np.bool_] | None = None, ideal: Array | None = None) -> tuple[Compared, int]:
+            doubtful: NDArray[np.bool_] | None = None, ideal: Array | None = None) -> tuple[Compared, int, int]:
     """What differs from the `local` codes, counted per channel (the last axis), and what nothing explains.
 
     A code that is 1 off the ideal one (by default the local one) is explained where it is in doubt; without `doubtful`
-    nothing is. The number that is returned besides: elements whose ideal code is not the local one.
+    nothing is. Returned besides: the elements whose ideal code is not the local one, and how far any code lies from the
+    ideal one.
     """
     counts = np.zeros(_differences(candidate), np.int64)
     none = np.zeros(candidate.size, np.bool_) if doubtful is None else doubtful
-    product, designed = _explain(candidate, local, none, ideal, zero_point, counts, channels.flips, channels.sums,
-                                 channels.largest, channels.doubtful, channels.unexplained)
-    return _compared(counts, int(product)), int(designed)
+    product, designed, farthest = _explain(candidate, local, none, ideal, zero_point, counts, channels.flips,
+                                           channels.sums, channels.largest, channels.doubtful, channels.unexplained)
+    return _compared(counts, int(product)), int(designed), int(farthest)
 
 
 def _differences(codes: Array) -> int:
@@ -155,8 +156,8 @@ def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, larg
 @compiled
 def _explain(candidate: Array, local: Array, doubtful: Array, ideal: Array | None, zero: int, counts: Counts,
              flips: Counts, sums: Counts, largest: Counts, doubts: Counts, unexplained: Counts
-             ) -> tuple[np.int64, np.int64]:
-    middle, product, designed = counts.size // 2, np.int64(0), np.int64(0)
+             ) -> tuple[np.int64, np.int64, np.int64]:
+    middle, product, designed, farthest = counts.size // 2, np.int64(0), np.int64(0), np.int64(0)
     marks = np.zeros(BLOCK, np.uint8)
     words = marks.view(np.uint64)
     for first in range(0, candidate.size, BLOCK):
@@ -185,5 +186,6 @@ def _explain(candidate: Array, local: Array, doubtful: Array, ideal: Array | Non
                 designed += np.int64(exact[at] != theirs[at])
                 doubts[channel] += np.int64(unsure[at])
                 far = abs(np.int64(ours[at]) - np.int64(exact[at]))
+                farthest = max(farthest, far)
                 unexplained[channel] += np.int64(far > 1 or (far == 1 and not unsure[at]))
-    return product, designed
+    return product, designed, farthest

@@ -17,6 +17,8 @@ ONE_SCALE = 1e-6
 """Relative difference below which two weight scales are one: what float32 folding leaves."""
 TIES = 0.01
 """Share of a channel's weights that may end on neighbouring codes of one scale: those that stood halfway between."""
+FOLDING = 1e-6
+"""Relative noise of batch-norm folding in float32."""
 
 
 def is_rounded(kernel: Tensor) -> bool:
@@ -40,6 +42,27 @@ def kernel_room(reference: Graph, core: Op, rows: NDArray[np.floating]) -> NDArr
         return steps.reshape(-1, 1) / 2
     kernel = fp.kernel(reference, core)
     return half_room(rows) if kernel is not None and kernel.dtype == "float16" else np.zeros((rows.shape[0], 1))
+
+
+def second_scales(rows: NDArray[np.floating], found: NDArray[np.float64], own: NDArray[np.float64]
+                  ) -> NDArray[np.float64] | None:
+    """The scales, (channels,), on which a converter rounds fake-quantized weights a second time: max|w| / 127.
+
+    `rows` are the fake-quantized weights, (channels, taps), on the scales `own`; `found` are the file's. `None` where
+    these are no second ones. More than half must fit, or all in another order: some may have been changed since.
+    """
+    largest = np.abs(rows).max(axis=1, initial=0.0) / 127
+    if found.size != largest.size or found.size == 1:
+        return None
+    wanted = np.where(largest > 0, largest, found)
+    return wanted if _are(found, wanted) and not _are(found, np.broadcast_to(own, found.shape)) else None
+
+
+def _are(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> bool:
+    """Whether scales are these: most of them, or all in another order."""
+    most = np.abs(found - wanted) <= FOLDING * wanted
+    ordered = np.abs(np.sort(found) - np.sort(wanted)) <= FOLDING * np.sort(wanted)
+    return bool(np.mean(most) > 0.5 or np.all(ordered))
 
 
 def half_room(values: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -108,6 +108,8 @@ class CodeStats:
     largest: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     doubtful: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     unexplained: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    farthest: int = 0
+    """Largest |candidate - ideal code|, the local code standing for the ideal one where there is none."""
     designed: int = 0
     """Elements where the file, by design, rounds to another code than the reference does."""
     residue: int = 0
@@ -146,11 +148,13 @@ class CodeStats:
             self.local.merge(Differences({}, found.size, energy, non_finite[1]))
         else:
             channels = ByChannel(self.flips, self.sums, self.largest, self.doubtful, self.unexplained)
-            compared, designed = explain(found, local.reshape(-1), self.zero_point, channels,
-                                         doubtful=None if doubtful is None else doubtful.reshape(-1),
-                                         ideal=None if ideal is None else ideal.reshape(-1))
+            compared, designed, farthest = explain(
+                found, local.reshape(-1), self.zero_point, channels,
+                doubtful=None if doubtful is None else doubtful.reshape(-1),
+                ideal=None if ideal is None else ideal.reshape(-1))
             self.local.merge(_differences(compared, found.size, energy, non_finite[1]))
             self.designed += designed
+            self.farthest = max(self.farthest, farthest)
         return seen
 
     def merge(self, other: CodeStats) -> None:
@@ -162,6 +166,7 @@ class CodeStats:
         self.largest = np.maximum(self.largest, other.largest)
         for name in ("designed", "residue", "clipped"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.farthest = max(self.farthest, other.farthest)
         self.unmeasured_local |= other.unmeasured_local
         self.worst = _keep_worst({**self.worst, **other.worst})
 

@@ -29,6 +29,7 @@ RMS_MARGIN = 1.5
 FELT = 0.02
 """LSB of the output below which a changed bias is left to the static audit."""
 BITS = {"int8": "8 bits", "uint8": "8 bits", "int4": "4 bits", "float16": "half precision"}
+NOT_REPLAYED = "this region cannot be replayed"
 FLOAT_BOUND = 1e-5
 """Relative error of float32 arithmetic at one op, next to the tensor's largest value."""
 
@@ -53,7 +54,7 @@ def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = 
 
 def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) -> Judged:
     if stats.unmeasured_local or not stats.local.total:
-        return Judged("unmeasured", "this region cannot be replayed")
+        return Judged("unmeasured", NOT_REPLAYED)
     expected = _expected(stats, expectation)
     percent = 100 * expected / stats.local.total
     wrong = _wrong_values(stats, expectation, weights) or _wrong_grid(stats, expectation, expected)
@@ -67,12 +68,13 @@ def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) 
         return Judged("requantized", between, percent, expectation.mechanism)
     unexplained, where = _unexplained(stats)
     small = SMALL if expectation.mechanism else 1
-    if where is not None or largest > (np.inf if weights is not None or expectation.predicted else small):
+    simulated = weights is not None or expectation.predicted
+    if where is not None or (stats.farthest > SMALL if simulated else largest > small):
         place = f" in channel {where}" if where is not None and where >= 0 else ""
         part = "kernel: " if weights is not None else ""
         many = f"{unexplained} flips{place} are" if where is not None else "the largest flips are"
         return Judged("diverged", f"{part}{many} more than rounding can make, up to {largest} LSB", percent)
-    if weights is not None and (largest > 1 or expectation.mechanism is not None):
+    if weights is not None and (largest > 1 or weights.again or expectation.mechanism is not None):
         return _weights_rounded(weights, expectation, largest, percent)
     if expectation.mechanism is not None:
         return Judged("requantized", expectation.mechanism, percent, expectation.mechanism)
@@ -147,6 +149,8 @@ def _weights_changed(weights: Weights, scale: float) -> str | None:
 def _weights_rounded(weights: Weights, expectation: Expectation, largest: int, percent: float) -> Judged:
     """The verdict where only the rounding of the weights, and a by-design mechanism if any, make the difference."""
     named = f"weights rounded to {BITS.get(weights.dtype, weights.dtype)}"
+    if weights.again:
+        named = f"fake-quantized {named} once more, on scales of the file's own"
     if weights.same_kernel:
         named = "biases rounded on the scale of another input grid"
     if expectation.mechanism is not None:

@@ -16,8 +16,9 @@ from qdebug.affine import Affine, folds, in_front
 from qdebug.align import Alignment, Pair, Probe, align
 from qdebug.align import fingerprints as fp
 from qdebug.constants import as_stored, match_constants
+from qdebug.folding import fold
 from qdebug.graph import Graph, Key, Op, Tensor
-from qdebug.held import HALF, beyond_ties, bias_steps, half_room, kernel_room, kernel_steps
+from qdebug.held import HALF, beyond_ties, bias_steps, half_room, kernel_room, kernel_steps, second_scales
 from qdebug.quant import Quantization
 
 SLACK = 0.02
@@ -68,6 +69,8 @@ class Weights:
     """What the reference, where it is a file, holds its kernel in."""
     room_steps: float = 0.5
     """Steps that rounding may move a weight by: more than half of one where the reference's was rounded too."""
+    again: bool = False
+    """Whether the reference's kernel is fake-quantized, and the file holds it on scales of its own."""
 
     @property
     def kernel_fits(self) -> bool:
@@ -94,7 +97,7 @@ def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> di
     """The weights at every pair whose region holds a weighted op, or the reason why they cannot be compared.
 
     Left out: ops whose reference kernel is fake-quantized, since the file holds the very same numbers there, unless a
-    constant factor before the op has moved them off their grid.
+    constant factor before the op has moved them off their grid, or the converter has rounded them once more.
     """
     found: dict[Key, Weights | str] = {}
     for pair in alignment.pairs:
@@ -109,9 +112,27 @@ def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> di
             found[pair.candidate] = f"{len(ours)} weighted ops of the reference stand against {len(theirs)}"
             continue
         kernel = fp.kernel(reference, ours[0])
-        if kernel is not None and (kernel.fake_quant is None or _is_rounded_again(reference, pair, ours[0], kernel)):
-            found[pair.candidate] = _compare(pair, reference, candidate, ours[0], theirs[0])
+        if kernel is None:
+            continue
+        again = kernel.fake_quant is not None and _on_second_scales(pair, reference, candidate, ours[0], theirs[0])
+        if kernel.fake_quant is None or again or _is_rounded_again(reference, pair, ours[0], kernel):
+            entry = _compare(pair, reference, candidate, ours[0], theirs[0])
+            found[pair.candidate] = replace(entry, again=again) if isinstance(entry, Weights) else entry
     return found
+
+
+def _on_second_scales(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -> bool:
+    """Whether the converter rounded a fake-quantized kernel a second time, on scales of its own."""
+    kernel, held = fp.kernel(reference, core), fp.kernel(candidate, op)
+    rows, folded = fp.kernel_rows(reference, core, side="reference"), fold(reference, core, pair.region)
+    if kernel is None or kernel.fake_quant is None or held is None or held.quantization is None or rows is None \
+            or folded is None or folded.factor.size not in (1, len(rows)):
+        return False
+    own = kernel.fake_quant.grid[0]
+    if own.size not in (1, len(rows)):
+        return False
+    factor = np.broadcast_to(np.ravel(folded.factor), (len(rows),)).astype(np.float64)
+    return second_scales(rows * factor[:, None], held.quantization.scale, np.abs(factor) * own) is not None
 
 
 def _is_rounded_again(reference: Graph, pair: Pair, core: Op, kernel: Tensor) -> bool:

@@ -197,6 +197,35 @@ def islands(keras: Any) -> Any:
 
 
 @model("qat")
+def dilated(keras: Any) -> Any:
+    """Dilated layers without batch norm: codes and reals between SPACE_TO_BATCH and BATCH_TO_SPACE; a residual."""
+    L = keras.layers
+    i = L.Input((9, 9, 4), name="image")
+    x = L.Conv2D(6, 3, activation="relu", name="front")(i)
+    x = L.DepthwiseConv2D(3, dilation_rate=2, padding="same", name="wide")(x)
+    x = L.ReLU(6.0, name="after")(L.Add(name="sum")([x, L.Conv2D(6, 1, name="point")(x)]))
+    x = L.Conv2D(8, 3, dilation_rate=2, activation="relu", name="far")(x)
+    x = L.Conv2D(8, 2, activation="relu", name="near")(x)
+    return keras.Model(i, L.Dense(4, name="out")(L.GlobalAveragePooling2D(name="gap")(x)))
+
+
+@model("qat")
+def rescaled(keras: Any) -> Any:
+    """Codes that are put on another grid before they are only moved, and weights that are rounded a second time."""
+    L = keras.layers
+    i, other = L.Input((8, 8, 4), name="image"), L.Input((6,), name="other")
+    first = L.Conv2D(4, 3, padding="same", activation="relu", name="first")(i)
+    second = L.Conv2D(6, 3, strides=2, padding="same", activation="relu", name="second")(first)
+    both = L.Concatenate(name="both")([first, L.UpSampling2D(name="up")(second)])
+    mixed = L.GlobalAveragePooling2D(name="gap")(L.Conv2D(4, 1, name="mix")(both))
+    side = L.GlobalAveragePooling2D(name="side_gap")(L.Conv2D(4, 1, name="side")(second))
+    same = L.Dense(6, activation="relu", name="same")
+    one, two = same(other), same(L.Dense(6, name="before")(other))
+    x = L.Concatenate(name="all")([mixed, side, one, two])
+    return keras.Model([i, other], L.Dense(3, name="out")(x))
+
+
+@model("qat")
 def dead_channel(keras: Any) -> Any:
     """A zero gamma makes a whole convolution float (RC07); LeakyReLU, hard swish in parts, a relu6 fused away."""
     L = keras.layers

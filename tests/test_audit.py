@@ -4,12 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+from test_align_models import aligned, made
 
 from qdebug.align import align
 from qdebug.audit import audit
 from qdebug.audit.grids import nudged
 from qdebug.graph import Graph, Op, Tensor
+from qdebug.models.tflite import parse
 from qdebug.quant import FakeQuant, Quantization
+from tests.faults import planting
 
 CHANNELS, TAPS = 4, 6
 LOW, HIGH = np.float32(-1.0), np.float32(1.5)
@@ -175,3 +178,22 @@ def test_the_oracle_of_this_file_is_not_the_audit():
     other["gamma"] = dataclasses.replace(other["gamma"], data=other["gamma"].data * np.float32(1.01))
     moved = Graph(other, ours.ops, ours.inputs, ours.outputs, ours.input_names, ours.output_names)
     assert {one.what for one in audit(moved, file, align(moved, file)).deviations} == {"weight_scale", "bias"}
+
+
+@pytest.mark.tf
+def test_weights_that_were_rounded_a_second_time_are_compared_on_their_own_scales():
+    """A shared layer's weights get scales of the file's own: another code, or order of scales, is just that."""
+    frozen, content = made("rescaled")
+    alignment, graph = aligned("rescaled")
+    at = next(pair.op.index for pair in alignment.pairs if pair.layer == "same")
+
+    def found(change):
+        edited = parse(planting.edit(content, at, change))
+        deviations = audit(frozen.graph, edited, align(frozen.graph, edited)).deviations
+        return {(one.layer, one.what, one.count) for one in deviations}
+
+    assert audit(frozen.graph, graph, alignment).deviations == ()
+    assert found(planting.weight(100)) == {("same", "weights", 1), ("same#2", "weights", 1)}  # (one buffer)
+    permuted = found(planting.permuted_scales)
+    assert {what for _, what, _ in permuted} >= {"weight_scale"}
+    assert "weights" not in {what for _, what, _ in permuted}

@@ -75,7 +75,7 @@ def test_what_is_explained_is_counted_by_channel(dtype, pixels, spread, share, d
         ideal[moved] = local[moved]
     by_channel = ByChannel(*(np.zeros(CHANNELS, np.int64) for _ in range(5)))
 
-    found, moves = explain(candidate, local, 3, by_channel, doubtful=doubtful, ideal=ideal)
+    found, moves, farthest = explain(candidate, local, 3, by_channel, doubtful=doubtful, ideal=ideal)
 
     exact = local if ideal is None else ideal
     change = candidate.astype(int) - local.astype(int)
@@ -87,6 +87,7 @@ def test_what_is_explained_is_counted_by_channel(dtype, pixels, spread, share, d
 
     assert found.counts == plain(candidate, local)
     assert moves == np.count_nonzero(exact != local)
+    assert farthest == far.max()
     assert by_channel.flips.tolist() == per_channel(change != 0)
     assert by_channel.sums.tolist() == per_channel(change)
     assert by_channel.largest.tolist() == np.abs(change).reshape(-1, CHANNELS).max(axis=0).tolist()

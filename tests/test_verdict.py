@@ -147,3 +147,7 @@ def test_what_is_simulated_exactly_may_be_large():
                  expectation(mechanism="two grids meet", ideal=True, predicted=True)).verdict == "diverged"
     assert judge(counted(candidate, local, far, ideal=candidate),
                  expectation(mechanism="two grids meet", ideal=True)).verdict == "diverged"
+    spoilt = candidate.copy()
+    spoilt[0, 0] += 3
+    assert judge(counted(spoilt, local, far, ideal=candidate),
+                 expectation(mechanism="two grids meet", ideal=True, predicted=True)).verdict == "diverged"

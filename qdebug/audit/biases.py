@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from qdebug.align import Pair
 from qdebug.align import fingerprints as fp
 from qdebug.audit.deviations import Deviation, Unchecked
-from qdebug.audit.parameters import FLOAT_WEIGHTS, FOLDING, INT32_MAX, Kernel, expected_kernel, float_room
+from qdebug.audit.parameters import FLOAT_WEIGHTS, INT32_MAX, Kernel, expected_kernel, float_room
 from qdebug.graph import Graph, Key, Op, Tensor
+from qdebug.held import FOLDING
 from qdebug.quant import CODE_RANGES
 
 OFF = 1.0

@@ -21,12 +21,10 @@ from qdebug.audit.deviations import MISFOLDED, Deviation, Note, Unchecked
 from qdebug.constants import as_stored
 from qdebug.folding import Folded, fold
 from qdebug.graph import Graph, Op, Tensor
-from qdebug.held import bias_steps, half_room, is_rounded, kernel_room, kernel_steps
+from qdebug.held import FOLDING, bias_steps, half_room, is_rounded, kernel_room, kernel_steps, second_scales
 
 ULPS = 2.0**-22
 """Two units in the last place of a float32, relative: what conversion leaves of a scale."""
-FOLDING = 1e-6
-"""Relative noise of batch-norm folding in float32."""
 INT32_MAX = 2**31 - 1
 ROUNDED = 0.5 + 1e-3
 """How far rounding may move a weight, in steps."""
@@ -139,6 +137,9 @@ def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Dev
         yield Unchecked(pair.layer, "weights", "the kernel is laid out in another way")
         return
     place: dict[str, Any] = {"op_index": pair.op.index, "tensor": held.name}
+    if not np.all(np.isfinite(kernel.real)):
+        yield _non_finite(pair, held, ~np.isfinite(kernel.real), (kernel.real, rows), place)
+        return
     if not np.issubdtype(held.data.dtype, np.integer):
         yield from _float_weights(candidate, pair, kernel, rows, held, place)
         return
@@ -148,16 +149,18 @@ def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Dev
     if held.dtype == "uint8":
         yield from _uint8_codes(pair, kernel, rows, held, place)
         return
-    again = _quantized_again(kernel, rows, held)
+    again = _quantized_again(kernel, held)
     if again is not None:
+        assert again.codes is not None
+        apart = np.abs(again.codes * again.scale[:, None] - kernel.real) / kernel.scale[:, None]
         yield Note(
             pair.layer,
             "requantized_weights",
             "the converter quantized these fake-quantized weights a second "
             "time, on scales of its own (max|w| / 127 per channel)",
-            {"largest_error_steps": again},
+            {"largest_error_steps": float(np.max(apart))},
         )
-        return
+        kernel = again
     yield from _scales(pair, kernel, held, place)
     yield from _codes(pair, kernel, rows, held, place)
 
@@ -234,6 +237,16 @@ def _code_deviation(pair: Pair, held: Tensor, compared: tuple[Rows, Rows, Rows],
     )
 
 
+def _non_finite(pair: Pair, held: Tensor, bad: NDArray[np.bool_], compared: tuple[Rows, Rows],
+                place: dict[str, Any]) -> Deviation:
+    """Tell weights that are NaN or infinite on one side; `compared` is what they should be, and what they are."""
+    assert pair.op is not None
+    channel, tap = (int(entry) for entry in np.argwhere(bad)[0])
+    expected, found = (_plain(value) if np.isfinite(value := side[channel, tap]) else str(value) for side in compared)
+    return Deviation(pair.layer, "non_finite", int(np.count_nonzero(bad)), bad.size, expected, found, channel=channel,
+                     first=index_of(pair.op, held, channel, tap), **place)
+
+
 def _misfolding(kernel: Kernel, found: Rows, room: Rows) -> str:
     """Tell a square kernel, in real values, that has its factors on the wrong axis; TensorFlow 2.3 wrote such files."""
     factor = np.ravel(kernel.folded.factor)
@@ -253,20 +266,15 @@ def _likeness(rows: Rows, wanted: Rows) -> str:
     return ""
 
 
-def _quantized_again(kernel: Kernel, rows: Rows, held: Tensor) -> float | None:
-    """Return the largest error in QAT steps where the weights stand on a second grid; else `None`."""
+def _quantized_again(kernel: Kernel, held: Tensor) -> Kernel | None:
+    """Return the kernel on the second grid that fake-quantized weights were put on; `None` where there is none."""
     assert held.quantization is not None
-    scale, largest = held.quantization.scale, np.abs(kernel.real).max(axis=1)
-    if (
-        kernel.codes is None
-        or scale.size != largest.size
-        or np.array_equal(rows, kernel.codes)
-        or np.any(np.abs(scale - largest / 127) > FOLDING * scale)
-    ):
+    if kernel.codes is None:
         return None
-    if np.any(np.abs(rows - kernel.real / scale[:, None]) > 0.5 + 1e-3):
+    scale = second_scales(kernel.real, held.quantization.scale, kernel.scale)
+    if scale is None:
         return None
-    return float(np.max(np.abs(rows * scale[:, None] - kernel.real) / kernel.scale[:, None]))
+    return replace(kernel, codes=np.rint(kernel.real / scale[:, None]), scale=scale, has_norm=True)
 
 
 def _plain(value: float) -> float | int:
@@ -338,20 +346,9 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> 
 def _float_weights(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, held: Tensor,
                    place: dict[str, Any]) -> Iterator[Deviation]:
     assert pair.op is not None
-    bad = int(np.count_nonzero(~np.isfinite(rows)))
-    if bad:
-        channel, tap = (int(entry) for entry in np.argwhere(~np.isfinite(rows))[0])
-        yield Deviation(
-            pair.layer,
-            "non_finite",
-            bad,
-            rows.size,
-            _plain(kernel.real[channel, tap]),
-            str(rows[channel, tap]),
-            channel=channel,
-            first=index_of(pair.op, held, channel, tap),
-            **place,
-        )
+    bad = ~np.isfinite(rows)
+    if np.any(bad):
+        yield _non_finite(pair, held, bad, (kernel.real, rows), place)
     loose, least = float_room(candidate, held)
     unfolded = (
         kernel.real / np.where(kernel.folded.factor == 0, 1, kernel.folded.factor).reshape(-1, 1)

@@ -23,6 +23,8 @@ from qdebug.render.tables import (
 
 _NAMED = 3
 """How many layers a sentence names before it counts the rest."""
+USUAL = 0.9
+"""Share of a layer's flips that must be expected before it is not their number that is wrong."""
 
 
 def document(run: Run) -> tuple[Block, ...]:
@@ -179,7 +181,7 @@ def _diverges(row: Row) -> str:
         return f"{start}: its {kind} is up to {numbers.error(error)}{sqnr}."
     expected = row.expected_flip_percent
     where = f" where {numbers.percent(expected)} % are expected" if expected is not None else ""
-    if not local.flip_percent:
+    if not local.flip_percent or (expected or 0.0) > USUAL * local.flip_percent:  # (flips are not what is wrong)
         return f"{start}: {numbers.name(row.reason)}."
     flips, largest = numbers.percent(local.flip_percent), numbers.lsb(local.max_lsb)
     return f"{start}: {flips} % of its codes differ{where} (up to {largest} LSB)."
