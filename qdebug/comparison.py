@@ -262,12 +262,12 @@ class Comparison:
         """Run the first batch without keeping intermediate tensors, to see whether looking changes the result."""
         plain = Interpreter(self.candidate.content, self.candidate.graph, kernels=family, threads=self.options.threads,
                             preserve=False)
-        size = batch if plain.allocate(batch) and work.interpreter.resizable else 1
+        size = batch if work.interpreter.resizable and plain.allocate(batch) else 1
         part = [array[:size] for array in self.inputs]
         ordered = [part[number] for number in self.alignment.inputs]
-        kept = work.candidate_values(part, size)
+        kept = work.candidate_values(part)
         plain.run(ordered)
-        changed = sum(int(np.count_nonzero(kept[key] != plain.get(key, size)))
+        changed = sum(int(np.count_nonzero(kept[key] != plain.get(key)))
                       for key in self.candidate.graph.outputs)
         self.observed[family] = changed
         if changed:

@@ -74,7 +74,7 @@ class Costing:
         tracer = Tracer(cuts, self.judge, tails, self, self.inputs)
         try:
             study = self._study(tracer, reasons)
-            self._flips(tracer, study.curve)
+            self._flips(tracer, study.curve, reasons)
         finally:
             tails.close()
         named = costs.with_handovers(rows, study, reasons)
@@ -83,7 +83,7 @@ class Costing:
 
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array]]:
         """The candidate's tensors on one batch, and its outputs in real values."""
-        values = self.work.candidate_values(inputs, self.batch)
+        values = self.work.candidate_values(inputs)
         return values, self.work.real_outputs(values)
 
     def label_flips(self, rows: Sequence[Row]) -> dict[str, Any] | None:
@@ -99,16 +99,19 @@ class Costing:
         if not self.judge.by_sample:
             limit = min(limit, max(FEWEST_SAMPLES, TAIL_RUNS * count // max(1, len(tracer.cuts))))
         samples = choose_samples(count, wanted=self.wanted, limit=limit)
+        curve = self._traced(tracer, samples, "handing over", reasons)
+        return costs.Study(curve, self.judge, None if self.truth is None else self.truth[samples])
+
+    def _traced(self, tracer: Tracer, samples: NDArray[np.int64], description: str, reasons: dict[int, str]) -> Curve:
+        """The curve without the cuts that prove impossible; `reasons` is told why they are."""
         while True:
             try:
-                curve = tracer.run(samples, self.batch, self._told("handing over", len(samples)))
+                return tracer.run(samples, self.batch, self._told(description, len(samples)))
             except CutError as error:
                 reasons[error.cut.row] = f"cannot be handed over: {error}"
                 tracer = replace(tracer, cuts=[cut for cut in tracer.cuts if cut is not error.cut])
-                continue
-            return costs.Study(curve, self.judge, None if self.truth is None else self.truth[samples])
 
-    def _flips(self, tracer: Tracer, curve: Curve) -> None:
+    def _flips(self, tracer: Tracer, curve: Curve, reasons: dict[int, str]) -> None:
         """Note where each label flips first, also for flipped samples outside the curve's own."""
         known = self._labels()
         if known is None or self.judge.name != "top1":
@@ -118,8 +121,7 @@ class Costing:
         others = np.setdiff1d(flipped, curve.samples)[:EXTRA_FLIPS]
         if others.size:
             tracer = replace(tracer, cuts=curve.cuts)
-            told = self._told("following label flips", len(others))
-            self.first |= tracer.run(others, self.batch, told).first_change()
+            self.first |= self._traced(tracer, others, "following label flips", reasons).first_change()
         self.handed = int(np.isin(flipped, np.concatenate([curve.samples, others])).sum())
 
     def _labels(self) -> dict[str, NDArray[np.int64]] | None:
@@ -143,7 +145,7 @@ class Costing:
                                      kernels=self.work.interpreter.kernels, threads=self.threads)
                 self.work.interpreter.allocate(1)
                 for key in tail.inputs:
-                    self.work.interpreter.get(key, 1)
+                    self.work.interpreter.get(key)
             except (ModelError, KeyError) as error:
                 failed.append({"layer": row.layer, "agreement": None, "restored_percent": None,
                                "reason": f"the candidate cannot be cut here: {error}"})
@@ -170,7 +172,7 @@ class _Bench:
 
     def __init__(self, of: Costing, repairs: Sequence[repair.Repair]) -> None:
         self.of, work = of, of.work
-        pairs = {pair.candidate: pair for pair in work.alignment.pairs}
+        pairs = {pair.candidate: pair for pair in work.pairs}
         taps = []
         for entry in repairs:
             pair, grid = pairs[entry.key], work.grids[entry.key]
@@ -182,12 +184,12 @@ class _Bench:
 
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array], dict[Key, Array]]:
         """The candidate's tensors, the reference's outputs, and what the regions make of the candidate's inputs."""
-        codes = self.of.work.candidate_values(inputs, self.of.batch, self.extra)
+        codes = self.of.work.candidate_values(inputs, self.extra)
         outputs, fetched = self.replay.run(inputs, codes)
         taken = dict(zip(self.keys, self.replay.taken(fetched), strict=True))
         work = self.of.work
         if work.own is not None:
-            run = work.own.run(inputs, codes, self.of.batch)
+            run = work.own.run(inputs, codes)
             outputs, taken = run.outputs, {key: run.instead(key, entry) for key, entry in taken.items()}
         local = {key: entry.local for key, entry in taken.items() if entry.local is not None}
         return codes, outputs, local

@@ -181,20 +181,13 @@ class _Block:
         inputs = self.inputs if chosen is None else [array[rows] for array in self.inputs]
         cut = self.of.cuts[place - 1]
         try:
-            fed = {entry.reference.key: entry.real(_take(self.codes[entry.candidate.key], rows, count), len(rows))
+            fed = {entry.reference.key: entry.real(entry.take(self.codes[entry.candidate.key], rows, count), len(rows))
                    for entry in cut.crossing}
             outputs = self.of.tails.outputs(inputs, fed)
         except (ModelError, ValueError) as error:
             raise CutError(cut, str(error)) from error
         self.runs += len(rows)
         self.kept[place][rows] = self.of.metric.keep([output[rows] for output in self.reference], outputs)
-
-
-def _take(values: Array, rows: NDArray[np.int64], count: int) -> Array:
-    """The samples `rows` of `count`, where several entries of the first axis may belong to one sample."""
-    if len(rows) == count:
-        return values
-    return values.reshape(count, -1, *values.shape[1:])[rows].reshape(-1, *values.shape[1:])
 
 
 def tensors(cuts: Sequence[Cut]) -> list[Key]:

@@ -284,7 +284,7 @@ def _candidate_values(
         candidate.run([part[place][number : number + 1] for place in alignment.inputs])
         for pair in alignment.pairs:
             try:
-                value = candidate.get(pair.candidate, 1)
+                value = candidate.get(pair.candidate)
             except KeyError:
                 continue
             tensor = candidate.graph.tensors[pair.candidate]

@@ -18,7 +18,7 @@ def between(first: Pass, other: Pass, inputs: Sequence[Array], batch: int) -> di
     """Count, for every tensor that holds codes, codes of `other` less codes of `first`, each from the model's input."""
     found: dict[Key, Differences] = {}
     for one in batches(inputs, batch):
-        ours, theirs = first.candidate_values(one.inputs, batch), other.candidate_values(one.inputs, batch)
+        ours, theirs = first.candidate_values(one.inputs), other.candidate_values(one.inputs)
         for key, grid in first.grids.items():
             if grid.scale is None or key not in theirs:
                 continue

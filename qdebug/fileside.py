@@ -82,10 +82,10 @@ class FileSide:
         computed = self.interpreter.delegated()
         return frozenset(key for key, held in self.tensors.items() if held in computed)
 
-    def run(self, inputs: Sequence[Array], read: Mapping[Key, Array], batch: int) -> OwnRun:
+    def run(self, inputs: Sequence[Array], read: Mapping[Key, Array]) -> OwnRun:
         """Run one batch, `inputs` in the reference's order; `read` are the candidate's tensors on it."""
         keys = list(dict.fromkeys([*self.tensors.values(), *self.file.outputs]))
-        values = read_tensors(self.interpreter, inputs, keys, batch)
+        values = read_tensors(self.interpreter, inputs, keys)
         fed = dict(zip(self.file.inputs, self.interpreter.feed(inputs), strict=True))
         given = {key: [fed[ours] if theirs is None else read[theirs] for ours, theirs in feeds.items()]
                  for key, feeds in self.feeds.items()}
@@ -99,10 +99,10 @@ class FileSide:
         outputs = [real_values(values[key], self.file.tensors[key]) for key in self.file.outputs]
         return OwnRun(outputs, cumulative, local)
 
-    def real_values(self, inputs: Sequence[Array], batch: int) -> dict[Key, Array]:
+    def real_values(self, inputs: Sequence[Array]) -> dict[Key, Array]:
         """What the file's tensors hold on one batch, in real values, by candidate tensor."""
         keys = list(dict.fromkeys(self.tensors.values()))
-        values = read_tensors(self.interpreter, inputs, keys, batch)
+        values = read_tensors(self.interpreter, inputs, keys)
         return {key: real_values(values[held], self.file.tensors[held]) for key, held in self.tensors.items()}
 
     def tails(self) -> FileTails:
@@ -138,7 +138,7 @@ class FileSide:
         found: dict[Key, tuple[int, ...]] = {}
         for key, tensor in self.file.tensors.items():
             try:
-                found[key] = self.interpreter.get(key, 1).shape if tensor.data is None else ()
+                found[key] = self.interpreter.get(key).shape if tensor.data is None else ()
             except KeyError:
                 continue
         return {key: shape for key, shape in found.items() if shape}

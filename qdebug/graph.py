@@ -127,6 +127,15 @@ class Graph:
         return [self.tensors[key] for key in op.inputs
                 if key in self.tensors and self.tensors[key].data is not None]
 
+    @cached_property
+    def blocks_first(self) -> frozenset[Key]:
+        """Tensors whose first axis holds all samples of one block of a SPACE_TO_BATCH after the other's."""
+        found: set[Key] = set()
+        for op in self.ops:
+            if op.kind == "space_to_batch" or (op.kind != "batch_to_space" and not found.isdisjoint(op.inputs)):
+                found.update(op.outputs)
+        return frozenset(found)
+
     def ancestors(self, keys: Iterable[Key], stop: Iterable[Key] = ()) -> Iterator[Op]:
         """Ops that compute `keys`, found by walking back; tensors in `stop` are not passed."""
         stopped, seen = set(stop), set()

@@ -23,6 +23,8 @@ class Crossing:
 
     reference: Tensor
     candidate: Tensor
+    blocks: bool = False
+    """Whether the first axis holds all samples of one block after the other (`Graph.blocks_first`)."""
 
     def real(self, values: Array, count: int) -> Array:
         """Candidate `values` (codes or reals, batch first) of `count` samples, in the reference's shape and type."""
@@ -35,6 +37,14 @@ class Crossing:
         if inner:  # a tensor of unknown rank reads as (-1,)
             values = values.reshape(count, *inner) if -1 in inner else values.reshape(-1, *inner)
         return np.ascontiguousarray(values, dtype=self.reference.dtype)
+
+    def take(self, values: Array, rows: Array, count: int) -> Array:
+        """Of `count` samples those in `rows`; several entries of the first axis may belong to one sample."""
+        if len(rows) == count:
+            return values
+        inner = values.shape[1:]
+        apart = values.reshape(-1, count, *inner)[:, rows] if self.blocks else values.reshape(count, -1, *inner)[rows]
+        return apart.reshape(-1, *inner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +76,8 @@ def plan(reference: Graph, candidate: Graph, pairs: Sequence[Pair], unreadable: 
         ready.append(pair)
         last = max((entry.op.index for entry in ready if entry.op is not None), default=-1)
         given = _given(candidate, ready, last)
-        crossing = (Crossing(reference.tensors[key], candidate.tensors[given[key]])
+        crossing = (Crossing(reference.tensors[key], candidate.tensors[given[key]],
+                             given[key] in candidate.blocks_first)
                     for key in needed(reference, given))
         cuts.append(Cut(row, tuple(crossing)))
     return cuts, reasons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from qdebug.align import Alignment, Pair
 from qdebug.align import fingerprints as fp
 from qdebug.arithmetic import Expectation
 from qdebug.counting import same_codes
+from qdebug.errors import ModelError
 from qdebug.fileside import FileSide, OwnRun
 from qdebug.graph import Graph, Key, Tensor
 from qdebug.models.frozen import Frozen, InputSpec
@@ -39,6 +41,9 @@ class Counts:
     ideals: dict[Key, FloatStats] = field(default_factory=dict)
     """At pairs of real values: against the region with the file's own weights, where those are not float32."""
     unreadable: dict[Key, str] = field(default_factory=dict)
+    """Pairs that cannot be measured, and why."""
+    misshapen: frozenset[Key] = frozenset()
+    """Those of them that are the first on their way to have another shape than the reference's."""
 
     def merge(self, other: Counts) -> None:
         """Add the counts of another shard of the same data."""
@@ -67,16 +72,17 @@ class Pass:
     """A reference file on its own kernels."""
 
     def __post_init__(self) -> None:
-        self.unreadable: dict[Key, str] = {}
-        self.interpreter.run([np.zeros(_sample(spec.shape), spec.dtype) for spec in self._specs()])
-        measurable = []
-        for pair in self.alignment.pairs:
-            try:
-                self.interpreter.get(pair.candidate, 1)
-                measurable.append(pair)
-            except KeyError:
-                self.unreadable[pair.candidate] = "LiteRT does not keep this tensor"
+        self.unreadable, self.misshapen = self._unmeasured()
+        kept = {pair.candidate for pair in self.alignment.pairs} - self.unreadable.keys()
+        measurable = [pair if all(source is None or source in kept for _, source in pair.inputs) else
+                      replace(pair, inputs=tuple((key, source if source in kept else None)
+                                                 for key, source in pair.inputs))
+                      for pair in self.alignment.pairs if pair.candidate in kept]
         self.pairs = measurable
+        """Those that can be measured; where one reads a tensor that cannot, the reference's own value stands for it."""
+        self.cut_off = frozenset(pair.candidate for pair in self.alignment.pairs
+                                 if any(source in self.misshapen for _, source in pair.inputs))
+        """Candidate tensors that are computed from what has no counterpart: they have no local error."""
         keys = [pair.candidate for pair in measurable]
         keys += [key for pair in measurable for _, key in _requantized_inputs(pair) or () if key is not None]
         self.grids = {key: _grid(self.candidate.tensors[key]) for key in keys}
@@ -107,9 +113,9 @@ class Pass:
         waiting: Future[None] | None = None
         with ThreadPoolExecutor(1) as worker:  # counts one batch while the next one runs
             for one in batches(inputs, batch):
-                read = self.candidate_values(one.inputs, batch)
+                read = self.candidate_values(one.inputs)
                 outputs, fetched = self.replay.run(one.inputs, read)
-                own = None if self.own is None else self.own.run(one.inputs, read, batch)
+                own = None if self.own is None else self.own.run(one.inputs, read)
                 outputs = outputs if own is None else own.outputs
                 if waiting is not None:
                     waiting.result()
@@ -122,7 +128,7 @@ class Pass:
 
     def empty(self) -> Counts:
         """Counters at zero for every measurable pair."""
-        counts = Counts(unreadable=self.unreadable)
+        counts = Counts(unreadable=self.unreadable, misshapen=self.misshapen - self.cut_off)
         for pair in self.pairs:
             grid, tensor = self.grids[pair.candidate], self.candidate.tensors[pair.candidate]
             if grid.scale is None:
@@ -132,11 +138,11 @@ class Pass:
                                                          max(1, tensor.shape[-1] if tensor.shape else 1))
         return counts
 
-    def candidate_values(self, part: Sequence[Array], batch: int, extra: Sequence[Key] = ()) -> dict[Key, Array]:
+    def candidate_values(self, part: Sequence[Array], extra: Sequence[Key] = ()) -> dict[Key, Array]:
         """Codes (or reals) of every measured tensor, output and `extra` tensor for one batch."""
         keys = list(dict.fromkeys([*self.grids, *self.candidate.outputs, *extra]))
         ordered = [part[number] for number in self.alignment.inputs]
-        return read_tensors(self.interpreter, ordered, keys, batch)
+        return read_tensors(self.interpreter, ordered, keys)
 
     def real_outputs(self, read: Mapping[Key, Array]) -> list[Array]:
         """The candidate's outputs in real values, in the reference's order."""
@@ -147,6 +153,38 @@ class Pass:
             found[number] = tensor.quantization.dequantize(read[key]) \
                 if codes and tensor.quantization is not None else read[key]
         return [found[number] for number in sorted(found)]
+
+    def _unmeasured(self) -> tuple[dict[Key, str], frozenset[Key]]:
+        """Candidate tensors that cannot be measured and why, and those of them that are not the reference's in shape.
+
+        XNNPACK does not keep what no op reads. Raises ModelError where an output has another shape.
+        """
+        samples = [np.zeros(_sample(spec.shape), spec.dtype) for spec in self.frozen.specs]
+        self.interpreter.allocate(1)
+        self.interpreter.run([samples[number] for number in self.alignment.inputs])
+        reasons: dict[Key, str] = {}
+        shapes: dict[Pair, tuple[int, ...]] = {}
+        for pair in self.alignment.pairs:
+            try:
+                shapes[pair] = self.interpreter.get(pair.candidate).shape
+            except KeyError:
+                reasons[pair.candidate] = "LiteRT does not keep this tensor"
+        if all(shape == self.candidate.tensors[pair.candidate].shape for pair, shape in shapes.items()):
+            return reasons, frozenset()
+        replay = Replay(self.frozen, [], {})  # (blocks of a SPACE_TO_BATCH do not stand in the file either)
+        ours = replay.fetch([str(pair.reference) for pair in shapes], samples)
+        replay.close()
+        misshapen = {pair.candidate: f"shape: {pair.op.raw if pair.op is not None else 'the input'} gives "
+                     f"{_by(shape)}, the reference {_by(value.shape)}"
+                     for (pair, shape), value in zip(shapes.items(), ours, strict=True)
+                     if math.prod(shape) != value.size}
+        for pair in self.alignment.pairs:
+            if pair.candidate in misshapen and pair.candidate in self.candidate.outputs:
+                first = next(one for one in self.alignment.pairs if one.candidate in misshapen)
+                raise ModelError(f"the candidate's output {self.candidate.tensors[pair.candidate].name} cannot be "
+                                 f"compared: at {first.layer} already, {misshapen[first.candidate]}; "
+                                 "convert the model again")
+        return reasons | misshapen, frozenset(misshapen)
 
     def _specs(self) -> list[InputSpec]:
         return [self.frozen.specs[number] for number in self.alignment.inputs]
@@ -204,16 +242,18 @@ class Pass:
             else:
                 entry = next(fresh)
                 entry = entry if own is None else own.instead(pair.candidate, entry)
+            if pair.candidate in self.cut_off:
+                entry = replace(entry, local=None, doubtful=None, ideal=None)
             known = self._update(counts, pair, values, entry, one, known)
             if pair.candidate in self._sources:
                 sources[pair.candidate] = entry, known
 
-    @staticmethod
-    def _update(counts: Counts, pair: Pair, values: Array, taken: Taken, one: Batch,
+    def _update(self, counts: Counts, pair: Pair, values: Array, taken: Taken, one: Batch,
                 known: Known | None) -> Known | None:
         first, samples = one.first, len(one.inputs[0])
         if len(values) != samples:
-            values, taken = _by_sample(values, samples), _taken_by_sample(taken, values.shape, samples)
+            blocks = pair.candidate in self.candidate.blocks_first
+            values, taken = _by_sample(values, samples, blocks), _taken_by_sample(taken, values.shape, samples, blocks)
         if pair.candidate in counts.codes:
             return counts.codes[pair.candidate].update(
                 values, taken.cumulative, taken.local, first=first, doubtful=taken.doubtful, ideal=taken.ideal,
@@ -252,7 +292,7 @@ def probe(frozen: Frozen, candidate: Graph, alignment: Alignment, interpreter: I
     for key, tensor in candidate.tensors.items():
         if tensor.data is None:
             try:
-                value = interpreter.get(key, 1)
+                value = interpreter.get(key)
             except KeyError:
                 continue
             codes = tensor.quantization is not None and np.issubdtype(value.dtype, np.integer)
@@ -273,24 +313,28 @@ def _requantized_inputs(pair: Pair) -> tuple[tuple[Key, Key | None], ...] | None
     return tuple((key, source if source is None else inserted.get(source, source)) for key, source in pair.inputs)
 
 
-def _by_sample(values: Array, samples: int) -> Array:
+def _by_sample(values: Array, samples: int, blocks: bool) -> Array:
     """A tensor whose first axis holds more than samples, as (samples, ...); the last axis stays.
 
-    SPACE_TO_BATCH puts its blocks before the samples, a dense layer on several axes folds them in behind.
+    SPACE_TO_BATCH puts its `blocks` before the samples, a dense layer on several axes folds them in behind.
     """
-    if values.ndim != 4 or len(values) % samples:
+    if not blocks:
         last = values.shape[-1] if values.size % (samples * values.shape[-1]) == 0 else 1
         return values.reshape(samples, -1, last)
-    blocks = values.reshape(-1, samples, *values.shape[1:])
-    return np.ascontiguousarray(np.moveaxis(blocks, 0, 1)).reshape(samples, -1, values.shape[-1])
+    apart = values.reshape(-1, samples, *values.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(apart, 0, 1)).reshape(samples, -1, values.shape[-1])
 
 
-def _taken_by_sample(taken: Taken, shape: tuple[int, ...], samples: int) -> Taken:
+def _taken_by_sample(taken: Taken, shape: tuple[int, ...], samples: int, blocks: bool) -> Taken:
     """The same for what was taken at a tensor of that shape."""
-    arrays: dict[str, Any] = {name: _by_sample(array.reshape(shape), samples)
+    arrays: dict[str, Any] = {name: _by_sample(array.reshape(shape), samples, blocks)
                               for name in ("cumulative", "local", "doubtful", "ideal")
                               if (array := getattr(taken, name)) is not None}
     return replace(taken, **arrays)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _thin(value: Array, sample: int) -> Array:

@@ -116,8 +116,9 @@ class Origins:
         found = []
         for first in range(0, len(samples), size):
             chosen = samples[first: first + size]
+            interpreter.allocate(len(chosen))
             interpreter.run(self._ordered(chosen))
-            found.append(top1(_real(self.candidate.tensors[key], interpreter.get(key, len(chosen)))))
+            found.append(top1(_real(self.candidate.tensors[key], interpreter.get(key))))
             self.step("running the candidate on reference kernels", first + len(chosen), len(samples))
         return np.concatenate(found)
 
@@ -134,7 +135,7 @@ class Origins:
                 interpreter.run(self._ordered(np.array([sample])))
             for pair in self.alignment.pairs:
                 try:
-                    one, other = (interpreter.get(pair.candidate, 1) for interpreter in both)
+                    one, other = (interpreter.get(pair.candidate) for interpreter in both)
                 except KeyError:
                     continue
                 unlike[pair] += int(np.count_nonzero(one != other))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.align import Alignment, Pair
+from qdebug.align import Pair
 from qdebug.arrays import INDEX, unpack_samples
 from qdebug.comparison import Candidate, Comparison
 from qdebug.errors import InputError, ModelError, UsageError
@@ -48,7 +48,6 @@ class _Opened:
     """The models of a record, opened and aligned on one sample."""
 
     work: Pass
-    alignment: Alignment
     inputs: Sequence[Array]
     sample: int
 
@@ -64,7 +63,7 @@ def reproduce(run: Run, layer: str, arrays: bytes | None) -> dict[str, bytes]:
     if row.local is None:
         raise UsageError(f"--row {layer}: it was not measured ({row.reason}); choose another row")
     opened = _open(run, layer, arrays)
-    pair = next((one for one in opened.alignment.pairs if str(one.candidate) == str(row.tensor_index)), None)
+    pair = next((one for one in opened.work.pairs if str(one.candidate) == str(row.tensor_index)), None)
     if pair is None or pair not in opened.work.tapped:
         raise UsageError(f"--row {layer}: it only moves data, there is nothing to reproduce; choose another row")
     return _files(run, opened, pair)
@@ -73,7 +72,7 @@ def reproduce(run: Run, layer: str, arrays: bytes | None) -> dict[str, bytes]:
 def _files(run: Run, opened: _Opened, pair: Pair) -> dict[str, bytes]:
     work, graph, kernels = opened.work, opened.work.candidate, str(run.candidate["kernels"])
     given = entries(graph, pair.candidate_ops)
-    read = work.candidate_values(opened.inputs, 1, extra=given)
+    read = work.candidate_values(opened.inputs, extra=given)
     _, fetched = work.replay.run(opened.inputs, read)
     measured = list(work.replay.taken(fetched))[work.tapped.index(pair)]
     own = pair.candidate in work.weights and measured.ideal is not None
@@ -104,7 +103,7 @@ def _open(run: Run, layer: str, arrays: bytes | None) -> _Opened:
                             options=TraceOptions(kernels=kernels, handover=False))
     comparison.align()
     work, _ = comparison.open_pass(kernels)
-    return _Opened(work, comparison.alignment, inputs, sample)
+    return _Opened(work, inputs, sample)
 
 
 def _models(run: Run) -> tuple[Reference, bytes]:

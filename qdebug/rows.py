@@ -14,7 +14,7 @@ from qdebug.held import HALF
 from qdebug.measure import Counts
 from qdebug.records import VERDICTS, Channels, Coverage, Row, WorstSample
 from qdebug.stats import CodeStats
-from qdebug.verdict import FLOAT_BOUND, Judged, judge, judge_float
+from qdebug.verdict import FLOAT_BOUND, NOT_REPLAYED, Judged, judge, judge_float
 from qdebug.weights import Weights
 
 UNREADABLE = "LiteRT does not keep this tensor"
@@ -53,6 +53,7 @@ def build_rows(alignment: Alignment, candidate: Graph, counts: Counts,
                              _float_bound(pair, candidate, weights.get(pair.candidate)))
         else:
             row = _unmeasured(row, counts.unreadable.get(pair.candidate, UNREADABLE))
+            row = replace(row, verdict="diverged") if pair.candidate in counts.misshapen else row
         opaque = [op.raw for op in pair.candidate_ops if op.kind in OPAQUE]
         if opaque:
             row = replace(row, verdict="unmeasured", mechanism=None, expected_flip_percent=None, reason=(
@@ -118,8 +119,12 @@ def _float_row(row: Row, pair: Pair, counts: Counts, weights: Weights | str | No
     why = "this tensor holds no codes"
     names = ("expected_flip_percent", "off_grid_rms_lsb", "saturated_percent", "clipped_percent", "used_codes_percent",
              "scale", "zero_point", "parts")
-    return replace(_judged(row, judged), cumulative=cumulative.result(), local=local.result(),
-                   elements=cumulative.total, reasons=dict.fromkeys(names, why))
+    reasons = dict.fromkeys(names, why)
+    if not local.total:
+        judged = Judged("unmeasured", NOT_REPLAYED)
+        reasons["local"] = NOT_REPLAYED
+    return replace(_judged(row, judged), cumulative=cumulative.result(), local=local.result() if local.total else None,
+                   elements=cumulative.total, reasons=reasons)
 
 
 def _judged(row: Row, judged: Judged) -> Row:

@@ -19,14 +19,14 @@ def tensors(work: Pass, inputs: Sequence[Array]) -> dict[str, Array]:
 
     The grid is scale and zero point; codes and grid only where the candidate holds codes. `inputs` is one batch.
     """
-    read = work.candidate_values(inputs, len(inputs[0]))
+    read = work.candidate_values(inputs)
     replay = Replay(work.frozen, [], {}, threads=work.threads)
     try:
         reference = replay.fetch([pair.reference for pair in work.pairs], inputs)
     finally:
         replay.close()
     if work.own is not None:
-        own = work.own.real_values(inputs, len(inputs[0]))
+        own = work.own.real_values(inputs)
         reference = [own.get(pair.candidate, wanted) for pair, wanted in zip(work.pairs, reference, strict=True)]
     found: dict[str, Array] = {}
     for pair, wanted in zip(work.pairs, reference, strict=True):

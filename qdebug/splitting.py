@@ -24,7 +24,7 @@ def measure_parts(work: Pass, weights: Mapping[Key, Weights | str], inputs: Sequ
     replay = Variants(work.frozen, taps, work.grids, threads=work.threads)
     try:
         for one in batches([array[:SAMPLES] for array in inputs], min(batch, SAMPLES)):
-            read = work.candidate_values(one.inputs, min(batch, SAMPLES))
+            read = work.candidate_values(one.inputs)
             for tap, values in zip(taps, replay.values(one.inputs, read), strict=True):
                 counts[tap.candidate].update(read[tap.candidate], values["local"], values.get("weights"),
                                              values["ideal"])

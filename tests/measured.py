@@ -40,7 +40,7 @@ def candidate_values(content: bytes, candidate: Graph, inputs: Sequence[np.ndarr
         runner.run([entry[number:number + 1] for entry in inputs])
         for key in (*candidate.inputs, *(op.output for op in candidate.ops)):
             try:
-                found.setdefault(key, []).append(_real(candidate, key, runner.get(key, 1)))
+                found.setdefault(key, []).append(_real(candidate, key, runner.get(key)))
             except KeyError:
                 continue
     return {key: np.stack(rows) for key, rows in found.items()}

@@ -342,6 +342,21 @@ def test_label_flips_are_counted_by_layer() -> None:
                                  "first_flipping_layer": "b"}
 
 
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_crossing_takes_the_chosen_samples(blocks: bool) -> None:
+    """Entries of one sample stand together, or one in every block."""
+    tensor = Tensor("r", "r", (-1, 2), "float32")
+    entry = Crossing(tensor, tensor, blocks)
+    numbers = np.tile(np.arange(5), 3) if blocks else np.repeat(np.arange(5), 3)
+    values = np.stack([numbers, np.arange(15)], axis=1)
+
+    found = entry.take(values, np.array([1, 3]), 5)
+
+    assert sorted(set(found[:, 0].tolist())) == [1, 3]
+    assert len(found) == 6
+    assert entry.take(values, np.arange(5), 5) is values
+
+
 def test_a_curve_without_cuts_is_the_two_models() -> None:
     """Nothing to hand over: nothing changes first anywhere."""
     curve = Curve((), np.arange(3), np.zeros((2, 3, 1), np.int64))

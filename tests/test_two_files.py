@@ -129,7 +129,7 @@ def test_the_layers_cut_loose_give_what_they_give_in_the_file(int8: bytes):
     shapes = {key: graph.tensors[key].shape for key in keys}
     loose = LooseRegions(int8, graph, regions, shapes, kernels="xnnpack")
     for batch in (16, 5):
-        values = read_tensors(whole, [samples(batch)], keys, batch)
+        values = read_tensors(whole, [samples(batch)], keys)
         given = {key: [values[entry] for entry in region.inputs] for key, region in regions.items()}
         found = loose.run(given, batch)
         assert all(np.array_equal(found[key], values[key]) for key in regions)
@@ -299,7 +299,7 @@ def test_a_handover_goes_on_with_the_reference_files_own_kernels(int8: bytes, tm
     side = FileSide(reference, graph, align_settled(reference.frozen.graph, graph), kernels="builtin")
     given, tails = samples(6), side.tails()
     whole = tails.outputs([given])
-    values = {held: side.interpreter.get(held, 6) for held in side.tensors.values()}
+    values = {held: side.interpreter.get(held) for held in side.tensors.values()}
     for key, held in reference.lifted.tensors.items():
         if held[0] in values:
             fed = {key: graph.tensors[held[0]].quantization.dequantize(values[held[0]])}

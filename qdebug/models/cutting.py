@@ -71,7 +71,7 @@ class CandidateTail:
     def __init__(self, content: bytes, graph: Graph, last: int, *, kernels: str, threads: int | None = None) -> None:
         from qdebug.models.tflite import parse
 
-        self.outputs = graph.outputs
+        self.outputs, self.blocks_first = graph.outputs, graph.blocks_first
         self.inputs = crossing(graph, last)
         kept = _after(graph, last)
         self._interpreter = None
@@ -89,17 +89,20 @@ class CandidateTail:
         given = [codes[key] for key in running.graph.inputs]
         if (running.resizable and running.allocate(count)) or count == 1:
             running.run(given)
-            return {**{key: running.get(key, count) for key in running.graph.outputs}, **found}
+            return {**{key: running.get(key) for key in running.graph.outputs}, **found}
         rows: dict[Key, list[Array]] = {key: [] for key in running.graph.outputs}
         for number in range(count):
-            running.run([_sample(values, number, count) for values in given])
+            running.run([_sample(values, number, count, key in self.blocks_first)
+                         for key, values in zip(self.inputs, given, strict=True)])
             for key, entries in rows.items():
-                entries.append(running.get(key, 1).copy())
+                entries.append(running.get(key).copy())
         return {**{key: np.concatenate(entries) for key, entries in rows.items()}, **found}
 
 
-def _sample(values: Array, number: int, count: int) -> Array:
+def _sample(values: Array, number: int, count: int, blocks: bool) -> Array:
     """What one of `count` samples holds of the first axis, which may hold several entries for each."""
+    if blocks:
+        return values[number::count]
     size = len(values) // count
     return values[number * size: (number + 1) * size]
 

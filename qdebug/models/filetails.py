@@ -32,7 +32,7 @@ class FileTails:
         values = {held: (array, self.file.tensors[held]) for key, array in (fed or {}).items()
                   for held in self._held(key)}
         if not values:
-            found = read_tensors(self.whole, inputs, self.file.outputs, len(inputs[0]))
+            found = read_tensors(self.whole, inputs, self.file.outputs)
         else:
             tail = self._tail(tuple(values))
             given = {**dict(zip(self.file.inputs, self.whole.feed(inputs), strict=True)),

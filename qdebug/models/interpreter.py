@@ -32,6 +32,8 @@ class Interpreter:
         self._native = self._open(content)
         self.batch = 0
         self.resizable = True
+        self.grows = False
+        """Whether the outputs have been seen to grow with the batch."""
         self.allocate(1)
 
     def allocate(self, batch: int) -> bool:
@@ -65,15 +67,16 @@ class Interpreter:
                 if shape and (batch != 1 or self.batch or self.built_in > 1):
                     self._native.resize_tensor_input(key, [batch, *shape[1:]])
             self._native.allocate_tensors()
-        if batch > 1:
+        if batch > 1 and not self.grows:
             zeros = [np.zeros((batch, *tensor.shape[1:]), tensor.dtype)
                      for tensor in (self.graph.tensors[key] for key in self.graph.inputs)]
             if any(len(output) % batch for output in self._outputs(zeros)):  # shapes may be known after a run only
                 raise RuntimeError("an output does not grow with the batch")
+            self.grows = True
 
     def _reopen(self, content: bytes) -> None:
         self._native, self.running = self._open(content), content
-        self.batch = 0
+        self.batch, self.grows = 0, False
         self.allocate(1)
 
     def _rewrite(self) -> bool:
@@ -143,12 +146,9 @@ class Interpreter:
         return fed
 
     def run(self, values: Sequence[Array]) -> None:
-        """Invoke on one batch of real inputs; a batch smaller than the allocated one is filled up."""
-        count = len(values[0])
+        """Invoke on one batch of real inputs, of the size that is allocated."""
         for key, fed in zip(self.graph.inputs, self.feed(values), strict=True):
-            missing = self.batch - count
-            whole = np.concatenate([fed, np.repeat(fed[-1:], missing, axis=0)]) if missing > 0 else fed
-            self._native.set_tensor(key, whole)
+            self._native.set_tensor(key, fed)
         try:
             self._native.reset_all_variables()  # a sample must not see the state that the one before it left
             self._native.invoke()
@@ -156,16 +156,12 @@ class Interpreter:
             raise ModelError(f"LiteRT fails while running the {self.role} on the {self.kernels} kernels: "
                              f"{_words(error)}{self._who_opens()}", details=str(error)) from error
 
-    def get(self, key: Key, count: int) -> Array:
-        """A copy of a tensor after `run`, first `count` samples; raises KeyError where LiteRT does not keep it."""
+    def get(self, key: Key) -> Array:
+        """A copy of a tensor after `run`; raises KeyError where LiteRT does not keep it."""
         try:
             value: Array = self._native.get_tensor(key)
         except ValueError as error:
             raise KeyError(key) from error
-        if self.batch > 1 and len(value) == self.batch:
-            return value[:count]
-        if self.batch > 1 and len(value) % self.batch == 0:  # the batch is folded into the first axis
-            return value[: len(value) // self.batch * count]
         return value
 
     def delegated(self) -> frozenset[Key]:
@@ -201,19 +197,20 @@ class Interpreter:
         return "; " + " or ".join(f"{option} {family}" for family in opened) + " opens it"
 
 
-def read_tensors(interpreter: Interpreter, inputs: Sequence[Array], keys: Sequence[Key], batch: int
-                 ) -> dict[Key, Array]:
+def read_tensors(interpreter: Interpreter, inputs: Sequence[Array], keys: Sequence[Key]) -> dict[Key, Array]:
     """Run one batch of real `inputs`, one by one where the model's batch is fixed, and read the tensors `keys`."""
     count = len(inputs[0])
-    if interpreter.resizable and interpreter.allocate(batch):
+    if interpreter.resizable and interpreter.allocate(count):
         interpreter.run(inputs)
-        return {key: interpreter.get(key, count) for key in keys}
+        return {key: interpreter.get(key) for key in keys}
     rows: dict[Key, list[Array]] = {key: [] for key in keys}
     for number in range(count):
         interpreter.run([array[number: number + 1] for array in inputs])
         for key in keys:
-            rows[key].append(interpreter.get(key, 1))
-    return {key: np.concatenate(entries) for key, entries in rows.items()}
+            rows[key].append(interpreter.get(key))
+    blocks = interpreter.graph.blocks_first
+    return {key: np.stack(entries, axis=1).reshape(-1, *entries[0].shape[1:]) if key in blocks
+            else np.concatenate(entries) for key, entries in rows.items()}
 
 
 def _random(rng: np.random.Generator, tensor: Tensor, count: int) -> Array:

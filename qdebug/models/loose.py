@@ -112,7 +112,7 @@ class LooseRegions:
                 if not self.one_by_one:
                     raise
             else:
-                return {key: running.get(end, count) for key, end in ends.items()}
+                return {key: running.get(end) for key, end in ends.items()}
         whole = {key for key in self.regions if all(len(array) == count for array in given[key])}
         fed = [array if len(array) == count else np.zeros((count, *shape[1:]), array.dtype)
                for array, shape in zip(fed, self.shapes, strict=True)]
@@ -121,7 +121,7 @@ class LooseRegions:
         for number in range(count):
             running.run([array[number: number + 1] for array in fed])
             for key, found in rows.items():
-                found.append(running.get(ends[key], 1))
+                found.append(running.get(ends[key]))
         return {key: np.concatenate(found) for key, found in rows.items() if len(found[0]) == 1}
 
 

@@ -31,7 +31,7 @@ def with_measured_shapes(graph: Graph, content: bytes, unknown: Collection[Key])
     tensors = dict(graph.tensors)
     for key in unknown:
         try:
-            shape = interpreter.get(key, 1).shape
+            shape = interpreter.get(key).shape
         except KeyError:
             continue
         tensors[key] = replace(tensors[key], shape=tuple(map(int, shape)))

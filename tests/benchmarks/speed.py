@@ -79,7 +79,7 @@ class Bench:
             part = [array[number: number + 1] for array in self.inputs]
             kept.append([np.asarray(value) for value in taps(part if len(part) > 1 else part[0], training=False)])
             interpreter.run(part)
-            kept.append([interpreter.get(pair.candidate, 1) for pair in self.alignment.pairs])
+            kept.append([interpreter.get(pair.candidate) for pair in self.alignment.pairs])
         return (time.perf_counter() - start) / count
 
     def row(self, rounds: int, loop: int) -> list[Any]:

@@ -1,0 +1,74 @@
+"""Files in which a tensor has no counterpart: another shape, or nothing reads it any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+
+import qdebug
+from qdebug.errors import ModelError
+from qdebug.models.tflite import parse
+from qdebug.records import Row, Run
+from tests import converted
+from tests.faults import planting
+
+pytestmark = pytest.mark.tf
+
+
+@cache
+def made(name: str) -> tuple[object, bytes, np.ndarray]:
+    model, content = converted.make(name)
+    return model, content, converted.batches(model, 24, seed=9)[0]
+
+
+def op_of(content: bytes, kind: str, number: int = 0) -> int:
+    return [op.index for op in parse(content).ops if op.kind == kind][number]
+
+
+def traced(name: str, op_index: int, change: Callable, kernels: str = "xnnpack") -> tuple[Run, dict[str, Row]]:
+    model, content, data = made(name)
+    run = qdebug.trace(model, planting.edit(content, op_index, change), data,
+                       options=qdebug.TraceOptions(kernels=kernels))
+    return run, {row.layer: row for row in run.layers}
+
+
+@pytest.mark.parametrize("kernels", ["xnnpack", "builtin", "reference"])
+def test_a_residual_that_reads_one_side_twice_is_named(kernels):
+    """XNNPACK does not keep the other side, which no op reads then: its row says so, and the sum diverges."""
+    _, content, _ = made("dilated")
+    add = op_of(content, "add", 1)
+    kept, lost = parse(content).ops[add].inputs[:2]
+    run, rows = traced("dilated", add, planting.rewired(1, kept), kernels)
+
+    assert run.first_divergent == "after"
+    assert [one.code for one in run.findings if one.severity == "error"] == ["QD313"]
+    names = {row.tensor_index: row for row in run.layers}
+    assert (names[int(lost)].verdict == "unmeasured") == (kernels == "xnnpack")
+    assert "diverged" not in {row.verdict for row in run.layers if row.index > rows["after"].index}
+
+
+def test_the_first_layer_of_another_shape_diverges_and_none_behind_it():
+    """Layers behind have no counterpart; the first one of a right shape again has no local error."""
+    _, content, _ = made("dilated")
+    near = op_of(content, "conv", 3)
+    run, rows = traced("dilated", near, planting.option(dilationHFactor=2, dilationWFactor=2))
+    row = rows["near"]
+
+    assert run.first_divergent == "near"
+    assert "shape: CONV_2D gives 1x1x1x8, the reference 1x2x2x8" in row.reason
+    assert (row.local, row.cumulative) == (None, None)
+    assert (rows["gap"].verdict, rows["gap"].local) == ("unmeasured", None)
+    assert rows["gap"].cumulative is not None
+    assert rows["out"].verdict in ("exact", "rounding")
+    assert [one.code for one in run.findings if one.severity == "error"] == ["QD315"]
+
+
+def test_an_output_of_another_shape_is_refused_with_the_layer():
+    """There is nothing to compare end to end: one line, with the first layer of another shape."""
+    _, content, _ = made("dilated")
+    pixels = parse(content).ops[op_of(content, "conv", 3)].output
+    with pytest.raises(ModelError, match="cannot be compared: at out already, shape: FULLY_CONNECTED gives 4x4, the"):
+        traced("dilated", op_of(content, "dense"), planting.rewired(0, pixels))
