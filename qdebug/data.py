@@ -127,8 +127,12 @@ def from_arrays(data: Any, labels: Any = None, *, source: str = "memory") -> Dat
     """Take samples and labels from memory: an array, or a dict by input (output) name. Raises InputError."""
     inputs = dict(data) if isinstance(data, Mapping) else {"x": data}
     named = {} if labels is None else dict(labels) if isinstance(labels, Mapping) else {"y": labels}
-    dataset = Dataset(source, "file", {name: np.asarray(array) for name, array in inputs.items()},
-                      {name: np.asarray(array) for name, array in named.items()})
+    try:
+        dataset = Dataset(source, "file", {name: np.asarray(array) for name, array in inputs.items()},
+                          {name: np.asarray(array) for name, array in named.items()})
+    except ValueError as error:  # (a list of arrays of several shapes)
+        raise InputError(f"the data are no array ({error}): for several inputs (or outputs with labels) give a dict of "
+                         "arrays by name") from error
     _check_lengths(source, dataset.inputs, dataset.labels)
     for name, array in dataset.inputs.items():
         _check_finite(source, name, array)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.quant import Array
 from qdebug.records import EndToEnd
+
+ERRORS = ("max_error", "max_relative_error", "mean_error", "max_lsb", "tolerance_needed", "rms_error", "sqnr_db")
+"""What cannot be told of an output where no value is finite on both sides."""
 
 
 @dataclass(eq=False)
@@ -18,6 +22,8 @@ class OutputStats:
 
     tolerance: float
     total: int = 0
+    compared: int = 0
+    """Elements that are finite on both sides."""
     far: int = 0
     largest: float = 0.0
     largest_relative: float = 0.0
@@ -33,6 +39,7 @@ class OutputStats:
         error = np.abs(np.where(finite, a, 0.0) - np.where(finite, b, 0.0))
         one_sided = np.isfinite(a) != np.isfinite(b)
         self.total += a.size
+        self.compared += int(np.count_nonzero(finite))
         self.non_finite += int(np.count_nonzero(one_sided))
         self.far += int(np.count_nonzero(~(error <= self.tolerance) | one_sided))
         self.largest = max(self.largest, float(error.max(initial=0.0)))
@@ -50,7 +57,7 @@ class OutputStats:
             reasons["max_lsb"] = "neither side holds codes here"
         if not self.squares or not self.second_squares:
             reasons["sqnr_db"] = "no error" if not self.squares else "the signal is 0"
-        return EndToEnd(
+        found = EndToEnd(
             name, passed=self.far == 0 and self.total > 0, tolerance=self.tolerance, max_error=self.largest,
             max_relative_error=self.largest_relative, mean_error=_tidy(self.sums / max(self.total, 1)),
             not_close_percent=100 * self.far / max(self.total, 1), elements=self.total, output=output,
@@ -58,6 +65,10 @@ class OutputStats:
             non_finite=self.non_finite, rms_error=_tidy(math.sqrt(self.squares / max(self.total, 1))),
             sqnr_db=None if "sqnr_db" in reasons else _tidy(10 * math.log10(self.second_squares / self.squares)),
             reasons=reasons)
+        lost = ERRORS if not self.compared else ("tolerance_needed",) if self.non_finite else ()
+        why = dict.fromkeys(lost, f"{self.non_finite} values are NaN or infinite on one side only")
+        nothing: dict[str, Any] = dict.fromkeys(lost)
+        return replace(found, **nothing, reasons={**reasons, **why})
 
 
 @dataclass(eq=False)

@@ -6,6 +6,7 @@ rest of the candidate runs on from there with its own kernels. Both models stand
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -102,12 +103,13 @@ def report(repairs: Sequence[Repair], reference: Kept, candidate: Kept, metric: 
         mended = np.concatenate(repair.kept)
         agreement = metric.agreement(mended, reference)
         best, worst, now = (_level(metric, kept, reference, truth) for kept in (reference, candidate, mended))
-        lost = best - worst
+        lost, value = best - worst, metric.value(mended, reference, truth)
+        is_finite = math.isfinite(lost) and math.isfinite(value)
         entry |= {"agreement": agreement, "accuracy": metric.accuracy(mended, truth),
-                  "value": metric.value(mended, reference, truth),
-                  "restored_percent": 100 * (now - worst) / lost if lost else None}
-        if not lost:
-            entry["reason"] = "nothing was lost"
+                  "value": value if is_finite else None,
+                  "restored_percent": 100 * (now - worst) / lost if lost and is_finite else None}
+        if not lost or not is_finite:
+            entry["reason"] = "not a finite number" if not is_finite else "nothing was lost"
         found.append(entry)
     return found
 

@@ -148,3 +148,11 @@ def test_own_files_without_data_are_told_of_the_default():
         arrange(load("digits"), [Vector()])
     with pytest.raises(InputError, match=r"memory has \(N, 5\): reshape the data, or .*--x-key"):
         arrange(from_arrays(np.zeros((2, 5))), [Vector()])
+
+
+def test_a_list_of_unlike_arrays_is_told_of_the_names():
+    """What Keras takes for several inputs cannot be told apart from one array of rows."""
+    from qdebug.data import from_arrays
+
+    with pytest.raises(InputError, match=r"for several inputs .* give a dict of arrays by name"):
+        from_arrays([np.zeros((4, 8, 8)), np.zeros((4, 6))])

@@ -42,9 +42,10 @@ def facts(counts: Counts) -> dict[Any, tuple]:
             for key, stats in counts.codes.items()}
 
 
-def test_any_size_of_batches_counts_the_same():
-    """One by one, in sevens with a rest, or all at once."""
-    work, inputs = opened()
+@pytest.mark.parametrize("name", ["plain", "dilated"])
+def test_any_size_of_batches_counts_the_same(name):
+    """One by one, in sevens with a rest, or all at once; also where blocks stand before the samples."""
+    work, inputs = opened(name)
     whole = facts(work.run(inputs, SAMPLES))
 
     assert any(stats[0]["counts"] for stats in whole.values())
@@ -121,4 +122,49 @@ def test_nan_in_the_reference_diverges_at_its_layer():
     assert "NaN" in row.reason
     assert [one.layer for one in run.layers if one.verdict == "diverged"] == [row.layer]
     assert run.layers[-1].cumulative.non_finite > 0
-    assert "QD506" in {finding.code for finding in run.findings}
+    assert [finding.title for finding in run.findings if finding.cause == "non_finite"] == [
+        "1 constants of the reference are NaN or infinite"]
+
+
+def test_one_by_one_gives_the_blocks_in_the_same_order(monkeypatch):
+    """Where the batch cannot be resized, a SPACE_TO_BATCH is read sample by sample."""
+    work, inputs = opened("dilated")
+    whole = work.candidate_values(inputs)
+    work.interpreter.allocate(1)
+    monkeypatch.setattr(work.interpreter, "resizable", False)
+    single = work.candidate_values(inputs)
+
+    assert work.candidate.blocks_first & whole.keys()
+    for key, values in whole.items():
+        assert np.array_equal(values, single[key])
+
+
+def test_what_the_converter_rounds_again_is_by_design_and_simulated():
+    """Codes put on another grid before they are moved, weights on scales of the file's own, ranges of another layer."""
+    model, content = converted.make("rescaled")
+    batches = [np.clip(array, -3, 3) for array in converted.batches(model, 200, seed=9)]
+    data = dict(zip((tensor.name for tensor in model.inputs), batches, strict=True))
+    run = qdebug.trace(model, content, data)
+    rows = {row.layer: row for row in run.layers}
+
+    assert run.verdict == "requantized"
+    for layer, mechanism in (("up", "an input is requantized before the op"), ("same", "fake-quantized weights"),
+                             ("side_gap", "its scale is the one of all")):
+        assert rows[layer].verdict == "requantized"
+        assert mechanism in rows[layer].mechanism
+        assert rows[layer].local.flip_percent == pytest.approx(rows[layer].expected_flip_percent)
+        assert rows[layer].unexplained_flips == 0
+    assert max(row.local.max_lsb for row in run.layers if row.local) > 2
+
+
+def test_a_repair_that_gives_no_number_says_so():
+    """The record holds no NaN: the reference's own outputs are none."""
+    model, content = converted.make("dilated")
+    bias = next(weight for weight in model.weights if weight.name.startswith("near/bias"))
+    bias.assign(np.full(bias.shape, np.nan, np.float32))
+    run = qdebug.trace(model, content, converted.batches(model, 8)[0], options=qdebug.TraceOptions(metric="mae"))
+    repaired = run.costs["repairs"][0]
+
+    assert run.first_divergent == "near"
+    assert (repaired["layer"], repaired["value"], repaired["restored_percent"]) == ("near", None, None)
+    assert repaired["reason"] == "not a finite number"

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qdebug.endtoend import ERRORS, OutputStats
 from qdebug.stats import CodeStats, FloatStats
 
 SHAPE = (12, 5, 3)
@@ -74,6 +75,22 @@ def test_a_flip_near_a_boundary_is_explained_and_another_is_not():
     stats.update(candidate, local, local, doubtful=np.array([[True, False, True, False]]), first=0)
 
     assert stats.unexplained.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("spoilt", "unknown"), [(1, {"tolerance_needed"}), (4, set(ERRORS))])
+def test_end_to_end_no_error_is_told_where_nothing_was_compared(spoilt, unknown):
+    """A NaN on one side is beyond every tolerance; with nothing but NaN there is no error at all, not one of 0."""
+    values = np.linspace(0.1, 1, 4)
+    broken = values + 0.001
+    broken[:spoilt] = np.nan
+    stats = OutputStats(0.01)
+    stats.update(broken, values)
+    found = stats.result("reference vs candidate", "out", scale=0.1)
+
+    assert not found.passed
+    assert found.non_finite == spoilt
+    assert {name for name in ERRORS if getattr(found, name) is None} == unknown
+    assert all("NaN or infinite on one side only" in found.reasons[name] for name in unknown)
 
 
 def test_nan_on_one_side_is_counted_and_never_hidden():

@@ -12,6 +12,7 @@ from qdebug.audit.deviations import MISFOLDED
 from qdebug.findings.rule import ERROR, NOTE, WARNING, Context, Found, Outcome, Rule, outcome
 
 EDITED = "convert this reference again; the file was edited or damaged after conversion"
+BROKEN = "load a checkpoint whose weights are finite: the reference itself is broken"
 CONVERTED_WRONG = "a fault of an old converter (TensorFlow 2.3 has it, 2.12 does not): convert again with a newer one"
 BIAS_FIXES = {
     "the file has": "convert again with its bias",
@@ -24,18 +25,20 @@ FEW_CODES = 32
 
 
 def non_finite(context: Context) -> Outcome:
-    """Tell constants of the file that are NaN or infinite."""
-    return outcome(
-        [
+    """Tell constants that are NaN or infinite: the file's, or the reference's own."""
+    found = []
+    for one in context.audit.of("non_finite"):
+        broken = isinstance(one.expected, str)
+        found.append(
             Found(
                 one.layer,
-                f"{one.count} constants of the file are NaN or infinite",
-                {"count": one.count, "first_index": ", ".join(map(str, one.first or ())), "expected": one.expected},
-                EDITED,
+                f"{one.count} constants of the {'reference' if broken else 'file'} are NaN or infinite",
+                {"count": one.count, "first_index": ", ".join(map(str, one.first or ())),
+                 "expected": one.expected, "found": one.found},
+                BROKEN if broken else EDITED,
             )
-            for one in context.audit.of("non_finite")
-        ]
-    )
+        )
+    return outcome(found)
 
 
 def weights(context: Context) -> Outcome:

@@ -108,7 +108,7 @@ PAGES = (
         "QD410",
         "non_finite",
         "error",
-        "Constants of the file are NaN or infinite",
+        "Constants of the file or of the reference are NaN or infinite",
         "Training that diverged, an overflow in float16, or a damaged file.",
         "Every element that such a weight reaches is NaN on one side only.",
         "Find out which training step made them; convert a finite checkpoint.",
