@@ -32,6 +32,9 @@ FIXED_GRIDS16 = {"softmax": (1 / 32768, 0), "logistic": (1 / 32768, 0), "tanh": 
 """The same for int16 codes."""
 COARSE16 = 16
 """LSB of an int16 grid that tables of 513 entries may miss by."""
+FLOOR16 = 2
+"""LSB that a 16-bit SOFTMAX may take from the largest class for each class: its table of exp ends at -10, and gives
+2/32768 for all that lies below (SoftmaxInt16 in TFLite's reference/softmax.h; measured with 2 to 1,000 classes)."""
 MOST_COARSE = 8
 """LSB that roundings between the steps of one decomposed op may add up to, where nobody knows how they are carried."""
 OWN_GRIDS = "each file has a grid of its own here"
@@ -277,7 +280,7 @@ class _Expecter:
     def _coarse(self, pair: Pair, tensor: Tensor) -> tuple[int, float | None]:
         """LSB that roundings inside the region, which the reference does not do, may add up to, and their rms."""
         if tensor.dtype == "int16" and pair.op is not None and pair.op.kind in TABLES:
-            return COARSE16, None
+            return FLOOR16 * max(2, tensor.shape[-1]) if pair.op.kind == "softmax" else COARSE16, None
         between = self._between(pair)
         if not between or tensor.quantization is None or pair.op is None:
             return 0, None

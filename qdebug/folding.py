@@ -41,7 +41,7 @@ def fold(graph: Graph, core: Op, region: tuple[Op, ...]) -> Folded | None:
         op = readers[0]
         known = step(graph, op)
         if known is None:
-            if op.kind in ("squeeze", "reshape", "expand_dims"):
+            if op.kind in ("squeeze", "reshape", "expand_dims", "batch_to_space"):
                 key = op.output
                 continue
             if op.kind == "batch_norm":

@@ -209,6 +209,17 @@ def dilated(keras: Any) -> Any:
     return keras.Model(i, L.Dense(4, name="out")(L.GlobalAveragePooling2D(name="gap")(x)))
 
 
+@model("ptq")
+def one_dimension_dilated(keras: Any) -> Any:
+    """A causal dilated Conv1D: its ExpandDims stands between the blocks."""
+    L = keras.layers
+    return keras.Sequential([
+        L.InputLayer((16, 3), name="signal"),
+        L.Conv1D(6, 3, dilation_rate=2, padding="causal", activation="relu", name="causal"),
+        L.Flatten(name="flat"), L.Dense(4, name="out"),
+    ])
+
+
 @model("qat")
 def rescaled(keras: Any) -> Any:
     """Codes that are put on another grid before they are only moved, and weights that are rounded a second time."""

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import qdebug
 from qdebug.options import TraceOptions
 from qdebug.parts import FLOOR_LSB, NAMES, Parts
 from qdebug.records import Row, Run
+from tests import converted
 from tests.edits import edit
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -212,6 +214,21 @@ def test_files_that_are_not_int8_are_told_and_explained(reference: Any, kind: st
     run = run_of(reference, file_of(reference, kind))
     assert run.candidate["what"] == what
     assert {row.verdict for row in run.layers} <= verdicts
+
+
+@pytest.mark.tf
+def test_a_softmax_of_16_bits_takes_from_the_largest_class_what_its_table_adds_to_the_others():
+    """2 LSB for each class beyond the table's end: 60 of 32 classes, which is the kernel's own."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    keras = load_tensorflow().tf_keras
+    model = keras.Sequential([keras.layers.InputLayer((32,), name="logits"), keras.layers.Softmax(name="probs")])
+    logits = np.random.default_rng(0).normal(0, 12, (64, 32)).astype(np.float32)
+    converter = converted.post_training_converter(model, "16x8")
+    converter.representative_dataset = lambda: ([sample[None]] for sample in logits)
+    run = qdebug.trace(model, converter.convert(), logits, options=OPTIONS)
+    assert 50 < run.layers[-1].local.max_lsb <= 64
+    assert run.layers[-1].verdict == "requantized"
 
 
 @pytest.mark.tf

@@ -1,4 +1,4 @@
-"""Files in which a tensor has no counterpart: another shape, or nothing reads it any more."""
+"""Files in which a tensor has no counterpart: another shape, other ops, or nothing reads it any more."""
 
 from __future__ import annotations
 
@@ -72,3 +72,26 @@ def test_an_output_of_another_shape_is_refused_with_the_layer():
     pixels = parse(content).ops[op_of(content, "conv", 3)].output
     with pytest.raises(ModelError, match="cannot be compared: at out already, shape: FULLY_CONNECTED gives 4x4, the"):
         traced("dilated", op_of(content, "dense"), planting.rewired(0, pixels))
+
+
+@pytest.mark.parametrize("name", ["dilated", "one_dimension_dilated"])
+def test_a_batch_of_one_makes_one_dilated_kernel_of_what_the_reference_does_in_blocks(name):
+    """Bias, batch norm and dilation are where the reference has SPACE_TO_BATCH and BATCH_TO_SPACE: no fault of them."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    tf = load_tensorflow().tf
+    model, free, data = made(name)
+    call = tf.function(lambda given: model(given)).get_concrete_function(tf.TensorSpec([1, *data.shape[1:]]))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([call], model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if converted.BUILDERS[name][1] == "ptq":
+        converter.representative_dataset = lambda: ([sample[None]] for sample in data)
+    content = converter.convert()
+    kinds = {op.kind for op in parse(content).ops}
+    run = qdebug.trace(model, content, data)
+
+    assert "space_to_batch" in {op.kind for op in parse(free).ops}
+    assert "space_to_batch" not in kinds
+    assert run.verdict in ("exact", "rounding", "requantized")
+    assert [one.code for one in run.findings if one.severity == "error"] == []
+    assert not any(row.dtype == "float32" for row in run.layers if row.op.startswith("CONV"))

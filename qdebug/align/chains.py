@@ -51,9 +51,14 @@ def weak_fit(candidate: Op, reference: Op) -> float:
 
 
 def moves_fit(reference: Graph, candidate: Graph, ours: Op, theirs: Op) -> float:
-    """Gain or loss from what a movement does: the order of the axes, the shape that it leaves. 0 for other kinds."""
+    """Gain or loss from what a movement does: the order of the axes, the shape that it leaves. 0 for other kinds.
+
+    What stands between SPACE_TO_BATCH and BATCH_TO_SPACE on one side only is other values.
+    """
     if theirs.kind not in MOVES:
         return 0.0
+    if (ours.output in reference.blocks_first) != (theirs.output in candidate.blocks_first):
+        return NEVER
     if theirs.kind == "transpose":
         orders = [[tensor.data.tolist() for tensor in graph.constants(op) if tensor.data is not None]
                   for graph, op in ((reference, ours), (candidate, theirs))]

@@ -78,12 +78,10 @@ def _is_edge(pair: Pair) -> bool:
 def _why(reference: Graph, pair: Pair) -> str:
     """Tell which of the known reasons left a fake-quantized weighted op float."""
     norms = norm_factors(reference, pair)
-    before = (
-        [reference.producers[key].kind for key in pair.core.inputs if key in reference.producers]
-        if pair.core is not None
-        else []
-    )
-    if "space_to_batch" in before or (pair.core is not None and max(pair.core.attributes.get("dilations") or [1]) > 1):
+    core = pair.core
+    if core is not None and (
+        core.output in reference.blocks_first or max(core.attributes.get("dilations") or [1]) > 1
+    ):
         return "RC06"
     if any(np.any(gamma == 0) for gamma in norms):
         return "RC07"

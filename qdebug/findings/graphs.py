@@ -18,8 +18,11 @@ ISLANDS = {
         ),
     ),
     "RC06": (
-        "a dilated convolution runs in float: its batch norm was not folded through the space-to-batch ops",
-        "fold the batch norm by hand before QAT, or avoid dilation_rate > 1 with batch norm",
+        "a dilated convolution runs in float: its bias or batch norm was not folded through the space-to-batch ops",
+        (
+            "convert from a concrete function with a batch of 1 built in (it folds all into one dilated kernel), or "
+            "avoid dilation_rate > 1"
+        ),
     ),
     "RC07": (
         "a batch norm with a gamma of exactly 0 left the whole convolution in float",
@@ -30,6 +33,11 @@ ISLANDS = {
         "annotate the layer with a QuantizeConfig, or replace it by layers that tfmot quantizes",
     ),
 }
+
+APART = (
+    "this layer runs in float although its kernel is fake-quantized: its product has no range of its own",
+    "its bias and its range stand behind a reshape: use a 1x1 convolution, or a Dense on two axes, in its place",
+)
 
 
 def not_quantized(context: Context) -> Outcome:
@@ -56,22 +64,16 @@ def island(cause: str) -> Rule:
             return NotApplicable("the reference is not quantization-aware")
         ours = [one for one in context.audit.of("float_island") if one.detail == cause]
         heads = [one for one in ours if _is_head(context, one)] or ours[:1]
-        title, fix = ISLANDS[cause]
-        return outcome(
-            [
-                Found(
-                    one.layer,
-                    title,
-                    {
-                        "op": one.found,
-                        "float_ops_of_this_cause": len(ours),
-                        **_gammas(context, one.layer, cause),
-                    },
-                    fix,
-                )
-                for one in heads
-            ]
-        )
+        found = []
+        for one in heads:
+            title, fix = APART if cause == "RC08" and _is_fake_quantized(context, one) else ISLANDS[cause]
+            evidence = {
+                "op": one.found,
+                "float_ops_of_this_cause": len(ours),
+                **_gammas(context, one.layer, cause),
+            }
+            found.append(Found(one.layer, title, evidence, fix))
+        return outcome(found)
 
     number = {"RC05": "QD301", "RC06": "QD302", "RC07": "QD303", "RC08": "QD304"}[cause]
     return Rule(number, cause, WARNING, check, silenced_by=("QD305",))
@@ -80,6 +82,12 @@ def island(cause: str) -> Rule:
 def _is_head(context: Context, one: Deviation) -> bool:
     pair = context.pairs[one.layer]
     return pair.core is not None and fp.kernel(context.reference, pair.core) is not None
+
+
+def _is_fake_quantized(context: Context, one: Deviation) -> bool:
+    core = context.pairs[one.layer].core
+    kernel = fp.kernel(context.reference, core) if core is not None else None
+    return kernel is not None and kernel.fake_quant is not None
 
 
 def _gammas(context: Context, layer: str, cause: str) -> dict[str, int]:

@@ -29,11 +29,12 @@ PAGES = (
         "QD302",
         "RC06",
         "warning",
-        "A dilated convolution with batch norm runs in float",
-        "Keras computes a dilated convolution between space-to-batch and batch-to-space ops; the pattern that folds "
-        "the batch norm does not see through them.",
+        "A dilated convolution runs in float",
+        "With a free batch, Keras computes a dilated convolution between space-to-batch and batch-to-space ops; the "
+        "pattern that folds bias and batch norm does not see through them.",
         _ISLAND,
-        "Fold the batch norm by hand before QAT, or use undilated convolutions.",
+        "Convert from a concrete function whose input has a batch of 1: the converter then makes one dilated kernel of "
+        "it all. Or use undilated convolutions.",
         ("tensorflow#50172: folding fails with dilation > 1",),
     ),
     Page(
