@@ -160,7 +160,10 @@ def _read_candidate(candidate: bytes | str | Path | None) -> bytes | None:
 
 
 def _truth(dataset: Dataset, reference: Reference) -> dict[int, NDArray[np.int64]]:
-    """Labels by output number: one array for the first output, or by output name."""
+    """Class labels by output number: one array for the first output, or by output name.
+
+    Whole numbers, or one row of shares per sample (one-hot labels, smoothed or not); targets of another kind are none.
+    """
     names = reference.frozen.graph.output_names
     found: dict[int, NDArray[np.int64]] = {}
     for name, values in dataset.labels.items():
@@ -168,7 +171,8 @@ def _truth(dataset: Dataset, reference: Reference) -> dict[int, NDArray[np.int64
         if number is None:
             raise InputError(f"labels y_{name}: the reference has no output of that name, it has {', '.join(names)}")
         plain = np.asarray(values)
-        if plain.ndim == 2 and plain.shape[1] > 1:
+        shares = plain.ndim == 2 and plain.shape[1] > 1 and bool(np.all(plain >= 0))
+        if shares and np.allclose(plain.sum(axis=1), 1, atol=1e-3):
             plain = plain.argmax(axis=1)
         if plain.size == len(plain) and np.issubdtype(plain.dtype, np.number) and np.all(plain == np.rint(plain)):
             found[number] = plain.reshape(-1).astype(np.int64)
@@ -225,7 +229,8 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
                   "threads": options.threads},
         by_kernels={family: comparison.rows[family] for family in comparison.families[1:]} or None,
         notes=comparison.notes, checks=checks, label_flips=comparison.label_flips, costs=comparison.costs,
-        reasons={} if labels.truth is not None else {"accuracy": "no labels were given"})
+        reasons={} if labels.truth is not None else {
+            "accuracy": "the labels given are no classes" if dataset.labels else "no labels were given"})
     given = {spec.name: array for spec, array in zip(comparison.reference.frozen.specs, comparison.inputs, strict=True)}
     kept = [*(one.index for one in run.worst_samples), *range(min(FIRST_SAMPLES, dataset.count))]
     return replace(run, arrays=pack_samples(kept, given))

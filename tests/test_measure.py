@@ -172,3 +172,15 @@ def test_a_repair_that_gives_no_number_says_so():
     assert run.first_divergent == "near"
     assert (repaired["layer"], repaired["value"], repaired["restored_percent"]) == ("near", None, None)
     assert repaired["reason"] == "not a finite number"
+
+
+@pytest.mark.parametrize(("labels", "accuracy"), [
+    (np.arange(8) % 10, True), (np.eye(10)[:8] * 0.9 + 0.01, True), (np.linspace(-1, 1, 80).reshape(8, 10), False)])
+def test_only_labels_of_classes_make_an_accuracy(labels, accuracy):
+    """Numbers or shares of classes; the targets of a regression are neither."""
+    model, content = converted.make("plain")
+    run = qdebug.trace(model, content, converted.batches(model, 8)[0], labels,
+                       options=qdebug.TraceOptions(handover=False))
+
+    assert (run.accuracy["reference"] is not None) == accuracy
+    assert run.reasons == ({} if accuracy else {"accuracy": "the labels given are no classes"})
