@@ -53,16 +53,22 @@ class Bench:
                               delegated=interpreter.delegated())
         self.work = Pass(reference.frozen, self.graph, self.alignment, expectations, interpreter)
         self.batch = min(self.work.batch_size(), len(inputs[0]))
-        self.bare = Interpreter(content, self.graph, preserve=False)
+        self.bare: dict[int, Interpreter] = {}
         self.replay = Replay(reference.frozen, [], {})
 
     def limit(self) -> None:
         """Both models, nothing collected."""
-        self.bare.allocate(self.batch)
         for first in range(0, len(self.inputs[0]), self.batch):
             part = [array[first: first + self.batch] for array in self.inputs]
             self.replay.outputs(part)
-            self.bare.run(part)
+            self._bare(len(part[0])).run(part)
+
+    def _bare(self, batch: int) -> Interpreter:
+        """A candidate that keeps no tensors, allocated once for this size of batch."""
+        if batch not in self.bare:
+            self.bare[batch] = Interpreter(self.content, self.graph, preserve=False)
+            self.bare[batch].allocate(batch)
+        return self.bare[batch]
 
     def trace(self) -> None:
         """Every layer, cumulative and local."""
