@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 import qdebug
+from qdebug.align import align
+from qdebug.audit import audit
 from qdebug.errors import ModelError
+from qdebug.models.frozen import freeze
 from qdebug.models.tflite import parse
 from qdebug.records import Row, Run
 from tests import converted
@@ -95,3 +98,18 @@ def test_a_batch_of_one_makes_one_dilated_kernel_of_what_the_reference_does_in_b
     assert run.verdict in ("exact", "rounding", "requantized")
     assert [one.code for one in run.findings if one.severity == "error"] == []
     assert not any(row.dtype == "float32" for row in run.layers if row.op.startswith("CONV"))
+
+
+def test_a_dilation_between_the_blocks_is_compared_too():
+    """Where both sides have blocks, the kernels between them must be alike in padding and dilation."""
+    model, content, _ = made("dilated")
+    reference = freeze(model).graph
+
+    def found(file: bytes) -> list[tuple[str, str]]:
+        graph = parse(file)
+        return [(one.layer, one.detail) for one in audit(reference, graph, align(reference, graph)).of("options")]
+
+    change = planting.option(dilationHFactor=2, dilationWFactor=2)
+    assert found(content) == []
+    assert found(planting.edit(content, op_of(content, "depthwise"), change)) == [
+        ("wide:depthwise_conv_2d", "dilation")]

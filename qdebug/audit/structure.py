@@ -97,7 +97,7 @@ def audit_options(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[De
     check = OPTIONS.get(pair.core.kind)
     if check is None or pair.op.kind != pair.core.kind:
         return
-    moved = pair.core.output in reference.blocks_first
+    moved = (pair.core.output in reference.blocks_first) != (pair.op.output in candidate.blocks_first)
     for name, expected, found in check(reference, candidate, pair.core, pair.op):
         if expected is None or found is None or (moved and name in ("padding", "dilation")):
             continue
