@@ -17,7 +17,7 @@ from qdebug.counting import same_codes
 from qdebug.errors import ModelError
 from qdebug.fileside import FileSide, OwnRun
 from qdebug.graph import Graph, Key, Tensor
-from qdebug.models.frozen import Frozen, InputSpec
+from qdebug.models.frozen import Frozen
 from qdebug.models.interpreter import Interpreter, read_tensors
 from qdebug.models.replay import Fetched, Grid, Replay, Reshaped, Taken, Tap
 from qdebug.quant import CODE_RANGES, Array, FakeQuant
@@ -28,6 +28,7 @@ from qdebug.weights import Weights
 BATCH_BYTES = 256 * 2**20
 """Memory that one batch may take on both sides together."""
 LARGEST_BATCH = 2048
+UNREADABLE = "LiteRT does not keep this tensor"
 
 Stats = CodeStats | FloatStats
 
@@ -168,7 +169,7 @@ class Pass:
             try:
                 shapes[pair] = self.interpreter.get(pair.candidate).shape
             except KeyError:
-                reasons[pair.candidate] = "LiteRT does not keep this tensor"
+                reasons[pair.candidate] = UNREADABLE
         if all(shape == self.candidate.tensors[pair.candidate].shape for pair, shape in shapes.items()):
             return reasons, frozenset()
         replay = Replay(self.frozen, [], {})  # (blocks of a SPACE_TO_BATCH do not stand in the file either)
@@ -185,9 +186,6 @@ class Pass:
                                  f"compared: at {first.layer} already, {misshapen[first.candidate]}; "
                                  "convert the model again")
         return reasons | misshapen, frozenset(misshapen)
-
-    def _specs(self) -> list[InputSpec]:
-        return [self.frozen.specs[number] for number in self.alignment.inputs]
 
     def _tap(self, pair: Pair) -> Tap:
         grid = self.grids[pair.candidate]

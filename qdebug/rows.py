@@ -11,13 +11,12 @@ from qdebug.arithmetic import Expectation
 from qdebug.constants import as_stored
 from qdebug.graph import Graph, Key
 from qdebug.held import HALF
-from qdebug.measure import Counts
+from qdebug.measure import UNREADABLE, Counts
 from qdebug.records import VERDICTS, Channels, Coverage, Row, WorstSample
 from qdebug.stats import CodeStats
 from qdebug.verdict import FLOAT_BOUND, NOT_REPLAYED, Judged, judge, judge_float
 from qdebug.weights import Weights
 
-UNREADABLE = "LiteRT does not keep this tensor"
 NO_PARTS = {"qat": "the reference is quantization-aware: it holds the file's own weights and grids",
             "float": "this op only gives another shape",
             "file": "both files hold the same weights and grids here"}
