@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -374,6 +375,30 @@ def test_an_op_that_no_layer_computes_has_no_row() -> None:
 
 
 # -- any network -----------------------------------------------------------------------------------------
+
+def deep(blocks: int, width: int, inner: int) -> Build:
+    def build(net: Net) -> list[graphs.Value]:
+        x = net.dense(net.input(), width, "stem")
+        for block in range(blocks):
+            y = net.dense(net.dense(x, inner, f"{block}_a"), width, f"{block}_b", activation=None)
+            x = net.join("add", [x, y], f"{block}_add", activation="relu")
+        return [net.dense(x, 3, "out", activation=None)]
+
+    return build
+
+
+@pytest.mark.parametrize("other", [(22, 5, 5), (22, 6, 4), (20, 5, 6)])
+def test_paths_through_unmatched_blocks_do_not_multiply(other: tuple[int, int, int]) -> None:
+    """Two ways lead through every residual block, a million through twenty: memory grows with blocks, not with ways."""
+    tracemalloc.start()
+    try:
+        _refused(deep(22, 6, 6), deep(*other))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 20e6
+
 
 LAYERS = st.lists(st.tuples(st.sampled_from(["dense", "dense", "add", "concat", "mul", "logistic", "max_pool", "drop",
                                              "insert"]), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12)

@@ -38,6 +38,8 @@ class Core:
     """Op index -> indices of the core ops that feed it; -1 - n for model input n."""
     after: dict[int, list[int]] = field(default_factory=dict)
     """Op index -> indices of the core ops that it feeds; -1 - n for model output n."""
+    sets: tuple[dict[int, frozenset[int]], dict[int, frozenset[int]]] = field(default_factory=lambda: ({}, {}))
+    """`before` and `after` as sets."""
     kinds: dict[int, str] = field(default_factory=dict)
     depth: dict[int, int] = field(default_factory=dict)
     height: dict[int, int] = field(default_factory=dict)
@@ -53,8 +55,8 @@ class Core:
             weak = fp.is_weak(graph, op)
             if not weak:
                 core.before[op.index] = feeding
-            for key in op.outputs:
-                sources[key] = feeding if weak else [op.index]
+            feeding = list(dict.fromkeys(feeding)) if weak else [op.index]  # (paths multiply, sources do not)
+            sources.update(dict.fromkeys(op.outputs, feeding))
         core.after = {op.index: [] for op in core.ops}
         for op in core.ops:
             for source in core.before[op.index]:
@@ -68,21 +70,33 @@ class Core:
             core.depth[op.index] = 1 + max((core.depth[s] for s in core.before[op.index] if s >= 0), default=0)
         for op in reversed(core.ops):
             core.height[op.index] = 1 + max((core.height[s] for s in core.after[op.index] if s >= 0), default=0)
+        core._note_sets()
         return core
 
+    def _note_sets(self) -> None:
+        self.sets = ({index: frozenset(near) for index, near in self.before.items()},
+                     {index: frozenset(near) for index, near in self.after.items()})
+
     def contract(self, kept: set[int]) -> None:
-        """Look through all ops but `kept`: what fed one of the others then feeds its readers."""
+        """Look through all ops but `kept`: what fed one of the others then feeds its readers.
+
+        Of an op that is looked through each source counts once, however many paths lead to it: paths double at every
+        residual block, so that lists of them would outgrow any memory.
+        """
         before: dict[int, list[int]] = {}
         after: dict[int, list[int]] = {index: [] for index in kept}
         for op in self.ops:
             before[op.index] = [source for n in self.before[op.index]
                                 for source in ([n] if n < 0 or n in kept else before[n])]
+            if op.index not in kept:
+                before[op.index] = list(dict.fromkeys(before[op.index]))
             readers = [op.index] if op.index in kept else []
             for reader in (*readers, *(n for n in self.after[op.index] if n < 0)):
                 for source in [op.index] if reader < 0 and op.index in kept else before[op.index]:
                     if source >= 0:
                         after[source].append(reader)
         self.before, self.after = {index: before[index] for index in kept}, after
+        self._note_sets()
 
     def tail(self, op: Op) -> list[Op]:
         """The weak ops that follow `op` one after another, each the only reader of the one before."""
@@ -228,11 +242,12 @@ class _Matcher:
     def _edges(self, c: int, r: int) -> tuple[float, float]:
         """How many matched neighbours of `c` are neighbours of `r` in the same direction, and how many are not."""
         good = bad = 0.0
-        for ours, theirs in ((self.reference.before[r], self.candidate.before[c]),
-                             (self.reference.after[r], self.candidate.after[c])):
-            for neighbour in dict.fromkeys(theirs):
+        for way in (0, 1):
+            ours, theirs = self.reference.sets[way][r], self.candidate.sets[way][c]
+            ends = any(other < 0 for other in ours)
+            for neighbour in theirs:
                 if neighbour < 0:  # a model input or output: which one is not known yet
-                    good += any(other < 0 for other in ours)
+                    good += ends
                 elif neighbour in self.chosen:
                     good += self.chosen[neighbour] in ours
                     bad += self.chosen[neighbour] not in ours
