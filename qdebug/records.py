@@ -22,6 +22,8 @@ BESIDE = "arrays"
 
 VERDICTS = ("exact", "rounding", "requantized", "diverged")
 """From best to worst. `unmeasured` stands apart: it is counted, never ranked."""
+COST_VERDICTS = ("kept", "lost")
+"""The second verdict, likewise."""
 
 T = TypeVar("T")
 
@@ -185,6 +187,68 @@ class Finding:
     evidence: dict[str, Any]
     fix: str
     url: str
+    points: float | None = None
+    """What it costs, measured at a handover, in the unit of `Cost.points`; `None` where that was not measured."""
+    low: float | None = None
+    high: float | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CostStage:
+    """What one stage takes: `training` (baseline to reference), `conversion` or `kernels`."""
+
+    stage: str
+    points: float | None
+    low: float | None = None
+    high: float | None = None
+    samples: int | None = None
+    """Samples that the stage was measured on: fewer than the cost's where plain kernels are slow."""
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CostLayer:
+    """A layer whose loss is beyond chance."""
+
+    layer: str
+    points: float
+    low: float | None
+    high: float | None
+    finding: str | None = None
+    """Code of the finding that says why."""
+    stage: str = "conversion"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The second verdict: what is lost on the metric of the run, where, and by which layers (DESIGN, section 8)."""
+
+    verdict: str
+    """`kept`, `lost` or `unmeasured`; its reason is `reasons["verdict"]`."""
+    metric: str
+    """`accuracy`, `agreement`, or the metric's own name."""
+    points: float | None
+    """Loss from `since` to the candidate: percent points, or the metric's own unit; positive is worse."""
+    low: float | None
+    high: float | None
+    confidence: float
+    """Chance that all intervals of the run hold together."""
+    limit: float | None
+    """`--max-accuracy-drop`; `None` lets any loss beyond chance count."""
+    samples: int
+    stage: str | None
+    """The stage that takes most of it."""
+    stages: list[CostStage]
+    layers: list[CostLayer]
+    """Most costly first."""
+    since: str = "reference"
+    """The model that the loss counts from: `baseline` or `reference`."""
+    before: float | None = None
+    """The metric of that model."""
+    after: float | None = None
+    """The metric of the candidate."""
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +297,8 @@ class Run:
     """Every rule that was asked: its code, `finding`, `clean` or `not applicable`, and the reason."""
     label_flips: dict[str, Any] | None = None
     costs: dict[str, Any] | None = None
+    cost: Cost | None = None
+    """The second verdict; `None` in records from before there was one."""
     arrays: bytes | None = field(default=None, compare=False, repr=False)
     """Larger arrays as the bytes of an `.npz`; kept beside the JSON, never in it."""
     reasons: dict[str, str] = field(default_factory=dict)
