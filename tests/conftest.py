@@ -1,0 +1,24 @@
+"""Options of the whole suite."""
+
+from collections.abc import Iterator
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--train-from", type=int, default=0, metavar="N",
+                     help="train the built-in models anew, from other random numbers: N is added to every seed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _training(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """With --train-from no test sees the weights that it was written with; the cache is a new one."""
+    added = request.config.getoption("--train-from")
+    with pytest.MonkeyPatch.context() as patch:
+        if added:
+            from qdebug.models import zoo
+
+            plain = zoo._seed
+            patch.setattr(zoo, "_seed", lambda seed: plain(seed + added))
+            patch.setenv("QDEBUG_CACHE", str(tmp_path_factory.mktemp("trained")))
+        yield
