@@ -202,14 +202,16 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, 
 
 def label(entry: Any, place: int) -> str:
     """The place in a list, with the layer or code that stands there."""
-    name = entry.get("layer", entry.get("code")) if isinstance(entry, dict) else None
+    name = entry.get("layer") or entry.get("code") if isinstance(entry, dict) else None
     return f"{place}" if name is None else f"{place} {name}"
 
 
-def short(value: Any) -> str:
-    """A value in at most 60 characters."""
-    text = "(absent)" if value is ABSENT else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def shown(before: Any, after: Any) -> str:
+    """Both values, each in about 60 characters from shortly before where they part."""
+    texts = ["(absent)" if value is ABSENT else json.dumps(value, ensure_ascii=False) for value in (before, after)]
+    first = max(0, len(os.path.commonprefix(texts)) - 20) if max(map(len, texts)) > 60 else 0
+    return " -> ".join(f"{'...' * (first > 0)}{text[first:first + 60]}{'...' * (len(text) > first + 60)}"
+                       for text in texts)
 
 
 def compare(before: Path, after: Path, only: str, *, added_keys_ok: bool, most: int) -> int:
@@ -229,7 +231,7 @@ def compare(before: Path, after: Path, only: str, *, added_keys_ok: bool, most: 
         if counted:
             print(f"{name}: {len(counted)} differences")
             for path, one, other in counted[:most]:
-                print(f"  {path}: {short(one)} -> {short(other)}")
+                print(f"  {path}: {shown(one, other)}")
             if len(counted) > most:
                 print(f"  and {len(counted) - most} more (--most N)")
         if len(found) > len(counted):
