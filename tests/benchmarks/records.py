@@ -209,7 +209,8 @@ def label(entry: Any, place: int) -> str:
 def shown(before: Any, after: Any) -> str:
     """Both values, each in about 60 characters from shortly before where they part."""
     texts = ["(absent)" if value is ABSENT else json.dumps(value, ensure_ascii=False) for value in (before, after)]
-    first = max(0, len(os.path.commonprefix(texts)) - 20) if max(map(len, texts)) > 60 else 0
+    parted = next((place for place, (one, other) in enumerate(zip(*texts, strict=False)) if one != other), 0)
+    first = max(0, parted - 20) if max(map(len, texts)) > 60 else 0
     return " -> ".join(f"{'...' * (first > 0)}{text[first:first + 60]}{'...' * (len(text) > first + 60)}"
                        for text in texts)
 
