@@ -8,20 +8,21 @@ Importing this package imports neither TensorFlow nor NumPy; the first trace doe
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from qdebug.records import SHOWN_BY, Run
+from qdebug.version import __version__
 
 if TYPE_CHECKING:
     from qdebug.errors import QDebugError
     from qdebug.faithful import assert_faithful
     from qdebug.options import TraceOptions
     from qdebug.pipeline import trace, trace_builtin
-    from qdebug.records import Run
-
-__version__ = "0.1.0"
 
 __all__ = ["QDebugError", "Run", "TraceOptions", "__version__", "assert_faithful", "trace", "trace_builtin"]
 
-_HOMES = {"QDebugError": "qdebug.errors", "Run": "qdebug.records", "TraceOptions": "qdebug.options",
+_HOMES = {"QDebugError": "qdebug.errors", "TraceOptions": "qdebug.options",
           "assert_faithful": "qdebug.faithful", "trace": "qdebug.pipeline",
           "trace_builtin": "qdebug.pipeline"}
 
@@ -29,6 +30,26 @@ _HOMES = {"QDebugError": "qdebug.errors", "Run": "qdebug.records", "TraceOptions
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'qdebug' has no attribute {name!r}")
-    from importlib import import_module
-
     return getattr(import_module(_HOMES[name]), name)
+
+
+def _text(run: Run) -> str:
+    from qdebug.render.run import document
+    from qdebug.render.text import plain_document
+
+    return plain_document(document(run))
+
+
+def _frame(run: Run) -> Any:
+    from qdebug.frame import to_frame
+
+    return to_frame(run)
+
+
+def _html(run: Run) -> str:
+    from qdebug.render.notebook import notebook
+
+    return notebook(run)
+
+
+SHOWN_BY.update(text=_text, frame=_frame, html=_html)

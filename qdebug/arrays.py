@@ -1,4 +1,4 @@
-"""The larger arrays of a run: the inputs of its worst samples, as one `.npz`. NumPy only.
+"""The larger arrays of a run: the inputs of its worst samples, as one `.npz`. NumPy is imported when it is asked for.
 
 `index` holds the numbers of the samples; every other array holds one input of the model for them, in this order.
 """
@@ -9,17 +9,16 @@ import io
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-
-import numpy as np
-
-from qdebug.quant import Array
+from typing import Any
 
 INDEX = "index"
 _MOST_SAMPLES, _MOST_BYTES = 64, 16 << 20
 
 
-def pack_samples(samples: Sequence[int], inputs: Mapping[str, Array]) -> bytes | None:
+def pack_samples(samples: Sequence[int], inputs: Mapping[str, Any]) -> bytes | None:
     """The inputs of these samples, as many as 64 and as fit in 16 MB; `None` where there is none."""
+    import numpy as np
+
     unique = list(dict.fromkeys(samples))
     size = sum(array[:1].nbytes for array in inputs.values())
     chosen = np.array(unique[: min(_MOST_SAMPLES, _MOST_BYTES // max(1, size))], np.int64)
@@ -31,10 +30,12 @@ def pack_samples(samples: Sequence[int], inputs: Mapping[str, Array]) -> bytes |
     return buffer.getvalue()
 
 
-def unpack_samples(arrays: bytes | None) -> dict[str, Array]:
+def unpack_samples(arrays: bytes | None) -> dict[str, Any]:
     """What `pack_samples` packed, by name; empty where there is nothing, or nothing that can be read."""
     if not arrays:
         return {}
+    import numpy as np
+
     try:
         with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}

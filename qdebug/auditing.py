@@ -70,7 +70,7 @@ def audit_files(reference: str, candidate: str, *, custom_objects: str | None = 
 
     Raises QDebugError where a file cannot be opened, and AlignmentError where the models do not belong together.
     """
-    from qdebug.models.keras import load_reference
+    from qdebug.models.opening import load_reference
     from qdebug.models.tflite import parse, read_file
 
     content = read_file(candidate)

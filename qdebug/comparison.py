@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,8 +21,8 @@ from qdebug.fileside import FileSide
 from qdebug.graph import Graph, Key
 from qdebug.measure import Counts, Pass, probe
 from qdebug.metrics import check as check_metric
+from qdebug.models.base import Reference
 from qdebug.models.interpreter import FAMILIES, Interpreter
-from qdebug.models.keras import Reference
 from qdebug.models.lifted import FileReference
 from qdebug.models.replay import Replay
 from qdebug.models.tflite import parse
@@ -185,7 +185,10 @@ class Comparison:
         work, weights = self.open_pass(family)
         interpreter, expectations = work.interpreter, dict(work.expectations)
         self.works[family] = work
-        ends = _Ends(self, family)
+        ends = _Ends(self.reference.frozen.graph.output_names, self.inputs, self.truth,
+                     tolerance=self.options.tolerance,
+                     baseline=self._baseline_session(), told=lambda done: self.progress.step(
+                         f"tracing on {family} kernels", done, len(self.inputs[0])))
         batch = min(self.options.batch_size or work.batch_size(), len(self.inputs[0]))
         self.counts[family] = work.run(self.inputs, batch, each=ends.update)
         if not interpreter.resizable:
@@ -196,13 +199,20 @@ class Comparison:
                                        weights, self._parts(work, weights, batch),
                                        max(abs(end) for array in self.inputs for end in extremes(array)),
                                        kind=self.reference.kind)
-        self.labels[family], self.end_to_end[family] = ends.labels, ends.results()
+        self.labels[family] = ends.labels
+        self.end_to_end[family] = ends.results(self.candidate.graph, self.alignment, self.seed)
         self.timing[f"{family}_s"] = time.perf_counter() - start
         self._observe(family, work, batch)
         if family == self.families[0]:
             if self.options.save_tensors is not None:
                 save_tensors(self.options.save_tensors, work, self.inputs)
             self._cost(family, work, ends, batch)
+
+    def _baseline_session(self) -> Replay | None:
+        """What runs the baseline beside the pass, where there is one."""
+        if self.baseline is None:
+            return None
+        return Replay(self.baseline.frozen, [], {}, threads=self.options.threads)
 
     def _parts(self, work: Pass, weights: Mapping[Key, Weights | str], batch: int) -> dict[Key, dict[str, Any]]:
         """The parts of the local errors; of two files, where their weights or grids are not the same."""
@@ -283,42 +293,36 @@ class Comparison:
 class _Ends:
     """The end-to-end numbers of one pass: outputs of up to three models, and their labels."""
 
-    def __init__(self, comparison: Comparison, family: str) -> None:
-        self.of = comparison
-        self.family = family
-        graph = comparison.reference.frozen.graph
-        self.names = graph.output_names
-        self.stats = {(first, second, number): OutputStats(comparison.options.tolerance)
-                      for first, second in PAIRS for number in range(len(self.names))
-                      if comparison.baseline is not None or first != "baseline"}
-        self.labelled = min(comparison.truth, default=0)
-        self.labels = Labels(comparison.truth.get(self.labelled))
-        self.baseline = Replay(comparison.baseline.frozen, [], {}, threads=comparison.options.threads) \
-            if comparison.baseline is not None else None
-        self.total = len(comparison.inputs[0])
+    def __init__(self, names: Sequence[str], inputs: Sequence[Array], truth: Mapping[int, NDArray[np.int64]], *,
+                 tolerance: float, baseline: Replay | None, told: Callable[[int], None]) -> None:
+        self.names, self.inputs, self.baseline, self.told = names, inputs, baseline, told
+        self.stats = {(first, second, number): OutputStats(tolerance)
+                      for first, second in PAIRS for number in range(len(names))
+                      if baseline is not None or first != "baseline"}
+        self.labelled = min(truth, default=0)
+        self.labels = Labels(truth.get(self.labelled))
 
     def update(self, first: int, reference: list[Array], candidate: list[Array]) -> None:
-        """Count one batch of outputs."""
+        """Count one batch of outputs, `first` the number of its first sample."""
         outputs = {"reference": reference, "candidate": candidate}
         count = len(reference[0])
         if self.baseline is not None:
-            outputs["baseline"] = self.baseline.outputs([array[first: first + count] for array in self.of.inputs])
+            outputs["baseline"] = self.baseline.outputs([array[first: first + count] for array in self.inputs])
         for (one, other, number), stats in self.stats.items():
             stats.update(np.reshape(outputs[one][number], -1), np.reshape(outputs[other][number], -1))
         if has_classes(np.shape(reference[self.labelled])):
             for model, values in outputs.items():
                 self.labels.update(model, values[self.labelled])
-        self.of.progress.step(f"tracing on {self.family} kernels", first + count, self.total)
+        self.told(first + count)
 
-    def results(self) -> list[EndToEnd]:
+    def results(self, candidate: Graph, alignment: Alignment, seed: int | None) -> list[EndToEnd]:
         """The record's entries, in the record's order."""
-        graph = self.of.candidate.graph
         scales: dict[int, float | None] = {}
-        for key, number in zip(graph.outputs, self.of.alignment.outputs, strict=True):
-            tensor = self.of.candidate.graph.tensors[_codes_behind(graph, key)]
+        for key, number in zip(candidate.outputs, alignment.outputs, strict=True):
+            tensor = candidate.tensors[_codes_behind(candidate, key)]
             grid = tensor.quantization
             scales[number] = grid.step if grid is not None and tensor.dtype in CODE_RANGES else None
-        return [stats.result(f"{one} vs {other}", self.names[number], scale=scales[number], seed=self.of.seed)
+        return [stats.result(f"{one} vs {other}", self.names[number], scale=scales[number], seed=seed)
                 for (one, other, number), stats in self.stats.items()]
 
 

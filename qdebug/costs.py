@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qdebug.curve import Curve
 from qdebug.intervals import JOINT_ERROR
-from qdebug.metrics import Drop, Labels, Metric
+from qdebug.metrics import Drop, LabelArray, Metric
 from qdebug.records import Handover, Row, WorstSample
 
 NAMED_FLIPS = 100
@@ -33,7 +33,7 @@ class Study:
 
     curve: Curve
     metric: Metric
-    truth: Labels | None
+    truth: LabelArray | None
     """True labels of the curve's samples."""
 
     def value(self, place: int) -> float:

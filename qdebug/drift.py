@@ -14,7 +14,7 @@ import numpy as np
 
 from qdebug.align import Alignment, Pair
 from qdebug.graph import Graph, Key
-from qdebug.models.keras import Reference
+from qdebug.models.base import Reference
 from qdebug.models.replay import Replay
 from qdebug.quant import Array
 

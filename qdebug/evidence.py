@@ -19,8 +19,8 @@ from qdebug.deferred import extremes, pieces
 from qdebug.findings.diagnosis import diagnose
 from qdebug.findings.rule import Context, InputStats, Measured, NormStats, Reach
 from qdebug.graph import Graph, Key, Op
+from qdebug.models.base import Reference
 from qdebug.models.interpreter import Interpreter
-from qdebug.models.keras import Reference
 from qdebug.models.replay import Replay
 from qdebug.quant import CODE_RANGES, Array, Quantization
 from qdebug.records import Finding

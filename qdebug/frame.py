@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from qdebug.records import Run, to_json
+from qdebug.records import to_json
 
 _PREFIXED = ("local", "cumulative", "handover")
 _LEFT_OUT = ("channels", "parts")
 
 
-def columns(run: Run) -> dict[str, list[Any]]:
+def columns(run: Any) -> dict[str, list[Any]]:
     """Column name -> one value for each row, `None` where there is none: `layer`, `local_flip_percent`.
 
     The names are those of the csv; numbers are numbers. Channels and parts stay in the record.
@@ -20,7 +20,7 @@ def columns(run: Run) -> dict[str, list[Any]]:
     return {name: [line.get(name) for line in lines] for name in names}
 
 
-def to_frame(run: Run) -> Any:
+def to_frame(run: Any) -> Any:
     """One row for each layer, indexed by its name."""
     try:
         import pandas as pd  # type: ignore[import-untyped, unused-ignore]

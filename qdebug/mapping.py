@@ -71,7 +71,7 @@ def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: 
     """
     from qdebug.align import align
     from qdebug.comparison import Candidate
-    from qdebug.models.keras import load_reference
+    from qdebug.models.opening import load_reference
     from qdebug.models.tflite import read_file
     from qdebug.weights import align_settled
 

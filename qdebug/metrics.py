@@ -25,7 +25,7 @@ GROUPS = 25
 """Groups of samples that the interval of a user's function leaves out in turn."""
 
 Kept = NDArray[Any]
-Labels = NDArray[np.int64]
+LabelArray = NDArray[np.int64]
 Drop = tuple[float, float | None, float | None]
 """Drop and the two ends of its interval."""
 
@@ -49,16 +49,16 @@ class Metric(ABC):
         """Share of labels that are the reference's; `None` for a metric without labels."""
         return None
 
-    def accuracy(self, kept: Kept, truth: Labels | None) -> float | None:  # noqa: ARG002
+    def accuracy(self, kept: Kept, truth: LabelArray | None) -> float | None:  # noqa: ARG002
         """Share of labels that are true; `None` without labels."""
         return None
 
     @abstractmethod
-    def value(self, kept: Kept, reference: Kept, truth: Labels | None) -> float:
+    def value(self, kept: Kept, reference: Kept, truth: LabelArray | None) -> float:
         """Give the metric itself."""
 
     @abstractmethod
-    def drop(self, before: Kept, after: Kept, reference: Kept, truth: Labels | None, *, error: float) -> Drop:
+    def drop(self, before: Kept, after: Kept, reference: Kept, truth: LabelArray | None, *, error: float) -> Drop:
         """How much worse the metric is at `after` than at `before`, on the same samples."""
 
 
@@ -84,15 +84,15 @@ class Top1(Metric):
         """Mean share of positions with the reference's label."""
         return float((kept == reference).mean()) if kept.size else None
 
-    def accuracy(self, kept: Kept, truth: Labels | None) -> float | None:
+    def accuracy(self, kept: Kept, truth: LabelArray | None) -> float | None:
         """Mean share of positions with the true label."""
         return None if truth is None or kept.shape[1] != 1 or not kept.size else float((kept[:, 0] == truth).mean())
 
-    def value(self, kept: Kept, reference: Kept, truth: Labels | None) -> float:
+    def value(self, kept: Kept, reference: Kept, truth: LabelArray | None) -> float:
         """Accuracy where labels are known, else agreement."""
         return float(self._right(kept, reference, truth).mean())
 
-    def drop(self, before: Kept, after: Kept, reference: Kept, truth: Labels | None, *, error: float) -> Drop:
+    def drop(self, before: Kept, after: Kept, reference: Kept, truth: LabelArray | None, *, error: float) -> Drop:
         """Exact interval for one label per sample, Student's for a share of positions."""
         was, is_now = self._right(before, reference, truth), self._right(after, reference, truth)
         change = was.mean(axis=1) - is_now.mean(axis=1)
@@ -103,7 +103,7 @@ class Top1(Metric):
         return (lost - gained) / len(change), *paired_interval(lost, gained, len(change), error=error)
 
     @staticmethod
-    def _right(kept: Kept, reference: Kept, truth: Labels | None) -> Kept:
+    def _right(kept: Kept, reference: Kept, truth: LabelArray | None) -> Kept:
         right: Kept = kept == (reference if truth is None or kept.shape[1] != 1 else truth[:, None])
         return right
 
@@ -122,12 +122,12 @@ class Distance(Metric):
         cosine = np.where(sizes > 0, (first * second).sum(axis=1) / np.where(sizes > 0, sizes, 1), 0.0)
         return np.asarray(np.where(same, 1.0, cosine)[:, None])
 
-    def value(self, kept: Kept, reference: Kept, truth: Labels | None) -> float:
+    def value(self, kept: Kept, reference: Kept, truth: LabelArray | None) -> float:
         """Mean over samples."""
         del reference, truth
         return float(kept.mean())
 
-    def drop(self, before: Kept, after: Kept, reference: Kept, truth: Labels | None, *, error: float) -> Drop:
+    def drop(self, before: Kept, after: Kept, reference: Kept, truth: LabelArray | None, *, error: float) -> Drop:
         """For `mae` the error that was added, so that positive is worse for both."""
         del reference, truth
         change = (after - before if self.name == "mae" else before - after)[:, 0]
@@ -150,7 +150,7 @@ class Function(Metric):
             self.shapes.extend(np.shape(output)[1:] for output in outputs)
         return flat(outputs)
 
-    def value(self, kept: Kept, reference: Kept, truth: Labels | None) -> float:
+    def value(self, kept: Kept, reference: Kept, truth: LabelArray | None) -> float:
         """One call on all samples. Raises UsageError where the function fails or gives no number."""
         try:
             return float(self.function(self._outputs(reference), self._outputs(kept), truth))
@@ -158,7 +158,7 @@ class Function(Metric):
             raise UsageError(f"--metric {self.name} failed: {type(error).__name__}: {error}; it is called with the "
                              "reference's outputs, the candidate's, and labels or None") from error
 
-    def drop(self, before: Kept, after: Kept, reference: Kept, truth: Labels | None, *, error: float) -> Drop:
+    def drop(self, before: Kept, after: Kept, reference: Kept, truth: LabelArray | None, *, error: float) -> Drop:
         """Jackknife over groups of samples."""
         def change(chosen: NDArray[np.bool_]) -> float:
             labels = truth if truth is None else truth[chosen]
@@ -215,7 +215,7 @@ def _imported(name: str) -> Callable[[Any, Any, Any], float]:
     return called
 
 
-def top_labels(output: Array) -> Labels:
+def top_labels(output: Array) -> LabelArray:
     """Labels, shape (samples, positions): arg max over the last axis, or >= 0.5 where that holds one unit."""
     values = np.asarray(output)
     if has_classes(values.shape):

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import qdebug
 from qdebug import data as datasets
 from qdebug import rows as r
 from qdebug.arrays import pack_samples
@@ -25,13 +24,15 @@ from qdebug.drift import layer_drift
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.evidence import find_causes, input_stats
 from qdebug.models import zoo
+from qdebug.models.base import Reference
 from qdebug.models.convert import convert
-from qdebug.models.keras import Reference, load_reference
+from qdebug.models.opening import load_reference
 from qdebug.models.tflite import read_file
 from qdebug.options import TraceOptions
 from qdebug.quant import Array
 from qdebug.records import Run
 from qdebug.store import write_whole
+from qdebug.version import __version__
 
 FIRST_SAMPLES = 4
 """Samples that are kept beside a record though they are not its worst."""
@@ -209,7 +210,7 @@ def _record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any
     comparison.progress.step("looking for causes", 0, 0)
     findings, checks = find_causes(comparison)
     run = Run(
-        id="", created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), qdebug=qdebug.__version__,
+        id="", created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), qdebug=__version__,
         environment=environment(),
         reference={"kind": comparison.reference.kind, "source": comparison.reference.source,
                    "sha256": comparison.reference.sha256, **_reference_file(comparison)},

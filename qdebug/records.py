@@ -13,6 +13,7 @@ import json
 import math
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -26,6 +27,10 @@ COST_VERDICTS = ("kept", "lost")
 """The second verdict, likewise."""
 
 T = TypeVar("T")
+Shower = Callable[["Run"], Any]
+
+SHOWN_BY: dict[str, Shower] = {}
+"""How a run shows itself: `text`, `frame`, `html`. The package fills it, since a record knows no renderer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,22 +310,15 @@ class Run:
 
     def __str__(self) -> str:
         """The whole answer as plain text, as `qdebug show` prints it."""
-        from qdebug.render.run import document
-        from qdebug.render.text import plain_document
-
-        return plain_document(document(self))
+        return str(SHOWN_BY["text"](self))
 
     def to_frame(self) -> Any:
         """One row for each layer as a pandas DataFrame. Raises ImportError where pandas is not installed."""
-        from qdebug.frame import to_frame
-
-        return to_frame(self)
+        return SHOWN_BY["frame"](self)
 
     def _repr_html_(self) -> str:
         """The answer and the layer table, for a notebook."""
-        from qdebug.render.notebook import notebook
-
-        return notebook(self)
+        return str(SHOWN_BY["html"](self))
 
 
 def to_json(value: Any) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qdebug.errors import ModelError
 from qdebug.graph import Key
-from qdebug.metrics import Kept, Labels, Metric
+from qdebug.metrics import Kept, LabelArray, Metric
 from qdebug.quant import Array
 
 
@@ -91,7 +91,7 @@ def _mended(repair: Repair, codes: Mapping[Key, Array], local: Mapping[Key, Arra
     return repair.tail.run(given, count)
 
 
-def report(repairs: Sequence[Repair], reference: Kept, candidate: Kept, metric: Metric, truth: Labels | None
+def report(repairs: Sequence[Repair], reference: Kept, candidate: Kept, metric: Metric, truth: LabelArray | None
            ) -> list[dict[str, Any]]:
     """The record's entries. `restored_percent`: share of the lost agreement (else of the metric's loss) regained."""
     found = []
@@ -114,6 +114,6 @@ def report(repairs: Sequence[Repair], reference: Kept, candidate: Kept, metric: 
     return found
 
 
-def _level(metric: Metric, kept: Kept, reference: Kept, truth: Labels | None) -> float:
+def _level(metric: Metric, kept: Kept, reference: Kept, truth: LabelArray | None) -> float:
     agreement = metric.agreement(kept, reference)
     return metric.value(kept, reference, truth) if agreement is None else agreement

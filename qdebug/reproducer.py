@@ -20,8 +20,9 @@ from qdebug.comparison import Candidate, Comparison
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.measure import Pass
 from qdebug.models import cache
+from qdebug.models.base import Reference
 from qdebug.models.excerpt import entries, excerpt
-from qdebug.models.keras import Reference, file_sha256, load_reference
+from qdebug.models.opening import file_sha256, load_reference
 from qdebug.options import TraceOptions
 from qdebug.quant import Array
 from qdebug.records import Run

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qdebug.graph import Graph
 from qdebug.intervals import JOINT_ERROR, paired_interval
-from qdebug.metrics import Labels
+from qdebug.metrics import LabelArray
 
 STAGES = {"training": ("baseline", "reference"), "conversion": ("reference", "reference kernels"),
           "kernels": ("reference kernels", "candidate")}
@@ -42,7 +42,7 @@ def products(graph: Graph) -> int:
     return total
 
 
-def parts(labels: Mapping[str, NDArray[np.int64]], truth: Labels | None) -> list[dict[str, Any]]:
+def parts(labels: Mapping[str, NDArray[np.int64]], truth: LabelArray | None) -> list[dict[str, Any]]:
     """What each stage cost; `labels` by model: those of STAGES, `baseline` only where there is one.
 
     Judged by true labels, else by the labels of the first model that there is. `lost` is a share of samples,

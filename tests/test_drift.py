@@ -11,7 +11,7 @@ def test_the_changed_layer_has_the_lowest_local_sqnr():
     from qdebug.align import align
     from qdebug.drift import layer_drift
     from qdebug.models.convert import convert
-    from qdebug.models.keras import Reference
+    from qdebug.models.keras import KerasReference
     from qdebug.models.tensorflow import load_tensorflow
     from qdebug.models.tflite import parse
 
@@ -23,10 +23,10 @@ def test_the_changed_layer_has_the_lowest_local_sqnr():
     after.set_weights(before.get_weights())
     moved = after.get_layer("two")
     moved.set_weights([moved.get_weights()[0] * 1.5, moved.get_weights()[1]])
-    reference = Reference(after, "after", "")
+    reference = KerasReference(after, "after", "")
     graph = parse(convert(after, quantize=False))
     data = np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32)
-    found = layer_drift(Reference(before, "before", ""), reference, align(reference.frozen.graph, graph), [data])
+    found = layer_drift(KerasReference(before, "before", ""), reference, align(reference.frozen.graph, graph), [data])
     by_layer = {entry["layer"]: entry for entry in found}
     assert by_layer["one"]["max_abs"] == 0
     assert by_layer["two"]["local_sqnr_db"] < 10

@@ -373,7 +373,7 @@ def test_an_edited_file_diverges_from_the_original_at_the_edit(reference: Any, t
 def test_a_factor_that_the_converter_moves_into_the_next_layer_is_no_fault():
     """GlobalAveragePooling, x 0.5, Dense: the file's mean stands for the pooling, its kernel holds the half."""
     from qdebug.auditing import audit_graphs
-    from qdebug.models.keras import load_reference
+    from qdebug.models.opening import load_reference
     from qdebug.models.tensorflow import load_tensorflow
     from qdebug.models.tflite import parse
 

@@ -141,7 +141,7 @@ def test_public_names():
                  if isinstance(node, ast.Assign) and node.targets[0].id == "_HOMES")
 
     assert qdebug.__all__ == sorted(qdebug.__all__)
-    assert set(homes) | {"__version__"} == set(qdebug.__all__)
+    assert set(homes) | {"Run", "__version__"} == set(qdebug.__all__)
     with pytest.raises(AttributeError):
         qdebug.nothing  # noqa: B018 the lookup is the test
 

@@ -102,7 +102,7 @@ def verdicts(reference: Path, candidate: Path | bytes) -> set[str]:
 
 def refusal(path: Path, custom_objects: str | None = None) -> str:
     """What is said of a model that cannot be opened: one line."""
-    from qdebug.models.keras import load_reference
+    from qdebug.models.opening import load_reference
 
     with pytest.raises(ModelError) as caught:
         load_reference(path, custom_objects=custom_objects)
@@ -149,7 +149,7 @@ def test_a_qat_model_saved_as_keras_is_explained(tmp_path: Path):
 
 def test_own_layers_of_keras_3_need_their_module(three: Path, monkeypatch: pytest.MonkeyPatch):
     """With its module the layer loads; without, one line says what to give."""
-    from qdebug.models.keras import load_reference
+    from qdebug.models.opening import load_reference
 
     assert "--custom-objects" in refusal(three / "own.keras")
     monkeypatch.syspath_prepend(three)

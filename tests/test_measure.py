@@ -12,7 +12,7 @@ import pytest
 import qdebug
 from qdebug.comparison import Candidate, Comparison
 from qdebug.measure import Counts, Pass
-from qdebug.models.keras import load_reference
+from qdebug.models.opening import load_reference
 from qdebug.options import TraceOptions
 from qdebug.stats import CodeStats
 from tests import converted

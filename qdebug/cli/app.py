@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from qdebug import __version__
 from qdebug.cli import runs
 from qdebug.cli.audit import audit
 from qdebug.cli.cache import cache
@@ -21,6 +20,7 @@ from qdebug.cli.show import show
 from qdebug.cli.summary import summary
 from qdebug.cli.sweep import sweep
 from qdebug.cli.trace import trace
+from qdebug.version import __version__
 
 app = typer.Typer(
     name="qdebug",

@@ -11,8 +11,8 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-from qdebug import __version__
 from qdebug.errors import QDebugError
+from qdebug.version import __version__
 
 COULD_NOT_COMPARE, BUG, INTERRUPTED = 2, 3, 130
 

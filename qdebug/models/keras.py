@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from qdebug.errors import ModelError, UsageError
+from qdebug.models.base import Reference
 from qdebug.models.frozen import Frozen, freeze
 from qdebug.models.tensorflow import load_tensorflow
 
@@ -27,12 +28,8 @@ QAT_KEPT_AS_KERAS = ("a QAT model saved as .keras cannot be reloaded: tfmot's qu
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
-    """An opened Keras model and its frozen graph."""
-
-    model: Any
-    source: str
-    sha256: str
+class KerasReference(Reference):
+    """A Keras model, QAT or float; `model` is the opened model."""
 
     @property
     def kind(self) -> str:
@@ -55,33 +52,10 @@ def flat_layers(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def load_reference(source: str | Path | Any, *, option: str = "--reference", custom_objects: str | None = None,
-                   name: str | None = None) -> Reference:
-    """Open a Keras model: `.h5`, `.keras`, a SavedModel folder, or a model in memory.
-
-    `option` names the command-line option in messages, `custom_objects` a module whose names Keras may need.
-    Raises ModelError where it is missing, damaged or not a Keras model.
-    """
-    if not isinstance(source, (str, Path)):
-        return Reference(source, name or "memory", weights_sha256(source))
-    path = Path(source)
-    if not path.exists():
-        raise ModelError(f"{option} {path}: no such file or folder; give a Keras model (.h5, .keras or SavedModel)")
-    if path.is_file() and _is_tflite(path):
-        from qdebug.models.lifted import FileReference
-
-        return FileReference(path.read_bytes(), name or str(source), file_sha256(path))
+def load_keras(path: Path, *, option: str, custom_objects: str | None = None) -> Any:
+    """The Keras model in a `.h5`, a `.keras` or a SavedModel folder. Raises ModelError where there is none."""
     with _scope(custom_objects):
-        model = _load_folder(path, option) if path.is_dir() else _load_file(path, option)
-    return Reference(model, name or str(source), file_sha256(path))
-
-
-def _is_tflite(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(8)[4:8] == b"TFL3"
-    except OSError:
-        return False
+        return _load_folder(path, option) if path.is_dir() else _load_file(path, option)
 
 
 def weights_sha256(model: Any) -> str:
@@ -89,16 +63,6 @@ def weights_sha256(model: Any) -> str:
     digest = hashlib.sha256()
     for value in model.get_weights():
         digest.update(np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Digest of a file, or of all files of a folder in order of their names."""
-    digest = hashlib.sha256()
-    for entry in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if entry.is_file():
-            digest.update(entry.relative_to(path).as_posix().encode() if path.is_dir() else b"")
-            digest.update(entry.read_bytes())
     return digest.hexdigest()
 
 

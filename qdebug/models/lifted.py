@@ -17,8 +17,8 @@ from qdebug.align import fingerprints as fp
 from qdebug.constants import as_stored
 from qdebug.errors import ModelError
 from qdebug.graph import Graph, Key, Layer, Op, Tensor
+from qdebug.models.base import Reference
 from qdebug.models.frozen import Frozen, InputSpec, as_frozen
-from qdebug.models.keras import Reference
 from qdebug.models.lifting import lift
 from qdebug.models.tensorflow import load_tensorflow
 from qdebug.models.tflite import parse

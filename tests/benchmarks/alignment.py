@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from qdebug.align import Alignment, align
 from qdebug.graph import Graph
-from qdebug.models.keras import load_reference
+from qdebug.models.opening import load_reference
 from qdebug.models.tflite import parse
 from tests import converted, edits, truth
 from tests.benchmarks import networks

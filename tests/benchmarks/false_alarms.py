@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from qdebug.models.keras import load_reference
+from qdebug.models.opening import load_reference
 from qdebug.models.zoo import NAMES
 from qdebug.options import TraceOptions
 from qdebug.pipeline import trace, trace_builtin

@@ -22,7 +22,8 @@ from qdebug.errors import QDebugError
 from qdebug.graph import Op
 from qdebug.measure import Pass
 from qdebug.models import zoo
-from qdebug.models.keras import Reference, load_reference
+from qdebug.models.base import Reference
+from qdebug.models.opening import load_reference
 from qdebug.options import TraceOptions
 from qdebug.quant import Array
 from qdebug.rows import first_divergent

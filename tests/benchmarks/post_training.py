@@ -20,7 +20,7 @@ from tabulate import tabulate
 from qdebug import data as datasets
 from qdebug.models import zoo
 from qdebug.models.convert import convert
-from qdebug.models.keras import load_reference
+from qdebug.models.opening import load_reference
 from qdebug.options import TraceOptions
 from qdebug.parts import NAMES
 from qdebug.pipeline import trace

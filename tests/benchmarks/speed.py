@@ -22,10 +22,11 @@ from qdebug.align import align
 from qdebug.arithmetic import expect
 from qdebug.measure import Pass
 from qdebug.models import zoo
+from qdebug.models.base import Reference
 from qdebug.models.cache import default_folder
 from qdebug.models.convert import convert
 from qdebug.models.interpreter import Interpreter
-from qdebug.models.keras import Reference, load_reference
+from qdebug.models.opening import load_reference
 from qdebug.models.replay import Replay
 from qdebug.models.tensorflow import load_tensorflow
 from qdebug.models.tflite import parse

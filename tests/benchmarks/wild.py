@@ -26,7 +26,7 @@ from tabulate import tabulate
 from qdebug.errors import QDebugError
 from qdebug.models.cache import default_folder
 from qdebug.models.interpreter import Interpreter
-from qdebug.models.keras import load_reference
+from qdebug.models.opening import load_reference
 from qdebug.models.quiet import quietly
 from qdebug.models.tensorflow import load_tensorflow
 from qdebug.models.tflite import parse

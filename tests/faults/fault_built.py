@@ -9,7 +9,7 @@ import numpy as np
 from fault_list import built
 from fault_nets import Net, tiny
 
-from qdebug.models.keras import Reference
+from qdebug.models.keras import KerasReference
 from qdebug.models.tensorflow import load_tensorflow
 
 
@@ -164,7 +164,7 @@ def _partial() -> Net:
         marked.set_weights(float_net.get_weights())
         qat = nets.settle(q.quantize_apply(marked))
     data = [array * np.float32(0.3) for array in nets.sample(qat)]
-    return Net("partial", Reference(qat, "partial", ""), nets.convert(qat, data=data), nets.sample(qat))
+    return Net("partial", KerasReference(qat, "partial", ""), nets.convert(qat, data=data), nets.sample(qat))
 
 
 def _after_training() -> Net:
@@ -173,7 +173,7 @@ def _after_training() -> Net:
     qat = nets.settle(nets.quantize(float_net))
     nets.assign(qat, "kernel:0", lambda value: value * 1.1 + np.random.default_rng(0).normal(0, 0.05, value.shape))
     nets.settle(qat, 2)
-    return Net("ptq", Reference(qat, "ptq", ""), nets.convert(float_net, data=nets.sample(float_net)),
+    return Net("ptq", KerasReference(qat, "ptq", ""), nets.convert(float_net, data=nets.sample(float_net)),
                nets.sample(qat))
 
 
@@ -190,7 +190,7 @@ def _reversed_channels() -> Net:
     norm.moving_mean.assign(before.mean(axis=0))
     norm.moving_variance.assign(before.var(axis=0))
     qat = nets.settle(nets.quantize(float_net), data=lambda seed: [_colour(seed)])
-    return Net("bgr", Reference(qat, "bgr", ""), nets.convert(qat), [np.ascontiguousarray(_colour(7)[..., ::-1])])
+    return Net("bgr", KerasReference(qat, "bgr", ""), nets.convert(qat), [np.ascontiguousarray(_colour(7)[..., ::-1])])
 
 
 def _lost(model: Any) -> None:

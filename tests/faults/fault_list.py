@@ -12,7 +12,7 @@ import numpy as np
 import planting as p
 from fault_nets import Net
 
-from qdebug.models.keras import Reference
+from qdebug.models.base import Reference
 
 
 @dataclass(frozen=True)

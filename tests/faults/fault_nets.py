@@ -16,7 +16,9 @@ from qdebug import data as datasets
 from qdebug.align import Pair, align
 from qdebug.graph import Graph
 from qdebug.models import zoo
-from qdebug.models.keras import Reference, load_reference
+from qdebug.models.base import Reference
+from qdebug.models.keras import KerasReference
+from qdebug.models.opening import load_reference
 from qdebug.models.quiet import quietly
 from qdebug.models.tensorflow import load_tensorflow
 from qdebug.models.tflite import parse
@@ -53,7 +55,7 @@ class Net:
         """The reference, loaded anew and changed: the file stays what it was."""
         opened = load_reference(self.path)
         change(opened.model)
-        return Reference(opened.model, "changed", "")
+        return KerasReference(opened.model, "changed", "")
 
 
 @cache
@@ -165,7 +167,7 @@ def tiny(name: str, build: Callable[[Any], Any], change: Callable[[Any], Any] | 
     qat = settle(quantize(fresh(build)), steps, decay, data)
     if change is not None:
         change(qat)
-    reference = Reference(qat, name, "")
+    reference = KerasReference(qat, name, "")
     return Net(name, reference, convert(qat, **conversion), inputs or sample(qat))
 
 
