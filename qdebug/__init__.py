@@ -11,20 +11,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from qdebug.records import SHOWN_BY, Run
-from qdebug.version import __version__
+from qdebug.record.schema import SHOWN_BY, Run
+from qdebug.record.version import __version__
 
 if TYPE_CHECKING:
     from qdebug.errors import QDebugError
-    from qdebug.faithful import assert_faithful
-    from qdebug.options import TraceOptions
-    from qdebug.pipeline import trace, trace_builtin
+    from qdebug.render.assertion import assert_faithful
+    from qdebug.workflows.trace import trace, trace_builtin
+    from qdebug.workflows.trace_options import TraceOptions
 
 __all__ = ["QDebugError", "Run", "TraceOptions", "__version__", "assert_faithful", "trace", "trace_builtin"]
 
-_HOMES = {"QDebugError": "qdebug.errors", "TraceOptions": "qdebug.options",
-          "assert_faithful": "qdebug.faithful", "trace": "qdebug.pipeline",
-          "trace_builtin": "qdebug.pipeline"}
+_HOMES = {"QDebugError": "qdebug.errors", "TraceOptions": "qdebug.workflows.trace_options",
+          "assert_faithful": "qdebug.render.assertion", "trace": "qdebug.workflows.trace",
+          "trace_builtin": "qdebug.workflows.trace"}
 
 
 def __getattr__(name: str) -> Any:
@@ -34,20 +34,20 @@ def __getattr__(name: str) -> Any:
 
 
 def _text(run: Run) -> str:
-    from qdebug.render.run import document
-    from qdebug.render.text import plain_document
+    from qdebug.render.formats.text import plain_document
+    from qdebug.render.run.document import document
 
     return plain_document(document(run))
 
 
 def _frame(run: Run) -> Any:
-    from qdebug.frame import to_frame
+    from qdebug.record.dataframe import to_frame
 
     return to_frame(run)
 
 
 def _html(run: Run) -> str:
-    from qdebug.render.notebook import notebook
+    from qdebug.render.formats.notebook import notebook
 
     return notebook(run)
 

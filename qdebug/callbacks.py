@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qdebug.records import Run
+    from qdebug.record.schema import Run
 
 NOT_TRACED = float("nan")
 """What the logs hold for an epoch that was not traced, or a number that could not be measured."""
@@ -77,7 +77,7 @@ def _conversion_gap() -> Any:
         def __init__(self, data: Any, labels: Any = None, *, every: int = 1, quantize: bool = True,
                      options: Any = None) -> None:
             from qdebug.errors import UsageError
-            from qdebug.options import TraceOptions
+            from qdebug.workflows.trace_options import TraceOptions
 
             super().__init__()
             if every < 1:
@@ -90,7 +90,7 @@ def _conversion_gap() -> Any:
             """Trace where it is time to, and add to the logs."""
             run = None
             if (epoch + 1) % self.every == 0:
-                from qdebug.pipeline import trace
+                from qdebug.workflows.trace import trace
 
                 run = trace(self.model, None, self.data, self.labels, quantize=self.quantize, options=self.options)
                 self.runs[epoch] = run

@@ -12,6 +12,8 @@ bug of qdebug (exit 3).
 """
 
 
+
+
 class QDebugError(Exception):
     """Base of every error that is the user's to mend; its text is one line."""
 

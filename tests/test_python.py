@@ -3,20 +3,19 @@
 import math
 import sys
 
-import converted
 import numpy as np
 import pytest
-import samples
 
-from qdebug import frame
 from qdebug.callbacks import gap_logs
-from qdebug.render import tables
+from qdebug.record import dataframe
+from qdebug.render.run import layers
+from tests.support import converted_models, run_records
 
 
 def test_columns():
     """Every row has every column; numbers are numbers; names are those of the csv where both have them."""
-    found = frame.columns(samples.diverged_run())
-    csv = {column.name for column in tables.layers_table(samples.diverged_run()).columns}
+    found = dataframe.columns(run_records.diverged_run())
+    csv = {column.name for column in layers.layers_table(run_records.diverged_run()).columns}
 
     assert {len(values) for values in found.values()} == {6}
     assert found["local_flip_percent"][2] == 31.2
@@ -27,7 +26,7 @@ def test_columns():
 
 def test_frame():
     """With pandas a run is a DataFrame, indexed by layer."""
-    found = samples.diverged_run().to_frame()
+    found = run_records.diverged_run().to_frame()
 
     assert found.loc["conv_3", "local_max_lsb"] == 97
     assert found.shape[0] == 6
@@ -39,12 +38,12 @@ def test_no_pandas(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
 
     with pytest.raises(ImportError, match="pip install pandas"):
-        samples.run().to_frame()
+        run_records.run().to_frame()
 
 
 def test_notebook():
     """In a notebook a run is its answer and its table, with names as text."""
-    found = samples.named("<script>alert(1)</script>")._repr_html_()
+    found = run_records.named("<script>alert(1)</script>")._repr_html_()
 
     assert "<table>" in found
     assert "<script>" not in found
@@ -55,7 +54,7 @@ def test_notebook():
 
 def test_gap_logs():
     """The logs always have the same keys; what was not measured is NaN, never 0."""
-    found, nothing = gap_logs(samples.diverged_run()), gap_logs(None)
+    found, nothing = gap_logs(run_records.diverged_run()), gap_logs(None)
 
     assert found == {"gap_diverged_layers": 1.0, "gap_worst_local_flip_percent": 31.2, "gap_max_lsb": 3.0,
                      "gap_accuracy": 0.0, "gap_worst_saturated_percent": 12.5, "gap_least_used_codes_percent": 81.0}
@@ -69,8 +68,8 @@ def test_callback():
     from qdebug.callbacks import ConversionGap
     from qdebug.errors import UsageError
 
-    net, _ = converted.make("plain")
-    data = converted.batches(net, 16)[0]
+    net, _ = converted_models.make("plain")
+    data = converted_models.batches(net, 16)[0]
     target = np.zeros((16, *net.output_shape[1:]), np.float32)
     watch = ConversionGap(data, every=2)
     net.compile("sgd", "mse")

@@ -6,13 +6,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import samples
 import typer
-from cli_names import commands
 
-from qdebug.budgets import parse_budget
 from qdebug.cli import app
-from qdebug.render import tables, text
+from qdebug.record.limits import parse_budget
+from qdebug.render.formats import text
+from qdebug.render.run import layers
+from tests.support import run_records
+from tests.support.cli_names import commands
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -77,7 +78,7 @@ def test_budget_is_valid():
 
 def test_words_of_the_table():
     """Every verdict, and every column that the shown table has, is a word of the program."""
-    headings = text.plain(tables.layers_table(samples.run())).splitlines()[1]
+    headings = text.plain(layers.layers_table(run_records.run())).splitlines()[1]
     shown = next(block for language, block in BLOCKS if language == "text").splitlines()[0]
 
     for verdict in ("exact", "rounding", "requantized", "diverged", "unmeasured"):

@@ -16,9 +16,10 @@ from qdebug.align.match import match, next_cores, weak_chain
 from qdebug.align.misfit import check, partial
 from qdebug.align.pairs import Alignment, Pair
 from qdebug.align.regions import leftovers, with_regions
-from qdebug.align.shapes import SHAPE_REASON, without_constant_ops, without_shape_ops
+from qdebug.align.shape_ops import SHAPE_REASON, without_constant_ops, without_shape_ops
 from qdebug.errors import AlignmentError
-from qdebug.graph import ACTIVATIONS, Graph, Key, Op
+from qdebug.graph import op_facts
+from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
 
 INSERTED = "inserted by the converter"
 WEAK_CONFIDENCE = {1: 0.8, 2: 0.95, 3: 0.99}
@@ -81,9 +82,9 @@ class _Aligner:
         """Say why an input is the one that it is: its name, its grid, what it feeds. An only input is certain."""
         words = ["graph"]
         ours = self.reference.inputs[inputs[number]]
-        grids = [fp.fake_quant_grid(self.reference, op) for op in self.reference.consumers.get(ours, ())]
-        own = fp.grid_of(self.candidate.tensors[self.candidate.inputs[number]])
-        if any(fp.same_grid(own, grid) for grid in grids):
+        grids = [op_facts.fake_quant_grid(self.reference, op) for op in self.reference.consumers.get(ours, ())]
+        own = op_facts.grid_of(self.candidate.tensors[self.candidate.inputs[number]])
+        if any(op_facts.same_grid(own, grid) for grid in grids):
             words.append("scale")
         if named_alike(self.candidate.input_names, number, self.reference.input_names, inputs[number]):
             words.append("name")
@@ -91,7 +92,7 @@ class _Aligner:
 
     def _behind_einsum(self, key: Key, op: Op, core: Op) -> tuple[Key, Op]:
         """Where an einsum's own order of axes is restored: at the TRANSPOSE behind the product, if it needs one."""
-        if core.kind != "einsum" or not fp.einsum_transposes(str(core.attributes.get("equation", ""))):
+        if core.kind != "einsum" or not op_facts.einsum_transposes(str(core.attributes.get("equation", ""))):
             return key, op
         passed = [op]
         for entry in weak_chain(self.candidate, key):
@@ -154,9 +155,9 @@ class _Aligner:
         return weak_fit(entry, op) + moves_fit(self.reference, self.candidate, op, entry)
 
     def _takes(self, entry: Op, op: Op) -> bool:
-        own = fp.grid_of(self.candidate.tensors[entry.output])
-        before = fp.grid_of(self.candidate.tensors[self.candidate.data_inputs(entry)[0]])
-        return before is None or fp.same_grid(own, fp.fake_quant_grid(self.reference, op))
+        own = op_facts.grid_of(self.candidate.tensors[entry.output])
+        before = op_facts.grid_of(self.candidate.tensors[self.candidate.data_inputs(entry)[0]])
+        return before is None or op_facts.same_grid(own, op_facts.fake_quant_grid(self.reference, op))
 
     def _reaches(self, entry: Op, op: Op) -> int:
         """How many next arithmetic ops behind `entry` are matched to ones behind `op`."""
@@ -167,7 +168,7 @@ class _Aligner:
         """Pair what a QUANTIZE makes of a model input with that input, where the reference has no FakeQuant there."""
         for op in self.candidate.ops:
             if op.kind == "quantize" and op.inputs[0] in self.candidate.inputs and op.output not in self.found \
-                    and fp.grid_of(self.candidate.tensors[op.inputs[0]]) is None:
+                    and op_facts.grid_of(self.candidate.tensors[op.inputs[0]]) is None:
                 ours = self.reference.inputs[inputs[self.candidate.inputs.index(op.inputs[0])]]
                 self.reasons.pop(op.index, None)
                 self._pair(op.output, ours, op, None, ("graph",), 0.8)
@@ -224,8 +225,8 @@ class _Aligner:
 
     def _weak_evidence(self, entry: Op, ops: Iterable[Op]) -> tuple[tuple[str, ...], float]:
         words = ["graph"]
-        own = fp.grid_of(self.candidate.tensors[entry.output])
-        if any(fp.same_grid(own, fp.fake_quant_grid(self.reference, op)) for op in ops):
+        own = op_facts.grid_of(self.candidate.tensors[entry.output])
+        if any(op_facts.same_grid(own, op_facts.fake_quant_grid(self.reference, op)) for op in ops):
             words.append("scale")
         names = {op.name.partition("/")[2] or op.name for op in ops}
         if fp.name_parts(self.candidate.tensors[entry.output].name) & names:
@@ -234,7 +235,7 @@ class _Aligner:
 
     def _pair(self, key: Key, ours: Key, op: Op | None, core: Op | None, words: tuple[str, ...],
               confidence: float) -> None:
-        if op is None and ours in self.reference.inputs and fp.grid_of(self.candidate.tensors[key]) is None:
+        if op is None and ours in self.reference.inputs and op_facts.grid_of(self.candidate.tensors[key]) is None:
             return  # a float input is the same on both sides
         self.found[key] = Pair(ours, key, op, core, words, confidence)
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from qdebug.align import fingerprints as fp
-from qdebug.graph import ACTIVATIONS, Graph, Key, Op
+from qdebug.graph import op_facts
+from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
 
-MOVES = frozenset({"pad", "transpose", "space_to_batch", "batch_to_space"}) | fp.RESHAPES
+MOVES = frozenset({"pad", "transpose", "space_to_batch", "batch_to_space"}) | op_facts.RESHAPES
 OFFSETS = frozenset({"batch_norm", "bias_add", "add", "sub"})
 SCALES = frozenset({"mul", "div"})
 NEVER = float("-inf")
@@ -39,7 +40,7 @@ def weak_fit(candidate: Op, reference: Op) -> float:
     kinds = candidate.kind, reference.kind
     if kinds[0] in ACTIVATIONS and kinds[1] in ACTIVATIONS:
         return 4.0 if kinds[0] == kinds[1] else 2.0
-    if kinds[0] in fp.RESHAPES and kinds[1] in fp.RESHAPES:
+    if kinds[0] in op_facts.RESHAPES and kinds[1] in op_facts.RESHAPES:
         return 3.0
     if kinds[0] == "quantize":
         return 3.0 if kinds[1] == "fake_quant" else NEVER
@@ -109,8 +110,8 @@ class _Cut:
     def __init__(self, reference: Graph, candidate: Graph, owners: tuple[Op | None, ...], keys: tuple[Key, ...],
                  behind: tuple[Op, ...]) -> None:
         self.reference, self.candidate, self.owners, self.behind = reference, candidate, owners, behind
-        self.grids = [fp.grid_of(candidate.tensors[key]) for key in keys]
-        self.fakes = [fp.fake_quant_grid(reference, op) for op in behind]
+        self.grids = [op_facts.grid_of(candidate.tensors[key]) for key in keys]
+        self.fakes = [op_facts.fake_quant_grid(reference, op) for op in behind]
         self.skipped = np.cumsum([0.0, *(cost_of_skipping(op) for op in behind)])
         self.root_biased = has_bias(candidate, owners[0])
         self.keeps: list[bool] = []
@@ -126,22 +127,22 @@ class _Cut:
         if op.kind == "fake_quant":
             if self.grids[number] is None:
                 return NEVER
-            return 2.0 if fp.same_grid(self.grids[number], self.fakes[position]) else 0.4
+            return 2.0 if op_facts.same_grid(self.grids[number], self.fakes[position]) else 0.4
         if owner is None or owner.kind in MOVES or owner.kind in ("quantize", "dequantize"):
             return NEVER
-        if op.kind in fp.RESHAPES:
+        if op.kind in op_facts.RESHAPES:
             return -0.2
         if op.kind not in fp.FUSABLE or (op.kind in OFFSETS | SCALES and self.is_rounded(number, position)):
             return NEVER
         if op.kind not in ("bias_add", "batch_norm"):
             return 1.0 if owner.attributes.get("activation") == op.kind else 0.5
-        if owner.kind not in fp.WEIGHTED:
+        if owner.kind not in op_facts.WEIGHTED:
             return 2.0
         return 3.0 if self.root_biased else 1.0
 
     def is_rounded(self, number: int, position: int) -> bool:
         """Whether the reference has put its values on the op's own grid before: what comes then is not the op's."""
-        return any(fp.same_grid(self.grids[number], fake) for fake in self.fakes[:position])
+        return any(op_facts.same_grid(self.grids[number], fake) for fake in self.fakes[:position])
 
     def starts(self, number: int, position: int) -> float:
         """Gain of letting the candidate op `number` stand for the reference op at `position`."""
@@ -151,8 +152,8 @@ class _Cut:
         fit += moves_fit(self.reference, self.candidate, self.behind[position], owner)
         if owner.kind != "quantize" or fit == NEVER:
             return fit
-        fit += 2.0 * fp.same_grid(self.grids[number], self.fakes[position])
-        if before is not None and fp.same_grid(before, self.fakes[position]):
+        fit += 2.0 * op_facts.same_grid(self.grids[number], self.fakes[position])
+        if before is not None and op_facts.same_grid(before, self.fakes[position]):
             return fit - 4.0
         return fit - 3.0 if before is not None and not self.keeps[number - 1] else fit
 
@@ -166,9 +167,9 @@ class _Cut:
     def leaves_bias(self, position: int) -> bool:
         """Whether the reference's bias, at most reshapes away, would stay outside of the only op that can add it."""
         root = self.owners[0]
-        ahead = next((op.kind for op in self.behind[position:] if op.kind not in fp.RESHAPES), None)
+        ahead = next((op.kind for op in self.behind[position:] if op.kind not in op_facts.RESHAPES), None)
         added = not self.root_biased and any(op is not None and op.kind in ("add", "sub") for op in self.owners[1:])
-        return ahead == "bias_add" and root is not None and root.kind in fp.WEIGHTED and not added
+        return ahead == "bias_add" and root is not None and root.kind in op_facts.WEIGHTED and not added
 
     def _choices(self, number: int, position: int, closed: bool) -> Iterator[tuple[float, Places]]:
         is_last = number + 1 == len(self.owners)

@@ -9,7 +9,7 @@ import numpy as np
 from qdebug.align.match import Matches, next_cores
 from qdebug.align.pairs import Pair
 from qdebug.errors import AlignmentError
-from qdebug.graph import Graph, Key
+from qdebug.graph.graph import Graph, Key
 
 NEVER = float("-inf")
 

@@ -11,21 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.graph import ACTIVATIONS, Graph, Key, Op, Tensor
-from qdebug.quant import FakeQuant
+from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
+from qdebug.graph.op_facts import ELEMENTWISE_CONSTANT
 
 WEAK = ACTIVATIONS | {"bias_add", "batch_norm", "fake_quant", "quantize", "dequantize", "cast", "reshape", "squeeze",
                       "expand_dims", "transpose", "pad", "space_to_batch", "batch_to_space", "identity"}
 """Kinds that converters add, drop, merge and move about: they are placed after the others, along the chains."""
 
-RESHAPES = frozenset({"reshape", "squeeze", "expand_dims"})
 
 FUSABLE = ACTIVATIONS | {"bias_add", "batch_norm", "fake_quant", "add", "sub", "mul", "div", "batch_to_space", "cast"}
 """Reference kinds that the candidate op before them can have swallowed."""
 
-ELEMENTWISE_CONSTANT = frozenset({"add", "sub", "mul", "div"})
-
-WEIGHTED = frozenset({"conv", "depthwise", "dense", "transpose_conv", "conv3d", "einsum"})
 
 ALTERNATIVES: Mapping[str, frozenset[str]] = {
     "conv": frozenset({"conv", "depthwise", "dense"}),
@@ -53,9 +49,6 @@ ALTERNATIVES: Mapping[str, frozenset[str]] = {
 DECOMPOSED = frozenset({"selu", "softplus", "softsign"})
 """Reference kinds for which a file has no op of its own: what the last of its steps reads is another step."""
 
-SAME_GRID = 1e-5
-"""Relative difference below which two scales are one: float32 rounding leaves about 1e-7, BN folding 1e-8."""
-
 
 @dataclass(frozen=True, eq=False)
 class Probe:
@@ -81,39 +74,6 @@ def is_weak(graph: Graph, op: Op) -> bool:
         and bool(graph.constants(op))
 
 
-def kernel(graph: Graph, op: Op) -> Tensor | None:
-    """The constant kernel of a weighted op."""
-    if op.kind not in WEIGHTED and op.kind != "matmul":
-        return None
-    weighty = [tensor for tensor in graph.constants(op)
-               if tensor.data is not None and tensor.data.ndim >= 2 and tensor.dtype != "int32"]
-    return weighty[0] if weighty else None
-
-
-def kernel_rows(graph: Graph, op: Op, *, side: str) -> NDArray[np.float32] | None:
-    """The kernel as (output channels, taps), taps in the flatbuffer's order; real values. `None` without a kernel."""
-    tensor = kernel(graph, op)
-    if tensor is None or tensor.data is None:
-        return None
-    data = tensor.quantization.dequantize(tensor.data) if tensor.quantization is not None \
-        and np.issubdtype(tensor.data.dtype, np.integer) else tensor.data.astype(np.float32)
-    if op.kind == "conv3d":
-        return np.moveaxis(data, -1, 0).reshape(data.shape[-1], -1)
-    if side == "candidate":
-        if op.kind == "depthwise":
-            return data.reshape(-1, data.shape[-1]).T
-        return data.reshape(data.shape[0], -1)
-    if op.kind == "conv":
-        return np.moveaxis(data, -1, 0).reshape(data.shape[-1], -1)
-    if op.kind == "transpose_conv":
-        return np.moveaxis(data, -2, 0).reshape(data.shape[-2], -1)
-    if op.kind == "depthwise":
-        return data.reshape(-1, data.shape[-2] * data.shape[-1]).T
-    if op.kind == "dense" or (op.kind == "matmul" and data.ndim == 2):
-        return data if op.attributes.get("transpose_b") else data.T
-    return data.reshape(1, -1)
-
-
 def kernels_fit(reference: NDArray[np.float32] | None, candidate: NDArray[np.float32] | None) -> bool:
     """Whether two kernels can be the same: both absent, or of one shape (an einsum's may be folded either way)."""
     if reference is None or candidate is None:
@@ -135,20 +95,6 @@ def kernel_likeness(reference: NDArray[np.float32], candidate: NDArray[np.float3
     return float(np.median(dots[alive] / norms[alive])) if alive.any() else 0.0
 
 
-def einsum_transposes(equation: str) -> bool:
-    """Whether a product of two tensors must be transposed to give what the equation asks for.
-
-    A product's own order of axes is: shared by both and kept, then the left one's own, then the right one's own.
-    """
-    inputs, _, wanted = equation.replace(" ", "").partition("->")
-    left, _, right = inputs.partition(",")
-    if not wanted or not right:
-        return False
-    shared = [axis for axis in left if axis in right and axis in wanted]
-    own = [axis for axis in left if axis not in right] + [axis for axis in right if axis not in left]
-    return "".join(shared + own) != wanted
-
-
 def shape_of_tail(op: Op, tail: Iterable[Op], graph: Graph) -> frozenset[str]:
     """What is done to an op's result on the way out, as far as a converter keeps it: activations, scalar factors."""
     found = {str(op.attributes.get("activation"))} & ACTIVATIONS
@@ -159,39 +105,6 @@ def shape_of_tail(op: Op, tail: Iterable[Op], graph: Graph) -> frozenset[str]:
                                                   for tensor in graph.constants(entry)):
             found.add("factor")
     return frozenset(found)
-
-
-def grid_of(tensor: Tensor) -> tuple[float, int] | None:
-    """Scale and zero point in the int8 convention, for a tensor that holds activation codes."""
-    if tensor.quantization is None or not tensor.quantization.per_tensor or tensor.dtype == "int32":
-        return None
-    offset = 128 if tensor.dtype == "uint8" else 0
-    return tensor.quantization.step, tensor.quantization.zero - offset
-
-
-def fake_quant_grid(graph: Graph, op: Op) -> tuple[float, int] | None:
-    """Scale and zero point of a data-path FakeQuant op; `None` for any other op or a per-channel one."""
-    fake_quant = fake_quant_of(graph, op)
-    if fake_quant is None:
-        return None
-    scale, zero = fake_quant.grid
-    return float(scale[0]), int(zero[0])
-
-
-def fake_quant_of(graph: Graph, op: Op) -> FakeQuant | None:
-    """Range and bits of a data-path FakeQuant op; `None` for any other op or a per-channel one."""
-    ranges = [tensor.data for tensor in graph.constants(op) if tensor.data is not None]
-    if op.kind != "fake_quant" or len(ranges) < 2 or ranges[0].size != 1:
-        return None
-    low, high = (values.astype(np.float32) for values in ranges[:2])
-    return FakeQuant(low, high, int(op.attributes.get("num_bits", 8)), bool(op.attributes.get("narrow_range", False)))
-
-
-def same_grid(first: tuple[float, int] | None, second: tuple[float, int] | None) -> bool:
-    """Whether two grids are one, up to float32 rounding of the scale."""
-    if first is None or second is None:
-        return False
-    return first[1] == second[1] and abs(first[0] - second[0]) <= SAME_GRID * max(abs(first[0]), abs(second[0]))
 
 
 def name_parts(name: str) -> frozenset[str]:

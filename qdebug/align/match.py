@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import fingerprints as fp
-from qdebug.graph import Graph, Key, Op
+from qdebug.graph import op_facts
+from qdebug.graph.graph import Graph, Key, Op
 
 CONTEXT_DEPTH = 8
 EDGE, WEIGHTS, SCALE, NAME, LAYER_NAME, VALUES, CONTEXT, LEVEL, ORDER = 2.0, 4.0, 3.0, 3.0, 1.0, 2.0, 0.5, 0.5, 0.05
@@ -151,10 +152,10 @@ class Own:
         tail = core.tail(op)
         ends = [op, *tail]
         if core.side == "reference":
-            grids = [fp.fake_quant_grid(core.graph, entry) for entry in tail]
+            grids = [op_facts.fake_quant_grid(core.graph, entry) for entry in tail]
             names = frozenset((entry.name.partition("/")[2] or entry.name) for entry in ends)
         else:
-            grids = [fp.grid_of(core.graph.tensors[entry.output]) for entry in ends]
+            grids = [op_facts.grid_of(core.graph.tensors[entry.output]) for entry in ends]
             names = fp.name_parts(core.graph.tensors[op.output].name)
             ends = [op]
         return cls([grid for grid in grids if grid is not None], names, op.layer.raw if op.layer else "",
@@ -165,7 +166,7 @@ class Own:
 def _evidence(reference: Own, candidate: Own) -> tuple[float, list[str]]:
     """Score and name what speaks for a pair in its own grids, names, tails and values."""
     words, score = [], 0.0
-    if any(fp.same_grid(first, second) for first in candidate.grids for second in reference.grids):
+    if any(op_facts.same_grid(first, second) for first in candidate.grids for second in reference.grids):
         words.append("scale")
         score += SCALE
     if candidate.names & reference.names:
@@ -203,7 +204,7 @@ class _Matcher:
     # -- what is known before anything is matched -------------------------------------------------
 
     def _describe(self) -> None:
-        kernels = {side.side: {op.index: fp.kernel_rows(side.graph, op, side=side.side) for op in side.ops}
+        kernels = {side.side: {op.index: op_facts.kernel_rows(side.graph, op, side=side.side) for op in side.ops}
                    for side in (self.reference, self.candidate)}
         contexts = {side.side: _contexts(side, kernels[side.side]) for side in (self.reference, self.candidate)}
         ours = {op.index: Own.of(self.reference, op, self.probe.reference) for op in self.reference.ops}

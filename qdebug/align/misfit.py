@@ -12,7 +12,8 @@ from qdebug.align import fingerprints as fp
 from qdebug.align.match import Matches
 from qdebug.align.pairs import Pair
 from qdebug.errors import AlignmentError
-from qdebug.graph import Graph, Key, Op
+from qdebug.graph import op_facts
+from qdebug.graph.graph import Graph, Key, Op
 
 LEAST_PAIRED = 0.5
 """Below this share of paired weighted ops, on either side, the two models do not belong together."""
@@ -64,12 +65,12 @@ def _misfit(reference: Graph, candidate: Graph, matches: Matches, found: Mapping
 
 
 def _weighted(graph: Graph) -> list[Op]:
-    return [op for op in graph.ops if fp.kernel(graph, op) is not None]
+    return [op for op in graph.ops if op_facts.kernel(graph, op) is not None]
 
 
 def _values(graph: Graph, ops: Sequence[Op]) -> int:
     """How many values the kernels of `ops` hold."""
-    kernels = [fp.kernel(graph, op) for op in ops]
+    kernels = [op_facts.kernel(graph, op) for op in ops]
     return sum(kernel.data.size for kernel in kernels if kernel is not None and kernel.data is not None)
 
 
@@ -99,5 +100,5 @@ def _missed(reference: Graph, ours: Sequence[Op], missed: Sequence[Op]) -> str:
 
 
 def _shape(graph: Graph, op: Op, side: str) -> str:
-    rows = fp.kernel_rows(graph, op, side=side)
+    rows = op_facts.kernel_rows(graph, op, side=side)
     return "x".join(map(str, rows.shape)) if rows is not None else "no constant"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qdebug.graph import Key, Layer, Op
-from qdebug.records import Unpaired
+from qdebug.graph.graph import Key, Layer, Op
+from qdebug.record.schema import Unpaired
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from qdebug.align.pairs import Pair
-from qdebug.graph import Graph, Key, Layer, Op
-from qdebug.records import Unpaired
+from qdebug.graph.graph import Graph, Key, Layer, Op
+from qdebug.record.schema import Unpaired
 
 
 def with_regions(reference: Graph, candidate: Graph, found: Mapping[Key, Pair]) -> tuple[Pair, ...]:

@@ -6,21 +6,21 @@ from typing import Annotated
 
 import typer
 
-from qdebug.cli import runs
-from qdebug.cli.audit import audit
-from qdebug.cli.cache import cache
-from qdebug.cli.check import check
-from qdebug.cli.diff import diff
-from qdebug.cli.explain import explain
-from qdebug.cli.guard import guarded, set_debug
-from qdebug.cli.map import map_models
+from qdebug.cli.commands import runs
+from qdebug.cli.commands.audit import audit
+from qdebug.cli.commands.cache import cache
+from qdebug.cli.commands.check import check
+from qdebug.cli.commands.diff import diff
+from qdebug.cli.commands.explain import explain
+from qdebug.cli.commands.map import map_models
+from qdebug.cli.commands.report import report
+from qdebug.cli.commands.show import show
+from qdebug.cli.commands.summary import summary
+from qdebug.cli.commands.sweep import sweep
+from qdebug.cli.commands.trace import trace
+from qdebug.cli.failures import guarded, set_debug
 from qdebug.cli.options import DEBUG_HELP
-from qdebug.cli.report import report
-from qdebug.cli.show import show
-from qdebug.cli.summary import summary
-from qdebug.cli.sweep import sweep
-from qdebug.cli.trace import trace
-from qdebug.version import __version__
+from qdebug.record.version import __version__
 
 app = typer.Typer(
     name="qdebug",

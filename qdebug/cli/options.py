@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from qdebug.cli.guard import add_debug
-from qdebug.options import FailOn, Kernels
+from qdebug.cli.failures import add_debug
+from qdebug.models.kernels import Kernels
+from qdebug.record.limits import FailOn
 
 DEBUG_HELP = "Show the details and the traceback of an error."
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qdebug.errors import UsageError
 
 if TYPE_CHECKING:
-    from qdebug.render.document import Block
+    from qdebug.render.blocks import Block
     from qdebug.render.table import Table
 
 STANDARD_OUTPUT = "-"
@@ -32,7 +32,7 @@ class Output:
     def check(self) -> Output:
         """Raise UsageError if the format is unknown or a file could not be written; return this."""
         if self.format not in (None, RICH, PLAIN):
-            from qdebug.render.text import check_format
+            from qdebug.render.formats.text import check_format
 
             check_format(str(self.format))
         files = [file for file in (self.file, self._json_file) if file]
@@ -45,7 +45,7 @@ class Output:
     def write(self, record: Any, table: Table, blocks: Sequence[Block] | None = None) -> None:
         """Write the JSON of `record` where it was asked for, and `blocks` (or the table alone) as text."""
         if self.json is not None:
-            from qdebug.records import dumps
+            from qdebug.record.serialization import dumps
 
             text = dumps(record)
             if self._json_file:
@@ -65,11 +65,11 @@ class Output:
         on_terminal = self.file is None and sys.stdout.isatty()
         chosen = self.format or (RICH if on_terminal else PLAIN)
         if chosen == RICH:
-            from qdebug.render.terminal import render_document
+            from qdebug.render.formats.terminal import render_document
 
             width = shutil.get_terminal_size((100, 24)).columns
             return render_document(blocks or [table], width=width, color=on_terminal and wants_color())
-        from qdebug.render.text import format_table, plain_document
+        from qdebug.render.formats.text import format_table, plain_document
 
         return plain_document(blocks or [table]) if chosen == PLAIN else format_table(table, chosen)
 
@@ -95,7 +95,7 @@ def check_writable(path: Path, *, force: bool) -> None:
 
 def write_file(path: Path, text: str, *, force: bool) -> None:
     """Write a whole file or nothing. Raises UsageError where that cannot be done."""
-    from qdebug.store import write_whole
+    from qdebug.record.store import write_whole
 
     check_writable(path, force=force)
     try:

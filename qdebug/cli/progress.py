@@ -69,6 +69,6 @@ class Progress:
         if self._bars is not None:
             self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            from qdebug.cli.guard import say
+            from qdebug.cli.failures import say
 
             say(text)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from qdebug.auditing import AuditRecord, Deviating, Noted
+from qdebug.record.audit import AuditRecord, Deviating, Noted
 from qdebug.render import numbers
-from qdebug.render.document import Block, Facts, Sentence
-from qdebug.render.run import finding_entry
+from qdebug.render.blocks import Block, Facts, Sentence
+from qdebug.render.run.document import finding_entry
 from qdebug.render.table import DATA, USEFUL, Table, build, number_field, text_field
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qdebug.findings.pages import FAMILIES
 from qdebug.findings.pages.page import Page
-from qdebug.render.document import Block, Entry
+from qdebug.render.blocks import Block, Entry
 from qdebug.render.table import Table, build, text_field
 
 _WIDTH = 96

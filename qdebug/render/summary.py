@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from qdebug.records import Run
+from qdebug.record.schema import Run
+from qdebug.record.summary import GroupRow, Spread, SummaryRow, summarize
 from qdebug.render import numbers
 from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, number_field, text_field
-from qdebug.summary import GroupRow, Spread, SummaryRow, summarize
 
 _NUMBERS = (
     ("accuracy_baseline", "baseline accuracy", "base. acc.", numbers.accuracy),

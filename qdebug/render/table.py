@@ -110,3 +110,17 @@ def number_field(
 ) -> Field:
     """Describe a column of numbers."""
     return Field(Column(name, heading, "right", detail, **given), cell)
+
+
+SHORT_OPS = {
+    "FULLY_CONNECTED": "FC",
+    "DEPTHWISE_CONV_2D": "DW_CONV_2D",
+    "AVERAGE_POOL_2D": "AVG_POOL_2D",
+    "CONCATENATION": "CONCAT",
+    "RESIZE_BILINEAR": "RESIZE_BIL",
+    "RESIZE_NEAREST_NEIGHBOR": "RESIZE_NN",
+    "TRANSPOSE_CONV": "TR_CONV",
+    "BATCH_MATMUL": "BATCH_MM",
+    "STRIDED_SLICE": "STR_SLICE",
+    "L2_NORMALIZATION": "L2_NORM",
+}

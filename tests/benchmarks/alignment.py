@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qdebug.align import Alignment, align
-from qdebug.graph import Graph
-from qdebug.models.opening import load_reference
-from qdebug.models.tflite import parse
-from tests import converted, edits, truth
+from qdebug.graph.graph import Graph
+from qdebug.models.litert.parse import parse
+from qdebug.models.reference.open import load_reference
 from tests.benchmarks import networks
-from tests.measured import Values, candidate_values, reference_values
+from tests.support import converted_models, tflite_edits, truth
+from tests.support.measured import Values, candidate_values, reference_values
 
 GOAL_PERCENT = 99.5
 
@@ -61,11 +61,11 @@ def study(name: str) -> Iterator[Measured]:
     frozen = load_reference(reference_path).frozen
     content = candidate_path.read_bytes()
     graph = parse(content)
-    images = converted.batches_for(frozen.specs, 1, seed=9)
+    images = converted_models.batches_for(frozen.specs, 1, seed=9)
     ours = reference_values(frozen, images)
     theirs: Values = {}
-    for variant in edits.VARIANTS:
-        changed = parse(edits.variant(content, variant))
+    for variant in tflite_edits.VARIANTS:
+        changed = parse(tflite_edits.variant(content, variant))
         start = time.perf_counter()
         alignment = align(frozen.graph, changed)
         seconds = time.perf_counter() - start

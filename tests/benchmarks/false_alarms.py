@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from qdebug.models.opening import load_reference
-from qdebug.models.zoo import NAMES
-from qdebug.options import TraceOptions
-from qdebug.pipeline import trace, trace_builtin
-from qdebug.records import Row, Run
+from qdebug.models.builtin.training import NAMES
+from qdebug.models.reference.open import load_reference
+from qdebug.record.schema import Row, Run
+from qdebug.workflows.trace import trace, trace_builtin
+from qdebug.workflows.trace_options import TraceOptions
 
 
 def runs(models: list[str], seeds: list[int], data: str, samples: int | None, *,

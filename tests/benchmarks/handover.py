@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from qdebug import data as datasets
-from qdebug.models import zoo
-from qdebug.models.tflite import read_file
-from qdebug.options import TraceOptions
-from qdebug.pipeline import trace, trace_builtin
-from qdebug.records import Run
-from tests.planted import spoil, weighted_ops
+from qdebug.models.builtin import training
+from qdebug.models.data import dataset as datasets
+from qdebug.models.litert.parse import read_file
+from qdebug.record.schema import Run
+from qdebug.workflows.trace import trace, trace_builtin
+from qdebug.workflows.trace_options import TraceOptions
+from tests.support.tflite_faults import spoil, weighted_ops
 
 REPEATS = 5
 
@@ -38,8 +38,8 @@ def cases(samples: int) -> Iterator[tuple[str, Any]]:
 
 
 def _repeated(name: str, samples: int, options: TraceOptions) -> Run:
-    dataset = zoo.images_for_builtin(datasets.load("digits"))
-    made = zoo.prepare(name, dataset)
+    dataset = training.images_for_builtin(datasets.load("digits"))
+    made = training.prepare(name, dataset)
     images, labels = dataset.inputs["x"], dataset.labels["y"]
     draw = np.random.default_rng(0)
     chosen = draw.integers(0, len(images), samples)
@@ -73,9 +73,9 @@ def time_table(samples: int) -> list[list[Any]]:
 
 def fault_table(models: list[str], share: float) -> Iterator[list[Any]]:
     """For every layer with a kernel: where the largest drops are when that layer alone is spoilt."""
-    dataset = zoo.images_for_builtin(datasets.load("digits"))
+    dataset = training.images_for_builtin(datasets.load("digits"))
     for model in models:
-        made = zoo.prepare(model, dataset)
+        made = training.prepare(model, dataset)
         content = read_file(made.candidate_path)
         for op in weighted_ops(content):
             run = trace(made.reference_path, spoil(content, op, share=share), dataset)

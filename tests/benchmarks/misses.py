@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from qdebug import data as datasets
-from qdebug.comparison import Candidate, Comparison
 from qdebug.errors import QDebugError
-from qdebug.graph import Op
-from qdebug.measure import Pass
-from qdebug.models import zoo
-from qdebug.models.base import Reference
-from qdebug.models.opening import load_reference
-from qdebug.options import TraceOptions
-from qdebug.quant import Array
-from qdebug.rows import first_divergent
+from qdebug.graph.graph import Op
+from qdebug.graph.quantization import Array
+from qdebug.measure.layer_pass import Pass
+from qdebug.models.builtin import training
+from qdebug.models.data import dataset as datasets
+from qdebug.models.litert.candidate import Candidate
+from qdebug.models.reference.base import Reference
+from qdebug.models.reference.open import load_reference
+from qdebug.verdict.rows import first_divergent
+from qdebug.workflows.comparison import Comparison
+from qdebug.workflows.trace_options import TraceOptions
 from tests.faults import planting as edits
 
 Fault = tuple[str, Callable[[edits.Site], None]]
@@ -86,8 +87,8 @@ def main() -> None:
     score: Counter[str] = Counter()
     wrong = []
     for name in given.models.split(","):
-        dataset = zoo.images_for_builtin(datasets.load("digits"))
-        made = zoo.prepare(name, dataset)
+        dataset = training.images_for_builtin(datasets.load("digits"))
+        made = training.prepare(name, dataset)
         reference = load_reference(made.reference_path)
         inputs = datasets.arrange(dataset, reference.frozen.specs)
         content = made.candidate_path.read_bytes()

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.models.cache import default_folder
-from qdebug.models.convert import quietly
+from qdebug.models.builtin.cache import default_folder
+from qdebug.models.quiet import quietly
 from qdebug.models.tensorflow import load_tensorflow
-from tests.converted import converted, quantized
+from tests.support.converted_models import converted, quantized
 
 APPLICATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "mobilenet": ("MobileNet", 32, {}), "mobilenet_v2": ("MobileNetV2", 32, {"alpha": 0.35}),
@@ -30,7 +30,7 @@ def build(name: str) -> Any:
     """The untrained float network."""
     keras = load_tensorflow().tf_keras
     if name in BUILT_IN:
-        from qdebug.models.zoo import build as built_in
+        from qdebug.models.builtin.training import build as built_in
 
         return built_in(name)
     application, side, options = APPLICATIONS[name]

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from qdebug import data as datasets
-from qdebug.models import zoo
-from qdebug.models.convert import convert
-from qdebug.models.opening import load_reference
-from qdebug.options import TraceOptions
-from qdebug.parts import NAMES
-from qdebug.pipeline import trace
-from qdebug.records import Row, Run
+from qdebug.measure.error_parts import NAMES
+from qdebug.models.builtin import training
+from qdebug.models.data import dataset as datasets
+from qdebug.models.reference.convert import convert
+from qdebug.models.reference.open import load_reference
+from qdebug.record.schema import Row, Run
+from qdebug.workflows.trace import trace
+from qdebug.workflows.trace_options import TraceOptions
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 REAL = ("resnet8", "resnet8_float", "sww")
@@ -46,8 +46,8 @@ def real(name: str, options: TraceOptions) -> Run:
 
 def builtin(name: str, seed: int, options: TraceOptions) -> Run:
     """Convert the float baseline of a built-in model by post-training quantization, and trace it."""
-    images = zoo.images_for_builtin(datasets.load("digits"))
-    reference = load_reference(zoo.prepare(name, images, seed=seed).baseline_path)
+    images = training.images_for_builtin(datasets.load("digits"))
+    reference = load_reference(training.prepare(name, images, seed=seed).baseline_path)
     assert images.train_inputs is not None
     shown = next(iter(images.train_inputs.values()))[:CALIBRATION]
     content = convert(reference.model, quantize=True, representative=[shown])
@@ -66,7 +66,7 @@ def parts_of(row: Row) -> list[Any]:
 def main() -> None:
     """Run the study and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default=",".join((*REAL, *zoo.NAMES)))
+    parser.add_argument("--models", default=",".join((*REAL, *training.NAMES)))
     parser.add_argument("--seeds", default="3-3")
     parser.add_argument("--kernels", default="xnnpack")
     parser.add_argument("--quiet", action="store_true", help="no parts per layer")

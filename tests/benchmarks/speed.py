@@ -17,19 +17,19 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from qdebug import data as datasets
 from qdebug.align import align
-from qdebug.arithmetic import expect
-from qdebug.measure import Pass
-from qdebug.models import zoo
-from qdebug.models.base import Reference
-from qdebug.models.cache import default_folder
-from qdebug.models.convert import convert
-from qdebug.models.interpreter import Interpreter
-from qdebug.models.opening import load_reference
-from qdebug.models.replay import Replay
+from qdebug.measure.layer_pass import Pass
+from qdebug.models.builtin import training
+from qdebug.models.builtin.cache import default_folder
+from qdebug.models.data import dataset as datasets
+from qdebug.models.litert.interpreter import Interpreter
+from qdebug.models.litert.parse import parse
+from qdebug.models.reference.base import Reference
+from qdebug.models.reference.convert import convert
+from qdebug.models.reference.open import load_reference
+from qdebug.models.reference.replay import Replay
 from qdebug.models.tensorflow import load_tensorflow
-from qdebug.models.tflite import parse
+from qdebug.verdict.expectation import expect
 
 
 def best(rounds: int, work: Callable[[], object]) -> float:
@@ -103,8 +103,8 @@ class Bench:
 
 def builtin(name: str, data: str, samples: int | None) -> Bench:
     """A built-in model on a data set."""
-    dataset = zoo.images_for_builtin(datasets.load(data, samples=samples))
-    made = zoo.prepare(name, dataset)
+    dataset = training.images_for_builtin(datasets.load(data, samples=samples))
+    made = training.prepare(name, dataset)
     reference = load_reference(made.reference_path)
     return Bench(name, reference, made.candidate_path.read_bytes(), datasets.arrange(dataset, reference.frozen.specs))
 

@@ -11,7 +11,6 @@ faults are the first divergence, by fault and by setting of the other file.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -23,16 +22,14 @@ import numpy as np
 from tabulate import tabulate
 
 from qdebug.errors import QDebugError
+from qdebug.models.litert.parse import parse
 from qdebug.models.quiet import quietly
 from qdebug.models.tensorflow import load_tensorflow
-from qdebug.models.tflite import parse
-from qdebug.options import TraceOptions
-from qdebug.pipeline import trace
-from qdebug.records import Run
-from tests.converted import post_training_converter, randomize
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
-import planting as p
+from qdebug.record.schema import Run
+from qdebug.workflows.trace import trace
+from qdebug.workflows.trace_options import TraceOptions
+from tests.faults import planting as p
+from tests.support.converted_models import post_training_converter, randomize
 
 FAMILIES = ("xnnpack", "builtin", "reference")
 SIDE = 16

@@ -24,19 +24,19 @@ import numpy as np
 from tabulate import tabulate
 
 from qdebug.errors import QDebugError
-from qdebug.models.cache import default_folder
-from qdebug.models.interpreter import Interpreter
-from qdebug.models.opening import load_reference
+from qdebug.models.builtin.cache import default_folder
+from qdebug.models.litert.interpreter import Interpreter
+from qdebug.models.litert.parse import parse
 from qdebug.models.quiet import quietly
+from qdebug.models.reference.open import load_reference
 from qdebug.models.tensorflow import load_tensorflow
-from qdebug.models.tflite import parse
-from qdebug.options import TraceOptions
-from qdebug.pipeline import trace
-from qdebug.records import Run
+from qdebug.record.schema import Run
+from qdebug.workflows.trace import trace
+from qdebug.workflows.trace_options import TraceOptions
 from tests.benchmarks.wild_faults import FAULTS
 from tests.benchmarks.wild_nets import NETS, data_for
-from tests.converted import post_training_converter
-from tests.edits import as_uint8, edit
+from tests.support.converted_models import post_training_converter
+from tests.support.tflite_edits import as_uint8, edit
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist.npz"
 KINDS = ("int8", "uint8_io", "float_io", "dynamic", "float16", "float32", "16x8", "old", "per_tensor", "uint8")

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.models.tflite import parse
-from tests.edits import edit
-from tests.planted import weighted_ops
+from qdebug.models.litert.parse import parse
+from tests.support.tflite_edits import edit
+from tests.support.tflite_faults import weighted_ops
 
 Planted = tuple[bytes, int] | None
 Plant = Callable[[bytes, np.random.Generator], Planted]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import fault_nets as nets
 import numpy as np
-from fault_list import built
-from fault_nets import Net, tiny
 
-from qdebug.models.keras import KerasReference
+from qdebug.models.reference.keras_model import KerasReference
 from qdebug.models.tensorflow import load_tensorflow
+from tests.faults import fault_nets as nets
+from tests.faults.fault_list import built
+from tests.faults.fault_nets import Net, tiny
 
 
 def _model(inputs: Any, outputs: Any) -> Any:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import fault_nets as nets
 import numpy as np
-import planting as p
-from fault_nets import Net
 
-from qdebug.models.base import Reference
+from qdebug.models.reference.base import Reference
+from tests.faults import fault_nets as nets
+from tests.faults import planting as p
+from tests.faults.fault_nets import Net
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from qdebug import data as datasets
 from qdebug.align import Pair, align
-from qdebug.graph import Graph
-from qdebug.models import zoo
-from qdebug.models.base import Reference
-from qdebug.models.keras import KerasReference
-from qdebug.models.opening import load_reference
+from qdebug.graph.graph import Graph
+from qdebug.models.builtin import training
+from qdebug.models.data import dataset as datasets
+from qdebug.models.litert.parse import parse
 from qdebug.models.quiet import quietly
+from qdebug.models.reference.base import Reference
+from qdebug.models.reference.keras_model import KerasReference
+from qdebug.models.reference.open import load_reference
 from qdebug.models.tensorflow import load_tensorflow
-from qdebug.models.tflite import parse
 
 SAMPLES = 96
 
@@ -60,13 +60,13 @@ class Net:
 
 @cache
 def digits() -> Any:
-    return zoo.images_for_builtin(datasets.load("digits"))
+    return training.images_for_builtin(datasets.load("digits"))
 
 
 @cache
 def builtin(name: str, seed: int = 3) -> Net:
     """A built-in model, trained and converted, int8 input and output."""
-    made = zoo.prepare(name, digits(), seed=seed)
+    made = training.prepare(name, digits(), seed=seed)
     reference = load_reference(made.reference_path)
     inputs = [array[:SAMPLES] for array in datasets.arrange(digits(), reference.frozen.specs)]
     return Net(name, reference, made.candidate_path.read_bytes(), inputs, str(made.reference_path))
@@ -76,7 +76,7 @@ def builtin(name: str, seed: int = 3) -> Net:
 def float_file(name: str, seed: int = 3) -> Net:
     """The float baseline of a built-in model against its float32 file."""
     tf = load_tensorflow().tf
-    made = zoo.prepare(name, digits(), seed=seed)
+    made = training.prepare(name, digits(), seed=seed)
     reference = load_reference(made.baseline_path)
     with quietly():
         content = bytes(tf.lite.TFLiteConverter.from_keras_model(reference.model).convert())

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fault_list import Fault, Planted
-
-from qdebug.comparison import Candidate, Comparison
-from qdebug.evidence import find_causes
-from qdebug.options import TraceOptions
-from qdebug.records import Finding, dumps
-from qdebug.rows import first_divergent, first_over_tolerance
+from qdebug.models.litert.candidate import Candidate
+from qdebug.record.schema import Finding
+from qdebug.record.serialization import dumps
+from qdebug.verdict.rows import first_divergent, first_over_tolerance
+from qdebug.workflows.causes import find_causes
+from qdebug.workflows.comparison import Comparison
+from qdebug.workflows.trace_options import TraceOptions
+from tests.faults.fault_list import Fault, Planted
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """Every planted fault is named at its layer, nothing else is called an error, and healthy pairs have no error."""
 
-import fault_built  # noqa: F401 - adds its faults to the list
-import fault_nets as nets
 import pytest
-from fault_list import FAULTS, Planted
-from scoring import compare, score, table
 
 from qdebug.align import align
-from qdebug.audit import audit
-from qdebug.models import zoo
-from qdebug.models.tflite import parse
+from qdebug.findings.audit import audit
+from qdebug.models.builtin import training
+from qdebug.models.litert.parse import parse
+from tests.faults import fault_built  # noqa: F401 - adds its faults to the list
+from tests.faults import fault_nets as nets
+from tests.faults.fault_list import FAULTS, Planted
+from tests.faults.scoring import compare, score, table
 
 pytestmark = [pytest.mark.tf, pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")]
 IN_CI = [fault for fault in FAULTS if fault.ci]
@@ -46,10 +46,10 @@ def test_the_whole_suite(capsys):
 
 
 @pytest.mark.study
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", training.NAMES)
 @pytest.mark.parametrize("quantize", [True, False])
 def test_a_healthy_built_in_model_has_no_deviation_and_no_error(name, quantize):
-    made = zoo.prepare(name, nets.digits(), seed=3, quantize=quantize)
+    made = training.prepare(name, nets.digits(), seed=3, quantize=quantize)
     net = nets.builtin(name)
     content = made.candidate_path.read_bytes()
     findings, _ = compare(Planted(net, net.reference, content, net.inputs))

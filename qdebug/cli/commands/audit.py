@@ -1,0 +1,35 @@
+"""`qdebug audit`: the static check of a file against its reference."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from qdebug.cli import options as o
+
+
+def audit(
+    reference: Annotated[str, typer.Option(help="Keras model: .h5, .keras or SavedModel.", metavar="FILE")],
+    candidate: Annotated[str, typer.Option(help="The .tflite file converted from it.", metavar="FILE")],
+    custom_objects: Annotated[
+        str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
+    ] = None,
+    json: o.Json = None,
+    format: o.Format = None,  # noqa: A002 the option's name
+    output: o.OutputFile = None,
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
+) -> None:
+    """Check weights, biases, scales and graph of a TFLite file against its Keras model; needs no data."""
+    from qdebug.cli.output import Output
+    from qdebug.cli.progress import Progress
+    from qdebug.render.audit import deviations_table, document
+    from qdebug.workflows.audit import audit_files
+
+    target = Output(output, force, format, json).check()
+    with Progress(quiet=quiet) as progress:
+        progress.step("auditing", 0, 0)
+        found = audit_files(reference, candidate, custom_objects=custom_objects)
+    target.write(found, deviations_table(found), document(found))

@@ -1,0 +1,59 @@
+"""`qdebug report`: one recorded run as a page, and as overlays for Model Explorer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qdebug.cli import options as o
+
+if TYPE_CHECKING:
+    from qdebug.record.schema import Run
+
+
+def report(
+    run: o.RunName = "latest",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The page (default: <run>.html).", metavar="FILE")
+    ] = None,
+    explorer: Annotated[
+        Path | None, typer.Option(help="Write overlays for Model Explorer into this directory.", metavar="DIR")
+    ] = None,
+    force: o.Force = False,
+    store: o.StorePath = o.DEFAULT_STORE,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
+) -> None:
+    """Write one recorded run as a self-contained HTML page, or as overlays for Model Explorer."""
+    from qdebug.cli.failures import say
+    from qdebug.cli.output import check_writable, write_file
+    from qdebug.record.store import Store
+
+    records = Store(store)
+    found = records.find(run)
+    files = {} if explorer is None else overlays(found, explorer)
+    page = output if output is not None or explorer is not None else Path(f"{found.id or 'report'}.html")
+    for path in (*files, *([page] if page else [])):
+        check_writable(path, force=force)
+    if page is not None:
+        from qdebug.render.formats.report import report as render
+
+        files[page] = render(found, records.arrays(run, found))
+    for path, text in files.items():
+        write_file(path, text, force=force)
+        if not quiet:
+            say(f"wrote {path}")
+
+
+def overlays(found: Run, folder: Path) -> dict[Path, str]:
+    """Return the files for Model Explorer, by path; make the directory."""
+    from qdebug.errors import UsageError
+    from qdebug.render.formats.explorer import overlays as render
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror}; name a directory") from error
+    return {folder / name: text for name, text in render(found).items()}

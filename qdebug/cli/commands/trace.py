@@ -1,0 +1,109 @@
+"""`qdebug trace`: compare two models end to end and layer by layer, and record the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qdebug.cli import options as o
+from qdebug.models.kernels import Kernels
+
+
+def trace(
+    model: Annotated[
+        str | None, typer.Option(help="Built-in model: dense1 to dense4, cnn, resnet, mobile, branches.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Keras model (.h5, .keras, SavedModel) or .tflite.", metavar="FILE")
+    ] = None,
+    candidate: Annotated[
+        str | None, typer.Option(help="The .tflite file; converted if left out.", metavar="FILE")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Float Keras model from before QAT.", metavar="FILE")
+    ] = None,
+    save_candidate: Annotated[
+        Path | None, typer.Option(help="Keep the converted model here.", metavar="FILE")
+    ] = None,
+    data: o.Data = "digits",
+    samples: o.Samples = None,
+    scale: o.Scale = None,
+    x_key: Annotated[str | None, typer.Option(help="Name of the inputs in the .npz.", metavar="KEY")] = None,
+    y_key: Annotated[str | None, typer.Option(help="Name of the labels in the .npz.", metavar="KEY")] = None,
+    custom_objects: Annotated[
+        str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
+    ] = None,
+    seed: o.Seed = 3,
+    quantize: o.Quantize = True,
+    qat_epochs: o.QatEpochs = None,
+    retrain: o.Retrain = False,
+    tolerance: o.Tolerance = 0.01,
+    batch_size: o.BatchSize = None,
+    kernels: o.KernelSet = Kernels.XNNPACK,
+    reference_kernels: o.ReferenceKernelSet = None,
+    threads: o.Threads = None,
+    handover: o.HandOver = True,
+    handover_samples: o.HandoverSamples = None,
+    metric: o.MetricName = None,
+    sample: Annotated[
+        int | None, typer.Option(min=0, help="Trace this one sample alone.", metavar="N")
+    ] = None,
+    save_tensors: Annotated[
+        Path | None, typer.Option(help="Keep the tensors of that sample here, as .npz.", metavar="FILE")
+    ] = None,
+    fail_on: o.Gate = None,
+    max_local_flip_percent: o.MaxLocalFlips = None,
+    max_cumulative_flip_percent: o.MaxCumulativeFlips = None,
+    max_local_lsb: o.MaxLocalLsb = None,
+    min_agreement: o.MinAgreement = None,
+    budget: o.BudgetFile = None,
+    against: o.Against = None,
+    junit: o.Junit = None,
+    json: o.Json = None,
+    format: o.Format = None,  # noqa: A002 the option's name
+    output: o.OutputFile = None,
+    force: o.Force = False,
+    store: o.StorePath = o.DEFAULT_STORE,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
+) -> None:
+    """Compare a Keras model with its TFLite file, end to end and layer by layer, and record the run."""
+    from qdebug.cli.gates import GateOptions
+    from qdebug.cli.output import Output, check_writable
+    from qdebug.cli.progress import Progress
+    from qdebug.cli.trace_request import Models, finish
+    from qdebug.errors import UsageError
+    from qdebug.record.store import Store
+    from qdebug.workflows.trace_options import TraceOptions
+
+    files = (reference, candidate, baseline, save_candidate, x_key, y_key, custom_objects)
+    models = Models(model, seed, qat_epochs, retrain, *files).check(force=force)
+    if model is not None and reference_kernels is not None:
+        raise UsageError(f"--reference-kernels {reference_kernels} is for a .tflite reference: leave it out, or leave "
+                         f"out --model {model}")
+    how = TraceOptions(
+        tolerance,
+        batch_size,
+        kernels,
+        threads,
+        handover,
+        handover_samples,
+        metric,
+        sample=sample,
+        save_tensors=save_tensors,
+        reference_kernels=reference_kernels,
+    )
+    if save_tensors is not None:
+        check_writable(save_tensors, force=force)
+    records, target = Store(store), Output(output, force, format, json).check()
+    records.check_writable()
+    numbers = (max_local_flip_percent, max_cumulative_flip_percent, max_local_lsb, min_agreement)
+    gates = GateOptions.read(
+        records, fail_on, *numbers, budget=budget, against=against, junit=junit, force=force
+    )
+    shared = {"data": data, "samples": samples, "scale": scale, "quantize": quantize, "options": how}
+    with Progress(quiet=quiet) as progress:
+        run = models.trace(**shared, progress=progress)
+    raise typer.Exit(finish(run, records, target, gates))

@@ -1,0 +1,75 @@
+"""What happens when a command fails: one line for a user's mistake, a traceback for a bug."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import sys
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import typer
+
+from qdebug.errors import QDebugError
+from qdebug.record.version import __version__
+
+COULD_NOT_COMPARE, BUG, INTERRUPTED = 2, 3, 130
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_DEBUG = [False]
+"""Whether `--debug` was given, before or after the subcommand."""
+
+_REPORT = "This is a bug of qdebug. Please report it with the lines above, the command, and:"
+
+
+def set_debug(wanted: bool) -> None:
+    """Remember `--debug` of the whole command line; each start of it sets it anew."""
+    _DEBUG[0] = wanted
+
+
+def add_debug(wanted: bool) -> bool:
+    """Remember `--debug` that was given after the subcommand."""
+    _DEBUG[0] = _DEBUG[0] or wanted
+    return wanted
+
+
+def guarded(command: Callable[P, T]) -> Callable[P, T]:
+    """Turn the errors of a command into messages and exit codes."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except (typer.Exit, typer.Abort, typer.BadParameter, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 the last place where it can be told
+            code = report(error)
+        raise SystemExit(code)
+
+    return run
+
+
+def report(error: BaseException) -> int:
+    """Tell an error on standard error; return the exit code that it means."""
+    if isinstance(error, KeyboardInterrupt):
+        say("interrupted; nothing half-written is left")
+        return INTERRUPTED
+    if isinstance(error, QDebugError):
+        if _DEBUG[0]:
+            say("".join(traceback.format_exception(error)).rstrip())
+        say(f"error: {' '.join(str(error).split())}")
+        if error.details:
+            say(error.details if _DEBUG[0] else "(--debug shows more)")
+        return COULD_NOT_COMPARE
+    say("".join(traceback.format_exception(error)).rstrip())
+    say(f"{_REPORT} qdebug {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    return BUG
+
+
+def say(text: str) -> None:
+    """Write a line to standard error, in whatever encoding it has."""
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=True)

@@ -1,0 +1,68 @@
+"""Gates on the command line: where the limits come from, what is said, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qdebug.cli.failures import say
+from qdebug.record.limits import FailOn
+
+if TYPE_CHECKING:
+    from qdebug.record.gates import Gate
+    from qdebug.record.limits import Budget
+    from qdebug.record.schema import Run
+    from qdebug.record.store import Store
+
+TRIPPED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GateOptions:
+    """What the user asked for, checked and with the files read before the long work."""
+
+    budget: Budget
+    against: Run | None = None
+    junit: Path | None = None
+    force: bool = False
+
+    @classmethod
+    def read(cls, store: Store, fail_on: FailOn | None, *numbers: float | None, budget: Path | None = None,
+             against: str | None = None, junit: Path | None = None, force: bool = False) -> GateOptions:
+        """Join the command line's limits with those of the file, or of pyproject.toml here. Raises UsageError."""
+        from qdebug.cli.output import check_writable
+        from qdebug.record.limits import Limits, find_budget, read_budget
+
+        if junit is not None:
+            check_writable(junit, force=force)
+        found = read_budget(budget) if budget is not None else find_budget(Path())
+        return cls(replace(found, limits=Limits(fail_on, *numbers).over(found.limits)),
+                   None if against is None else store.find(against), junit, force)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing limits a run."""
+        from qdebug.record.limits import Budget, Limits
+
+        return self.against is None and Budget(self.budget.limits, self.budget.layers) == Budget(Limits(), ())
+
+    def hold(self, run: Run, write: Callable[[str], None] = say) -> int:
+        """Say whether each gate holds, on standard error or where `write` puts it; return the exit code."""
+        from qdebug.record.gates import check
+
+        gates = check(run, self.budget, self.against)
+        if self.junit is not None:
+            from qdebug.cli.output import write_file
+            from qdebug.render.formats.junit import junit
+
+            write_file(self.junit, junit(run, gates), force=self.force)
+        return tell(gates, write)
+
+
+def tell(gates: Sequence[Gate], write: Callable[[str], None] = say) -> int:
+    """Say what the gates found, each on one line; return the exit code."""
+    for gate in gates:
+        write(" ".join(gate.text.split()))
+    return 0 if all(gate.passed for gate in gates) else TRIPPED

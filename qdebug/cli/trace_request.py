@@ -1,0 +1,96 @@
+"""What `trace` and `sweep` share: which models, then record, render and gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qdebug.cli.gates import GateOptions
+from qdebug.cli.output import Output, check_writable
+from qdebug.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from qdebug.record.schema import Run
+    from qdebug.record.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Which models to compare: a built-in one, or the user's own files."""
+
+    model: str | None
+    seed: int
+    qat_epochs: int | None
+    retrain: bool
+    reference: str | None
+    candidate: str | None
+    baseline: str | None
+    save_candidate: Path | None
+    x_key: str | None
+    y_key: str | None
+    custom_objects: str | None = None
+
+    def check(self, *, force: bool) -> Models:
+        """Raise UsageError if the options contradict each other; return this."""
+        of_files = ("reference", "candidate", "baseline", "x_key", "y_key", "custom_objects")
+        files = [f"--{name.replace('_', '-')}" for name in of_files if getattr(self, name) is not None]
+        if self.model is not None and files:
+            raise UsageError(
+                f"--model {self.model} excludes {files[0]}: trace a built-in model, or your own files"
+            )
+        if self.model is None and self.reference is None:
+            hint = "give --reference too" if files else "give --model dense4, or --reference and --candidate"
+            raise UsageError(f"nothing to trace: {hint}")
+        if self.model is None and (self.retrain or self.qat_epochs is not None):
+            option = "--retrain" if self.retrain else "--qat-epochs"
+            raise UsageError(f"{option} is for built-in models: leave it out, or give --model")
+        if self.candidate is not None and self.save_candidate is not None:
+            raise UsageError("--save-candidate keeps a converted model: leave --candidate out to convert one")
+        if self.save_candidate is not None:
+            check_writable(self.save_candidate, force=force)
+        return self
+
+    def trace(self, **shared: Any) -> Run:
+        """Trace these models."""
+        from qdebug.workflows.trace import trace_builtin, trace_files
+
+        save = None if self.save_candidate is None else str(self.save_candidate)
+        if self.model is not None:
+            kept: dict[str, Any] = {} if save is None else {"save_candidate": save}
+            return trace_builtin(
+                self.model, seed=self.seed, qat_epochs=self.qat_epochs, retrain=self.retrain, **kept, **shared
+            )
+        keys: dict[str, Any] = {"x_key": self.x_key, "y_key": self.y_key}
+        if self.custom_objects is not None:
+            keys["custom_objects"] = self.custom_objects
+        files: dict[str, Any] = {"baseline": self.baseline, "save_candidate": save}
+        assert self.reference is not None
+        return trace_files(self.reference, self.candidate, **files, **keys, **shared)
+
+
+def slug(run: Run) -> str:
+    """Name a run for its file: the built-in model and its seed, or the candidate's file name."""
+    from qdebug.record.summary import model_name
+
+    source = str(run.candidate.get("source") or "")
+    if str(run.reference.get("source")).startswith("zoo:") or not source.endswith(".tflite"):
+        name = Path(model_name(run)).stem.lower()
+        return name if run.seed is None else f"{name}-s{run.seed}"
+    return Path(source).stem
+
+
+def finish(run: Run, store: Store, output: Output, gates: GateOptions) -> int:
+    """Record, render and gate a run; return the exit code. A run that cannot be recorded is shown yet."""
+    from qdebug.render.run.document import document
+    from qdebug.render.run.layers import layers_table
+
+    unsaved = None
+    try:
+        run = store.save(run, slug=slug(run))
+    except StoreError as error:
+        unsaved = error
+    output.write(run, layers_table(run), document(run))
+    if unsaved:
+        raise unsaved
+    return gates.hold(run)

@@ -1,0 +1,99 @@
+"""Tensors whose grid was another one when the file was made: what reads them tells. NumPy only.
+
+A float reference holds no ranges, so that any scale may be right. But an integer bias counts in steps of the input's
+scale times the kernel's, and stores that product: where the biases are the reference's in the stored unit, and not in
+the one that kernels will multiply by, the input's scale was changed after them. And an op that hands codes on as they
+are must have one grid on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TypeGuard
+
+import numpy as np
+
+from qdebug.converter.grids import KEEPS_CODES, PICKS
+from qdebug.converter.weights import Weights
+from qdebug.graph import op_facts
+from qdebug.graph.graph import Graph, Key
+
+ANOTHER = 1e-3
+"""Relative difference from which a scale is another one."""
+CODES = 1.5
+"""Codes that a bias may be off in its stored unit."""
+
+
+Grid = tuple[float, int]
+
+
+def regridded(candidate: Graph, weights: Mapping[Key, object], paired: Collection[Key]) -> dict[Key, Grid]:
+    """Paired tensor -> the grid (int8 convention) that it ought to have, where its readers were made for another.
+
+    `weights` are those of `weights.find_weights`.
+    """
+    free = set(paired) - {candidate.data_inputs(entry.op)[-1] for entry in weights.values() if _confirms(entry)}
+    found = {key: handed for key in paired if (handed := _handed_on(candidate, key, free)) is not None}
+    for key, scale in rescaled(candidate, weights).items():
+        own = op_facts.grid_of(candidate.tensors[key])
+        if own is not None:
+            found[key] = scale, own[1]
+    return found
+
+
+def _confirms(entry: object) -> TypeGuard[Weights]:
+    """Whether an op's biases were made for the scale that its input has."""
+    return isinstance(entry, Weights) and entry.core is not None and entry.kernel_fits and entry.bias_fits \
+        and bool(np.any(entry.bias))
+
+
+def _handed_on(candidate: Graph, key: Key, free: Collection[Key]) -> Grid | None:
+    """The grid on which readers hand these codes on, where it is another than theirs, and more surely right.
+
+    It is where that tensor has no row of its own, or where biases confirm its scale; in `free` are all others. What
+    an op picks from is on the grid of the others that it picks from, and of its output.
+    """
+    own = op_facts.grid_of(candidate.tensors[key])
+    for op in candidate.consumers.get(key, ()):
+        others = [op_facts.grid_of(candidate.tensors[other]) for other in candidate.data_inputs(op) if other != key]
+        made = op_facts.grid_of(candidate.tensors[op.output])
+        picked = op.kind in PICKS and bool(others) and all(op_facts.same_grid(made, other) for other in others)
+        kept = op.kind in KEEPS_CODES and op.output not in free and candidate.data_inputs(op)[0] == key
+        if (picked or kept) and own is not None and made is not None and not op_facts.same_grid(own, made):
+            return made
+    return None
+
+
+def rescaled(candidate: Graph, weights: Mapping[Key, object]) -> dict[Key, float]:
+    """Tensor -> the scale that the biases of its reader were made for, where that is not its own.
+
+    `weights` are those of `weights.find_weights`.
+    """
+    found: dict[Key, float] = {}
+    for entry in weights.values():
+        if isinstance(entry, Weights) and entry.core is not None and entry.kernel_fits and not entry.bias_fits:
+            key = candidate.data_inputs(entry.op)[-1]
+            scale = _scale_behind(candidate, entry, key)
+            if scale is not None:
+                found[key] = scale
+    return found
+
+
+def _scale_behind(candidate: Graph, entry: Weights, key: Key) -> float | None:
+    """The scale of `key` for which the op's biases are the reference's; `None` where there is none."""
+    given, kernel = candidate.tensors[key].quantization, op_facts.kernel(candidate, entry.op)
+    stored = [tensor for tensor in candidate.constants(entry.op) if tensor.dtype in ("int32", "int64")
+              and tensor.data is not None and tensor.data.ndim == 1 and tensor.quantization is not None]
+    if given is None or not given.per_tensor or kernel is None or kernel.quantization is None or not stored \
+            or len(candidate.consumers.get(stored[-1].key, ())) > 1:
+        return None
+    assert stored[-1].quantization is not None
+    product, unit = given.step * kernel.quantization.scale, stored[-1].quantization.scale
+    if unit.size != product.size or not np.all(product > 0):
+        return None
+    factor = float(np.median(unit / product))
+    if abs(factor - 1) <= ANOTHER or float(np.ptp(unit / product)) > ANOTHER * factor:
+        return None
+    bias, offset = (np.ravel(values).astype(np.float64) for values in (entry.bias, entry.offset))
+    off = np.abs(bias * factor - offset)
+    return given.step * factor if np.all(off <= CODES * unit + 1e-5 * np.abs(offset)) else None

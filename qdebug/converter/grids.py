@@ -1,0 +1,99 @@
+"""What a converter fixes about grids: fixed output grids, ops that share one, the grid it makes of a FakeQuant."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qdebug.graph import op_facts
+from qdebug.graph.graph import MOVEMENT, Graph, Key, Op
+
+PICKS = frozenset({"maximum", "minimum"})
+"""Candidate kinds that give their inputs the scale of their output, though values that they leave may lie beyond it."""
+KEEPS_CODES = MOVEMENT - {"pack"} | {"max_pool", "avg_pool", "resize_bilinear", "mirror_pad", "reduce_max",
+                                     "reduce_min"}
+"""Candidate kinds whose int8 kernels never look at the scales."""
+
+
+FIXED_GRIDS = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0), "l2_norm": (1 / 128, 0),
+               "log_softmax": (16 / 256, 127)}
+"""int8 output grids that the converter imposes (tfl_ops.td, FixedOutputRange)."""
+FIXED_GRIDS16 = {"softmax": (1 / 32768, 0), "logistic": (1 / 32768, 0), "tanh": (1 / 32768, 0)}
+"""The same for int16 codes."""
+
+
+SAME_SCALE = MOVEMENT | PICKS | {"max_pool", "avg_pool", "concat", "resize_bilinear", "reshape", "relu", "relu6",
+                                 "mirror_pad"}
+"""Candidate kinds that must keep the scale of their input (or share it among inputs)."""
+EXACT = (MOVEMENT | {"max_pool", "mirror_pad"}) - {"pack"}
+"""Candidate kinds that hand codes on untouched."""
+
+
+Grid = tuple[float, int]
+
+LEAST = 1e-6
+"""Narrowest range that the converter keeps; it widens others as it likes."""
+EMPTY: Grid = (0.0, 0)
+"""Stands for the grid of a narrower range."""
+
+
+def nudged(graph: Graph, op: Op | None) -> Grid | None:
+    """Compute scale and zero point (int8 convention) of a per-tensor FakeQuant op, as the converter does."""
+    if op is None or op.kind != "fake_quant":
+        return None
+    ranges = [tensor.data for tensor in graph.constants(op) if tensor.data is not None]
+    if len(ranges) < 2 or ranges[0].size != 1:
+        return None
+    low, high = float(ranges[0].reshape(-1)[0]), float(ranges[1].reshape(-1)[0])
+    bits = int(op.attributes.get("num_bits", 8))
+    qmin, qmax = (1 if op.attributes.get("narrow_range") else 0), 2**bits - 1
+    if not high - low >= LEAST:
+        return EMPTY
+    scale = (high - low) / (qmax - qmin)
+    from_low, from_high = qmin - low / scale, qmax - high / scale
+    errors = qmin + abs(low / scale), qmax + abs(high / scale)
+    zero = from_low if errors[0] < errors[1] else from_high
+    code = int(np.clip(np.floor(zero + 0.5), qmin, qmax))
+    return float(np.float32(scale)), code - 2 ** (bits - 1)
+
+
+def same(found: Grid, expected: Grid) -> bool:
+    """Tell whether two grids are one, up to two float32 units in the last place."""
+    return found[1] == expected[1] and abs(found[0] - expected[0]) <= ULPS * max(found[0], expected[0])
+
+
+ULPS = 2.0**-22
+"""Two units in the last place of a float32, relative: what conversion leaves of a scale."""
+
+
+BIAS_SCALE = 1e-3
+"""Relative difference from which on a stored bias scale is not the product of input and weight scale."""
+
+
+def readers_agree(candidate: Graph, key: Key) -> bool:
+    """Whether what reads a tensor was made for its scale, as far as that can be told.
+
+    Where all channels of a bias are stored on scales that are off by one factor, the input's scale was another one when
+    they were made; and what only moves codes stays on their grid.
+    """
+    given = candidate.tensors[key].quantization
+    for op in candidate.consumers.get(key, ()):
+        if op.kind in MOVEMENT and given is not None and op.kind not in ("pack", "shape_only"):
+            moved = [op_facts.grid_of(candidate.tensors[output]) for output in op.outputs]
+            own = op_facts.grid_of(candidate.tensors[key])
+            if any(grid is not None and not op_facts.same_grid(grid, own) for grid in moved) \
+                    or not all(readers_agree(candidate, output) for output in op.outputs):
+                return False
+            continue
+        kernel = op_facts.kernel(candidate, op)
+        stored = [tensor.quantization for tensor in candidate.constants(op) if tensor.dtype in ("int32", "int64")
+                  and tensor.data is not None and tensor.data.ndim == 1 and tensor.quantization is not None
+                  and len(candidate.consumers.get(tensor.key, ())) == 1]  # (one bias for two inputs fits one of them)
+        if given is None or kernel is None or kernel.quantization is None or not stored:
+            continue
+        product = given.step * kernel.quantization.scale
+        if product.size == 1 or stored[-1].scale.size != product.size or not np.all(product > 0):
+            continue  # (of a single scale, the kernel's own may be the wrong one)
+        factor = stored[-1].scale / product
+        if abs(float(np.median(factor)) - 1) > BIAS_SCALE and float(np.ptp(factor)) < BIAS_SCALE:
+            return False
+    return True

@@ -1,0 +1,300 @@
+"""The file's own weights beside the reference's: what the converter folded, in which layout, and how far apart.
+
+For references whose kernels are not fake-quantized: the file's kernel is then another one than the reference's, by up
+to half a step of its scale, and an op can only be judged by the weights that it really has. NumPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.align import Alignment, Pair
+from qdebug.converter.constants import as_stored, match_constants
+from qdebug.converter.folding import Affine, fold, folds, in_front
+from qdebug.converter.rounded_reference import (
+    HALF,
+    beyond_ties,
+    bias_steps,
+    half_room,
+    kernel_room,
+    kernel_steps,
+    second_scales,
+)
+from qdebug.graph import op_facts
+from qdebug.graph.graph import Graph, Key, Op, Tensor
+from qdebug.graph.quantization import Quantization
+
+SLACK = 0.02
+"""Steps: what float32 folding may add to the half step that rounding a weight makes."""
+BIAS_CODES = 1.0
+"""Codes that a bias may be off: half by rounding, the rest by the float32 arithmetic of folding."""
+SAME_CODES, SAME_BIAS = 1e-3, 0.25
+"""Steps, and share of what rounding allows, that float32 leaves between two equal codes."""
+FLOAT32 = 2.0 ** -21
+"""Relative error of a batch norm that is folded in float32, next to the terms that it is the sum of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Kernel and bias of one weighted op as the file holds them, and as folding the reference gives them."""
+
+    core: Op | None
+    """The reference op; `None` for arithmetic with constants."""
+    op: Op
+    """The candidate op."""
+    dtype: str
+    """What the file holds its kernel in."""
+    constants: Mapping[tuple[str, int], NDArray[np.float32]]
+    """(Reference op, position of its input) -> the file's kernel or constant in its place, in that op's layout."""
+    rows: NDArray[np.float32]
+    """The file's kernel as (channels, taps), in real values."""
+    bias: NDArray[np.float32]
+    """The file's bias in real values, in the reference's shape; one zero where it has none."""
+    offset: NDArray[np.float32]
+    """The reference's folded bias, likewise."""
+    folded: Mapping[str, int]
+    """Reference ops that the file folds into kernel and bias -> position of their data input."""
+    kernel_excess: NDArray[np.float64]
+    """Per channel, largest |file's kernel - folded reference kernel| over what rounding allows; 1 is the limit."""
+    bias_excess: NDArray[np.float64]
+    """Per channel, |file's bias - folded bias| over what rounding allows; 1 is the limit."""
+    bias_error: NDArray[np.float64]
+    """Per channel, |file's bias - folded bias| in real units."""
+    steps: float | None
+    """Largest difference of the kernels in steps of the file's scale; `None` for a kernel without one."""
+    codes: float | None
+    """Largest difference of the biases in codes of the file's grid; `None` for a float bias."""
+    gain: NDArray[np.float32] | None = None
+    """Per channel, the multiplier that the kernel really uses over the exact one; `None` where it is the exact one."""
+    bias_missing: bool = False
+    """Whether the reference has a bias and the file none."""
+    reference_dtype: str = "float32"
+    """What the reference, where it is a file, holds its kernel in."""
+    room_steps: float = 0.5
+    """Steps that rounding may move a weight by: more than half of one where the reference's was rounded too."""
+    again: bool = False
+    """Whether the reference's kernel is fake-quantized, and the file holds it on scales of its own."""
+
+    @property
+    def kernel_fits(self) -> bool:
+        """Whether the file's kernel can be this reference's, rounded."""
+        return bool(np.all(self.kernel_excess <= 1.0))
+
+    @property
+    def identical(self) -> bool:
+        """Whether both hold the same codes: the reference is a file with the very same weights and biases."""
+        return self.same_kernel and not np.any(self.bias_excess > SAME_BIAS)
+
+    @property
+    def same_kernel(self) -> bool:
+        """Whether both are files that hold the very same kernel."""
+        return self.reference_dtype == self.dtype and self.steps is not None and self.steps < SAME_CODES
+
+    @property
+    def bias_fits(self) -> bool:
+        """Whether the file's bias can be this reference's, rounded."""
+        return bool(np.all(self.bias_excess <= 1.0))
+
+
+def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> dict[Key, Weights | str]:
+    """The weights at every pair whose region holds a weighted op, or the reason why they cannot be compared.
+
+    Left out: ops whose reference kernel is fake-quantized, since the file holds the very same numbers there, unless a
+    constant factor before the op has moved them off their grid, or the converter has rounded them once more.
+    """
+    found: dict[Key, Weights | str] = {}
+    for pair in alignment.pairs:
+        ours = [op for op in pair.region if op_facts.kernel(reference, op) is not None]
+        theirs = [op for op in pair.candidate_ops if op_facts.kernel(candidate, op) is not None]
+        if not theirs:
+            constants = find_constants(pair, reference, candidate)
+            if constants is not None:
+                found[pair.candidate] = constants
+            continue
+        if len(ours) != 1 or len(theirs) != 1:
+            found[pair.candidate] = f"{len(ours)} weighted ops of the reference stand against {len(theirs)}"
+            continue
+        kernel = op_facts.kernel(reference, ours[0])
+        if kernel is None:
+            continue
+        again = kernel.fake_quant is not None and _on_second_scales(pair, reference, candidate, ours[0], theirs[0])
+        if kernel.fake_quant is None or again or _is_rounded_again(reference, pair, ours[0], kernel):
+            entry = _compare(pair, reference, candidate, ours[0], theirs[0])
+            found[pair.candidate] = replace(entry, again=again) if isinstance(entry, Weights) else entry
+    return found
+
+
+def _on_second_scales(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -> bool:
+    """Whether the converter rounded a fake-quantized kernel a second time, on scales of its own."""
+    kernel, held = op_facts.kernel(reference, core), op_facts.kernel(candidate, op)
+    rows, folded = op_facts.kernel_rows(reference, core, side="reference"), fold(reference, core, pair.region)
+    if kernel is None or kernel.fake_quant is None or held is None or held.quantization is None or rows is None \
+            or folded is None or folded.factor.size not in (1, len(rows)):
+        return False
+    own = kernel.fake_quant.grid[0]
+    if own.size not in (1, len(rows)):
+        return False
+    factor = np.broadcast_to(np.ravel(folded.factor), (len(rows),)).astype(np.float64)
+    return second_scales(rows * factor[:, None], held.quantization.scale, np.abs(factor) * own) is not None
+
+
+def _is_rounded_again(reference: Graph, pair: Pair, core: Op, kernel: Tensor) -> bool:
+    """Whether a constant factor before the op must have gone into its fake-quantized kernel."""
+    assert kernel.data is not None
+    front = in_front(reference, core, pair.region, kernel.data.size // kernel.data.shape[-1])
+    return front is not None and bool(np.any(front[1] != 1)) \
+        and not any(op.kind in ("mul", "div") for op in pair.candidate_ops)
+
+
+def find_constants(pair: Pair, reference: Graph, candidate: Graph) -> Weights | str | None:
+    """The file's own constants of a region without a weighted op; `None` where it holds none in codes."""
+    matched = match_constants(pair, reference, candidate)
+    if matched is None or isinstance(matched, str):
+        return matched
+    constants, excess, largest, dtype, own = matched
+    nothing, zero = np.zeros(1, np.float32), np.zeros(1)
+    return Weights(None, pair.candidate_ops[-1], dtype, constants, nothing.reshape(1, 1), nothing, nothing, {},
+                   excess / (0.5 + SLACK), zero, zero, largest, None, reference_dtype=own)
+
+
+@np.errstate(invalid="ignore", over="ignore")  # NaN and infinity fit nothing, and say so
+def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -> Weights | str:
+    """Compare one op's weights, by the amount of folding that explains the file's kernel best."""
+    kernel, held = op_facts.kernel(reference, core), op_facts.kernel(candidate, op)
+    held = as_stored(candidate, held) if held is not None else None
+    ours = op_facts.kernel_rows(reference, core, side="reference")
+    theirs = op_facts.kernel_rows(candidate, op, side="candidate")
+    if kernel is None or kernel.data is None or held is None or ours is None or theirs is None:
+        return "its kernel is not constant"
+    shape = kernel.data.shape
+    if ours.shape != theirs.shape:
+        if core.kind not in ("einsum", "matmul") or ours.size != theirs.size:
+            return "the kernels have different shapes"
+        ours = ours.reshape(theirs.shape[1], theirs.shape[0]).T
+    options = list(folds(reference, core, pair.region, ours.astype(np.float64)))
+    if not options:
+        return "a batch norm on batch statistics cannot be folded"
+    bias, step = _bias(candidate, op, held, theirs.shape[0])
+    grid = np.broadcast_to(_allowed(held, theirs), theirs.shape)
+    if not any(entry.kind in ADDING for entry in pair.candidate_ops):
+        options = _whole(options, theirs, grid)
+    best = min(options, key=lambda option: _unlikeness(option, theirs, grid, bias, step))
+    apart = np.abs(best.rows - theirs)
+    own = kernel_room(reference, core, theirs)
+    limit = grid + own * (1 + SLACK) + 127 * grid * FLOAT32 * (held.quantization is not None)
+    steps = kernel_steps(reference, core, theirs.shape[0])
+    if held.quantization is not None and steps is not None:
+        scale = np.broadcast_to(held.quantization.scale, (theirs.shape[0],))
+        limit = np.where(beyond_ties(apart, steps, scale).reshape(-1, 1), limit - own, limit)
+    room = BIAS_CODES * (step + bias_steps(reference, core, theirs.shape[0])) \
+        + FLOAT32 * (best.size + np.abs(best.offset)) + 1e-30
+    if "float16" in (held.dtype, kernel.dtype):
+        room = room + half_room(best.offset)
+    off = np.abs(bias - best.offset)
+    return Weights(
+        core, op, held.dtype, {(core.name, core.inputs.index(kernel.key)): _layout(core, shape, theirs)}, theirs,
+        _shaped(bias, best.shape),
+        _shaped(best.offset, best.shape), best.ops, np.max(apart / limit, axis=1, initial=0.0), off / room, off,
+        None if held.quantization is None else float(np.max(apart / (grid / (0.5 + SLACK)), initial=0.0)),
+        float(np.max(off / step, initial=0.0)) if np.all(step > 0) else None,
+        gain=_gain(candidate, op, held),
+        bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)), reference_dtype=kernel.dtype,
+        room_steps=0.5 + float(np.max(own / grid, initial=0.0)) * (0.5 + SLACK))
+
+
+ADDING = frozenset({"add", "sub", "mul", "div"})
+"""Candidate kinds that can stand for a bias or a batch norm that is not folded."""
+
+
+def _whole(options: list[Affine], theirs: NDArray[np.float32], grid: NDArray[np.float64]) -> list[Affine]:
+    """What folds all that there is, where it explains the kernel: the file has no other op for what is left out."""
+    most = max(len(option.ops) for option in options)
+    found = [option for option in options if len(option.ops) == most and np.all(np.abs(option.rows - theirs) <= grid)]
+    return found or options
+
+
+def _source(candidate: Graph, op: Op) -> Quantization | None:
+    """The grid of what a weighted op reads (a transposed convolution may read its output's shape before that)."""
+    given = [candidate.tensors[key] for key in candidate.data_inputs(op)]
+    return next((tensor.quantization for tensor in given if tensor.dtype not in ("int32", "int64")), None)
+
+
+def _allowed(held: Tensor, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What rounding a kernel into the file may change a weight by: shape (channels, 1) or (channels, taps)."""
+    if held.quantization is not None:
+        step = held.quantization.scale
+        return np.broadcast_to(step * (0.5 + SLACK), (rows.shape[0],)).reshape(-1, 1)
+    near = HALF * (1 + SLACK) if held.dtype == "float16" else FLOAT32
+    return np.maximum(np.abs(rows.astype(np.float64)) * near, 2.0 ** -24 if held.dtype == "float16" else 1e-12)
+
+
+def _unlikeness(option: Affine, theirs: NDArray[np.float32], grid: NDArray[np.float64], bias: NDArray[np.float64],
+                step: NDArray[np.float64]) -> tuple[bool, float, float]:
+    """How badly an amount of folding explains kernel and bias; of those that fit, the one that folds most."""
+    room = step + FLOAT32 * option.size + 1e-9
+    fits = bool(np.all(np.abs(option.rows - theirs) <= grid) and np.all(np.abs(option.offset - bias) <= room))
+    if fits:
+        return False, -len(option.ops), 0.0
+    return True, round(_distance(option.rows, theirs, grid), 3), _distance(option.offset, bias, room)
+
+
+def _distance(ours: NDArray[np.floating], theirs: NDArray[np.floating], grid: NDArray[np.float64]) -> float:
+    """Root mean square difference of two kernels, in what rounding allows."""
+    return float(np.sqrt(np.mean(np.square((ours - theirs) / grid))))
+
+
+def _bias(candidate: Graph, op: Op, held: Tensor, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The file's bias in real values and the step that it is rounded to (0 for a float bias), shapes (channels,)."""
+    zero = np.zeros(channels)
+    for tensor in reversed(candidate.constants(op)):
+        if tensor.data is None or tensor.data.ndim != 1 or tensor.data.size != channels:
+            continue
+        if tensor.dtype in ("float32", "float16"):
+            return tensor.data.astype(np.float64), zero
+        source = _source(candidate, op)
+        if tensor.dtype in ("int32", "int64") and tensor.quantization is not None and source is not None \
+                and held.quantization is not None:
+            step = np.broadcast_to(source.scale * held.quantization.scale, (channels,))
+            return tensor.data.astype(np.float64) * step, step
+    source = _source(candidate, op)
+    if source is not None and held.quantization is not None:
+        return zero, np.broadcast_to(source.scale * held.quantization.scale, (channels,))
+    return zero, zero
+
+
+def _gain(candidate: Graph, op: Op, held: Tensor) -> NDArray[np.float32] | None:
+    """What 16x8 convolutions lose by multipliers of 15 bits (MultiplyByQuantizedMultiplier of an int64 accumulator)."""
+    given = _source(candidate, op)
+    made = candidate.tensors[op.output]
+    if made.dtype != "int16" or made.quantization is None or given is None or held.quantization is None \
+            or op.kind == "dense":
+        return None
+    exact = np.asarray(given.scale * held.quantization.scale / made.quantization.scale, np.float64)
+    mantissa, exponent = np.frexp(exact)
+    fixed = np.rint(mantissa * 2.0**31).astype(np.int64)
+    reduced = np.where(fixed < 0x7FFF0000, (fixed + 2**15) >> 16, 0x7FFF)
+    return np.asarray(reduced / 2.0**15 * np.exp2(exponent) / exact, np.float32)
+
+
+def _shaped(bias: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A bias as it is added in the reference: one zero where there is none, (heads, size) in an attention."""
+    if not np.any(bias):
+        return np.zeros(1, np.float32)
+    return bias.astype(np.float32).reshape(shape if len(shape) > 1 else -1)
+
+
+def _layout(core: Op, shape: tuple[int, ...], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Kernel rows (channels, taps) in the layout of the reference op: the inverse of `fingerprints.kernel_rows`."""
+    if core.kind in ("conv", "conv3d"):
+        return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[-1], *shape[:-1]), 0, -1))
+    if core.kind == "transpose_conv":
+        return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[-2], *shape[:-2], shape[-1]), 0, -2))
+    if core.kind == "depthwise":
+        return np.ascontiguousarray(rows.T.reshape(shape))
+    if core.kind in ("dense", "matmul") and core.attributes.get("transpose_b"):
+        return rows.reshape(shape)
+    return np.ascontiguousarray(rows.T.reshape(shape))

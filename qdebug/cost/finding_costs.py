@@ -1,0 +1,120 @@
+"""How much of the end-to-end error goes away without the error of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from qdebug.align import Alignment, Pair
+from qdebug.graph.graph import Graph, Key
+from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.measure.statistics import sample_size
+from qdebug.models.litert.interpreter import Interpreter
+from qdebug.models.reference.base import Reference
+from qdebug.models.reference.replay import Replay
+from qdebug.record.schema import Finding
+
+COSTED = 5
+"""Findings whose cost is measured, the first ones; each takes three runs of the reference on the sample."""
+
+
+# -- what a row's own error costs ----------------------------------------------------------------
+
+
+def add_costs(
+    findings: Sequence[Finding],
+    reference: Reference,
+    candidate: Interpreter,
+    alignment: Alignment,
+    inputs: Sequence[Array],
+) -> list[Finding]:
+    """Say, for errors at a layer, how much of the end-to-end error goes away without that row's local error.
+
+    The reference finishes from the row twice: with what the candidate computed there, and with what the
+    reference would have computed there from the candidate's own inputs. Both are compared with the outputs of
+    the reference (RMS); the share is 1 - without / with. Other paths stay the reference's own.
+    """
+    pairs = {pair.layer: pair for pair in alignment.pairs}
+    wanted = [one for one in findings if one.severity == "error" and one.layer in pairs][:COSTED]
+    if not wanted:
+        return list(findings)
+    part = [array[: sample_size(reference.frozen.graph, [])] for array in inputs]
+    count = min(len(part[0]), 64)
+    part = [array[:count] for array in part]
+    read = _candidate_values(candidate, alignment, part)
+    replay = Replay(reference.frozen, [], {})
+    costs = {
+        one.layer: _cost(replay, pairs[str(one.layer)], part, read, reference.frozen.graph) for one in wanted
+    }
+    replay.close()
+    return [
+        replace(one, evidence={**one.evidence, **costs[one.layer]}) if one in wanted else one
+        for one in findings
+    ]
+
+
+def _cost(
+    replay: Replay, pair: Pair, part: Sequence[Array], read: Mapping[Key, Array], graph: Graph
+) -> dict[str, Any]:
+    name = "error_removed_percent"
+    if pair.candidate not in read or any(key is not None and key not in read for _, key in pair.inputs):
+        return {name: None, f"{name}_reason": "LiteRT does not keep a tensor that this needs"}
+    try:
+        fed = {ours: _shaped(read[key], graph, ours) for ours, key in pair.inputs if key is not None}
+        local = replay.fetch([pair.reference], part, fed)[0]
+        plain = replay.outputs(part)
+        with_error = replay.outputs(
+            part, {pair.reference: _shaped(read[pair.candidate], graph, pair.reference)}
+        )
+        without = replay.outputs(part, {pair.reference: local})
+    except Exception as error:  # noqa: BLE001 - TensorFlow's own errors: a shape that only this graph knows
+        return {
+            name: None,
+            f"{name}_reason": f"the reference cannot be finished from there ({type(error).__name__})",
+        }
+    errors = [_rms(found, plain) for found in (with_error, without)]
+    if not np.all(np.isfinite(errors)) or not errors[0]:
+        return {name: None, f"{name}_reason": "the outputs do not change, or are not finite"}
+    return {name: round(100 * (1 - errors[1] / errors[0]), 2)}
+
+
+def _rms(found: Sequence[Array], plain: Sequence[Array]) -> float:
+    total = 0.0
+    for one, other in zip(found, plain, strict=True):
+        total += float(np.sum(np.square(one.astype(np.float64) - other.astype(np.float64))))
+    return float(np.sqrt(total))
+
+
+def _shaped(value: Array, graph: Graph, key: Key) -> Array:
+    shape = graph.tensors[key].shape
+    return (
+        value.reshape([len(value) if size < 0 and number == 0 else size for number, size in enumerate(shape)])
+        if value.ndim != len(shape) and min(shape[1:], default=1) > 0
+        else value
+    )
+
+
+def _candidate_values(
+    candidate: Interpreter, alignment: Alignment, part: Sequence[Array]
+) -> dict[Key, Array]:
+    """Run the candidate sample by sample; real values of every paired tensor."""
+    rows: dict[Key, list[Array]] = {}
+    candidate.allocate(1)
+    for number in range(len(part[0])):
+        candidate.run([part[place][number : number + 1] for place in alignment.inputs])
+        for pair in alignment.pairs:
+            try:
+                value = candidate.get(pair.candidate)
+            except KeyError:
+                continue
+            tensor = candidate.graph.tensors[pair.candidate]
+            real = (
+                tensor.quantization.dequantize(value)
+                if tensor.quantization is not None and tensor.dtype in CODE_RANGES
+                else value
+            )
+            rows.setdefault(pair.candidate, []).append(real)
+    return {key: np.concatenate(values) for key, values in rows.items()}

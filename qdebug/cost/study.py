@@ -1,0 +1,199 @@
+"""What each layer costs: the handover curve, the repairs and the parts of the loss of one comparison.
+
+Follows the pass over the data and uses what it opened. Nothing here changes a verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.cost import cost_record, repair
+from qdebug.cost.handover_curve import Curve, CutError, Tracer
+from qdebug.cost.handover_cuts import choose_samples, plan
+from qdebug.cost.metrics import Metric, choose
+from qdebug.errors import ModelError
+from qdebug.graph.graph import Key
+from qdebug.graph.quantization import Array
+from qdebug.measure.labels import Labels
+from qdebug.measure.layer_pass import Pass
+from qdebug.models.litert.tail import CandidateTail
+from qdebug.models.reference.replay import Replay, Tap
+from qdebug.models.reference.session import ReferenceTails
+from qdebug.record.schema import Row
+
+MOST_SAMPLES = 4000
+"""Samples that are handed over unless more are asked for: a drop of 0.3 points is then told from none."""
+TAIL_RUNS = 8
+"""Without labels every cut runs all its samples: then this many tails per traced sample, all cuts together."""
+FEWEST_SAMPLES = 64
+EXTRA_FLIPS = 200
+"""Flipped samples outside the sample that are handed over too, to find where each flips."""
+
+Step = Callable[[str, int, int], None]
+
+
+@dataclass(eq=False)
+class Costing:
+    """One kernel family's costs."""
+
+    work: Pass
+    inputs: Sequence[Array]
+    labels: Labels
+    labelled: int
+    """Number of the output that labels belong to."""
+    batch: int
+    step: Step
+    metric: str | None = None
+    wanted: int | None = None
+    """Samples to hand over, where the user says so."""
+    threads: int | None = None
+    first: dict[int, int] = field(default_factory=dict, init=False)
+    """Sample -> the first row whose handover changes its label."""
+    handed: int = field(default=0, init=False)
+    """Flipped samples that were handed over."""
+
+    def __post_init__(self) -> None:
+        graph = self.work.frozen.graph
+        self.truth = self.labels.truth
+        if self.truth is not None and len(self.truth) != len(self.inputs[0]):
+            self.truth = None
+        self.judge: Metric = choose(self.metric, [graph.tensors[key].shape for key in graph.outputs],
+                                    labelled=self.labelled, has_labels=self.truth is not None)
+
+    def run(self, rows: Sequence[Row]) -> tuple[list[Row], dict[str, Any]]:
+        """The rows with their handovers, and `Run.costs`."""
+        graph, pairs = self.work.frozen.graph, self.work.alignment.pairs
+        cuts, reasons = plan(graph, self.work.candidate, pairs, self.work.unreadable)
+        own = self.work.own
+        tails = ReferenceTails(self.work.frozen, threads=self.threads) if own is None else own.tails()
+        tracer = Tracer(cuts, self.judge, tails, self, self.inputs)
+        try:
+            study = self._study(tracer, reasons)
+            self._flips(tracer, study.curve, reasons)
+        finally:
+            tails.close()
+        named = cost_record.with_handovers(rows, study, reasons)
+        summary = cost_record.summary(named, study, len(self.inputs[0]))
+        return named, summary | {"repairs": self._repairs(cost_record.suspects(named, study), study.curve.samples)}
+
+    def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array]]:
+        """The candidate's tensors on one batch, and its outputs in real values."""
+        values = self.work.candidate_values(inputs)
+        return values, self.work.real_outputs(values)
+
+    def label_flips(self, rows: Sequence[Row]) -> dict[str, Any] | None:
+        """`Run.label_flips`; `None` where the outputs are no classes."""
+        known = self._labels()
+        return None if known is None else cost_record.label_flips(known, self.first, rows, self.handed)
+
+    # -- the curve -------------------------------------------------------------------------------------
+
+    def _study(self, tracer: Tracer, reasons: dict[int, str]) -> cost_record.Study:
+        count = len(self.inputs[0])
+        limit = MOST_SAMPLES
+        if not self.judge.by_sample:
+            limit = min(limit, max(FEWEST_SAMPLES, TAIL_RUNS * count // max(1, len(tracer.cuts))))
+        samples = choose_samples(count, wanted=self.wanted, limit=limit)
+        curve = self._traced(tracer, samples, "handing over", reasons)
+        return cost_record.Study(curve, self.judge, None if self.truth is None else self.truth[samples])
+
+    def _traced(self, tracer: Tracer, samples: NDArray[np.int64], description: str, reasons: dict[int, str]) -> Curve:
+        """The curve without the cuts that prove impossible; `reasons` is told why they are."""
+        while True:
+            try:
+                return tracer.run(samples, self.batch, self._told(description, len(samples)))
+            except CutError as error:
+                reasons[error.cut.row] = f"cannot be handed over: {error}"
+                tracer = replace(tracer, cuts=[cut for cut in tracer.cuts if cut is not error.cut])
+
+    def _flips(self, tracer: Tracer, curve: Curve, reasons: dict[int, str]) -> None:
+        """Note where each label flips first, also for flipped samples outside the curve's own."""
+        known = self._labels()
+        if known is None or self.judge.name != "top1":
+            return
+        flipped = np.flatnonzero(known["reference"] != known["candidate"])
+        self.first = curve.first_change()
+        others = np.setdiff1d(flipped, curve.samples)[:EXTRA_FLIPS]
+        if others.size:
+            tracer = replace(tracer, cuts=curve.cuts)
+            self.first |= self._traced(tracer, others, "following label flips", reasons).first_change()
+        self.handed = int(np.isin(flipped, np.concatenate([curve.samples, others])).sum())
+
+    def _labels(self) -> dict[str, NDArray[np.int64]] | None:
+        """Labels of all samples by model; `None` where the outputs are no classes."""
+        known = {model: found for model in ("baseline", "reference", "candidate")
+                 if (found := self.labels.of(model)) is not None}
+        if self.truth is not None:
+            known["truth"] = self.truth
+        return known if "reference" in known and "candidate" in known else None
+
+    def _told(self, description: str, total: int) -> Callable[[int], None]:
+        return lambda done: self.step(description, done, total)
+
+    # -- repairs ---------------------------------------------------------------------------------------
+
+    def _repairs(self, suspects: Sequence[Row], samples: NDArray[np.int64]) -> list[dict[str, Any]]:
+        found, failed = [], []
+        for row in suspects:
+            try:
+                tail = CandidateTail(self.work.interpreter.content, self.work.candidate, _last_op(row),
+                                     kernels=self.work.interpreter.kernels, threads=self.threads)
+                self.work.interpreter.allocate(1)
+                for key in tail.inputs:
+                    self.work.interpreter.get(key)
+            except (ModelError, KeyError) as error:
+                failed.append({"layer": row.layer, "agreement": None, "restored_percent": None,
+                               "reason": f"the candidate cannot be cut here: {error}"})
+                continue
+            found.append(repair.Repair(row.layer, row.tensor_index, tail))
+        if not found:
+            return failed
+        bench = _Bench(self, found)
+        try:
+            reference, candidate = repair.run(found, bench, self.judge, self.inputs, samples, self.batch,
+                                              self._told("repairing", len(samples)))
+        finally:
+            bench.replay.close()
+        truth = None if self.truth is None else self.truth[samples]
+        return repair.report(found, reference, candidate, self.judge, truth) + failed
+
+
+def _last_op(row: Row) -> int:
+    return -1 if row.op_index is None else row.op_index
+
+
+class _Bench:
+    """Both models for a repair: the candidate with every tensor that crosses, the reference's suspect regions."""
+
+    def __init__(self, of: Costing, repairs: Sequence[repair.Repair]) -> None:
+        self.of, work = of, of.work
+        pairs = {pair.candidate: pair for pair in work.pairs}
+        taps = []
+        for entry in repairs:
+            pair, grid = pairs[entry.key], work.grids[entry.key]
+            taps.append(Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, grid.scale,
+                            grid.zero_point))
+        self.keys = [entry.key for entry in repairs]
+        self.extra = [key for entry in repairs for key in entry.tail.inputs]
+        self.replay = Replay(work.frozen, taps, work.grids, threads=of.threads)
+
+    def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array], dict[Key, Array]]:
+        """The candidate's tensors, the reference's outputs, and what the regions make of the candidate's inputs."""
+        codes = self.of.work.candidate_values(inputs, self.extra)
+        outputs, fetched = self.replay.run(inputs, codes)
+        taken = dict(zip(self.keys, self.replay.taken(fetched), strict=True))
+        work = self.of.work
+        if work.own is not None:
+            run = work.own.run(inputs, codes)
+            outputs, taken = run.outputs, {key: run.instead(key, entry) for key, entry in taken.items()}
+        local = {key: entry.local for key, entry in taken.items() if entry.local is not None}
+        return codes, outputs, local
+
+    def real_outputs(self, read: Mapping[Key, Array]) -> list[Array]:
+        """The candidate's outputs in real values, in the reference's order."""
+        return self.of.work.real_outputs(read)

@@ -1,0 +1,214 @@
+"""Biases: round(offset / (input scale x weight scale)), and the scale that stands beside them. NumPy only.
+
+Kernels multiply codes and never look at a bias tensor's own scale, so the codes are what counts; a wrong
+stored scale is told as a deviation without effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.align import Pair
+from qdebug.converter.rounded_reference import FOLDING
+from qdebug.findings.audit.deviations import Deviation, Unchecked
+from qdebug.findings.audit.weights import FLOAT_WEIGHTS, INT32_MAX, Kernel, expected_kernel, float_room
+from qdebug.graph import op_facts
+from qdebug.graph.graph import Graph, Key, Op, Tensor
+from qdebug.graph.quantization import CODE_RANGES
+
+OFF = 1.0
+"""Codes: both sides round, so a healthy bias may differ by one."""
+FLOAT_NOISE = 2.0**-21
+"""Relative noise of an offset that was folded in float32."""
+WIDEN = 1e-6
+"""Relative difference between a stored bias scale and the product of the two scales."""
+
+Codes = NDArray[np.float64]
+
+
+def audit_bias(
+    reference: Graph, candidate: Graph, pair: Pair, given: dict[Key, tuple[float, int]]
+) -> Iterator[Deviation | Unchecked]:
+    """Compare the bias of one weighted pair; `given` are the grids that tensors should have."""
+    assert pair.op is not None
+    held, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
+    if held is None or isinstance(kernel, str):
+        return
+    channels = kernel.real.shape[0]
+    fits = kernel.folded.offset.size in (1, channels)
+    offset = np.broadcast_to(kernel.folded.offset.reshape(-1), (channels,)) if fits else None
+    stored = stored_bias(candidate, pair.op)
+    if offset is None:
+        yield Unchecked(pair.layer, "bias", f"{kernel.folded.offset.size} offsets for {channels} channels")
+        return
+    keys = [key for key in candidate.data_inputs(pair.op) if candidate.tensors[key].dtype in CODE_RANGES]
+    grid = candidate.tensors[keys[0]].quantization if keys else None
+    if grid is None or held.quantization is None:
+        yield from _float_bias(candidate, pair, kernel, offset, stored)
+        return
+    found = _values(stored, channels)
+    if found.size != channels or held.quantization.scale.size not in (1, channels):
+        yield Unchecked(pair.layer, "bias", f"{found.size} biases for {channels} channels")
+        return
+    own = grid.step * np.broadcast_to(held.quantization.scale, (channels,))
+    step = given.get(keys[0], (grid.step, 0))[0]
+    planned, rescaled = step * kernel.scale, step * np.broadcast_to(held.quantization.scale, (channels,))
+    wide: dict[str, Any] = {"op_index": pair.op.index, "tensor": stored.name if stored is not None else ""}
+    absent = "the file has no bias" if stored is None else _shared(candidate, pair.op, stored, grid.step)
+    yield from _codes(pair, kernel, offset, found, [own, planned, rescaled], absent, wide)
+    if stored is not None and stored.quantization is not None:
+        yield from _bias_scale(pair, stored, own, planned, wide)
+
+
+def stored_bias(candidate: Graph, op: Op) -> Tensor | None:
+    """Return the bias tensor of a weighted op, integer or float."""
+    found = [
+        tensor
+        for tensor in candidate.constants(op)
+        if tensor.data is not None
+        and tensor.data.ndim == 1
+        and tensor.data.size
+        and (tensor.dtype in ("float32", "float16") or tensor.quantization is not None)
+    ]
+    return found[-1] if found and found[-1] is not op_facts.kernel(candidate, op) else None
+
+
+def _shared(candidate: Graph, op: Op, stored: Tensor, step: float) -> str:
+    """Say that one bias tensor stands for several ops though its unit, the input's scale, is not theirs in common."""
+    readers = candidate.consumers.get(stored.key, ())
+    steps = [
+        entry.quantization.step
+        for reader in readers
+        if reader is not op
+        for entry in (candidate.tensors[candidate.data_inputs(reader)[0]],)
+        if entry.quantization is not None and entry.quantization.per_tensor
+    ]
+    if not any(abs(other - step) > WIDEN * step for other in steps):
+        return ""
+    return f"the converter kept one bias for {len(readers)} ops, whose inputs have different scales"
+
+
+def _values(stored: Tensor | None, channels: int) -> Codes:
+    if stored is None or stored.data is None:
+        return np.zeros(channels)
+    return stored.data.reshape(-1).astype(np.float64)
+
+
+def _codes(
+    pair: Pair,
+    kernel: Kernel,
+    offset: Codes,
+    found: Codes,
+    scales: list[Codes],
+    detail: str,
+    place: dict[str, Any],
+) -> Iterator[Deviation]:
+    """Accept what is right under the scales that the file holds, or under those that it should hold.
+
+    `detail` is what is known of the tensor beforehand.
+    """
+    options = [_misfit(kernel, offset, found, scale) for scale in scales]
+    wrong, expected = min(options, key=lambda option: np.count_nonzero(option[0]))
+    if not np.any(wrong):
+        return
+    channel = int(np.argmax(wrong))
+    saturated = bool(np.all(np.abs(found[wrong > 0]) >= INT32_MAX - 1))
+    detail = detail or ("all biases are zero" if not np.any(found) else "")
+    if not detail and np.array_equal(np.sort(np.rint(expected)), np.sort(found)) and found.size > 1:
+        detail = "the biases stand in another order"
+    yield Deviation(
+        pair.layer,
+        "bias",
+        int(np.count_nonzero(wrong)),
+        wrong.size,
+        round(float(expected[channel]), 1),
+        int(found[channel]),
+        float(np.ceil(wrong.max())),
+        channel,
+        (int(np.flatnonzero(wrong)[0]),),
+        is_saturated=saturated,
+        detail=detail,
+        **place,
+    )
+
+
+def _misfit(kernel: Kernel, offset: Codes, found: Codes, scale: Codes) -> tuple[Codes, Codes]:
+    expected = offset / np.where(scale > 0, scale, 1)
+    size = np.maximum(np.abs(expected), kernel.folded.size.reshape(-1) / np.where(scale > 0, scale, 1))
+    wrong = np.abs(found - np.rint(expected))
+    wrong[wrong <= OFF + FLOAT_NOISE * size + kernel.bias_room / np.where(scale > 0, scale, 1)] = 0
+    return wrong, expected
+
+
+def _bias_scale(pair: Pair, stored: Tensor, own: Codes, planned: Codes, place: dict[str, Any]) -> Iterator[Deviation]:
+    assert stored.quantization is not None
+    found = stored.quantization.scale
+    expected = own if found.size == own.size else own[:1]
+    if found.size != expected.size:
+        return
+    wrong = np.abs(found - expected) > max(WIDEN, FOLDING) * np.maximum(found, expected)
+    if np.allclose(found, planned[: found.size], rtol=WIDEN, atol=0):
+        return  # another deviation has changed the product of the two scales
+    if np.any(wrong):
+        channel = int(np.flatnonzero(wrong)[0])
+        yield Deviation(
+            pair.layer,
+            "bias_scale",
+            int(np.count_nonzero(wrong)),
+            wrong.size,
+            float(expected[channel]),
+            float(found[channel]),
+            channel=channel,
+            first=(channel,),
+            ratio=float(found[channel] / expected[channel]) if expected[channel] else None,
+            has_effect=False,
+            detail="kernels do not read it",
+            **place,
+        )
+
+
+def _float_bias(candidate: Graph, pair: Pair, kernel: Kernel, offset: Codes,
+                stored: Tensor | None) -> Iterator[Deviation | Unchecked]:
+    others = [op for op in pair.candidate_ops if op is not pair.op and op.kind in ("add", "sub", "mul", "div")]
+    if others or kernel.is_fake_quantized:
+        yield Unchecked(pair.layer, "bias", "scale and offset stand in ops of their own")
+        return
+    found = _values(stored, offset.size)
+    if found.size != offset.size or pair.op is None:
+        return
+    place: dict[str, Any] = {"op_index": pair.op.index, "tensor": stored.name if stored is not None else ""}
+    bad = ~np.isfinite(found)
+    if np.any(bad):
+        channel = int(np.flatnonzero(bad)[0])
+        yield Deviation(
+            pair.layer,
+            "non_finite",
+            int(np.count_nonzero(bad)),
+            bad.size,
+            float(offset[channel]),
+            str(found[channel]),
+            channel=channel,
+            first=(channel,),
+            **place,
+        )
+    loose, least = float_room(candidate, stored) if stored is not None else (FLOAT_WEIGHTS, 0.0)
+    wrong = np.where(bad, 0, np.abs(found - offset))
+    wrong[wrong <= max(loose * max(float(np.abs(offset).max(initial=0)), 1e-6), least) + kernel.bias_room] = 0
+    if np.any(wrong):
+        channel = int(np.argmax(wrong))
+        yield Deviation(
+            pair.layer,
+            "bias",
+            int(np.count_nonzero(wrong)),
+            wrong.size,
+            float(offset[channel]),
+            float(found[channel]),
+            None,
+            channel,
+            (int(np.flatnonzero(wrong)[0]),),
+            **place,
+        )

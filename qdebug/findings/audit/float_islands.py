@@ -1,0 +1,107 @@
+"""Float islands: ops that compute on floats where they should on codes, and why. NumPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from qdebug.align import Alignment, Pair
+from qdebug.findings.audit.deviations import Deviation
+from qdebug.graph import op_facts
+from qdebug.graph.graph import MOVEMENT, Graph, Key, Op
+from qdebug.graph.quantization import CODE_RANGES
+
+REASONS = {
+    "RC05": "a batch norm that cannot be folded into per-tensor quantized weights",
+    "RC06": "a dilated convolution with batch norm",
+    "RC07": "a batch norm with a gamma of exactly zero",
+    "RC08": "a layer that the reference does not quantize",
+}
+
+
+def has_integer_ops(candidate: Graph) -> bool:
+    """Tell whether any op computes on codes (QUANTIZE, DEQUANTIZE and plain moves do not count)."""
+    skipped = MOVEMENT | {"quantize", "dequantize"}
+    return any(
+        op.kind not in skipped
+        and candidate.tensors[op.output].dtype in CODE_RANGES
+        and candidate.tensors[op.output].quantization is not None
+        for op in candidate.ops
+    )
+
+
+def audit_islands(reference: Graph, candidate: Graph, alignment: Alignment) -> Iterator[Deviation]:
+    """Tell each float op among integer ones, with its reason in `detail`."""
+    causes: dict[Key, str] = {}
+    for pair in alignment.pairs:
+        op = pair.op
+        if op is None or op.kind in ("quantize", "dequantize", "cast"):
+            continue
+        if candidate.tensors[op.output].dtype != "float32" or _is_edge(pair):
+            continue
+        ours = op_facts.kernel(reference, pair.core) if pair.core is not None else None
+        cause = _why(reference, pair) if ours is not None else _inherited(candidate, op, causes)
+        causes[op.output] = cause
+        yield Deviation(
+            pair.layer,
+            "float_island",
+            1,
+            1,
+            "int8",
+            f"{op.raw} float32",
+            has_effect=False,
+            detail=cause,
+            op_index=op.index,
+            tensor=candidate.tensors[op.output].name,
+        )
+
+
+def _inherited(candidate: Graph, op: Op, causes: dict[Key, str]) -> str:
+    """Return the cause of the float op in front: one island, one cause."""
+    waiting = list(candidate.data_inputs(op))
+    while waiting:
+        key = waiting.pop()
+        producer = candidate.producers.get(key)
+        if key in causes:
+            return causes[key]
+        if producer is not None and producer.kind != "dequantize" and candidate.tensors[key].dtype == "float32":
+            waiting.extend(candidate.data_inputs(producer))
+    return "RC08"
+
+
+def _is_edge(pair: Pair) -> bool:
+    """Tell whether the op only moves floats at an end of the file, such as a reshape of a float output."""
+    return pair.op is not None and pair.op.kind in MOVEMENT
+
+
+def _why(reference: Graph, pair: Pair) -> str:
+    """Tell which of the known reasons left a fake-quantized weighted op float."""
+    norms = norm_factors(reference, pair)
+    core = pair.core
+    if core is not None and (
+        core.output in reference.blocks_first or max(core.attributes.get("dilations") or [1]) > 1
+    ):
+        return "RC06"
+    if any(np.any(gamma == 0) for gamma in norms):
+        return "RC07"
+    kernel = op_facts.kernel(reference, pair.core) if pair.core is not None else None
+    per_tensor = kernel is not None and kernel.fake_quant is not None and np.size(kernel.fake_quant.minimum) == 1
+    if norms and per_tensor:
+        return "RC05"
+    return "RC05" if pair.core is not None and pair.core.kind == "transpose_conv" and norms else "RC08"
+
+
+def norm_factors(reference: Graph, pair: Pair) -> list[np.ndarray]:
+    """Return the factors of the batch norms behind the pair's core: gammas, or a Dense's multipliers."""
+    found, waiting, seen = [], [pair.core.output] if pair.core is not None else [], 0
+    while waiting and seen < 16:
+        key = waiting.pop()
+        seen += 1
+        for op in reference.consumers.get(key, ()):
+            values = [tensor.data for tensor in reference.constants(op) if tensor.data is not None]
+            if (op.kind == "batch_norm" and values) or (op.kind == "mul" and len(values) == 1):
+                found.append(values[0])
+            if op.kind in ("bias_add", "add", "mul", "sub", "batch_to_space", "batch_norm", "reshape"):
+                waiting.append(op.output)
+    return found

@@ -1,0 +1,212 @@
+"""Activation scales and zero points: which grid each tensor of the file should have. NumPy only.
+
+The converter nudges a FakeQuant range in double and stores the scale as float32 (FakeQuantSupport.cpp).
+Tensors that must share one grid (pooling, concatenation, resize, reshape) take it from one of theirs: that is
+by design, and noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from qdebug.align import Alignment, Pair
+from qdebug.converter.edited_grids import regridded
+from qdebug.converter.grids import EMPTY, FIXED_GRIDS, SAME_SCALE, ULPS, Grid, nudged, readers_agree, same
+from qdebug.converter.weights import find_weights
+from qdebug.findings.audit.deviations import Deviation, Note, Unchecked
+from qdebug.graph import op_facts
+from qdebug.graph.graph import Graph, Key
+from qdebug.graph.quantization import CODE_RANGES
+
+
+@dataclass(eq=False)
+class GridAudit:
+    """Compares the grid of every pair with the one that the reference gives it."""
+
+    reference: Graph
+    candidate: Graph
+    alignment: Alignment
+    is_qat: bool
+    between_files: bool = False
+    planned: dict[Key, Grid] = field(default_factory=dict)
+    """The grid that each paired tensor should have, where that is known."""
+
+    behind: dict[Key, Grid] = field(default_factory=dict)
+    """The grid of each tensor whose readers were made for another than it has now."""
+
+    def __post_init__(self) -> None:
+        self.pairs: Mapping[Key, Pair] = {pair.candidate: pair for pair in self.alignment.pairs}
+        if not self.between_files and not self.is_qat:
+            held = find_weights(self.alignment, self.reference, self.candidate)
+            self.behind = regridded(self.candidate, held, set(self.pairs))
+        self.own = {
+            pair.candidate: nudged(self.reference, self.reference.producers.get(pair.reference))
+            for pair in self.alignment.pairs
+        }
+
+    def found(self, key: Key) -> Grid | None:
+        """Return the file's grid of a tensor, zero point in the int8 convention."""
+        tensor = self.candidate.tensors[key]
+        return op_facts.grid_of(tensor) if tensor.dtype in CODE_RANGES else None
+
+    def run(self) -> Iterator[Deviation | Note | Unchecked]:
+        """Audit every pair that holds codes, in execution order."""
+        for pair in self.alignment.pairs:
+            grid = self.found(pair.candidate)
+            is_wide = self.candidate.tensors[pair.candidate].dtype == "int16"
+            if grid is not None and (not is_wide or pair.candidate in self.behind):
+                yield from self._one(pair, grid)
+
+    def _one(self, pair: Pair, grid: Grid) -> Iterator[Deviation | Note | Unchecked]:
+        expected = self.own[pair.candidate]
+        if expected == EMPTY:
+            yield Unchecked(pair.layer, "scale", "the quantizer's range is empty")
+            return
+        if expected is not None:
+            self.planned[pair.candidate] = expected
+            if same(grid, expected):
+                return
+            donor = self._donor(pair, grid)
+            if donor is not None:
+                self.planned[pair.candidate] = grid
+                yield Note(
+                    pair.layer,
+                    "grid",
+                    f"takes its grid from {donor}: ops that join them must share one",
+                    {"own_scale": expected[0], "scale": grid[0], "donor": donor},
+                )
+                return
+            if self.between_files and self._is_own(pair, grid, expected):
+                self.planned[pair.candidate] = grid
+                numbers = {"own_scale": grid[0], "scale": expected[0]}
+                told = f"scale {grid[0]:.4g}, the reference file's {expected[0]:.4g}"
+                yield Note(pair.layer, "own_grid", f"each file has a grid of its own here: {told}", numbers)
+                return
+            yield from self._deviation(pair, grid, expected)
+            return
+        if pair.op is not None and pair.op.kind in FIXED_GRIDS and not self._ends_in_quantizer(pair):
+            expected = FIXED_GRIDS[pair.op.kind]
+            if not same(grid, expected):
+                yield from self._deviation(pair, grid, expected)
+            return
+        yield from self._without_quantizer(pair, grid)
+
+    def _without_quantizer(self, pair: Pair, grid: Grid) -> Iterator[Deviation | Note | Unchecked]:
+        """Audit a tensor that the reference does not fake-quantize there."""
+        if pair.candidate in self.behind:
+            made_for = self.planned[pair.candidate] = self.behind[pair.candidate]
+            yield from self._deviation(pair, grid, made_for, "that the ops behind it were made for")
+            return
+        given = self._kept(pair)
+        if given is not None:
+            expected = self.planned.get(given) or self.found(given)
+            if expected is not None:
+                self.planned[pair.candidate] = expected
+                if not same(grid, expected) and self._donor(pair, grid) is None:
+                    yield from self._deviation(pair, grid, expected)
+            return
+        donor = self._donor(pair, grid)
+        if donor is not None:
+            yield Note(pair.layer, "grid", f"takes its grid from {donor}", {"scale": grid[0], "donor": donor})
+        elif self.is_qat:
+            yield Note(
+                pair.layer,
+                "no_quantizer",
+                "no quantizer of the reference gives this tensor its range",
+                {"scale": grid[0], "zero_point": grid[1]},
+            )
+        else:
+            yield Unchecked(pair.layer, "scale", "a range from calibration: the float reference does not hold it")
+
+    def _is_own(self, pair: Pair, grid: Grid, expected: Grid) -> bool:
+        """Tell whether a converter can have chosen this grid: another scale, and one that the biases behind it fit."""
+        return not same((grid[0], 0), (expected[0], 0)) and readers_agree(self.candidate, pair.candidate)
+
+    def _kept(self, pair: Pair) -> Key | None:
+        """Return the candidate tensor whose grid this one must keep, because its op only moves values."""
+        op = pair.op
+        if op is None or op.kind not in SAME_SCALE or op.kind == "concat":
+            return None
+        given = self.candidate.data_inputs(op)
+        return given[0] if given else None
+
+    def _ends_in_quantizer(self, pair: Pair) -> bool:
+        last = self.reference.producers.get(pair.reference)
+        return last is not None and last.kind == "fake_quant"
+
+    def _deviation(self, pair: Pair, grid: Grid, expected: Grid, detail: str = "") -> Iterator[Deviation]:
+        tensor = self.candidate.tensors[pair.candidate]
+        place: dict[str, Any] = {
+            "op_index": pair.op.index if pair.op is not None else None,
+            "tensor": tensor.name,
+        }
+        if abs(grid[0] - expected[0]) > ULPS * max(grid[0], expected[0]):
+            yield Deviation(
+                pair.layer,
+                "scale",
+                1,
+                1,
+                expected[0],
+                grid[0],
+                ratio=grid[0] / expected[0],
+                has_effect=True,
+                detail=detail,
+                **place,
+            )
+        if grid[1] != expected[1]:
+            yield Deviation(
+                pair.layer,
+                "zero_point",
+                1,
+                1,
+                expected[1],
+                grid[1],
+                largest=float(abs(grid[1] - expected[1])),
+                detail=detail,
+                **place,
+            )
+
+    # -- who shares a grid with whom -------------------------------------------------------------------------
+
+    def _donor(self, pair: Pair, grid: Grid) -> str | None:
+        """Return the layer whose own range this is, joined to the pair by ops that must share one grid."""
+        waiting, seen = [pair.candidate], {pair.candidate}
+        while waiting:
+            key = waiting.pop()
+            entry = self.pairs.get(key)
+            if entry is not None and entry is not pair:
+                own = self.own[key]
+                if own is not None and same(grid, own):
+                    return entry.layer
+            for near in self._neighbours(key):
+                held = self.found(near)
+                if near not in seen and held is not None and same(grid, held):
+                    seen.add(near)
+                    waiting.append(near)
+        return self._second(pair, grid) or self._fixed(seen)
+
+    def _second(self, pair: Pair, grid: Grid) -> str | None:
+        """Return the layer of another FakeQuant in the region or just behind it, on this very grid."""
+        readers = self.reference.consumers.get(pair.reference, ())
+        for op in (*pair.region, *readers):
+            own = nudged(self.reference, op)
+            if own is not None and same(grid, own):
+                return op.layer.name if op.layer is not None else op.name
+        return None
+
+    def _fixed(self, seen: set[Key]) -> str | None:
+        """Return an op with a fixed output grid among the tensors that share one."""
+        for key in seen:
+            op = self.candidate.producers.get(key)
+            if op is not None and op.kind in FIXED_GRIDS:
+                return op.raw
+        return None
+
+    def _neighbours(self, key: Key) -> list[Key]:
+        ops = [op for op in self.candidate.consumers.get(key, ()) if op.kind in SAME_SCALE]
+        producer = self.candidate.producers.get(key)
+        if producer is not None and producer.kind in SAME_SCALE:
+            ops.append(producer)
+        return [near for op in ops for near in (*self.candidate.data_inputs(op), *op.outputs)]

@@ -1,0 +1,393 @@
+"""Weights, their scales, and biases: what the reference's FakeQuant and batch norm make of them. NumPy only.
+
+int8 weight = FakeQuant'ed kernel / its scale, negated where the folded factor is negative;
+weight scale = |factor| x FakeQuant scale; int32 bias = round(offset / (input scale x weight scale)).
+A kernel without FakeQuant (post-training quantization) has scale max|w| / 127 and codes round(w / scale).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.align import Pair
+from qdebug.converter.constants import as_stored
+from qdebug.converter.folding import Folded, fold, in_front
+from qdebug.converter.grids import ULPS
+from qdebug.converter.rounded_reference import (
+    FOLDING,
+    bias_steps,
+    half_room,
+    is_rounded,
+    kernel_room,
+    kernel_steps,
+    second_scales,
+)
+from qdebug.findings.audit.deviations import MISFOLDED, Deviation, Note, Unchecked
+from qdebug.graph import op_facts
+from qdebug.graph.graph import Graph, Op, Tensor
+
+INT32_MAX = 2**31 - 1
+ROUNDED = 0.5 + 1e-3
+"""How far rounding may move a weight, in steps."""
+FLOAT_WEIGHTS = 1e-5
+"""Relative noise of weights that stay float."""
+HALF_WEIGHTS = 1e-3
+"""The same of weights that the file holds in half precision."""
+HALF_SMALLEST = 2.0**-24
+"""Distance of the smallest numbers of half precision."""
+
+Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """What a weighted op of the file should hold, one row per output channel."""
+
+    codes: Rows | None
+    """Exact codes; `None` where the reference kernel is not fake-quantized."""
+    scale: NDArray[np.float64]
+    """(channels,)"""
+    real: Rows
+    """Folded weights in real units."""
+    folded: Folded
+    is_fake_quantized: bool
+    has_norm: bool
+    """Whether a batch norm or another factor was folded in."""
+    room: Rows | None = None
+    """Where the reference is a file that rounds these weights itself: by how much, at most; (channels, 1 or taps)."""
+    bias_room: NDArray[np.float64] | float = 0.0
+    """The same of its biases, in real units; (channels,)."""
+
+
+def expected_kernel(reference: Graph, pair: Pair) -> Kernel | str:
+    """Derive the kernel of the pair's op as the file should hold it, or say why that cannot be told."""
+    assert pair.core is not None
+    rows = op_facts.kernel_rows(reference, pair.core, side="reference")
+    tensor = op_facts.kernel(reference, pair.core)
+    folded = fold(reference, pair.core, pair.region)
+    if rows is None or tensor is None:
+        return "the reference op has no constant kernel"
+    if folded is None:
+        return "batch norm on batch statistics: nothing constant to fold"
+    channels = rows.shape[0]
+    if folded.factor.size not in (1, channels):
+        return f"{folded.factor.size} folded factors for {channels} channels"
+    factor = np.broadcast_to(folded.factor.reshape(-1), (channels,)).astype(np.float64)
+    real = rows.astype(np.float64) * factor[:, None]
+    folded = _with_front(reference, pair, folded, real)
+    fake = tensor.fake_quant
+    if is_rounded(tensor):
+        return kernel_of_file(reference, pair.core, real, folded)
+    if fake is None:
+        real = real * _scale_in_front(reference, pair, real)
+        scale = np.abs(real).max(axis=1, initial=0) / 127
+        return Kernel(None, scale, real, folded, False, bool(np.any(factor != 1)))
+    step, zero = fake.grid
+    if step.size not in (1, channels) and channels % step.size == 0:
+        step, zero = np.tile(step, channels // step.size), np.tile(zero, channels // zero.size)
+    if step.size not in (1, channels):
+        return f"{step.size} FakeQuant ranges for {channels} channels"
+    step = np.broadcast_to(step, (channels,))
+    front = _scale_in_front(reference, pair, real)
+    if np.any(front != 1):  # the factor moves the weights off their grid: they are rounded on it again
+        return Kernel(None, np.abs(factor) * step, real * front, folded, True, True)
+    safe = np.where(step > 0, step, 1.0)
+    codes = np.rint(rows.astype(np.float64) / safe[:, None]) * np.where(factor < 0, -1, 1)[:, None]
+    return Kernel(codes, np.abs(factor) * step, real, folded, True, bool(np.any(factor != 1)))
+
+
+def kernel_of_file(reference: Graph, core: Op, real: Rows, folded: Folded) -> Kernel:
+    """What a file should hold where the reference is another file, which has rounded the same weights."""
+    steps = kernel_steps(reference, core, real.shape[0])
+    room = kernel_room(reference, core, real)
+    bias_room = bias_steps(reference, core, real.shape[0]) if steps is not None else half_room(folded.offset)
+    scale = np.abs(real).max(axis=1, initial=0) / 127 if steps is None else steps
+    return Kernel(None, scale, real, folded, False, False, room, bias_room)
+
+
+def _with_front(reference: Graph, pair: Pair, folded: Folded, real: Rows) -> Folded:
+    """Add what constants that are added before the op become in its bias; the file has no op for them then."""
+    assert pair.core is not None
+    front = in_front(reference, pair.core, pair.region, real.shape[1])
+    if front is None or any(op.kind in ("add", "sub") for op in pair.candidate_ops):
+        return folded
+    shift = front[2]
+    return replace(folded, offset=folded.offset + real @ shift, size=folded.size + np.abs(real) @ np.abs(shift))
+
+
+def _scale_in_front(reference: Graph, pair: Pair, real: Rows) -> Rows:
+    """What a constant factor before the op makes of each tap; the file has no op for it then. Shape (1, taps)."""
+    assert pair.core is not None
+    front = in_front(reference, pair.core, pair.region, real.shape[1])
+    if front is None or any(op.kind in ("mul", "div") for op in pair.candidate_ops):
+        return np.ones((1, 1))
+    return np.asarray(front[1], np.float64).reshape(1, -1)
+
+
+def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
+    """Compare weights and weight scales of one weighted pair."""
+    assert pair.op is not None
+    held, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
+    if held is None or held.data is None:
+        return
+    if isinstance(kernel, str):
+        yield Unchecked(pair.layer, "weights", kernel)
+        return
+    rows = stored_rows(pair.op, held)
+    if rows.shape != kernel.real.shape:
+        yield Unchecked(pair.layer, "weights", "the kernel is laid out in another way")
+        return
+    place: dict[str, Any] = {"op_index": pair.op.index, "tensor": held.name}
+    if not np.all(np.isfinite(kernel.real)):
+        yield _non_finite(pair, held, ~np.isfinite(kernel.real), (kernel.real, rows), place)
+        return
+    if not np.issubdtype(held.data.dtype, np.integer):
+        yield from _float_weights(candidate, pair, kernel, rows, held, place)
+        return
+    if held.quantization is None:
+        yield Unchecked(pair.layer, "weights", f"{held.dtype} weights without a scale")
+        return
+    if held.dtype == "uint8":
+        yield from _uint8_codes(pair, kernel, rows, held, place)
+        return
+    again = _quantized_again(kernel, held)
+    if again is not None:
+        assert again.codes is not None
+        apart = np.abs(again.codes * again.scale[:, None] - kernel.real) / kernel.scale[:, None]
+        yield Note(
+            pair.layer,
+            "requantized_weights",
+            "the converter quantized these fake-quantized weights a second "
+            "time, on scales of its own (max|w| / 127 per channel)",
+            {"largest_error_steps": float(np.max(apart))},
+        )
+        kernel = again
+    yield from _scales(pair, kernel, held, place)
+    yield from _codes(pair, kernel, rows, held, place)
+
+
+def stored_rows(op: Op, held: Tensor) -> Rows:
+    """Return the file's kernel as it stands (codes or reals), (output channels, taps)."""
+    assert held.data is not None
+    data = held.data.astype(np.float64)
+    return data.reshape(-1, data.shape[-1]).T if op.kind == "depthwise" else data.reshape(data.shape[0], -1)
+
+
+def index_of(op: Op, held: Tensor, channel: int, tap: int) -> tuple[int, ...]:
+    """Index in the file's own tensor of one weight."""
+    assert held.data is not None
+    flat = (
+        tap * held.data.shape[-1] + channel
+        if op.kind == "depthwise"
+        else channel * (held.data.size // held.data.shape[0]) + tap
+    )
+    return tuple(int(entry) for entry in np.unravel_index(flat, held.data.shape))
+
+
+def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
+    assert held.quantization is not None
+    assert pair.op is not None
+    if kernel.codes is not None:
+        wanted, allowed = kernel.codes, 0.0
+    else:
+        scale = np.broadcast_to(held.quantization.scale, (rows.shape[0],))
+        wanted, allowed = np.clip(kernel.real / scale[:, None], -127, 127), ROUNDED
+    wrong = np.abs(rows - wanted)
+    wrong[wrong <= allowed] = 0
+    own = kernel.scale[:, None]
+    if kernel.codes is None and np.all(np.abs(rows * own - kernel.real) <= ROUNDED * own):
+        return  # codes of the reference's weights on its own scales: it is the scales that are wrong
+    scales = np.broadcast_to(held.quantization.scale, (rows.shape[0],))[:, None]
+    detail = _misfolding(kernel, rows * scales, scales * ROUNDED) or \
+        (_likeness(rows, wanted) if kernel.codes is not None else "")
+    yield from _code_deviation(pair, held, (wrong, wanted, rows), detail, place)
+
+
+def _uint8_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
+    """Compare uint8 codes, which have a zero point, and a range that the reference does not hold."""
+    assert held.quantization is not None
+    scale = np.broadcast_to(held.quantization.scale, (rows.shape[0],))[:, None]
+    zero = np.broadcast_to(held.quantization.zero_point, (rows.shape[0],))[:, None]
+    wanted = np.clip(kernel.real / scale + zero, 0, 255)
+    wrong = np.abs(rows - wanted)
+    wrong[wrong <= 0.5 + 1e-3] = 0
+    yield from _code_deviation(pair, held, (wrong, wanted, rows), "", place)
+
+
+def _code_deviation(pair: Pair, held: Tensor, compared: tuple[Rows, Rows, Rows], detail: str,
+                    place: dict[str, Any]) -> Iterator[Deviation]:
+    """Tell the codes that are wrong, if any; `compared` are their errors, what they should be, and what they are."""
+    wrong, wanted, rows = compared
+    assert pair.op is not None
+    if not np.any(wrong):
+        return
+    channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+    channel_1, tap_1 = (int(entry) for entry in np.argwhere(wrong > 0)[0])
+    yield Deviation(
+        pair.layer,
+        "weights",
+        int(np.count_nonzero(wrong)),
+        wrong.size,
+        _plain(wanted[channel, tap]),
+        int(rows[channel, tap]),
+        float(np.ceil(wrong.max())),
+        channel,
+        index_of(pair.op, held, channel_1, tap_1),
+        detail=detail,
+        **place,
+    )
+
+
+def _non_finite(pair: Pair, held: Tensor, bad: NDArray[np.bool_], compared: tuple[Rows, Rows],
+                place: dict[str, Any]) -> Deviation:
+    """Tell weights that are NaN or infinite on one side; `compared` is what they should be, and what they are."""
+    assert pair.op is not None
+    channel, tap = (int(entry) for entry in np.argwhere(bad)[0])
+    expected, found = (_plain(value) if np.isfinite(value := side[channel, tap]) else str(value) for side in compared)
+    return Deviation(pair.layer, "non_finite", int(np.count_nonzero(bad)), bad.size, expected, found, channel=channel,
+                     first=index_of(pair.op, held, channel, tap), **place)
+
+
+def _misfolding(kernel: Kernel, found: Rows, room: Rows) -> str:
+    """Tell a square kernel, in real values, that has its factors on the wrong axis; TensorFlow 2.3 wrote such files."""
+    factor = np.ravel(kernel.folded.factor)
+    if kernel.real.shape != (factor.size, factor.size) or not np.all(factor) or np.ptp(factor) == 0:
+        return ""
+    turned = kernel.real / factor[:, None] * factor
+    return MISFOLDED if np.all(np.abs(found - turned) <= room) else ""
+
+
+def _likeness(rows: Rows, wanted: Rows) -> str:
+    if (
+        rows.shape[0] > 1
+        and np.array_equal(np.sort(rows, axis=0), np.sort(wanted, axis=0))
+        and sorted(map(bytes, rows.astype(np.int8))) == sorted(map(bytes, wanted.astype(np.int8)))
+    ):
+        return "the output channels stand in another order"
+    return ""
+
+
+def _quantized_again(kernel: Kernel, held: Tensor) -> Kernel | None:
+    """Return the kernel on the second grid that fake-quantized weights were put on; `None` where there is none."""
+    assert held.quantization is not None
+    if kernel.codes is None:
+        return None
+    scale = second_scales(kernel.real, held.quantization.scale, kernel.scale)
+    if scale is None:
+        return None
+    return replace(kernel, codes=np.rint(kernel.real / scale[:, None]), scale=scale, has_norm=True)
+
+
+def _plain(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else round(float(value), 3)
+
+
+def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
+    assert held.quantization is not None
+    found, expected = held.quantization.scale, kernel.scale
+    if found.size == 1 and expected.size > 1 and kernel.is_fake_quantized and np.ptp(expected) <= ULPS * expected.max():
+        expected = expected[:1]
+    if not kernel.is_fake_quantized and found.size == 1:
+        expected = expected.max(keepdims=True)
+    if found.size != expected.size:
+        yield Deviation(
+            pair.layer,
+            "weight_scale",
+            found.size,
+            expected.size,
+            f"{expected.size} scales",
+            f"{found.size} scales",
+            detail="per-tensor where per-channel is expected",
+            **place,
+        )
+        return
+    loose = FOLDING if kernel.has_norm or not kernel.is_fake_quantized else ULPS
+    least = 1e-6 / 127  # the converter widens smaller ranges
+    near = np.abs(found - expected) <= loose * np.maximum(found, expected)
+    small = (expected <= least * (1 + 1e-5)) if not kernel.is_fake_quantized or np.any(expected < least) else False
+    wrong = ~(near | small)
+    zeros = held.quantization.zero_point
+    if np.any(zeros != 0):
+        channel = int(np.flatnonzero(zeros)[0])
+        yield Deviation(
+            pair.layer,
+            "weight_scale",
+            int(np.count_nonzero(zeros)),
+            zeros.size,
+            0,
+            int(zeros[channel]),
+            channel=channel,
+            detail="weight zero points must be 0",
+            **place,
+        )
+    if not np.any(wrong):
+        return
+    ratio = found / np.where(expected > 0, expected, 1)
+    off = np.where(wrong, np.abs(np.log(np.maximum(ratio, 1e-30))), 0)
+    channel = int(np.argmax(off))
+    permuted = bool(
+        found.size > 1
+        and np.all(np.abs(np.sort(found) - np.sort(expected)) <= loose * np.maximum(np.sort(found), np.sort(expected)))
+    )
+    yield Deviation(
+        pair.layer,
+        "weight_scale",
+        int(np.count_nonzero(wrong)),
+        wrong.size,
+        float(expected[channel]),
+        float(found[channel]),
+        channel=channel,
+        first=(int(np.flatnonzero(wrong)[0]),),
+        ratio=float(ratio[channel]),
+        is_permuted=permuted,
+        **place,
+    )
+
+
+def _float_weights(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, held: Tensor,
+                   place: dict[str, Any]) -> Iterator[Deviation]:
+    assert pair.op is not None
+    bad = ~np.isfinite(rows)
+    if np.any(bad):
+        yield _non_finite(pair, held, bad, (kernel.real, rows), place)
+    loose, least = float_room(candidate, held)
+    unfolded = (
+        kernel.real / np.where(kernel.folded.factor == 0, 1, kernel.folded.factor).reshape(-1, 1)
+        if kernel.has_norm
+        else kernel.real
+    )
+    best = min((_float_misfit(rows, wanted, loose, least) for wanted in (kernel.real, unfolded)), key=np.count_nonzero)
+    if not np.any(best):
+        return
+    channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(best)), best.shape))
+    yield Deviation(
+        pair.layer,
+        "weights",
+        int(np.count_nonzero(best)),
+        best.size,
+        float(kernel.real[channel, tap]),
+        float(rows[channel, tap]),
+        None,
+        channel,
+        index_of(pair.op, held, channel, tap),
+        detail=_misfolding(kernel, rows, np.maximum(np.abs(rows).max(axis=1, keepdims=True) * loose, least)),
+        **place,
+    )
+
+
+def float_room(candidate: Graph, held: Tensor) -> tuple[float, float]:
+    """What a constant that the file holds in floats may be off: relative to the largest of its row, and at least."""
+    is_half = as_stored(candidate, held).dtype == "float16"
+    return (HALF_WEIGHTS, HALF_SMALLEST) if is_half else (FLOAT_WEIGHTS, 1e-30)
+
+
+def _float_misfit(rows: Rows, wanted: Rows, loose: float, least: float) -> Rows:
+    wrong = np.abs(np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0) - wanted)
+    room = np.maximum(loose * np.abs(wanted).max(axis=1, keepdims=True), least)
+    wrong[~np.isfinite(rows) | (wrong <= room)] = 0
+    return wrong

@@ -1,0 +1,82 @@
+"""Ask every rule, upstream causes first, and keep what nothing further upstream explains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from qdebug.findings.rules import graph, inputs, kernels, parameters, ranges, reference_state
+from qdebug.findings.rules.rule import Clean, Context, Found, NotApplicable, Rule
+from qdebug.record.schema import Finding
+
+RULES: tuple[Rule, ...] = (
+    *reference_state.FIRST,
+    *inputs.RULES,
+    *reference_state.RULES,
+    *graph.RULES,
+    *parameters.RULES,
+    *kernels.RULES,
+    *ranges.RULES,
+)
+"""In the order of a diagnosis: a rule is silenced only by rules that stand before it."""
+
+SEVERITIES = ("error", "warning", "note")
+
+
+def diagnose(context: Context, rules: Iterable[Rule] = RULES) -> tuple[list[Finding], list[dict[str, Any]]]:
+    """Return the findings, most severe first, and what came of every rule."""
+    kept: list[tuple[Rule, Found]] = []
+    checks: list[dict[str, Any]] = []
+    for rule in rules:
+        came = rule.check(context)
+        if isinstance(came, NotApplicable):
+            checks.append({"code": rule.code, "outcome": "not applicable", "reason": came.reason})
+            continue
+        found = [] if isinstance(came, Clean) else came
+        explained = [(one, why) for one in found if (why := _explained(rule, one, kept, context)) is not None]
+        left = [one for one in found if one not in [pair[0] for pair in explained]]
+        kept += [(rule, one) for one in left]
+        if left or not explained:
+            checks.append({"code": rule.code, "outcome": "finding" if left else "clean", "reason": None})
+        else:
+            checks.append({"code": rule.code, "outcome": "not applicable", "reason": f"explained by {explained[0][1]}"})
+    findings = [_finding(rule, one) for rule, one in kept]
+    return sorted(findings, key=lambda one: SEVERITIES.index(one.severity)), checks
+
+
+def _explained(rule: Rule, found: Found, kept: list[tuple[Rule, Found]], context: Context) -> str | None:
+    """Name the finding that explains this one; `None` where none does."""
+    above = context.upstream(found.layer) if rule.is_symptom and found.layer is not None else set()
+    for other, one in kept:
+        if other.code in rule.silenced_here_by and _user_layer(one.layer) == _user_layer(found.layer):
+            return f"{other.code} at {one.layer}"
+        if other.code not in rule.silenced_by:
+            continue
+        if one.layer is None or one.layer == found.layer or one.layer in above:
+            return other.code + (f" at {one.layer}" if one.layer is not None else "")
+    return None
+
+
+def _user_layer(layer: str | None) -> str | None:
+    """Return the user's own layer of a row: one layer can have several rows."""
+    return layer.partition(":")[0] if layer is not None else None
+
+
+def _finding(rule: Rule, found: Found) -> Finding:
+    return Finding(
+        rule.code,
+        found.cause or rule.cause,
+        found.layer,
+        found.severity or rule.severity,
+        found.title,
+        {name: _plain(value) for name, value in found.evidence.items()},
+        found.fix,
+        f"qdebug explain {rule.code}",
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: NumPy's scalars as Python's, NaN and infinity in words."""
+    plain = value.item() if hasattr(value, "item") else value
+    return str(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain

@@ -1,0 +1,1 @@
+"""The rules that name causes, one module for each group of codes."""

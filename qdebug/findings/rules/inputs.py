@@ -1,0 +1,152 @@
+"""QD1xx: the input and the harness. What is wrong before any layer runs."""
+
+from __future__ import annotations
+
+from qdebug.findings.evidence import InputStats
+from qdebug.findings.rules.rule import ERROR, NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
+
+NO_DATA = NotApplicable("no data was run")
+FAR = 2.0
+"""Times the covered range: data that goes further was scaled in another way."""
+MUCH = 10.0
+"""Percent of values beyond the range that no outlier explains."""
+FEW_CODES = 5.0
+"""Percent of the input's codes: data that uses fewer was scaled in another way."""
+NEAR_255 = 0.2
+"""Relative distance from a factor of 255: bytes where fractions are expected, or the reverse."""
+BETTER = 0.5
+"""Reversed channels must fit at least this much better, as a share of the misfit."""
+
+
+def input_range(context: Context) -> Outcome:
+    """RC01: the data does not fit the range that the model's input covers."""
+    if context.measured is None:
+        return NO_DATA
+    if not context.measured.inputs:
+        return NotApplicable("no input holds codes")
+    found = []
+    for one in context.measured.inputs:
+        width = one.high - one.low
+        numbers = {
+            "input": one.name,
+            "data_min": one.minimum,
+            "data_max": one.maximum,
+            "data_mean": one.mean,
+            "covered_min": one.low,
+            "covered_max": one.high,
+            "beyond_percent": one.beyond_percent,
+            "used_codes_percent": one.used_codes_percent,
+        }
+        if one.beyond_percent > MUCH and one.maximum - one.minimum > FAR * width:
+            factor = max(abs(one.maximum), abs(one.minimum)) / max(abs(one.high), abs(one.low), 1e-30)
+            found.append(
+                Found(
+                    None,
+                    f"the data is about {factor:.3g} times larger than what input {one.name} covers",
+                    {**numbers, "factor": factor},
+                    "scale the data as in training (for images often --scale 255), then trace again",
+                )
+            )
+        elif one.beyond_percent > MUCH:
+            found.append(
+                Found(
+                    None,
+                    f"{one.beyond_percent:.3g} % of the data lies beyond what input {one.name} covers",
+                    numbers,
+                    "give the data the preprocessing of training (mean and range)",
+                )
+            )
+        elif _is_scaled_down(one):
+            found.append(
+                Found(
+                    None,
+                    f"the data uses {one.used_codes_percent:.2g} % of the codes of input {one.name}",
+                    numbers,
+                    "give the data the preprocessing of training: it is scaled too far down",
+                    severity=WARNING,
+                )
+            )
+    return outcome(found)
+
+
+def _is_scaled_down(one: InputStats) -> bool:
+    """Tell data that is small against both ends, or 255 times too small, from a range that an outlier widened."""
+    if one.used_codes_percent >= FEW_CODES or one.maximum <= one.minimum:
+        return False
+    half = (one.high - one.low) / 510
+    if one.low < -half and one.high > half:
+        return abs(one.minimum) < -one.low / 10 and abs(one.maximum) < one.high / 10
+    factor = (one.high - one.low) / (one.maximum - one.minimum)
+    return abs(factor / 255 - 1) < NEAR_255
+
+
+def channel_order(context: Context) -> Outcome:
+    """RC01: colour channels reversed, told by the first batch norm's statistics."""
+    if context.measured is None:
+        return NO_DATA
+    if context.measured.channel_order is None:
+        return NotApplicable("no batch norm right behind a three-channel input tells the channel order")
+    given, reversed_ = context.measured.channel_order
+    if given > 0.25 and reversed_ < BETTER * given:
+        return [
+            Found(
+                None,
+                "the colour channels seem to be reversed (BGR for RGB)",
+                {"misfit_as_given": given, "misfit_reversed": reversed_},
+                "reverse the last axis of the data and trace again",
+            )
+        ]
+    return outcome([])
+
+
+def order_of_ends(context: Context) -> Outcome:
+    """RC29: the file lists its inputs or outputs in another order than Keras."""
+    found = []
+    for what, order, ours, theirs in (
+        (
+            "outputs",
+            context.alignment.outputs,
+            context.reference.output_names,
+            context.candidate.output_names,
+        ),
+        ("inputs", context.alignment.inputs, context.reference.input_names, context.candidate.input_names),
+    ):
+        if list(order) != sorted(order):
+            listed = ", ".join(
+                f"{number}: {ours[place] if place < len(ours) else place}" for number, place in enumerate(order)
+            )
+            found.append(
+                Found(
+                    None,
+                    f"the file lists its {what} in another order than Keras",
+                    {"order": listed, "file_names": ", ".join(theirs)},
+                    f"address the {what} by their signature names, not by their number",
+                )
+            )
+    if len(context.alignment.outputs) < 2 and len(context.alignment.inputs) < 2:
+        return NotApplicable("one input and one output")
+    return outcome(found)
+
+
+def watched(context: Context) -> Outcome:
+    """RC24: keeping intermediate tensors changes the run."""
+    if context.measured is None or context.measured.observed is None:
+        return NO_DATA
+    if not context.measured.observed:
+        return outcome([])
+    return [
+        Found(
+            None,
+            "keeping intermediate tensors changes the outputs",
+            {"changed_output_elements": context.measured.observed},
+            "trust the end-to-end figures of an unwatched run; compare --kernels builtin",
+        )
+    ]
+
+
+RULES = (
+    Rule("QD101", "RC01", ERROR, input_range, silenced_by=("QD202", "QD205")),
+    Rule("QD102", "RC01", ERROR, channel_order, silenced_by=("QD101",)),
+    Rule("QD103", "RC29", NOTE, order_of_ends),
+    Rule("QD104", "RC24", NOTE, watched),
+)

@@ -1,0 +1,255 @@
+"""QD306 to QD312: where grids meet, and where one grid serves several. All by design, all notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from qdebug.align import Pair
+from qdebug.converter.grids import FIXED_GRIDS, SAME_SCALE, nudged
+from qdebug.findings.rules.rule import NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.graph import op_facts
+from qdebug.graph.graph import MOVEMENT, Key, Op
+
+ON_GRID = 0.01
+"""LSB, rms: values nearer to a grid than this are on it, but for the rounding of float32."""
+
+
+def _joined(context: Context, layer: str) -> str:
+    """Name the kind of op that makes a tensor share its grid."""
+    waiting, seen = [context.pairs[layer].candidate], set()
+    grid = op_facts.grid_of(context.candidate.tensors[waiting[0]])
+    kinds: list[str] = []
+    while waiting:
+        key = waiting.pop(0)
+        if key in seen or not op_facts.same_grid(grid, op_facts.grid_of(context.candidate.tensors[key])):
+            continue
+        seen.add(key)
+        producer = context.candidate.producers.get(key)
+        ops = [*context.candidate.consumers.get(key, ()), *([producer] if producer is not None else [])]
+        for op in ops:
+            if op.kind in SAME_SCALE:
+                kinds.append(op.kind)
+                waiting.extend(near for near in (*context.candidate.data_inputs(op), *op.outputs))
+    for kind in ("concat", "resize_bilinear", "resize_nearest", "avg_pool", "max_pool"):
+        if kind in kinds:
+            return kind
+    return kinds[0] if kinds else ""
+
+
+def _requantized(context: Context) -> Iterator[tuple[Key, Key]]:
+    """(input, output) of every QUANTIZE from codes to codes."""
+    for op in context.candidate.ops:
+        if op.kind == "quantize" and op_facts.grid_of(context.candidate.tensors[op.inputs[0]]) is not None:
+            yield op.inputs[0], op.output
+
+
+def flips(context: Context, layer: str) -> dict[str, float]:
+    """Return the layer's local flips, for evidence."""
+    row = context.rows_by_layer.get(layer)
+    if row is None or row.local is None or row.local.flip_percent is None:
+        return {}
+    return {"local_flip_percent": row.local.flip_percent, "max_lsb": row.local.max_lsb or 0}
+
+
+def diverges(context: Context, layer: str) -> bool:
+    """Tell whether the layer was run and diverged."""
+    row = context.rows_by_layer.get(layer)
+    return row is not None and row.verdict == "diverged"
+
+
+def is_exact(context: Context, layer: str) -> bool:
+    """Tell whether the layer was run and not one of its codes differed: then its grids are nothing to tell of."""
+    return flips(context, layer).get("local_flip_percent") == 0
+
+
+def off_grid(context: Context, layer: str) -> dict[str, float]:
+    """Return how far the reference's values lie from the layer's grid, for evidence.
+
+    A local pass rounds them before it compares, so a grid that QAT does not simulate flips no code of its own.
+    """
+    row = context.rows_by_layer.get(layer)
+    apart = 0.0 if row is None else row.off_grid_rms_lsb or 0.0
+    return {"off_grid_rms_lsb": apart} if apart > ON_GRID else {}
+
+
+def noted(context: Context, layer: str, title: str, evidence: dict[str, Any], fix: str) -> Found:
+    """Note something by design; where the layer diverges because of it, warn."""
+    severity = WARNING if diverges(context, layer) else None
+    return Found(layer, title, {**evidence, **flips(context, layer)}, fix, severity)
+
+
+def shared_grid(kinds: tuple[str, ...], title: str, fix: str) -> Callable[[Context], Outcome]:
+    """Make the check for tensors that take their grid from another one because of ops of these kinds."""
+
+    def check(context: Context) -> Outcome:
+        if not context.is_qat:
+            return NotApplicable("the reference is not quantization-aware")
+        if not any(op.kind in kinds for op in context.candidate.ops):
+            return NotApplicable("the file has no such op")
+        notes = [note for note in context.audit.notes if note.what == "grid" and "own_scale" in note.numbers]
+        found = [
+            noted(context, note.layer, title, note.numbers, fix)
+            for note in notes
+            if _joined(context, note.layer) in kinds and not is_exact(context, note.layer)
+        ]
+        names = {pair.candidate: pair.layer for pair in context.alignment.pairs}
+        for before, after in _requantized(context):
+            ours = [op for op in context.candidate.consumers.get(after, ()) if op.kind in kinds]
+            producer = context.candidate.producers.get(before)
+            behind = (
+                [producer] if producer is not None and producer.kind in kinds and producer.kind == "avg_pool" else []
+            )
+            layers = [names[op.output] for op in ours + behind if op.output in names]
+            found += [
+                noted(context, layer, title, {"requantized": True}, fix)
+                for layer in layers
+                if not is_exact(context, layer)
+            ]
+        return outcome(found)
+
+    return check
+
+
+def second_quantizer(context: Context) -> Outcome:
+    """RC14: the reference rounds twice where the file rounds once."""
+    if not context.is_qat:
+        return NotApplicable("the reference is not quantization-aware")
+    found = []
+    for pair in context.alignment.pairs:
+        chain = _quantizers_behind(context, pair)
+        if len(chain) > 1 and not is_exact(context, pair.layer):
+            found.append(
+                noted(
+                    context,
+                    pair.layer,
+                    "the reference fake-quantizes twice where the file rounds once",
+                    {"quantizers": len(chain)},
+                    "use a ReLU(6.0) layer instead of Activation('relu6'), so that QAT drops the inner quantizer",
+                )
+            )
+    return outcome(found)
+
+
+def _quantizers_behind(context: Context, pair: Pair) -> list[Op]:
+    """List the quantizers of a pair's region along its only path back from the end."""
+    inside = {op.index for op in pair.region}
+    found: list[Op] = []
+    key = pair.reference
+    while True:
+        op = context.reference.producers.get(key)
+        if op is None or op.index not in inside or op is pair.core:
+            return found
+        if op.kind == "fake_quant" and nudged(context.reference, op) is not None:
+            found.append(op)
+        given = context.reference.data_inputs(op)
+        if len(given) != 1:
+            return found
+        key = given[0]
+
+
+def decomposed(context: Context) -> Outcome:
+    """RC15: one layer became several ops, with codes between them that QAT never saw."""
+    if not context.is_qat:
+        return NotApplicable("the reference is not quantization-aware")
+    found = []
+    for pair in context.alignment.pairs:
+        last, apart = context.reference.producers.get(pair.reference), off_grid(context, pair.layer)
+        if pair.op is None or last is None or last.layer is None or ":" not in pair.layer or last.kind == "fake_quant":
+            continue
+        if pair.op.kind in MOVEMENT or pair.op.kind in op_facts.WEIGHTED or pair.op.kind in ("quantize", "dequantize"):
+            continue
+        if op_facts.grid_of(context.candidate.tensors[pair.candidate]) is None:
+            continue
+        if is_exact(context, pair.layer) and not apart:
+            continue
+        found.append(
+            Found(
+                pair.layer,
+                f"{last.layer.name} became several ops: the codes of {pair.op.raw} inside it are not simulated by QAT",
+                {**flips(context, pair.layer), **apart},
+                "expected; use an activation with a kernel of its own (ReLU, hard swish) where it matters",
+            )
+        )
+    return outcome(found)
+
+
+def fixed_grid(context: Context) -> Outcome:
+    """RC16: an output grid that the kernel imposes and QAT does not simulate."""
+    found = []
+    for pair in context.alignment.pairs:
+        last = context.reference.producers.get(pair.reference)
+        if pair.op is None or pair.op.kind not in FIXED_GRIDS or (last is not None and last.kind == "fake_quant"):
+            continue
+        grid, apart = op_facts.grid_of(context.candidate.tensors[pair.candidate]), off_grid(context, pair.layer)
+        if grid is not None and (apart or not is_exact(context, pair.layer)):
+            found.append(
+                Found(
+                    pair.layer,
+                    f"{pair.op.raw} has a fixed output grid that QAT does not simulate",
+                    {"scale": grid[0], "zero_point": grid[1], **flips(context, pair.layer), **apart},
+                    "expected: half a step of error, RMS 0.29 LSB; compare the logits in front of it",
+                )
+            )
+    return outcome(found)
+
+
+def shared_layer(context: Context) -> Outcome:
+    """RC31: one layer, several uses, one set of ranges."""
+    again = {one.layer: one for one in context.audit.notes if one.what == "requantized_weights"}
+    found = []
+    for one in context.audit.notes:
+        if one.what == "shared":
+            error = [
+                again[layer].numbers["largest_error_steps"]
+                for layer in again
+                if layer.partition("#")[0].partition(":")[0] == one.layer
+            ]
+            more = {"weights_requantized_error_steps": max(error)} if error else {}
+            found.append(
+                Found(
+                    one.layer,
+                    f"used {one.numbers['uses']} times: all uses share one set of ranges",
+                    {"uses": one.numbers["uses"], **more},
+                    "expected; give each use a layer of its own where their ranges differ much",
+                )
+            )
+    return outcome(found)
+
+
+RULES = (
+    Rule(
+        "QD306",
+        "RC10",
+        NOTE,
+        shared_grid(
+            ("concat",),
+            "two grids meet: a concatenation needs one scale for all its inputs",
+            "expected; join tensors of like ranges, or fake-quantize the inputs together",
+        ),
+    ),
+    Rule(
+        "QD307",
+        "RC12",
+        NOTE,
+        shared_grid(
+            ("resize_bilinear", "resize_nearest"),
+            "two grids meet: a resize keeps one scale for input and output",
+            "expected; use interpolation='nearest', or train on",
+        ),
+    ),
+    Rule(
+        "QD308",
+        "RC13",
+        NOTE,
+        shared_grid(
+            ("avg_pool", "max_pool"),
+            "two grids meet: pooling rounds on the grid of its input, then again on its own",
+            "expected; GlobalAveragePooling2D (MEAN) rounds once",
+        ),
+    ),
+    Rule("QD309", "RC14", NOTE, second_quantizer),
+    Rule("QD310", "RC15", NOTE, decomposed, silenced_by=("QD306", "QD307", "QD308")),
+    Rule("QD311", "RC16", NOTE, fixed_grid, silenced_by=("QD310",)),
+    Rule("QD312", "RC31", NOTE, shared_layer),
+)

@@ -1,0 +1,207 @@
+"""Codes and real values: the nearest codes, the codes that a FakeQuant gives, which of them are in doubt, and back.
+
+A code is in doubt where the unrounded value lies within a margin of the middle of two codes, so that another way to
+compute the same thing may end on the other side. Values beyond the range are not: no kernel can give them another code.
+Every function is one pass over memory; inputs are never modified.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.graph.compiled import compiled
+from qdebug.graph.quantization import CODE_RANGES, Array, FakeQuant, Float
+
+BLOCK = 1 << 12
+"""Elements, about, between two looks at the margins of the channels, which are laid out so often side by side."""
+PARTS = 1024
+"""Residues are counted in 1/1024 LSB."""
+ALIGNED = 64
+"""Bytes: TensorFlow copies an array that it is fed with unless the address is a multiple of this."""
+Limits = NDArray[np.float32]
+"""Distances to the nearest code from which on a code is in doubt, by channel, many times over."""
+HALF = np.float32(0.5)
+MOST = np.float32(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """Codes of real values, in their shape."""
+
+    codes: Array
+    doubtful: NDArray[np.bool_] | None = None
+    non_finite: int = 0
+    """Values that are NaN or infinite. NaN has the code of zero, an infinity the last one of its side."""
+
+
+def limits_of(margin: Float) -> Limits:
+    """What `nearest` and `fake_quantized` take for a margin in LSB, one number or one per channel (last axis)."""
+    limits = HALF - np.reshape(margin, -1).astype(np.float32)
+    return np.tile(limits, max(1, BLOCK // limits.size))
+
+
+def quantize(values: Array, scale: float, zero_point: int, dtype: str) -> Array:
+    """Codes of real `values` on a per-tensor grid: round half to even, then clip. NaN becomes the zero point."""
+    return nearest(values, scale, zero_point, dtype).codes
+
+
+def nearest(values: Array, scale: float, zero_point: int, dtype: str, *, limits: Limits | None = None) -> Rounded:
+    """The codes that `quantize` gives of `values`, shape (..., channels), and with `limits` which are in doubt."""
+    low, high = (np.float32(end - zero_point) for end in CODE_RANGES[dtype])
+    flat, codes = _flat(values), np.empty(np.size(values), dtype)
+    grid = np.float32(scale), np.int32(zero_point), low, high
+    if limits is None:
+        return Rounded(codes.reshape(np.shape(values)), None, int(_nearest(flat, *grid, codes)))
+    doubtful = np.empty(flat.size, np.bool_)
+    bad = int(_nearest_in_doubt(flat, *grid, limits, codes, doubtful))
+    return Rounded(codes.reshape(values.shape), doubtful.reshape(values.shape), bad)
+
+
+def fake_quantized(values: Array, fake_quant: FakeQuant, limits: Limits) -> Rounded:
+    """int8 codes of unrounded `values`, shape (..., channels), as TensorFlow's FakeQuant rounds them, and doubts.
+
+    To the last bit they are those of one range of 8 bits (FakeQuantWithMinMaxVars in fake_quant_ops_functor.h): halves
+    go up. It clamps infinities, so only NaN counts as non-finite.
+    """
+    flat = _flat(values)
+    codes, doubtful = np.empty(flat.size, np.int8), np.empty(flat.size, np.bool_)
+    bad = int(_fake_quantized(flat, *_grid(fake_quant), limits, codes, doubtful))
+    return Rounded(codes.reshape(values.shape), doubtful.reshape(values.shape), bad)
+
+
+def gives(values: Array, fake_quant: FakeQuant, codes: Array) -> bool:
+    """Whether `fake_quantized` makes exactly these int8 codes of `values`, in whatever shape, and finds no NaN."""
+    return codes.size == np.size(values) and bool(_gives(_flat(values), *_grid(fake_quant), codes.reshape(-1)))
+
+
+def dequantize(codes: Array, scale: float, zero_point: int) -> NDArray[np.float32]:
+    """Real values of `codes` on a per-tensor grid, in their shape, placed so that TensorFlow need not copy them."""
+    room = np.empty(codes.size + ALIGNED // 4, np.float32)
+    values = room[-(room.ctypes.data // 4) % (ALIGNED // 4):][: codes.size]
+    _dequantize(np.ascontiguousarray(codes).reshape(-1), np.float32(scale), np.int32(zero_point), values)
+    return values.reshape(codes.shape)
+
+
+def off_grid(values: Array, scale: float, zero_point: int, dtype: str) -> tuple[int, int]:
+    """How far values lie off a grid, and how many beyond it.
+
+    The sum over elements of (1024 x distance to the grid in LSB)^2, rounded per element, and the elements that lie more
+    than half a step beyond the first or last code.
+    """
+    low, high = (np.float32(end - zero_point) for end in CODE_RANGES[dtype])
+    residue, beyond = _off_grid(_flat(values), np.float32(scale), low - HALF, high + HALF)
+    return int(residue), int(beyond)
+
+
+def _grid(fake_quant: FakeQuant) -> tuple[np.float32, np.int32, np.float32, np.float32]:
+    """Scale, zero point, and the lowest and highest value of an 8-bit FakeQuant, in float32 as TensorFlow has them."""
+    (scale,), (zero_point,) = fake_quant.grid
+    step = np.float32(scale)
+    lowest, highest = (np.float32(code - zero_point) * step for code in CODE_RANGES["int8"])
+    return step, np.int32(zero_point), lowest, highest
+
+
+def _flat(values: Array) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values, np.float32).reshape(-1)
+
+
+@compiled
+def _nearest(values: Array, scale: np.float32, zero: np.int32, low: np.float32, high: np.float32, codes: Array
+             ) -> np.int64:
+    bad = np.int64(0)
+    for first in range(0, values.size, BLOCK):
+        part = values[first: first + BLOCK]
+        into = codes[first: first + BLOCK]
+        wrong = np.int32(0)
+        for at in range(part.size):
+            wrong += np.int32(not abs(part[at]) <= MOST)
+            steps = part[at] / scale
+            steps = steps if steps == steps else np.float32(0)
+            steps = min(max(steps, low), high)
+            into[at] = np.int32(np.rint(steps)) + zero
+        bad += wrong
+    return bad
+
+
+@compiled
+def _nearest_in_doubt(values: Array, scale: np.float32, zero: np.int32, low: np.float32, high: np.float32,
+                      limits: Array, codes: Array, doubtful: Array) -> np.int64:
+    bad = np.int64(0)
+    for first in range(0, values.size, limits.size):
+        part = values[first: first + limits.size]
+        into, doubts = codes[first: first + limits.size], doubtful[first: first + limits.size]
+        wrong = np.int32(0)
+        for at in range(part.size):
+            wrong += np.int32(not abs(part[at]) <= MOST)
+            steps = part[at] / scale
+            steps = steps if steps == steps else np.float32(0)
+            steps = min(max(steps, low), high)
+            whole = np.rint(steps)
+            into[at] = np.int32(whole) + zero
+            doubts[at] = abs(steps - whole) >= limits[at]
+        bad += wrong
+    return bad
+
+
+@compiled
+def _fake_quantized(values: Array, scale: np.float32, zero: np.int32, lowest: np.float32, highest: np.float32,
+                    limits: Array, codes: Array, doubtful: Array) -> np.int64:
+    bad, below_zero = np.int64(0), np.float32(128 + zero)
+    for first in range(0, values.size, limits.size):
+        part = values[first: first + limits.size]
+        into, doubts = codes[first: first + limits.size], doubtful[first: first + limits.size]
+        wrong = np.int32(0)
+        for at in range(part.size):
+            value = part[at]
+            wrong += np.int32(value != value)
+            value = value if value == value else np.float32(0)
+            value = min(max(value, lowest), highest)
+            steps = (value - lowest) / scale - below_zero
+            whole = np.floor(steps + HALF)
+            into[at] = np.int32(whole) + zero
+            doubts[at] = abs(steps - whole) >= limits[at]
+        bad += wrong
+    return bad
+
+
+@compiled
+def _gives(values: Array, scale: np.float32, zero: np.int32, lowest: np.float32, highest: np.float32, codes: Array
+           ) -> bool:
+    below_zero = np.float32(128 + zero)
+    for first in range(0, values.size, BLOCK):
+        part, found = values[first: first + BLOCK], codes[first: first + BLOCK]
+        different = np.int32(0)
+        for at in range(part.size):
+            value = min(max(part[at], lowest), highest)
+            whole = np.floor((value - lowest) / scale - below_zero + HALF)
+            different += np.int32(whole != np.float32(found[at] - zero))
+        if different != 0:
+            return False
+    return True
+
+
+@compiled
+def _dequantize(codes: Array, scale: np.float32, zero: np.int32, values: Array) -> None:
+    for at in range(codes.size):
+        values[at] = np.float32(np.int32(codes[at]) - zero) * scale
+
+
+@compiled
+def _off_grid(values: Array, scale: np.float32, low: np.float32, high: np.float32) -> tuple[np.int64, np.int64]:
+    residue, beyond = np.int64(0), np.int64(0)
+    for first in range(0, values.size, BLOCK):
+        part = values[first: first + BLOCK]
+        squares, outside = np.int32(0), np.int32(0)
+        for at in range(part.size):
+            steps = part[at] / scale
+            off = steps - np.rint(steps)
+            off = off if off == off else np.float32(0)
+            parts = np.int32(np.rint(off * np.float32(PARTS)))
+            squares += parts * parts
+            outside += np.int32(steps < low) + np.int32(steps > high)
+        residue += squares
+        beyond += outside
+    return residue, beyond

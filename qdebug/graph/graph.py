@@ -1,0 +1,149 @@
+"""One graph vocabulary for both sides: what computes what, from what. NumPy only.
+
+The reference graph is the Keras model's TensorFlow graph, the candidate graph the flatbuffer. Both name op kinds in
+the same words (`conv`, `dense`, `add`, `fake_quant`, ...), so that they can be compared without either framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.graph.quantization import FakeQuant, Quantization
+
+Key = Hashable
+"""Names a tensor within its graph: the flatbuffer's tensor index, or TensorFlow's `node:output`."""
+
+MOVEMENT = frozenset({"reshape", "transpose", "squeeze", "expand_dims", "pad", "slice", "gather", "split", "unpack",
+                      "pack", "space_to_batch", "batch_to_space", "space_to_depth", "depth_to_space", "resize_nearest",
+                      "reverse", "tile", "broadcast", "shape_only"})
+"""Kinds that only move values: no arithmetic, so no error of their own."""
+
+ACTIVATIONS = frozenset({"relu", "relu6", "relu_n1_to_1", "relu_0_to_1", "clip"})
+"""Kinds that a kernel can apply on its way out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor: a constant where `data` is given, an activation otherwise."""
+
+    key: Key
+    name: str
+    shape: tuple[int, ...]
+    """-1 where a dimension is not known."""
+    dtype: str
+    quantization: Quantization | None = None
+    data: NDArray[np.generic] | None = field(default=None, repr=False)
+    fake_quant: FakeQuant | None = None
+    """For a constant that passed a FakeQuant op: that op."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One use of a Keras layer."""
+
+    name: str
+    """The user's own name, without tfmot's `quant_`."""
+    raw: str
+    """The name in the reference."""
+    use: int = 1
+    kind: str = ""
+    """Class name of the user's layer."""
+    path: tuple[str, ...] = ()
+    """Names of the models and layers around it, outermost first, itself last."""
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operation. `inputs` holds constants too; `Graph.data_inputs` leaves them out."""
+
+    index: int
+    kind: str
+    raw: str
+    name: str
+    inputs: tuple[Key, ...]
+    outputs: tuple[Key, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    layer: Layer | None = None
+
+    @property
+    def output(self) -> Key:
+        """The first output."""
+        return self.outputs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Ops in an order in which they can run, and their tensors."""
+
+    tensors: dict[Key, Tensor]
+    ops: tuple[Op, ...]
+    inputs: tuple[Key, ...]
+    outputs: tuple[Key, ...]
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+
+    @cached_property
+    def producers(self) -> dict[Key, Op]:
+        """Tensor -> the op that computes it."""
+        return {key: op for op in self.ops for key in op.outputs}
+
+    @cached_property
+    def consumers(self) -> dict[Key, tuple[Op, ...]]:
+        """Tensor -> the ops that read it, in order, each once."""
+        readers: dict[Key, dict[int, Op]] = {}
+        for op in self.ops:
+            for key in op.inputs:
+                readers.setdefault(key, {})[op.index] = op
+        return {key: tuple(ops.values()) for key, ops in readers.items()}
+
+    @cached_property
+    def first_alike(self) -> dict[Key, Key]:
+        """Tensor -> the first tensor that is computed from the same by the same op; converters keep only that one."""
+        seen: dict[tuple[object, ...], Key] = {}
+        alike: dict[Key, Key] = {}
+
+        def meaning(key: Key) -> object:
+            data = self.tensors[key].data if key in self.tensors else None
+            return alike.get(key, key) if data is None else (str(data.dtype), data.shape, data.tobytes())
+
+        for op in self.ops:
+            what = op.raw, repr(sorted(op.attributes.items(), key=repr)), tuple(meaning(key) for key in op.inputs)
+            for number, key in enumerate(op.outputs):
+                alike[key] = seen.setdefault((*what, number), key)
+        return alike
+
+    def data_inputs(self, op: Op) -> tuple[Key, ...]:
+        """The inputs of `op` that depend on the model's input."""
+        return tuple(key for key in op.inputs if key in self.tensors and self.tensors[key].data is None)
+
+    def constants(self, op: Op) -> list[Tensor]:
+        """The constant inputs of `op`, in order."""
+        return [self.tensors[key] for key in op.inputs
+                if key in self.tensors and self.tensors[key].data is not None]
+
+    @cached_property
+    def blocks_first(self) -> frozenset[Key]:
+        """Tensors whose first axis holds all samples of one block of a SPACE_TO_BATCH after the other's."""
+        found: set[Key] = set()
+        for op in self.ops:
+            if op.kind == "space_to_batch" or (op.kind != "batch_to_space" and not found.isdisjoint(op.inputs)):
+                found.update(op.outputs)
+        return frozenset(found)
+
+    def ancestors(self, keys: Iterable[Key], stop: Iterable[Key] = ()) -> Iterator[Op]:
+        """Ops that compute `keys`, found by walking back; tensors in `stop` are not passed."""
+        stopped, seen = set(stop), set()
+        waiting = [key for key in keys if key not in stopped]
+        while waiting:
+            op = self.producers.get(waiting.pop())
+            if op is None or op.index in seen:
+                continue
+            seen.add(op.index)
+            yield op
+            waiting.extend(key for key in self.data_inputs(op) if key not in stopped)

@@ -1,0 +1,126 @@
+"""End to end, as the 2021 experiment did it: model outputs in real values, one pair of models at a time. NumPy only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.align import Alignment
+from qdebug.graph.graph import Graph, Key
+from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.measure.labels import Labels, has_classes
+from qdebug.models.reference.replay import Replay
+from qdebug.record.schema import EndToEnd
+
+ERRORS = ("max_error", "max_relative_error", "mean_error", "max_lsb", "tolerance_needed", "rms_error", "sqnr_db")
+"""What cannot be told of an output where no value is finite on both sides."""
+
+
+@dataclass(eq=False)
+class OutputStats:
+    """One model output of two models: `first` against `second`, streamed."""
+
+    tolerance: float
+    total: int = 0
+    compared: int = 0
+    """Elements that are finite on both sides."""
+    far: int = 0
+    largest: float = 0.0
+    largest_relative: float = 0.0
+    sums: float = 0.0
+    squares: float = 0.0
+    second_squares: float = 0.0
+    non_finite: int = 0
+
+    def update(self, first: Array, second: Array) -> None:
+        """Count one batch of real outputs of one shape."""
+        a, b = np.asarray(first, np.float64).ravel(), np.asarray(second, np.float64).ravel()
+        finite = np.isfinite(a) & np.isfinite(b)
+        error = np.abs(np.where(finite, a, 0.0) - np.where(finite, b, 0.0))
+        one_sided = np.isfinite(a) != np.isfinite(b)
+        self.total += a.size
+        self.compared += int(np.count_nonzero(finite))
+        self.non_finite += int(np.count_nonzero(one_sided))
+        self.far += int(np.count_nonzero(~(error <= self.tolerance) | one_sided))
+        self.largest = max(self.largest, float(error.max(initial=0.0)))
+        size = np.abs(np.where(finite, b, 0.0))
+        relative = error[size > 0] / size[size > 0]
+        self.largest_relative = max(self.largest_relative, float(relative.max(initial=0.0)))
+        self.sums += float(error.sum())
+        self.squares += float(error @ error)
+        self.second_squares += float(size @ size)
+
+    def result(self, name: str, output: str, *, scale: float | None, seed: int | None = None) -> EndToEnd:
+        """The record's entry; `scale` is one LSB of the candidate's output, where it has codes."""
+        reasons = {}
+        if scale is None:
+            reasons["max_lsb"] = "neither side holds codes here"
+        if not self.squares or not self.second_squares:
+            reasons["sqnr_db"] = "no error" if not self.squares else "the signal is 0"
+        found = EndToEnd(
+            name, passed=self.far == 0 and self.total > 0, tolerance=self.tolerance, max_error=self.largest,
+            max_relative_error=self.largest_relative, mean_error=_tidy(self.sums / max(self.total, 1)),
+            not_close_percent=100 * self.far / max(self.total, 1), elements=self.total, output=output,
+            max_lsb=None if scale is None else round(self.largest / scale), tolerance_needed=self.largest, seed=seed,
+            non_finite=self.non_finite, rms_error=_tidy(math.sqrt(self.squares / max(self.total, 1))),
+            sqnr_db=None if "sqnr_db" in reasons else _tidy(10 * math.log10(self.second_squares / self.squares)),
+            reasons=reasons)
+        lost = ERRORS if not self.compared else ("tolerance_needed",) if self.non_finite else ()
+        why = dict.fromkeys(lost, f"{self.non_finite} values are NaN or infinite on one side only")
+        nothing: dict[str, Any] = dict.fromkeys(lost)
+        return replace(found, **nothing, reasons={**reasons, **why})
+
+
+def _tidy(value: float) -> float:
+    """Drop the digits that the order of summation decides."""
+    return float(f"{value:.9g}")
+
+
+PAIRS = (("baseline", "reference"), ("baseline", "candidate"), ("reference", "candidate"))
+
+
+class Ends:
+    """The end-to-end numbers of one pass: outputs of up to three models, and their labels."""
+
+    def __init__(self, names: Sequence[str], inputs: Sequence[Array], truth: Mapping[int, NDArray[np.int64]], *,
+                 tolerance: float, baseline: Replay | None, told: Callable[[int], None]) -> None:
+        self.names, self.inputs, self.baseline, self.told = names, inputs, baseline, told
+        self.stats = {(first, second, number): OutputStats(tolerance)
+                      for first, second in PAIRS for number in range(len(names))
+                      if baseline is not None or first != "baseline"}
+        self.labelled = min(truth, default=0)
+        self.labels = Labels(truth.get(self.labelled))
+
+    def update(self, first: int, reference: list[Array], candidate: list[Array]) -> None:
+        """Count one batch of outputs, `first` the number of its first sample."""
+        outputs = {"reference": reference, "candidate": candidate}
+        count = len(reference[0])
+        if self.baseline is not None:
+            outputs["baseline"] = self.baseline.outputs([array[first: first + count] for array in self.inputs])
+        for (one, other, number), stats in self.stats.items():
+            stats.update(np.reshape(outputs[one][number], -1), np.reshape(outputs[other][number], -1))
+        if has_classes(np.shape(reference[self.labelled])):
+            for model, values in outputs.items():
+                self.labels.update(model, values[self.labelled])
+        self.told(first + count)
+
+    def results(self, candidate: Graph, alignment: Alignment, seed: int | None) -> list[EndToEnd]:
+        """The record's entries, in the record's order."""
+        scales: dict[int, float | None] = {}
+        for key, number in zip(candidate.outputs, alignment.outputs, strict=True):
+            tensor = candidate.tensors[_codes_behind(candidate, key)]
+            grid = tensor.quantization
+            scales[number] = grid.step if grid is not None and tensor.dtype in CODE_RANGES else None
+        return [stats.result(f"{one} vs {other}", self.names[number], scale=scales[number], seed=seed)
+                for (one, other, number), stats in self.stats.items()]
+
+
+def _codes_behind(graph: Graph, key: Key) -> Key:
+    """The tensor whose codes an output shows: itself, or what a final DEQUANTIZE reads."""
+    producer = graph.producers.get(key)
+    return producer.inputs[0] if producer is not None and producer.kind == "dequantize" else key

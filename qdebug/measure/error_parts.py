@@ -1,0 +1,145 @@
+"""The local error of a row, split: weights, bias, range, rounding and kernel. NumPy only.
+
+With L the reference's own arithmetic on the candidate's inputs, W the same with the file's kernel, I with its bias
+too, C the candidate's codes, all in LSB:
+
+    C - L = (W - L) + (I - W) + (clip(I) - I) + (round(clip(I)) - clip(I)) + (C - round(clip(I)))
+            weights   bias      range           rounding                     kernel
+
+so the parts of every element add up to its error. Sums of squares and maxima are kept: parts of two shards merge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.converter.weights import Weights
+from qdebug.graph.graph import Key
+from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.measure.batches import batches
+from qdebug.measure.layer_pass import Pass
+from qdebug.models.reference.unrounded_replay import Variants
+
+NAMES = ("weights", "bias", "range", "rounding", "kernel")
+FLOOR_LSB = 1 / math.sqrt(12)
+"""Root mean square error that no quantizer can avoid on values that fall anywhere between two codes."""
+NO_WEIGHTS = "this op has no weights of its own"
+
+
+@dataclass(eq=False)
+class Part:
+    """One part of the error, over elements."""
+
+    count: int = 0
+    squares: float = 0.0
+    largest: float = 0.0
+    share: int = 0
+    """Elements of which this part takes more than half a step."""
+
+    def update(self, values: NDArray[np.floating]) -> None:
+        """Count the values of one batch; an element that is not finite counts for nothing."""
+        finite = values[np.isfinite(values)].astype(np.float64)
+        self.count += finite.size
+        self.squares += float(finite @ finite)
+        self.largest = max(self.largest, float(np.abs(finite).max(initial=0.0)))
+        self.share += int(np.count_nonzero(np.abs(finite) > 0.5))
+
+    def merge(self, other: Part) -> None:
+        """Add another shard."""
+        self.count, self.squares = self.count + other.count, self.squares + other.squares
+        self.largest, self.share = max(self.largest, other.largest), self.share + other.share
+
+    @property
+    def rms(self) -> float:
+        """Root mean square; 0 where nothing was counted."""
+        return math.sqrt(self.squares / self.count) if self.count else 0.0
+
+
+@dataclass(eq=False)
+class Parts:
+    """All parts of one row."""
+
+    dtype: str
+    scale: float
+    zero_point: int
+    samples: int = 0
+    parts: dict[str, Part] = field(default_factory=lambda: {name: Part() for name in NAMES})
+
+    def update(self, candidate: Array, local: NDArray[np.floating], weights: NDArray[np.floating] | None,
+               ideal: NDArray[np.floating]) -> None:
+        """Split one batch: codes of the candidate, real values of the three replays (`weights`: None without any)."""
+        low, high = CODE_RANGES[self.dtype]
+        steps = [None if values is None else values.reshape(-1).astype(np.float64) / self.scale + self.zero_point
+                 for values in (local, weights, ideal)]
+        own, exact = steps[1], steps[2]
+        assert steps[0] is not None
+        assert exact is not None
+        if own is not None:
+            self.parts["weights"].update(own - steps[0])
+            self.parts["bias"].update(exact - own)
+        within = np.clip(exact, low, high)
+        rounded = np.clip(np.rint(within), low, high)
+        self.parts["range"].update(within - exact)
+        self.parts["rounding"].update(rounded - within)
+        self.parts["kernel"].update(candidate.reshape(-1).astype(np.float64) - rounded)
+        self.samples += len(candidate)
+
+    def merge(self, other: Parts) -> None:
+        """Add another shard of the same row."""
+        for name, part in self.parts.items():
+            part.merge(other.parts[name])
+        self.samples += other.samples
+
+    def result(self, weights: Weights | str | None) -> dict[str, Any]:
+        """The record's entry: each part with `rms_lsb` and `max_lsb`, or null with its reason beside it."""
+        found: dict[str, Any] = {"samples": self.samples}
+        why = weights if isinstance(weights, str) and weights else NO_WEIGHTS
+        for name, part in self.parts.items():
+            if name in ("weights", "bias") and not isinstance(weights, Weights):
+                found[name], found[f"{name}_reason"] = None, why
+                continue
+            found[name] = {"rms_lsb": part.rms, "max_lsb": part.largest}
+        found["range"]["clipped_percent"] = 100 * self.parts["range"].share / max(self.parts["range"].count, 1)
+        found["rounding"]["floor_lsb"] = FLOOR_LSB
+        if isinstance(weights, Weights):
+            found["weights"].update(weights_in_words(weights))
+            found["bias"].update(bias_in_words(weights))
+        return found
+
+
+def weights_in_words(weights: Weights) -> Mapping[str, float | int | None]:
+    """How far the file's kernel lies from the folded reference's: in steps of its scale, and at which channel."""
+    return {"max_steps": weights.steps, "channel": int(np.argmax(weights.kernel_excess)),
+            "limit_steps": weights.room_steps if weights.steps is not None else None}
+
+
+def bias_in_words(weights: Weights) -> Mapping[str, float | int | None]:
+    """How far the file's bias lies from the folded one: in codes of its grid, and at which channel."""
+    return {"max_codes": weights.codes, "channel": int(np.argmax(weights.bias_excess))}
+
+
+SAMPLES = 32
+"""Samples that the parts are measured on: about three extra passes of the reference each."""
+
+
+def measure_parts(work: Pass, weights: Mapping[Key, Weights | str], inputs: Sequence[Array],
+                  batch: int) -> dict[Key, dict[str, Any]]:
+    """The record's `parts` of every pair that holds codes, by candidate tensor."""
+    taps = [tap for tap in work.taps if tap.scale is not None]
+    counts = {tap.candidate: Parts(tap.dtype, *(tap.kept_grid or (tap.scale or 1.0, tap.zero_point))) for tap in taps}
+    replay = Variants(work.frozen, taps, work.grids, threads=work.threads)
+    try:
+        for one in batches([array[:SAMPLES] for array in inputs], min(batch, SAMPLES)):
+            read = work.candidate_values(one.inputs)
+            for tap, values in zip(taps, replay.values(one.inputs, read), strict=True):
+                counts[tap.candidate].update(read[tap.candidate], values["local"], values.get("weights"),
+                                             values["ideal"])
+    finally:
+        replay.close()
+    return {key: parts.result(weights.get(key, "")) for key, parts in counts.items()}

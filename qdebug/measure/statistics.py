@@ -1,0 +1,160 @@
+"""What findings need beyond the rows: numbers measured on a few samples, and what a row's own error costs.
+
+Rules of this file: the reference runs through `Replay` alone, its variables are never touched, the samples
+are as many as fit a small memory budget. What cannot be measured is absent, with its reason where a finding
+would show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from qdebug.align import Alignment, Pair
+from qdebug.findings.evidence import InputStats, Measured, NormStats, Reach
+from qdebug.graph.graph import Graph, Key, Op
+from qdebug.graph.quantization import CODE_RANGES, Array, Quantization
+from qdebug.models.data.lazy_array import extremes, pieces
+from qdebug.models.reference.base import Reference
+from qdebug.models.reference.replay import Replay
+
+BYTES = 64 * 2**20
+"""Memory that the sampled tensors may take."""
+SAMPLES = 2048
+
+
+def measure(
+    reference: Reference,
+    candidate: Graph,
+    alignment: Alignment,
+    inputs: Sequence[Array],
+    *,
+    observed: int | None = None,
+) -> Measured:
+    """Take the numbers that rules ask for."""
+    graph = reference.frozen.graph
+    norms = [op for op in graph.ops if op.kind == "batch_norm" and graph.data_inputs(op)]
+    rounded = {pair.layer: op for pair in alignment.pairs if (op := _quantizer(graph, pair)) is not None}
+    keys = list(dict.fromkeys(graph.data_inputs(op)[0] for op in (*norms, *rounded.values())))
+    part = [array[: sample_size(graph, keys)] for array in inputs]
+    replay = Replay(reference.frozen, [], {})
+    values = dict(zip(keys, replay.fetch(keys, part), strict=True)) if keys else {}
+    order = _channel_order(graph, norms, replay, part, values)
+    replay.close()
+    homes = {op.index: pair.layer for pair in reversed(alignment.pairs) for op in pair.region}
+    return Measured(
+        len(part[0]),
+        tuple(input_stats(candidate, alignment, graph, inputs)),
+        tuple(_norm(graph, op, values[graph.data_inputs(op)[0]], homes) for op in norms),
+        {layer: _reach(graph, op, values[graph.data_inputs(op)[0]]) for layer, op in rounded.items()},
+        order,
+        observed,
+    )
+
+
+def sample_size(graph: Graph, keys: Sequence[Key]) -> int:
+    """Return how many samples of these tensors fit the budget."""
+    elements = sum(abs(int(np.prod(graph.tensors[key].shape))) for key in keys)
+    return int(np.clip(BYTES // (4 * elements + 1), 4, SAMPLES))
+
+
+def _quantizer(graph: Graph, pair: Pair) -> Op | None:
+    """Return the per-tensor FakeQuant at the pair's end, where there is one."""
+    op = graph.producers.get(pair.reference)
+    if op is None or op.kind != "fake_quant" or not graph.data_inputs(op):
+        return None
+    ranges = [tensor.data for tensor in graph.constants(op) if tensor.data is not None]
+    return op if len(ranges) > 1 and ranges[0].size == 1 else None
+
+
+def _reach(graph: Graph, op: Op, sampled: Array) -> Reach:
+    values = sampled.astype(np.float32)
+    low, high = (
+        float(tensor.data.reshape(-1)[0]) for tensor in graph.constants(op)[:2] if tensor.data is not None
+    )
+    half = (high - low) / 510
+    beyond = np.count_nonzero((values < low - half) | (values > high + half))
+    return Reach(float(values.min()), float(values.max()), 100 * beyond / max(values.size, 1))
+
+
+def _statistics(graph: Graph, op: Op) -> tuple[np.ndarray, np.ndarray] | None:
+    constants = [tensor.data for tensor in graph.constants(op) if tensor.data is not None]
+    return (constants[2].astype(np.float64), constants[3].astype(np.float64)) if len(constants) == 4 else None
+
+
+def _norm(graph: Graph, op: Op, values: Array, homes: Mapping[int, str]) -> NormStats:
+    layer = homes.get(op.index, op.layer.name if op.layer is not None else op.name)
+    known = _statistics(graph, op)
+    if known is None:
+        return NormStats(layer, 0.0, 1.0, 0)
+    mean, variance = known
+    flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    spread = np.sqrt(np.maximum(variance, 1e-12))
+    ratio = np.maximum(flat.var(axis=0), 1e-12) / np.maximum(variance, 1e-12)
+    return NormStats(
+        layer,
+        float(np.median(np.abs(flat.mean(axis=0) - mean) / spread)),
+        float(np.median(np.maximum(ratio, 1 / ratio))),
+        int(mean.size),
+    )
+
+
+def _channel_order(
+    graph: Graph, norms: list[Op], replay: Replay, part: list[Array], values: Mapping[Key, Array]
+) -> tuple[float, float] | None:
+    """Return the misfit of the first batch norm's means, in sigmas, as given and with channels reversed."""
+    if len(part) != 1 or part[0].ndim != 4 or part[0].shape[-1] != 3 or not norms:
+        return None
+    known = _statistics(graph, norms[0])
+    key = graph.data_inputs(norms[0])[0]
+    if known is None:
+        return None
+    flipped = replay.fetch([key], [np.ascontiguousarray(part[0][..., ::-1])])[0]
+
+    def misfit(array: Array) -> float:
+        flat = array.reshape(-1, array.shape[-1]).astype(np.float64)
+        spread = np.sqrt(np.maximum(known[1], 1e-12))
+        return float(np.sqrt(np.mean(((flat.mean(axis=0) - known[0]) / spread) ** 2)))
+
+    return misfit(values[key]), misfit(flipped)
+
+
+def input_stats(
+    candidate: Graph, alignment: Alignment, graph: Graph, inputs: Sequence[Array]
+) -> list[InputStats]:
+    """What the data does to every quantized input: its range next to the range that the codes cover."""
+    found = []
+    for key, number in zip(candidate.inputs, alignment.inputs, strict=True):
+        quantization, dtype = _input_grid(candidate, key)
+        if quantization is None or dtype not in CODE_RANGES or inputs[number].dtype.kind != "f":
+            continue
+        values = inputs[number]
+        low, high = (float(quantization.step * (code - quantization.zero)) for code in CODE_RANGES[dtype])
+        (least, most), half = extremes(values), quantization.step / 2
+        beyond, total = 0, 0.0
+        for piece in pieces(values):
+            beyond += int(np.count_nonzero((piece < low - half) | (piece > high + half)))
+            total += float(piece.sum(dtype=np.float64))
+        used = (min(most, high) - max(least, low)) / (high - low) if high > low else 0.0
+        found.append(
+            InputStats(
+                graph.input_names[number],
+                least,
+                most,
+                total / max(values.size, 1),
+                low,
+                high,
+                100 * beyond / max(values.size, 1),
+                100 * max(used, 0.0),
+            )
+        )
+    return found
+
+
+def _input_grid(candidate: Graph, key: Key) -> tuple[Quantization | None, str]:
+    tensor = candidate.tensors[key]
+    if tensor.quantization is None:
+        readers = [op for op in candidate.consumers.get(key, ()) if op.kind == "quantize"]
+        tensor = candidate.tensors[readers[0].output] if readers else tensor
+    return tensor.quantization, tensor.dtype

@@ -1,0 +1,49 @@
+"""Keep the tensors of both sides in one `.npz`, for a look at a single sample."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qdebug.graph.quantization import Array
+from qdebug.measure.layer_pass import Pass
+from qdebug.models.reference.replay import Replay
+from qdebug.record.store import write_whole
+
+
+def tensors(work: Pass, inputs: Sequence[Array]) -> dict[str, Array]:
+    """Arrays by row: `<layer>/reference` and `<layer>/candidate` in real values, `<layer>/codes`, `<layer>/grid`.
+
+    The grid is scale and zero point; codes and grid only where the candidate holds codes. `inputs` is one batch.
+    """
+    read = work.candidate_values(inputs)
+    replay = Replay(work.frozen, [], {}, threads=work.threads)
+    try:
+        reference = replay.fetch([pair.reference for pair in work.pairs], inputs)
+    finally:
+        replay.close()
+    if work.own is not None:
+        own = work.own.real_values(inputs)
+        reference = [own.get(pair.candidate, wanted) for pair, wanted in zip(work.pairs, reference, strict=True)]
+    found: dict[str, Array] = {}
+    for pair, wanted in zip(work.pairs, reference, strict=True):
+        values, grid = read[pair.candidate], work.candidate.tensors[pair.candidate].quantization
+        found[f"{pair.layer}/reference"] = wanted
+        if work.grids[pair.candidate].scale is None or grid is None:
+            found[f"{pair.layer}/candidate"] = values
+            continue
+        found[f"{pair.layer}/candidate"] = grid.dequantize(values)
+        found[f"{pair.layer}/codes"] = values
+        found[f"{pair.layer}/grid"] = np.array([grid.step, grid.zero])
+    return found
+
+
+def save_tensors(path: Path, work: Pass, inputs: Sequence[Array]) -> None:
+    """Write them to `path`, the whole file or nothing."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **{name: np.asarray(array) for name, array in
+                                                       tensors(work, inputs).items()})
+    write_whole(path, buffer.getvalue())

@@ -1,0 +1,1 @@
+"""Data sets: loaded, checked, arranged for a model."""

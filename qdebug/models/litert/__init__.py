@@ -1,0 +1,1 @@
+"""The `.tflite` side: parsed, run by LiteRT, cut into parts."""

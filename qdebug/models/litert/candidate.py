@@ -1,0 +1,22 @@
+"""An opened `.tflite` candidate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qdebug.graph.graph import Graph
+from qdebug.models.litert.parse import parse
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """An opened `.tflite` file."""
+
+    content: bytes
+    source: str
+    graph: Graph
+
+    @classmethod
+    def open(cls, content: bytes, source: str) -> Candidate:
+        """Parse the flatbuffer. Raises ModelError where it is none."""
+        return cls(content, source, parse(content, source))

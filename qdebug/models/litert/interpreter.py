@@ -1,0 +1,237 @@
+"""Run the candidate: LiteRT with every intermediate tensor kept, in batches, on the chosen kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qdebug.errors import ModelError
+from qdebug.graph.codes import quantize
+from qdebug.graph.graph import Graph, Key, Tensor
+from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.models.kernels import FAMILIES
+from qdebug.models.litert.free_batch import with_free_batch
+from qdebug.models.quiet import quietly
+
+
+class Interpreter:
+    """One LiteRT interpreter for one kernel family, allocated for one batch size at a time."""
+
+    def __init__(self, content: bytes, graph: Graph, *, kernels: str = "xnnpack", threads: int | None = None,
+                 preserve: bool = True, role: str = "candidate") -> None:
+        self.graph, self.kernels, self.preserve, self.role = graph, kernels, preserve, role
+        self.content, self.threads = content, threads
+        self.running = content
+        """What is run: the model as given, or the copy with a free batch."""
+        self.rewritten = False
+        """Whether a copy with a free batch has been tried."""
+        self._native = self._open(content)
+        self.batch = 0
+        self.resizable = True
+        self.grows = False
+        """Whether the outputs have been seen to grow with the batch."""
+        self.allocate(1)
+
+    def allocate(self, batch: int) -> bool:
+        """Set the batch size; False where the model does not take it (the batch is then 1)."""
+        if batch == self.batch:
+            return True
+        try:
+            self._resize(batch)
+        except (RuntimeError, ValueError) as error:
+            if batch == 1 and self._frees_built_in():
+                return True
+            if batch == 1 and self.built_in > 1:
+                raise ModelError(f"the {self.role} has a batch of {self.built_in} built in, and LiteRT cannot run it "
+                                 f"on one sample: {_words(error)}; convert it with a free batch, or with one of 1",
+                                 details=str(error)) from error
+            if batch == 1:
+                raise ModelError(f"LiteRT cannot prepare the {self.role} on the {self.kernels} kernels: "
+                                 f"{_words(error)}{self._who_opens()}", details=str(error)) from error
+            if not self.rewritten and self._rewrite():
+                return self.allocate(batch)
+            self.resizable = False
+            self._reopen(self.content)
+            return False
+        self.batch = batch
+        return True
+
+    def _resize(self, batch: int) -> None:
+        with quietly():
+            for key in self.graph.inputs:
+                shape = self.graph.tensors[key].shape
+                if shape and (batch != 1 or self.batch or self.built_in > 1):
+                    self._native.resize_tensor_input(key, [batch, *shape[1:]])
+            self._native.allocate_tensors()
+        if batch > 1 and not self.grows:
+            zeros = [np.zeros((batch, *tensor.shape[1:]), tensor.dtype)
+                     for tensor in (self.graph.tensors[key] for key in self.graph.inputs)]
+            if any(len(output) % batch for output in self._outputs(zeros)):  # shapes may be known after a run only
+                raise RuntimeError("an output does not grow with the batch")
+            self.grows = True
+
+    def _reopen(self, content: bytes) -> None:
+        self._native, self.running = self._open(content), content
+        self.batch, self.grows = 0, False
+        self.allocate(1)
+
+    def _rewrite(self) -> bool:
+        """Go on with a copy of the model whose batch is free, if it gives the same results on random samples."""
+        self.rewritten = True
+        free = with_free_batch(self.content)
+        if free is None:
+            return False
+        rng = np.random.default_rng(0)
+        samples = [_random(rng, self.graph.tensors[key], 2) for key in self.graph.inputs]
+        self._reopen(self.content)
+        single = [self._outputs([array[n: n + 1] for array in samples]) for n in range(2)]
+        try:
+            self._reopen(free)
+            self._resize(2)
+            self.batch = 2
+            both = self._outputs(samples)
+        except (RuntimeError, ValueError, ModelError):
+            return False
+        return all(np.array_equal(np.concatenate(parts), whole)
+                   for parts, whole in zip(zip(*single, strict=True), both, strict=True))
+
+    @property
+    def built_in(self) -> int:
+        """The batch that stands in the file's own inputs; 1 where it is free."""
+        return max((shape[0] for key in self.graph.inputs if (shape := self.graph.tensors[key].shape)), default=1)
+
+    def _frees_built_in(self) -> bool:
+        """Go on with a copy without the built-in batch, one sample at a time, if it gives the same results."""
+        free = with_free_batch(self.content) if not self.rewritten and self.built_in > 1 else None
+        self.rewritten = True
+        if free is None:
+            return False
+        rng = np.random.default_rng(0)
+        samples = [_random(rng, self.graph.tensors[key], self.built_in) for key in self.graph.inputs]
+        self._native = self._open(self.content)
+        try:
+            with quietly():
+                self._native.allocate_tensors()
+            whole = self._outputs(samples)
+            self._native, self.running, self.batch = self._open(free), free, 0
+            self._resize(1)
+            single = [self._outputs([array[n: n + 1] for array in samples]) for n in range(self.built_in)]
+        except (RuntimeError, ValueError):
+            return False
+        self.batch = 1
+        return all(np.array_equal(np.concatenate(parts), together)
+                   for parts, together in zip(zip(*single, strict=True), whole, strict=True))
+
+    def _outputs(self, fed: Sequence[Array]) -> list[Array]:
+        for key, value in zip(self.graph.inputs, fed, strict=True):
+            self._native.set_tensor(key, value)
+        self._native.reset_all_variables()
+        self._native.invoke()
+        return [self._native.get_tensor(key) for key in self.graph.outputs]
+
+    def feed(self, values: Sequence[Array]) -> list[Array]:
+        """Turn real values into what each model input takes (round and clip where it holds codes)."""
+        fed = []
+        for key, value in zip(self.graph.inputs, values, strict=True):
+            tensor = self.graph.tensors[key]
+            shape = (len(value), *tensor.shape[1:])
+            codes = tensor.quantization is not None and tensor.dtype in ("int8", "uint8", "int16")
+            taken = quantize(value, tensor.quantization.step, tensor.quantization.zero, tensor.dtype) \
+                if codes and tensor.quantization is not None else value
+            fed.append(np.ascontiguousarray(taken, dtype=tensor.dtype).reshape(shape))
+        return fed
+
+    def run(self, values: Sequence[Array]) -> None:
+        """Invoke on one batch of real inputs, of the size that is allocated."""
+        for key, fed in zip(self.graph.inputs, self.feed(values), strict=True):
+            self._native.set_tensor(key, fed)
+        try:
+            self._native.reset_all_variables()  # a sample must not see the state that the one before it left
+            self._native.invoke()
+        except RuntimeError as error:
+            raise ModelError(f"LiteRT fails while running the {self.role} on the {self.kernels} kernels: "
+                             f"{_words(error)}{self._who_opens()}", details=str(error)) from error
+
+    def get(self, key: Key) -> Array:
+        """A copy of a tensor after `run`; raises KeyError where LiteRT does not keep it."""
+        try:
+            value: Array = self._native.get_tensor(key)
+        except ValueError as error:
+            raise KeyError(key) from error
+        return value
+
+    def delegated(self) -> frozenset[Key]:
+        """Tensors that the XNNPACK delegate computes; all others come from builtin kernels."""
+        details = self._native._get_ops_details()  # the only way to see the delegate's partitions
+        return frozenset(int(key) for op in details if op["op_name"] == "DELEGATE" for key in op["outputs"])
+
+
+    def _open(self, content: bytes) -> Any:
+        try:
+            return _native(content, self.kernels, self.threads, self.preserve)
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"LiteRT cannot open the {self.role} on the {self.kernels} kernels: {_words(error)}"
+                             f"{self._who_opens()}", details=str(error)) from error
+
+    def _who_opens(self) -> str:
+        """The kernels that open a file which one family refuses, as the end of a message."""
+        opened = []
+        for family in FAMILIES:
+            if family == self.kernels:
+                continue
+            try:
+                native = _native(self.content, family)
+                with quietly():
+                    native.allocate_tensors()
+                    native.invoke()
+            except (RuntimeError, ValueError):
+                continue
+            opened.append(family)
+        if not opened:
+            return "; no kernel family opens it: convert the model again"
+        option = "--kernels" if self.role == "candidate" else "--reference-kernels"
+        return "; " + " or ".join(f"{option} {family}" for family in opened) + " opens it"
+
+
+def read_tensors(interpreter: Interpreter, inputs: Sequence[Array], keys: Sequence[Key]) -> dict[Key, Array]:
+    """Run one batch of real `inputs`, one by one where the model's batch is fixed, and read the tensors `keys`."""
+    count = len(inputs[0])
+    if interpreter.resizable and interpreter.allocate(count):
+        interpreter.run(inputs)
+        return {key: interpreter.get(key) for key in keys}
+    rows: dict[Key, list[Array]] = {key: [] for key in keys}
+    for number in range(count):
+        interpreter.run([array[number: number + 1] for array in inputs])
+        for key in keys:
+            rows[key].append(interpreter.get(key))
+    blocks = interpreter.graph.blocks_first
+    return {key: np.stack(entries, axis=1).reshape(-1, *entries[0].shape[1:]) if key in blocks
+            else np.concatenate(entries) for key, entries in rows.items()}
+
+
+def _random(rng: np.random.Generator, tensor: Tensor, count: int) -> Array:
+    """Random values of an input's own type."""
+    shape = (count, *tensor.shape[1:])
+    if np.issubdtype(np.dtype(tensor.dtype), np.integer):
+        low, high = CODE_RANGES.get(tensor.dtype, (0, 2))
+        return rng.integers(low, high, shape).astype(tensor.dtype)
+    return rng.normal(size=shape).astype(tensor.dtype)
+
+
+def _native(content: bytes, kernels: str, threads: int | None = None, preserve: bool = False) -> Any:
+    from ai_edge_litert.interpreter import Interpreter as Native
+    from ai_edge_litert.interpreter import OpResolverType
+
+    resolver = {"xnnpack": OpResolverType.AUTO, "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                "reference": OpResolverType.BUILTIN_REF}[kernels]
+    with quietly():
+        return Native(model_content=content, experimental_op_resolver_type=resolver, num_threads=threads,
+                      experimental_preserve_all_tensors=preserve)
+
+
+def _words(error: BaseException) -> str:
+    """The runtime's own words in one line."""
+    text = str(error).replace("Node number", "\nNode number")
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())

@@ -1,0 +1,1 @@
+"""The reference side: opened, frozen into one TensorFlow graph, run and replayed."""

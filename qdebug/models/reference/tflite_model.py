@@ -1,0 +1,179 @@
+"""A `.tflite` file as the reference: its own graph in float arithmetic, every grid of it a FakeQuant.
+
+Kernels and biases are the file's, dequantized; a tensor that holds codes is fake-quantized on its grid. A float32 file
+is computed exactly as a Keras model is; an int8 file as its grids say it should be, whatever kernels would make of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from qdebug.converter.constants import as_stored
+from qdebug.errors import ModelError
+from qdebug.graph import op_facts
+from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
+from qdebug.graph.quantization import CODE_RANGES
+from qdebug.models.litert.parse import parse
+from qdebug.models.reference.base import Reference
+from qdebug.models.reference.frozen_graph import Frozen, InputSpec, as_frozen
+from qdebug.models.reference.tflite_ops import lift
+from qdebug.models.tensorflow import load_tensorflow
+
+
+class FileReference(Reference):
+    """A `.tflite` file in the place of a Keras model; `model` is its bytes."""
+
+    @property
+    def kind(self) -> str:
+        """`file` where its activations hold codes (on grids that a converter chose), else `float`."""
+        return "file" if any(_grid(tensor) is not None for tensor in self.file.tensors.values()) else "float"
+
+    @cached_property
+    def file(self) -> Graph:
+        """The flatbuffer's graph."""
+        return parse(self.model, self.source)
+
+    @cached_property
+    def lifted(self) -> Lifted:
+        """The file as one TensorFlow graph, and which tensor of it stands for which of the file's."""
+        return lift_file(self.file, self.source)
+
+    @property
+    def frozen(self) -> Frozen:
+        """The file as one TensorFlow graph."""
+        return self.lifted.frozen
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted:
+    """A file's graph in TensorFlow."""
+
+    frozen: Frozen
+    tensors: Mapping[Key, tuple[Key, ...]]
+    """Tensor of the frozen graph -> the file's tensors with its values: several, where ops only change the type."""
+
+
+def lift_file(file: Graph, source: str) -> Lifted:
+    """Lift the file's graph into TensorFlow. Raises ModelError for an op whose arithmetic is not known."""
+    tf = load_tensorflow().tf
+    specs = tuple(InputSpec(name.partition(":")[0].removeprefix("serving_default_"),
+                            (None, *file.tensors[key].shape[1:]),
+                            "float32" if _grid(file.tensors[key]) is not None else file.tensors[key].dtype)
+                  for key, name in zip(file.inputs, file.input_names, strict=True))
+    signature = [tf.TensorSpec(spec.shape, spec.dtype, name=f"qdebug_input_{number}")
+                 for number, spec in enumerate(specs)]
+    uses: dict[str, Layer] = {}
+    values: dict[Key, Any] = {}
+
+    def call(*given: Any) -> list[Any]:
+        values.clear()
+        for key, value, spec in zip(file.inputs, given, specs, strict=True):
+            with tf.name_scope(f"input_{key}") as scope:
+                uses[scope.rstrip("/")] = Layer(spec.name, str(file.tensors[key].name))
+                values[key] = _on_grid(value, file.tensors[key])
+        for op in file.ops:
+            _lift_op(op, file, values, uses)
+        return [tf.identity(values[key]) for key in file.outputs]
+
+    try:
+        graph = tf.function(call, autograph=False).get_concrete_function(*signature)
+    except KeyError as error:
+        raise ModelError(f"--reference {source}: {error.args[0]} cannot be computed in float arithmetic; "
+                         "give the Keras model that the file was converted from") from error
+    frozen = as_frozen(graph, uses, specs, file.output_names)
+    _keep_grids(frozen.graph, file)
+    tensors: dict[Key, tuple[Key, ...]] = {}
+    for key, value in values.items():
+        tensors[value.name] = (*tensors.get(value.name, ()), key)
+    return Lifted(frozen, tensors)
+
+
+def _keep_grids(graph: Graph, file: Graph) -> None:
+    """Note on every kernel, which is real-valued here, in what type and on which grid the file holds it."""
+    ops = {op.index: op for op in file.ops}
+    for op in graph.ops:
+        own, scope = op_facts.kernel(graph, op), op.name.partition("/")[0]
+        if own is not None and scope.startswith("op_"):
+            held = op_facts.kernel(file, ops[int(scope.removeprefix("op_"))])
+            if held is not None:
+                stored = as_stored(file, held)
+                graph.tensors[own.key] = replace(own, quantization=stored.quantization, dtype=stored.dtype)
+        elif op.kind in op_facts.ELEMENTWISE_CONSTANT | {"prelu"} and scope.startswith("op_"):
+            _keep_constant_grids(graph, op, file, ops[int(scope.removeprefix("op_"))])
+
+
+def _keep_constant_grids(graph: Graph, op: Op, file: Graph, lifted: Op) -> None:
+    """The same of the constants of one elementwise op."""
+    given = [as_stored(file, tensor) for tensor in file.constants(lifted)]
+    for own in graph.constants(op):
+        for stored in given:
+            if stored.data is None or own.data is None or stored.data.size != own.data.size:
+                continue
+            real = stored.data if stored.quantization is None else stored.quantization.dequantize(stored.data)
+            rounded = stored.dtype == "float16" or stored.quantization is not None
+            if rounded and np.array_equal(np.ravel(real).astype(np.float32), np.ravel(own.data)):
+                graph.tensors[own.key] = replace(own, quantization=stored.quantization, dtype=stored.dtype)
+
+
+def _lift_op(op: Op, file: Graph, values: dict[Key, Any], uses: dict[str, Layer]) -> None:
+    """Compute one op of the file; what it computes is put on the grid of its output."""
+    tf = load_tensorflow().tf
+    if all(file.tensors[key].data is not None for key in op.outputs):
+        return
+    name = _layer_name(file.tensors[op.output].name, op)
+    with tf.name_scope(f"op_{op.index}") as scope:
+        uses[scope.rstrip("/")] = Layer(name, name, 1, op.raw, (name,))
+        given = [values[key] if key in values else _constant(_with_product(file.tensors[key], op, file))
+                 for key in op.inputs]
+        made = lift(op, given, file)
+        for key, value in zip(op.outputs, made if isinstance(made, (list, tuple)) else [made], strict=False):
+            values[key] = _on_grid(value, file.tensors[key])
+
+
+def _grid(tensor: Tensor) -> tuple[float, int] | None:
+    if tensor.data is not None or tensor.quantization is None or tensor.dtype not in CODE_RANGES:
+        return None
+    return tensor.quantization.step, tensor.quantization.zero
+
+
+def _on_grid(value: Any, tensor: Tensor) -> Any:
+    """Fake-quantize a value on the grid of a tensor that holds codes."""
+    grid = _grid(tensor)
+    if grid is None:
+        return value
+    low, high = CODE_RANGES[tensor.dtype]
+    bits = 16 if tensor.dtype == "int16" else 8
+    return load_tensorflow().tf.quantization.fake_quant_with_min_max_vars(
+        value, np.float32((low - grid[1]) * grid[0]), np.float32((high - grid[1]) * grid[0]), num_bits=bits)
+
+
+def _with_product(tensor: Tensor, op: Op, file: Graph) -> Tensor:
+    """A constant as it is; an integer bias on the product of the scales of input and kernel, as kernels take it."""
+    kernel = op_facts.kernel(file, op)
+    grids = [grid for key in file.data_inputs(op) if (grid := _grid(file.tensors[key])) is not None]
+    if tensor.dtype not in ("int32", "int64") or tensor.quantization is None or not grids or kernel is None \
+            or kernel.quantization is None or tensor.data is None or tensor.data.ndim != 1:
+        return tensor
+    product = grids[0][0] * kernel.quantization.scale
+    return replace(tensor, quantization=replace(tensor.quantization, scale=product,
+                                                zero_point=np.zeros(product.size, np.int64)))
+
+
+def _constant(tensor: Tensor) -> Any:
+    assert tensor.data is not None
+    if tensor.quantization is not None and np.issubdtype(tensor.data.dtype, np.integer):
+        return load_tensorflow().tf.constant(tensor.quantization.dequantize(tensor.data))
+    return load_tensorflow().tf.constant(tensor.data.astype(np.float32) if tensor.dtype == "float16" else tensor.data)
+
+
+def _layer_name(tensor: str, op: Op) -> str:
+    """The layer that a converter names a tensor by: `resnet/stem_relu/Relu6;...` is `stem_relu`."""
+    parts = tensor.partition(";")[0].split("/")
+    if len(parts) > 2:
+        return "/".join(parts[1:-1])
+    return f"{op.raw.lower()}_{op.index}"

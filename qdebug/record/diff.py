@@ -1,0 +1,267 @@
+"""What changed from one run to another, layer by layer. Pure over two records.
+
+Rules of this file: standard library only. `exact` and `rounding` are both as expected, so a change between them is no
+change. Numbers count as changed when chance does not explain it: four standard deviations of the two shares, and a
+tenth of the larger one. A measurement that was lost is worse, never the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from qdebug.errors import AlignmentError
+from qdebug.record.schema import SCHEMA, ErrorStats, Finding, Row, Run
+from qdebug.record.verdicts import VERDICTS
+
+BETTER, WORSE, SAME, NEW, GONE = "better", "worse", "same", "new", "gone"
+_SIGMAS, _LEAST = 4, 0.1
+_EXPECTED = ("exact", "rounding")
+_BY_DESIGN = "note"
+"""Severity of findings that are no fault: one more or less makes no run worse or better."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """One layer before and after; either side is `None` where the layer is not there."""
+
+    layer: str
+    before: Row | None
+    after: Row | None
+    change: str
+    """`better`, `worse`, `same`, `new` or `gone`."""
+    why: str
+    matched_by: str | None
+    """`name`; `place` where the layer was renamed; `None` where it has no counterpart."""
+    matters: bool = False
+    """Whether this makes the newer run the worse one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactChange:
+    """A version, a file, a setting or an accuracy that is not the same in both runs."""
+
+    subject: str
+    name: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What `qdebug diff --json` writes."""
+
+    before: str
+    after: str
+    verdict: str
+    """`worse` where anything is worse, else `better` where anything is better, else `same`."""
+    reasons_worse: list[str]
+    layers: list[RowChange]
+    new_findings: list[Finding]
+    gone_findings: list[Finding]
+    facts: list[FactChange]
+    notes: list[str] = field(default_factory=list)
+    schema: int = SCHEMA
+    kind: str = "diff"
+
+
+LEAST_COMMON = 0.5
+"""Share of the earlier run's layers below which two runs are of different networks: nothing is then the same."""
+
+
+def _too_few(before: Run, after: Run, pairs: Sequence[tuple[Row | None, Row | None, str | None]]) -> list[str]:
+    common = sum(old is not None and new is not None for old, new, _ in pairs)
+    if common >= LEAST_COMMON * len(before.layers):
+        return []
+    return [f"only {common} of the {len(before.layers)} layers of {before.id} stand in {after.id}: other networks"]
+
+
+def compare(before: Run, after: Run) -> Difference:
+    """Compare two runs. Raises AlignmentError where no layer of one stands in the other."""
+    pairs = list(match(before.layers, after.layers))
+    if not any(old and new for old, new, _ in pairs):
+        raise AlignmentError(f"{before.id} and {after.id} have no layer in common: there is nothing to compare")
+    rows = [row_change(old, new, how) for old, new, how in pairs]
+    renamed = {old.layer: new.layer for old, new, _ in pairs if old and new}
+    known = {(one.code, renamed.get(one.layer or "", one.layer)) for one in before.findings}
+    found = {(one.code, one.layer) for one in after.findings}
+    new = [one for one in after.findings if (one.code, one.layer) not in known]
+    gone = [one for one in before.findings if (one.code, renamed.get(one.layer or "", one.layer)) not in found]
+    worse = [*_too_few(before, after, pairs), *_reasons_worse(before, after, rows, new)]
+    better = any(one.severity != _BY_DESIGN for one in gone) or any(row.change == BETTER for row in rows)
+    verdict = WORSE if worse else BETTER if better else SAME
+    return Difference(before.id, after.id, verdict, worse, rows, new, gone, list(_facts(before, after)),
+                      list(_notes(before, after)))
+
+
+def _reasons_worse(before: Run, after: Run, rows: list[RowChange], new: list[Finding]) -> Iterator[str]:
+    for row in rows:
+        if row.matters:
+            yield f"{row.layer}: {row.why}"
+    for one in new:
+        if one.severity != _BY_DESIGN:
+            yield f"new finding {one.code}" + (f" at {one.layer}" if one.layer is not None else "")
+    samples = min(int(run.data.get("samples") or 0) for run in (before, after))
+    gaps = [_gap(before), _gap(after)]
+    if gaps[0] is not None and gaps[1] is None:
+        yield "the candidate's accuracy is no longer measured"
+    elif gaps[0] is not None and gaps[1] is not None and samples:
+        chance = 3 * math.sqrt((abs(gaps[0]) + abs(gaps[1]) + 1 / samples) / samples)
+        if not (gaps[1] - gaps[0] <= chance):
+            yield (f"the candidate's accuracy falls {100 * gaps[1]:.2f} points short of the reference's, "
+                   f"before {100 * gaps[0]:.2f}")
+
+
+def _gap(run: Run) -> float | None:
+    reference, candidate = run.accuracy.get("reference"), run.accuracy.get("candidate")
+    return None if reference is None or candidate is None else reference - candidate
+
+
+# -- which layer is which --------------------------------------------------------------------------------
+
+
+def match(before: list[Row], after: list[Row]) -> Iterator[tuple[Row | None, Row | None, str | None]]:
+    """Pair the rows of two runs in the newer order: by name, then by operator and shape between two such pairs."""
+    names = {row.layer: place for place, row in enumerate(before)}
+    partner = {place: names[row.layer] for place, row in enumerate(after) if row.layer in names}
+    how = dict.fromkeys(partner, "name")
+    for old_gap, new_gap in _gaps(before, after, partner):
+        matcher = difflib.SequenceMatcher(None, _looks(before, old_gap), _looks(after, new_gap), autojunk=False)
+        for block in matcher.get_matching_blocks():
+            for step in range(block.size):
+                partner[new_gap[block.b + step]] = old_gap[block.a + step]
+                how[new_gap[block.b + step]] = "place"
+    for place, row in enumerate(after):
+        old = partner.get(place)
+        yield (None if old is None else before[old]), row, how.get(place)
+    taken = set(partner.values())
+    for place, row in enumerate(before):
+        if place not in taken:
+            yield row, None, None
+
+
+def _looks(rows: list[Row], places: list[int]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(rows[place].op, tuple(rows[place].shape)) for place in places]
+
+
+def _gaps(before: list[Row], after: list[Row], partner: Mapping[int, int]) -> Iterator[tuple[list[int], list[int]]]:
+    """Unmatched places of both sides that follow the same matched pair."""
+    mates = {old: new for new, old in partner.items()}
+    gaps: dict[int, tuple[list[int], list[int]]] = {}
+    last = -1
+    for place in range(len(after)):
+        last = place if place in partner else last
+        if place not in partner:
+            gaps.setdefault(last, ([], []))[1].append(place)
+    last = -1
+    for place in range(len(before)):
+        last = mates.get(place, last)
+        if place not in mates:
+            gaps.setdefault(last, ([], []))[0].append(place)
+    yield from gaps.values()
+
+
+# -- better or worse -------------------------------------------------------------------------------------
+
+
+def row_change(before: Row | None, after: Row | None, matched_by: str | None) -> RowChange:
+    """Say whether a layer got better or worse, and by what."""
+    if after is None:
+        assert before is not None
+        return RowChange(before.layer, before, None, GONE, "is not in the newer run", None)
+    if before is None:
+        bad = after.verdict not in (*_EXPECTED, "requantized", "unmeasured")
+        return RowChange(after.layer, None, after, NEW, f"is new, and {after.verdict}", None, matters=bad)
+    change, why = _judge(before, after)
+    return RowChange(after.layer, before, after, change, why, matched_by, matters=change == WORSE)
+
+
+def _judge(before: Row, after: Row) -> tuple[str, str]:
+    ranks = [_rank(before), _rank(after)]
+    told = f"{before.verdict} became {after.verdict}"
+    if before.verdict == after.verdict == "unmeasured":
+        return SAME, "is measured in neither run"
+    if after.verdict == "unmeasured":
+        return WORSE, "is no longer measured"
+    if before.verdict == "unmeasured":
+        return (WORSE if ranks[1] >= _bad() else BETTER), f"is measured now: {after.verdict}"
+    if ranks[0] != ranks[1]:
+        return (WORSE if ranks[1] > ranks[0] else BETTER), told
+    if ranks[1] == 0:
+        return SAME, "as expected in both runs"
+    return _by_numbers(before, after)
+
+
+def _by_numbers(before: Row, after: Row) -> tuple[str, str]:
+    old, new = before.local, after.local
+    if old is None or new is None:
+        return (SAME, "has no local error in either run") if old is new else (WORSE, "has lost its local error")
+    if old.non_finite != new.non_finite:
+        return (WORSE if new.non_finite > old.non_finite else BETTER), \
+            f"values that are not finite: {old.non_finite}, now {new.non_finite}"
+    if old.flip_percent is None or new.flip_percent is None:
+        return _by_size(old, new)
+    if _has_changed(old.flip_percent, new.flip_percent, before.elements, after.elements):
+        return (WORSE if new.flip_percent > old.flip_percent else BETTER), \
+            f"local flips {old.flip_percent:.3g} %, now {new.flip_percent:.3g} %"
+    sizes = old.max_lsb or 0, new.max_lsb or 0
+    if max(sizes) > 2 * min(sizes):
+        return (WORSE if sizes[1] > sizes[0] else BETTER), \
+            f"largest local error {sizes[0]} LSB, now {sizes[1]} LSB"
+    return SAME, f"{after.verdict} in both runs"
+
+
+def _by_size(old: ErrorStats, new: ErrorStats) -> tuple[str, str]:
+    sizes = old.max_relative, new.max_relative
+    if sizes[0] is None or sizes[1] is None:
+        return SAME, "its errors cannot be compared"
+    if max(sizes[0], sizes[1]) <= 2 * min(sizes[0], sizes[1]):
+        return SAME, "about the same relative error"
+    return (WORSE if sizes[1] > sizes[0] else BETTER), f"relative error {sizes[0]:.3g}, now {sizes[1]:.3g}"
+
+
+def _has_changed(old: float, new: float, old_count: int, new_count: int) -> bool:
+    """Tell whether two shares in percent differ by more than chance, and by more than a tenth."""
+    if not (old_count and new_count):
+        return old != new
+    pooled = (old * old_count + new * new_count) / (old_count + new_count) / 100
+    chance = 100 * _SIGMAS * math.sqrt(pooled * (1 - pooled) * (1 / old_count + 1 / new_count))
+    return not (abs(new - old) <= max(chance, _LEAST * max(old, new)))
+
+
+def _rank(row: Row) -> int:
+    """0 as expected, then requantized, diverged; an unknown verdict is the worst."""
+    if row.verdict in _EXPECTED:
+        return 0
+    return VERDICTS.index(row.verdict) if row.verdict in VERDICTS else len(VERDICTS)
+
+
+def _bad() -> int:
+    return VERDICTS.index("diverged")
+
+
+# -- what else is not the same ---------------------------------------------------------------------------
+
+
+def _facts(before: Run, after: Run) -> Iterator[FactChange]:
+    for subject in ("accuracy", "reference", "candidate", "baseline", "data", "settings", "environment"):
+        old, new = (getattr(run, subject) or {} for run in (before, after))
+        for name in dict.fromkeys((*old, *new)):
+            if name == "layers":
+                continue  # (the baseline's own layers: as long as a table, and derived)
+            if old.get(name) != new.get(name):
+                yield FactChange(subject, name, old.get(name), new.get(name))
+    for name in ("seed", "qdebug", "verdict", "first_divergent", "first_over_tolerance"):
+        if getattr(before, name) != getattr(after, name):
+            yield FactChange("run", name, getattr(before, name), getattr(after, name))
+
+
+def _notes(before: Run, after: Run) -> Iterator[str]:
+    if before.data.get("sha256") != after.data.get("sha256") or \
+            before.data.get("samples") != after.data.get("samples"):
+        yield "the runs saw different data: their shares are of different samples"
+    if before.candidate.get("kernels") != after.candidate.get("kernels"):
+        yield "the runs used different kernels"

@@ -1,0 +1,249 @@
+"""Gates: does a recorded run stay within its limits? Pure over the run.
+
+A gate never passes for want of numbers: NaN, `None`, an unknown verdict and "nothing was compared" trip it, and rows
+that could not be measured are named. Limits are held as `not (value <= limit)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+from qdebug.record.diff import Difference, compare
+from qdebug.record.limits import Budget, FailOn, option
+from qdebug.record.schema import Row, Run
+from qdebug.record.verdicts import VERDICTS
+
+PASSED, FAILED, UNMEASURED = "passed", "failed", "unmeasured"
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One limit held against one layer (or the whole run)."""
+
+    where: str
+    state: str
+    """`passed`, `failed` or `unmeasured`."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What one gate found."""
+
+    passed: bool
+    text: str
+    """One line that begins with PASS or FAIL and holds the limit, the value and the layer."""
+    name: str = ""
+    checks: tuple[Check, ...] = ()
+
+
+def check(run: Run, budget: Budget, against: Run | None = None) -> list[Gate]:
+    """Hold a run against a budget, and against a stored run; an empty list where nothing limits it."""
+    own = {row.layer for row, _ in all_rows(run) if _own_verdict(budget, row)}
+    gates = [check_verdict(run, budget.limits.fail_on or FailOn.NEVER, without=own)]
+    if any(limits.fail_on for _, limits in budget.layers):
+        gates.append(_layer_verdicts(run, budget))
+    gates += [_numbers(run, budget, name) for name in _READERS if _is_set(budget, name)]
+    if _is_set(budget, "min_agreement"):
+        gates.append(_agreement(run, budget))
+    gates += [_missing(run, budget)] if budget.layers else []
+    if against is not None:
+        gates.append(check_difference(compare(against, run), f"--against {against.id}"))
+    return [gate for gate in gates if gate is not None]
+
+
+def all_rows(run: Run) -> list[tuple[Row, str]]:
+    """Return the rows of every kernel set, with how to call them."""
+    others = [(row, f"{row.layer} ({name})") for name, rows in (run.by_kernels or {}).items() for row in rows]
+    return [*((row, row.layer) for row in run.layers), *others]
+
+
+def check_difference(found: Difference, limit: str) -> Gate:
+    """Pass where nothing got worse from one run to the other."""
+    passed = not found.reasons_worse
+    checks = tuple(Check(one.layer, FAILED if one.matters else PASSED, one.why) for one in found.layers)
+    if passed:
+        compared = sum(one.before is not None and one.after is not None for one in found.layers)
+        return Gate(True, f"PASS: {limit}: nothing got worse ({compared} layers compared with {found.before})", limit,
+                    checks)
+    more = len(found.reasons_worse) - 1
+    text = f"FAIL: {limit}: {found.reasons_worse[0]}" + (f" (and {more} more)" if more else "")
+    return Gate(False, text, limit, (*checks, Check(found.after, FAILED, "; ".join(found.reasons_worse))))
+
+
+def check_verdict(run: Run, fail_on: FailOn, without: Collection[str] = ()) -> Gate | None:
+    """Hold the verdicts of all rows, of all kernels, against `fail_on`; `None` where there is no gate.
+
+    The layers in `without` have limits of their own.
+    """
+    if fail_on is FailOn.NEVER:
+        return None
+    rows = [(row, where) for row, where in all_rows(run) if row.layer not in without]
+    measured = [row for row, _ in rows if row.verdict != "unmeasured"]
+    limit = f"--fail-on {fail_on}"
+    if not measured:
+        text = f"FAIL: {limit}: nothing was compared, none of {len(rows)} rows could be measured"
+        return Gate(False, text, limit, (Check(run.id, FAILED, text),))
+    checks = tuple(_verdict_check(row, where, fail_on) for row, where in rows)
+    worst = max(measured, key=_severity)
+    severity = _severity(worst) if without else max(_severity(worst), _rank(run.verdict))
+    where = f"{worst.verdict} at {worst.layer}"
+    if _severity(worst) < severity:
+        where = f"the run's verdict is {run.verdict!r}"
+        checks += (Check(run.id, FAILED, where),)
+    counted = f"{len(measured)} of {len(rows)} rows measured"
+    if severity < VERDICTS.index(fail_on):
+        return Gate(True, f"PASS: {limit}: the worst verdict is {where} ({counted})", limit, checks)
+    return Gate(False, f"FAIL: {limit}: {where} ({counted})", limit, checks)
+
+
+def _verdict_check(row: Row, where: str, fail_on: FailOn) -> Check:
+    if row.verdict == "unmeasured":
+        return Check(where, UNMEASURED, row.reason)
+    failed = not (_severity(row) < VERDICTS.index(fail_on))
+    return Check(where, FAILED if failed else PASSED, f"{row.verdict}: {row.reason}")
+
+
+def _own_verdict(budget: Budget, row: Row) -> bool:
+    return any(limits.fail_on is not None and budget.matches(name, row.layer) for name, limits in budget.layers)
+
+
+def _layer_verdicts(run: Run, budget: Budget) -> Gate:
+    """Hold the rows that have a verdict limit of their own against it; here unmeasured is a failure."""
+    checks = []
+    for row, where in all_rows(run):
+        limit = budget.of(row.layer).fail_on
+        if limit is None or limit is FailOn.NEVER or not _own_verdict(budget, row):
+            continue
+        one = _verdict_check(row, where, limit)
+        checks.append(Check(where, FAILED, f"unmeasured: {one.text}") if one.state == UNMEASURED else one)
+    failed = [one for one in checks if one.state == FAILED]
+    name = "fail-on of layers"
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        return Gate(False, f"FAIL: {name}: {failed[0].where} is {failed[0].text}{more}", name, tuple(checks))
+    return Gate(True, f"PASS: {name}: {len(checks)} layers within their own", name, tuple(checks))
+
+
+# -- limits on numbers -----------------------------------------------------------------------------------
+
+
+def _stat(kind: str, value: str) -> Callable[[Row], float | None]:
+    def read(row: Row) -> float | None:
+        stats = getattr(row, kind)
+        if stats is None:
+            return None
+        found: float | None = getattr(stats, value)
+        return math.nan if stats.non_finite else found
+
+    return read
+
+
+_READERS = {
+    "max_local_flip_percent": _stat("local", "flip_percent"),
+    "max_cumulative_flip_percent": _stat("cumulative", "flip_percent"),
+    "max_local_lsb": _stat("local", "max_lsb"),
+}
+
+
+def _is_set(budget: Budget, name: str) -> bool:
+    return any(getattr(limits, name) is not None for limits in (budget.limits, *(own for _, own in budget.layers)))
+
+
+def _numbers(run: Run, budget: Budget, name: str) -> Gate:
+    """Hold one number of every row against its limit."""
+    found = list(_measured(run, budget, name))
+    checks = tuple(one for one, _ in found)
+    failed = [(one, excess) for one, excess in found if one.state == FAILED]
+    known = [(one, excess) for one, excess in found if one.state == PASSED]
+    limit = option(name)
+    if failed:
+        worst = max(failed, key=lambda item: item[1])[0]
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        return Gate(False, f"FAIL: {limit}: {worst.text} at {worst.where}{more}{_unmeasured(checks)}", limit, checks)
+    if not known:
+        return Gate(False, f"FAIL: {limit}: nothing was measured{_unmeasured(checks)}", limit,
+                    (*checks, Check(run.id, FAILED, "nothing was measured")))
+    worst = max(known, key=lambda item: item[1])[0]
+    return Gate(True, f"PASS: {limit}: {worst.text} at {worst.where}{_unmeasured(checks)}", limit, checks)
+
+
+def _measured(run: Run, budget: Budget, name: str) -> Iterator[tuple[Check, float]]:
+    """Yield each row's check with how far the value is from the limit."""
+    for row, where in all_rows(run):
+        limit = getattr(budget.of(row.layer), name)
+        if limit is None:
+            continue
+        value = _READERS[name](row)
+        if value is None:
+            why = row.reason if row.verdict == "unmeasured" else "holds no codes"
+            by_name = any(pattern == row.layer and getattr(own, name) is not None for pattern, own in budget.layers)
+            yield Check(where, FAILED if by_name else UNMEASURED, f"not measured ({why})"), math.inf
+            continue
+        state = PASSED if value <= limit else FAILED
+        excess = value - limit if math.isfinite(value) else math.inf
+        yield Check(where, state, f"limit {limit:g}, value {value:.4g}"), excess
+
+
+def _unmeasured(checks: tuple[Check, ...]) -> str:
+    names = [one.where for one in checks if one.state == UNMEASURED]
+    if not names:
+        return ""
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return f" ({len(names)} of {len(checks)} rows not measured: {shown})"
+
+
+def agreement(run: Run) -> float | None:
+    """Share of samples on which the candidate says what the reference says; `None` where it was not measured."""
+    found = run.label_flips or {}
+    samples, flipped = found.get("samples"), found.get("flipped")
+    if isinstance(samples, int) and isinstance(flipped, int) and samples > 0:
+        return 1 - flipped / samples
+    rows = [row.handover for row in run.layers if row.handover is not None]
+    return rows[-1].agreement if rows else None
+
+
+def _agreement(run: Run, budget: Budget) -> Gate:
+    """Hold the agreement of the whole run, and of the layers that have a limit of their own."""
+    limit = option("min_agreement")
+    values: list[tuple[str, float | None, float]] = []
+    if budget.limits.min_agreement is not None:
+        values.append(("the output", agreement(run), budget.limits.min_agreement))
+    for row in run.layers:
+        own = budget.of(row.layer).min_agreement
+        if own is not None and own != budget.limits.min_agreement:
+            values.append((row.layer, row.handover.agreement if row.handover else None, own))
+    checks = tuple(_least(*one) for one in values)
+    failed = [one for one in checks if one.state != PASSED]
+    if failed or not checks:
+        text = f"{failed[0].text} at {failed[0].where}" if failed else "nothing was measured"
+        return Gate(False, f"FAIL: {limit}: {text}", limit, checks)
+    return Gate(True, f"PASS: {limit}: {checks[0].text} at {checks[0].where}", limit, checks)
+
+
+def _least(where: str, value: float | None, limit: float) -> Check:
+    if value is None:
+        return Check(where, FAILED, f"limit {limit:g}, not measured")
+    return Check(where, PASSED if value >= limit else FAILED, f"limit {limit:g}, value {value:.6g}")
+
+
+def _missing(run: Run, budget: Budget) -> Gate | None:
+    """Fail where the budget speaks of a layer that the run does not have."""
+    names = [name for name, _ in budget.layers
+             if not any(budget.matches(name, row.layer) for row in run.layers)]
+    if not names:
+        return None
+    text = f"FAIL: {budget.source}: no layer is called {', '.join(map(repr, names))}"
+    return Gate(False, text, "layers of the budget", tuple(Check(name, FAILED, "no such layer") for name in names))
+
+
+def _severity(row: Row) -> int:
+    broken = any(stats is not None and stats.non_finite for stats in (row.local, row.cumulative))
+    return max(_rank(row.verdict), _rank("diverged") if broken else 0)
+
+
+def _rank(verdict: str) -> int:
+    return VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS)

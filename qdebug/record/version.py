@@ -1,0 +1,5 @@
+"""The version of qdebug, in one place."""
+
+
+
+__version__ = "0.1.0"

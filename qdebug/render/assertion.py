@@ -1,0 +1,45 @@
+"""`assert_faithful`: the gates for pytest, with the table as the failure text."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from qdebug.record.gates import check
+from qdebug.record.limits import Budget, FailOn, Limits, read_budget
+from qdebug.record.schema import Run
+
+
+def assert_faithful(run: Run, *, fail_on: str = FailOn.DIVERGED, max_local_flip_percent: float | None = None,
+                    max_cumulative_flip_percent: float | None = None, max_local_lsb: float | None = None,
+                    min_agreement: float | None = None, budget: str | os.PathLike[str] | None = None,
+                    against: Run | None = None) -> None:
+    """Raise AssertionError unless the run keeps its limits; the text is what failed, and the layer table.
+
+    Args:
+        run: what `qdebug.trace` returned.
+        fail_on: the mildest verdict that fails: `never`, `rounding`, `requantized`, `diverged`.
+        max_local_flip_percent: share of codes that a layer may change by itself.
+        max_cumulative_flip_percent: share of codes of a layer that may differ, inherited or not.
+        max_local_lsb: largest error, in steps, that a layer may introduce.
+        min_agreement: least share of samples (0 to 1) on which both models say the same.
+        budget: a TOML file with limits, also per layer; the arguments win over it.
+        against: an earlier run; nothing may be worse than there.
+
+    Raises:
+        AssertionError: a limit is broken, or what it limits was not measured.
+
+    """
+    from dataclasses import replace
+
+    from qdebug.render.formats.text import plain
+    from qdebug.render.run.answer import answer
+    from qdebug.render.run.layers import layers_table
+    from qdebug.render.table import ESSENTIAL
+
+    found = Budget() if budget is None else read_budget(Path(budget))
+    own = Limits(FailOn(fail_on), max_local_flip_percent, max_cumulative_flip_percent, max_local_lsb, min_agreement)
+    gates = check(run, replace(found, limits=own.over(found.limits)), against)
+    failed = [gate.text for gate in gates if not gate.passed]
+    if failed:
+        raise AssertionError("\n".join([*failed, "", plain(layers_table(run).upto(ESSENTIAL)), answer(run)]))

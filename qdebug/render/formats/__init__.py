@@ -1,0 +1,1 @@
+"""The formats that tables and blocks are written in."""

@@ -1,0 +1,173 @@
+"""The charts of a report, as SVG: Vega-Lite drawn by vl-convert, the Vega project's own offline renderer.
+
+Rules of this file: charts are static SVG, so a page of them needs no script and no network, prints, and takes its
+colours from the page's CSS variables (light and dark). Names of layers are data: the renderer escapes them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qdebug.record.schema import ErrorStats, Row, Run
+
+_STEP = 40
+NARROW, FULL = 480, 1060
+"""Widths of a chart with few layers: on a phone or paper, and in a page that is as wide as it gets."""
+_WIDE = 2600
+_TICKS = [0, 0.01, 0.1, 1, 10, 100]
+_COUNTS = [0, 10, 1000, 100_000, 10_000_000, 1_000_000_000]
+_RELATIVE_TICKS = [0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1]
+_SMALL = {"width": 290, "height": 110}
+_TEXT = "var(--ink)"
+_FAINT = "var(--line)"
+_CONFIG = {
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {"labelColor": _TEXT, "titleColor": _TEXT, "gridColor": _FAINT, "domainColor": _FAINT,
+             "tickColor": _FAINT, "titleFontWeight": "normal", "labelLimit": 160},
+    "axisY": {"minExtent": 44},
+    "legend": {"labelColor": _TEXT, "titleColor": _TEXT, "orient": "top", "title": None},
+    "title": {"color": _TEXT, "anchor": "start", "fontSize": 12},
+}
+
+
+def draw(spec: dict[str, Any]) -> str:
+    """Draw one chart; the text is an `<svg>` element."""
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg({"background": None, "config": _CONFIG, **spec}))
+
+
+def depth_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
+    """Cumulative and local error over depth, with what was expected; `None` where nothing was measured.
+
+    `least` is the chart's width in pixels, more where the layers need more.
+    """
+    rows = [row for row in run.layers if row.local or row.cumulative]
+    if not rows:
+        return None
+    coded = any(_flips(row.local) is not None or _flips(row.cumulative) is not None for row in rows)
+    read = _flips if coded else _relative
+    values = [
+        {"at": place, "layer": row.layer, "kind": kind, "value": value}
+        for place, row in enumerate(rows)
+        for kind, value in (("cumulative", read(row.cumulative)), ("local", read(row.local)),
+                            ("expected, local", row.expected_flip_percent if coded else None))
+        if value is not None
+    ]
+    title = "codes that differ, %" if coded else "relative error"
+    return {
+        "data": {"values": values},
+        "width": _width(len(rows), least),
+        "height": 220,
+        "mark": {"type": "line", "point": True},
+        "encoding": {
+            "x": _by_layer(rows),
+            "y": {"field": "value", "type": "quantitative", "title": title,
+                  "axis": {"values": _TICKS if coded else _RELATIVE_TICKS, "labelExpr": "datum.value + ''"},
+                  "scale": {"type": "symlog", "constant": 0.01 if coded else 1e-7, "nice": False}},
+            "color": _colours({"cumulative": "var(--cumulative)", "local": "var(--local)",
+                               "expected, local": "var(--expected)"}),
+            "strokeDash": {"condition": {"test": "datum.kind == 'expected, local'", "value": [3, 3]}, "value": [1, 0]},
+        },
+    }
+
+
+def handover_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
+    """The task metric when the candidate runs up to each row, and each row's drop with its interval."""
+    rows = [row for row in run.layers if row.handover is not None]
+    values, metric = [], "agreement"
+    for place, row in enumerate(rows):
+        given = row.handover
+        assert given is not None
+        metric = "accuracy" if given.accuracy is not None else "agreement" if given.agreement is not None \
+            else given.metric
+        value = next((one for one in (given.accuracy, given.agreement, given.value) if one is not None), None)
+        if value is not None:
+            values.append({"at": place, "layer": row.layer, "value": value, "drop": given.drop, "low": given.low,
+                           "high": given.high})
+    if not values:
+        return None
+    size = {"width": _width(len(rows), least), "height": 130}
+    curve = {
+        **size, "mark": {"type": "line", "color": "var(--cumulative)", "point": {"color": "var(--cumulative)"}},
+        "encoding": {"x": _by_layer(rows, labels=False),
+                     "y": {"field": "value", "type": "quantitative", "title": metric, "scale": {"zero": False}}},
+    }
+    x = _by_layer(rows)
+    drops = {
+        **size, "layer": [
+            {"mark": {"type": "bar", "color": "var(--local)"},
+             "encoding": {"x": x, "y": {"field": "drop", "type": "quantitative", "title": "drop (+ is worse)"}}},
+            {"mark": {"type": "rule", "color": _TEXT},
+             "encoding": {"x": x, "y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}},
+        ],
+    }
+    return {"data": {"values": values}, "vconcat": [curve, drops]}
+
+
+def histogram_chart(row: Row) -> dict[str, Any] | None:
+    """How often each error in LSB occurs, local beside cumulative; `None` for a row without codes."""
+    values = [
+        {"lsb": int(code), "kind": kind, "count": count}
+        for kind, stats in (("local", row.local), ("cumulative", row.cumulative))
+        if stats is not None
+        for code, count in stats.histogram.items()
+    ]
+    if not values:
+        return None
+    return {
+        "data": {"values": values},
+        **_SMALL,
+        "title": "errors by size",
+        "mark": {"type": "bar", "opacity": 0.75},
+        "encoding": {
+            "x": {"field": "lsb", "type": "quantitative", "title": "error, LSB",
+                  "axis": {"tickMinStep": 1, "format": "d"}},
+            "y": {"field": "count", "type": "quantitative", "title": "elements", "scale": {"type": "symlog"},
+                  "stack": None, "axis": {"values": _COUNTS, "labelExpr": "format(datum.value, '~s')"}},
+            "color": _colours({"local": "var(--local)", "cumulative": "var(--cumulative)"}),
+        },
+    }
+
+
+def channel_chart(row: Row) -> dict[str, Any] | None:
+    """Local flips of each output channel, in percent; `None` where they are not in the record."""
+    if row.channels is None or not row.channels.elements:
+        return None
+    values = [{"channel": place, "flips": 100 * flips / row.channels.elements}
+              for place, flips in enumerate(row.channels.flips)]
+    return {
+        "data": {"values": values},
+        **_SMALL,
+        "title": "local flips by channel",
+        "mark": {"type": "bar", "color": "var(--local)", "width": max(1.0, min(12.0, 270 / len(values)))},
+        "encoding": {
+            "x": {"field": "channel", "type": "quantitative", "axis": {"tickMinStep": 1, "format": "d"},
+                  "scale": {"domain": [-0.5, len(values) - 0.5], "nice": False}},
+            "y": {"field": "flips", "type": "quantitative", "title": "codes, %", "axis": {"tickCount": 4}},
+        },
+    }
+
+
+def _by_layer(rows: list[Row], *, labels: bool = True) -> dict[str, Any]:
+    names = [row.layer for row in rows]
+    axis: dict[str, Any] = {"labels": labels, "ticks": labels, "labelAngle": -40, "title": None}
+    return {"field": "layer", "type": "ordinal", "sort": names, "axis": axis, "scale": {"domain": names}}
+
+
+def _colours(colours: dict[str, str]) -> dict[str, Any]:
+    return {"field": "kind", "type": "nominal", "scale": {"domain": list(colours), "range": list(colours.values())},
+            "legend": {"title": None}}
+
+
+def _width(count: int, least: int) -> int:
+    return min(max(least, count * _STEP), _WIDE)
+
+
+def _flips(stats: ErrorStats | None) -> float | None:
+    return None if stats is None else stats.flip_percent
+
+
+def _relative(stats: ErrorStats | None) -> float | None:
+    return None if stats is None else stats.max_relative

@@ -1,0 +1,141 @@
+"""One run as one HTML page that needs nothing else: no network, no other file.
+
+Rules of this file: names and numbers come from the shared tables; Jinja escapes every value; the only markup that is
+passed on whole are the charts, whose renderer escapes its data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from qdebug.record.schema import Row, Run
+from qdebug.render import numbers
+from qdebug.render.formats import charts
+from qdebug.render.formats.images import sample_images
+from qdebug.render.run import costs, end_to_end, findings, kernels, layers
+from qdebug.render.run.answer import answer
+from qdebug.render.run.baseline_drift import drift_table
+from qdebug.render.run.coverage import coverage_table
+from qdebug.render.run.document import coverage, header
+from qdebug.render.run.error_parts import parts_table
+from qdebug.render.run.kernels import kernel_layers_table
+from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Table
+
+_SAMPLES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class LayerView:
+    """One layer with its charts."""
+
+    index: int
+    name: str
+    verdict: str
+    text: str
+    upstream: str
+    is_next: bool
+    """Whether its only input is the layer before it."""
+    mark: str
+    charts: tuple[Any, ...]
+
+
+def report(run: Run, arrays: bytes | None = None) -> str:
+    """Write the page. `arrays` are the bytes of the `.npz` beside the record."""
+    import jinja2
+
+    template = resources.files("qdebug.render.formats").joinpath("templates", "report.html.j2")
+    source = template.read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                                     undefined=jinja2.StrictUndefined)
+    return environment.from_string(source).render(
+        run=run, title=numbers.name(f"qdebug {run.id or 'run'}"), answer=answer(run), coverage=coverage(run),
+        facts=header(run).pairs, accuracy=_accuracies(run), findings=_findings(run), layers=_layers(run),
+        depth=_in_sizes(charts.depth_chart, run), handover=_in_sizes(charts.handover_chart, run),
+        costs=costs.sentences(run), samples=_samples(run, arrays), tables=_tables(run),
+        notes=[numbers.name(note) for note in run.notes])
+
+
+def _chart(spec: dict[str, Any] | None) -> Any:
+    """An escaped-by-its-renderer `<svg>`, or an empty text."""
+    import markupsafe
+
+    return "" if spec is None else markupsafe.Markup(charts.draw(spec))  # noqa: S704 vl-convert escapes its data
+
+
+def _in_sizes(make: Callable[[Run, int], dict[str, Any] | None], run: Run) -> list[Any]:
+    """A chart in the width of a phone and in that of a whole page; one alone where its layers need the room anyway."""
+    specs = [spec for width in (charts.NARROW, charts.FULL) if (spec := make(run, width)) is not None]
+    return [_chart(spec) for spec in (specs if specs[:1] != specs[1:] else specs[:1])]
+
+
+def _accuracies(run: Run) -> list[tuple[str, str]]:
+    return [(name, numbers.accuracy(value)) for name, value in run.accuracy.items() if value is not None]
+
+
+def _findings(run: Run) -> list[dict[str, Any]]:
+    return [
+        {"severity": numbers.name(one.severity), "code": numbers.name(one.code), "layer": numbers.name(one.layer),
+         "title": numbers.name(one.title), "evidence": findings.evidence(one.evidence), "fix": numbers.name(one.fix),
+         "url": numbers.name(one.url), "link": one.url.startswith("https://")}
+        for one in findings.by_severity(run)
+    ]
+
+
+def _layers(run: Run) -> list[LayerView]:
+    marks = [line.mark for line in layers.layers_table(run).lines]
+    blamed = {one.layer for one in run.findings if one.severity != "note"}
+    return [_layer(run, place, row, mark, suspect=row.verdict == "diverged" or row.layer in blamed)
+            for place, (row, mark) in enumerate(zip(run.layers, marks, strict=True))]
+
+
+def _layer(run: Run, place: int, row: Row, mark: str, *, suspect: bool) -> LayerView:
+    before = run.layers[place - 1].layer if place else None
+    specs = [charts.histogram_chart(row), charts.channel_chart(row) if suspect else None]
+    reason = "; ".join(numbers.name(text) for text in (row.mechanism, row.reason) if text)
+    return LayerView(row.index, numbers.name(row.layer), row.verdict, f"{numbers.name(row.op)}: {reason}",
+                     numbers.names(row.upstream), row.upstream in ([], [before]), mark,
+                     tuple(_chart(spec) for spec in specs if spec is not None))
+
+
+def _samples(run: Run, arrays: bytes | None) -> list[dict[str, Any]]:
+    """The worst samples, once each, with the layers where they are worst, and their images where there are any."""
+    images = sample_images(arrays)
+    found: dict[int, dict[str, Any]] = {}
+    for one in run.worst_samples:
+        entry = found.setdefault(one.index, {"index": one.index, "image": images.get(one.index, ""), "layers": [],
+                                             "labels": _labels(one)})
+        size = f"{numbers.lsb(one.error_lsb)} LSB" if one.error_lsb is not None else numbers.error(one.error_abs)
+        entry["layers"].append(f"{size} at {numbers.name(one.layer)}")
+        if one.first_flipping_layer is not None:
+            entry["labels"] = [*_labels(one), f"flips first at {numbers.name(one.first_flipping_layer)}"]
+    changed = [entry for entry in found.values() if len({text.split(" ")[-1] for text in entry["labels"][:2]}) > 1]
+    return [*changed, *(entry for entry in found.values() if entry not in changed)][:_SAMPLES]
+
+
+def _labels(one: Any) -> list[str]:
+    named = (("reference says", one.reference_label), ("candidate says", one.candidate_label), ("label", one.label))
+    return [f"{name} {numbers.count(value)}" for name, value in named if value is not None]
+
+
+def _tables(run: Run) -> list[dict[str, Any]]:
+    found = [layers.layers_table(run), *(layers.layers_table(run, name) for name in run.by_kernels or {})]
+    found += [kernel_layers_table(run), kernels.kernels_table(run)] if run.by_kernels else []
+    found += [one for one in (parts_table(run), drift_table(run)) if one.lines]
+    found += [end_to_end.end_to_end_table(run)] if run.end_to_end else []
+    missing = coverage_table(run)
+    return [_table(one) for one in (*found, *([missing] if missing.lines else []))]
+
+
+def _table(table: Table) -> dict[str, Any]:
+    """A table as the template needs it: every column, those of least weight hidden until asked for."""
+    levels = {ESSENTIAL: "", USEFUL: "useful", DATA: "data"}
+    key = next(place for place, column in enumerate(table.columns) if column.detail == ESSENTIAL)
+    heads = [(column.heading, " ".join(filter(None, (
+                column.align, levels[column.detail], "key" if place == key else "wrap" if column.wrap else ""))))
+             for place, column in enumerate(table.columns)]
+    status = next((place for place, column in enumerate(table.columns) if column.name == table.status_column), -1)
+    return {"name": table.name, "title": table.title, "heads": heads, "status": status, "lines": table.lines,
+            "notes": table.notes, "has_data": any(column.detail == DATA for column in table.columns)}

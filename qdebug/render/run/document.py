@@ -1,0 +1,114 @@
+"""A run as blocks: header, answer, tables, findings, in the order in which they are read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from qdebug.record.schema import Finding, Run
+from qdebug.render import numbers
+from qdebug.render.blocks import Block, Entry, Facts, Sentence
+from qdebug.render.run import costs
+from qdebug.render.run.answer import MOST_NAMED, answer, counted, unmeasured_layers
+from qdebug.render.run.baseline_drift import drift_table
+from qdebug.render.run.coverage import coverage_table
+from qdebug.render.run.end_to_end import end_to_end_table
+from qdebug.render.run.error_parts import parts_table
+from qdebug.render.run.findings import by_severity, evidence
+from qdebug.render.run.kernels import kernel_layers_table, kernels_table
+from qdebug.render.run.layers import layers_table
+
+
+def document(run: Run) -> tuple[Block, ...]:
+    """Lay out everything that people want to know of a run."""
+    blocks: list[Block] = [header(run)]
+    if run.end_to_end:
+        blocks.append(end_to_end_table(run))
+    blocks += [_accuracies(run), layers_table(run)]
+    if any(row.parts is not None for row in run.layers):
+        blocks.append(parts_table(run))
+    if (run.baseline or {}).get("layers"):
+        blocks.append(drift_table(run))
+    if run.by_kernels:
+        blocks += [kernel_layers_table(run), kernels_table(run)]
+        blocks += [layers_table(run, kernels) for kernels, rows in run.by_kernels.items()
+                   if any(row.verdict == "diverged" for row in rows)]
+    blocks.append(Sentence(coverage(run)))
+    missing = coverage_table(run, fused=False)
+    if missing.lines:
+        blocks.append(missing)
+    blocks += [finding_entry(number, one) for number, one in enumerate(by_severity(run), 1)]
+    blocks += [Sentence(f"Note: {numbers.name(note)}") for note in run.notes]
+    blocks += [Sentence(text) for text in costs.sentences(run)]
+    blocks.append(Sentence(answer(run), run.verdict))
+    return tuple(blocks)
+
+
+def header(run: Run) -> Facts:
+    """Tell what was compared, on which data, by what."""
+    candidate = run.candidate
+    types = f"{candidate.get('input_dtype')} in, {candidate.get('output_dtype')} out"
+    pairs = [
+        ("run", f"{run.id or 'not recorded'}, {run.created}"),
+        ("reference", _source(run.reference)
+         + (f", {run.reference['kernels']} kernels" if run.reference.get("kernels") else "")),
+        ("candidate", f"{_source(candidate)}, {types}, {candidate.get('kernels')} kernels"),
+    ]
+    if run.baseline:
+        pairs.append(("baseline", _source(run.baseline)))
+    split = f" {run.data['split']}" if run.data.get("split") else ""
+    data = f"{run.data.get('source')}{split}, {run.data.get('samples')} samples"
+    pairs.append(("data", data if run.seed is None else f"{data}, seed {run.seed}"))
+    versions = [f"{name} {version}" for name, version in run.environment.items() if version]
+    pairs.append(("environment", ", ".join([f"qdebug {run.qdebug}", *versions])))
+    if run.timing:
+        spent = [f"{name.removesuffix('_s')} {numbers.seconds(value)}" for name, value in run.timing.items()]
+        pairs.append(("time", ", ".join(spent)))
+    return Facts(tuple((name, numbers.name(value)) for name, value in pairs))
+
+
+def _source(model: dict[str, Any]) -> str:
+    kind = f" ({model['kind']})" if model.get("kind") else ""
+    return f"{model.get('source')}{kind}"
+
+
+def _accuracies(run: Run) -> Block:
+    names = [name for name in ("baseline", "reference", "candidate") if name in run.accuracy]
+    known = [
+        f"{name} {numbers.accuracy(run.accuracy[name])}" for name in names if run.accuracy[name] is not None
+    ]
+    if known:
+        return Sentence("Accuracy: " + ", ".join(known))
+    reason = run.reasons.get("accuracy") or "no labels were given"
+    return Sentence(f"Accuracy: not measured, {numbers.name(reason)}")
+
+
+def coverage(run: Run) -> str:
+    """Say how much of the candidate was compared."""
+    found = run.coverage
+    text = f"{found.paired} of {found.candidate_ops} candidate ops paired"
+    needless = Counter(one.reason for one in found.unpaired if one.needs_no_pair)
+    if needless:
+        counts = [("" if len(needless) == 1 else f"{count}x ") + numbers.name(reason)
+                  for reason, count in needless.most_common()]
+        why = "; ".join(counts[:MOST_NAMED]) + ("; …" if counts[MOST_NAMED:] else "")
+        text += f", {needless.total()} {'needs' if needless.total() == 1 else 'need'} no pair ({why})"
+    unmeasured = unmeasured_layers(run)
+    return text + (f", {unmeasured} of {counted(len(run.layers), 'row')} not measured" if unmeasured else "")
+
+
+def finding_entry(number: int, finding: Finding) -> Entry:
+    """Tell one finding in plain words."""
+    where = f" at {numbers.name(finding.layer)}" if finding.layer is not None else ""
+    severity, code = numbers.name(finding.severity), numbers.name(finding.code)
+    headline = f"{number}. {severity} {code}{where}: {numbers.name(finding.title)}"
+    lines = [
+        ("evidence", evidence(finding.evidence)),
+        ("to do", numbers.name(finding.fix)),
+        ("see", numbers.name(finding.url)),
+    ]
+    return Entry(
+        headline,
+        tuple(f"{name}: {text}" for name, text in lines if text not in ("", numbers.ABSENT)),
+        finding.severity,
+    )

@@ -1,0 +1,96 @@
+"""The end-to-end comparison as a table."""
+
+from __future__ import annotations
+
+from qdebug.record.schema import EndToEnd, Run
+from qdebug.record.verdicts import VERDICTS
+from qdebug.render import numbers
+from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, number_field, text_field
+
+
+def end_to_end_table(run: Run) -> Table:
+    """Build the end-to-end table: one line for each pair of models and each output."""
+    several = len({one.output for one in run.end_to_end}) > 1
+    shared = {(one.tolerance, one.seed) for one in run.end_to_end}
+    title = "End to end"
+    if len(shared) == 1:
+        tolerance, seed = shared.pop()
+        title += f" (tolerance {numbers.error(tolerance)}" + (f", seed {seed})" if seed is not None else ")")
+    return build(
+        "end-to-end",
+        title,
+        _end_to_end_fields(run, several),
+        run.end_to_end,
+        status_column="status",
+        status=lambda one: _end_status(run, one),
+    )
+
+
+def _end_status(run: Run, one: EndToEnd) -> str:
+    """Tell a failure that a broken layer, or nothing known, stands behind from one that was to be expected."""
+    if one.passed:
+        return "passed"
+    return "expected" if one.name == "baseline vs reference" or _own_difference(run)[1] else "failed"
+
+
+def _because(run: Run, one: EndToEnd) -> str:
+    """Say what the differences of two models come from, where they are beyond the tolerance."""
+    if one.passed:
+        return numbers.ABSENT
+    own, is_expected = _own_difference(run)
+    if one.name == "reference vs candidate":
+        return f"{own}, expected" if is_expected else own
+    return "training" if one.name == "baseline vs reference" else f"training; {own}"
+
+
+def _own_difference(run: Run) -> tuple[str, bool]:
+    """What conversion and kernels bring in, by the verdicts of the layers, and whether that is as expected."""
+    if run.verdict == "diverged":
+        layer = "a layer" if run.first_divergent is None else numbers.name(run.first_divergent)
+        return f"{layer} diverges", False
+    unmeasured = sum(row.verdict == "unmeasured" for row in run.layers)
+    if unmeasured or run.verdict not in VERDICTS:
+        return f"not known: {unmeasured} of {len(run.layers)} rows not measured", False
+    by_rounding = run.reference.get("kind") == "qat" or \
+        (run.reference.get("kind") == "file" and run.verdict in ("exact", "rounding"))
+    return "rounding" if by_rounding else "quantization", True
+
+
+def _end_to_end_fields(run: Run, several_outputs: bool) -> list[Field]:
+    def status(one: EndToEnd) -> str:
+        return "PASSED" if one.passed else "FAILED"
+
+    return [
+        text_field("comparison", "comparison", lambda one: numbers.name(one.name), wrap=True),
+        text_field(
+            "output",
+            "output",
+            lambda one: numbers.name(one.output),
+            detail=ESSENTIAL if several_outputs else USEFUL,
+            wrap=True,
+        ),
+        text_field("status", "status", status),
+        text_field("because", "because", lambda one: _because(run, one), wrap=True),
+        number_field("max_error", "max error", lambda one: numbers.error(one.max_error)),
+        number_field(
+            "max_relative_error",
+            "max relative error",
+            lambda one: numbers.error(one.max_relative_error),
+            short="max rel. error",
+        ),
+        number_field("mean_error", "mean error", lambda one: numbers.error(one.mean_error)),
+        number_field("not_close_percent", "not close %", lambda one: numbers.percent(one.not_close_percent)),
+        number_field("elements", "of elements", lambda one: numbers.count(one.elements), short="of"),
+        number_field("max_lsb", "max LSB", lambda one: numbers.lsb(one.max_lsb)),
+        number_field(
+            "tolerance_needed",
+            "tolerance needed",
+            lambda one: numbers.error(one.tolerance_needed),
+            short="toler. needed",
+        ),
+        number_field("tolerance", "tolerance", lambda one: numbers.error(one.tolerance), detail=USEFUL),
+        number_field("seed", "seed", lambda one: numbers.count(one.seed), detail=USEFUL),
+        number_field("rms_error", "RMS error", lambda one: numbers.error(one.rms_error), detail=DATA),
+        number_field("sqnr_db", "SQNR dB", lambda one: numbers.decibel(one.sqnr_db), detail=DATA),
+        number_field("non_finite", "not finite", lambda one: numbers.count(one.non_finite), detail=DATA),
+    ]

@@ -1,0 +1,52 @@
+"""Findings as a table and as entries, most severe first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qdebug.record.schema import Finding, Run
+from qdebug.render import numbers
+from qdebug.render.table import DATA, USEFUL, Table, build, text_field
+
+SEVERITIES = ("error", "warning", "note")
+"""From the most to the least severe; any other comes after."""
+
+
+def by_severity(run: Run) -> list[Finding]:
+    """Sort the findings, most severe first; equals keep their order."""
+    return sorted(
+        run.findings, key=lambda one: SEVERITIES.index(one.severity) if one.severity in SEVERITIES else 9
+    )
+
+
+def findings_table(run: Run) -> Table:
+    """Build the findings, most severe first."""
+    fields = [
+        text_field("severity", "severity", lambda one: numbers.name(one.severity)),
+        text_field("code", "code", lambda one: numbers.name(one.code)),
+        text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
+        text_field("title", "finding", lambda one: numbers.name(one.title), wrap=True),
+        text_field("fix", "what to do", lambda one: numbers.name(one.fix), wrap=True, detail=USEFUL),
+        text_field("cause", "cause", lambda one: numbers.name(one.cause), detail=USEFUL),
+        text_field("evidence", "evidence", lambda one: evidence(one.evidence), detail=DATA),
+        text_field("url", "url", lambda one: numbers.name(one.url), detail=DATA),
+    ]
+    return build(
+        "findings",
+        "Findings",
+        fields,
+        by_severity(run),
+        status=lambda one: one.severity,
+        status_column="severity",
+    )
+
+
+def evidence(values: dict[str, Any]) -> str:
+    """Write the evidence of a finding on one line."""
+    return (
+        ", ".join(f"{numbers.name(key)} {_value(value)}" for key, value in values.items()) or numbers.ABSENT
+    )
+
+
+def _value(value: Any) -> str:
+    return numbers.error(value) if isinstance(value, float) else numbers.name(value)

@@ -1,0 +1,123 @@
+"""The tables of one run, built from its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qdebug.record.schema import ErrorStats, Row, Run
+from qdebug.render import numbers
+from qdebug.render.run.costs import handover_fields
+from qdebug.render.table import DATA, ESSENTIAL, SHORT_OPS, USEFUL, Field, Table, build, number_field, text_field
+
+FIRST_DIVERGENT = "first divergent"
+FIRST_OVER_TOLERANCE = "first over tolerance"
+
+
+def layers_table(run: Run, kernels: str | None = None) -> Table:
+    """Build the layer table: one line for each pair. `kernels` names another set of `by_kernels`."""
+    rows = run.layers if kernels is None else (run.by_kernels or {})[kernels]
+    own = kernels is None
+    divergent = (
+        run.first_divergent if own else next((row.layer for row in rows if row.verdict == "diverged"), None)
+    )
+    over = run.first_over_tolerance if own else None
+
+    def mark(row: Row) -> str:
+        marks = ((divergent, FIRST_DIVERGENT), (over, FIRST_OVER_TOLERANCE))
+        return ", ".join(text for layer, text in marks if layer is not None and layer == row.layer)
+
+    title = f"Layer by layer ({numbers.name(kernels or run.candidate.get('kernels'))} kernels)"
+    fields = _layer_fields(rows, mark)
+    return build(
+        "layers", title, fields, rows, status=lambda row: row.verdict, mark=mark, status_column="verdict"
+    )
+
+
+def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
+    measured = [row for row in rows if row.local or row.cumulative]
+    floats = [row for row in measured if not _has_codes(row)]
+    codes = ESSENTIAL if len(floats) < len(measured) or not measured else DATA
+    relative = ESSENTIAL if floats else DATA
+    sqnr = ESSENTIAL if codes == DATA else USEFUL
+    return [
+        number_field("index", "#", lambda row: numbers.count(row.index), detail=DATA),
+        text_field("layer", "layer", lambda row: numbers.name(row.layer), wrap=True),
+        text_field("op", "op", lambda row: numbers.name(row.op), short_cells=SHORT_OPS),
+        _error_field("local", "flip_percent", "flips %", numbers.percent, codes),
+        number_field(
+            "expected_flip_percent",
+            "expected %",
+            lambda row: numbers.percent(row.expected_flip_percent),
+            detail=codes,
+            short="local exp. %",
+        ),
+        _error_field("local", "max_lsb", "max LSB", numbers.lsb, codes),
+        _error_field("local", "max_relative", "rel. error", numbers.error, relative),
+        _error_field("local", "sqnr_db", "SQNR dB", numbers.decibel, sqnr),
+        _error_field("cumulative", "flip_percent", "flips %", numbers.percent, codes),
+        _error_field("cumulative", "max_lsb", "max LSB", numbers.lsb, codes),
+        _error_field("cumulative", "max_relative", "rel. error", numbers.error, relative),
+        _error_field("cumulative", "sqnr_db", "SQNR dB", numbers.decibel, sqnr),
+        text_field("verdict", "verdict", lambda row: numbers.name(row.verdict)),
+        *handover_fields(rows),
+        text_field("mark", "mark", mark, detail=USEFUL),
+        text_field("shape", "shape", lambda row: numbers.shape(row.shape), detail=USEFUL),
+        number_field("scale", "scale", lambda row: numbers.error(row.scale), detail=USEFUL),
+        number_field(
+            "saturated_percent",
+            "saturated %",
+            lambda row: numbers.percent(row.saturated_percent),
+            detail=USEFUL,
+            short="satur. %",
+        ),
+        text_field("evidence", "evidence", lambda row: numbers.names(row.evidence), detail=USEFUL),
+        number_field(
+            "clipped_percent", "clipped %", lambda row: numbers.percent(row.clipped_percent), detail=DATA
+        ),
+        *_data_fields(),
+    ]
+
+
+def _data_fields() -> list[Field]:
+    return [
+        text_field("dtype", "type", lambda row: numbers.name(row.dtype), detail=DATA),
+        number_field("zero_point", "zero point", lambda row: numbers.count(row.zero_point), detail=DATA),
+        number_field(
+            "used_codes_percent",
+            "used codes %",
+            lambda row: numbers.percent(row.used_codes_percent),
+            detail=DATA,
+        ),
+        *(
+            _error_field(kind, name, heading, numbers.error, DATA)
+            for kind in ("local", "cumulative")
+            for name, heading in (("mean_lsb", "mean LSB"), ("rms_lsb", "RMS LSB"), ("max_abs", "max error"))
+        ),
+        number_field("confidence", "confidence", lambda row: numbers.error(row.confidence), detail=DATA),
+        number_field("elements", "elements", lambda row: numbers.count(row.elements), detail=DATA),
+        text_field("region", "region", lambda row: numbers.names(row.region), detail=DATA),
+        number_field("op_index", "op index", lambda row: numbers.count(row.op_index), detail=DATA),
+        text_field("tensor", "tensor", lambda row: numbers.name(row.tensor), detail=DATA),
+        number_field(
+            "tensor_index", "tensor index", lambda row: numbers.count(row.tensor_index), detail=DATA
+        ),
+        text_field("upstream", "upstream", lambda row: numbers.names(row.upstream), detail=DATA),
+        text_field("mechanism", "mechanism", lambda row: numbers.name(row.mechanism), detail=DATA),
+        text_field("reason", "reason", lambda row: numbers.name(row.reason), detail=DATA),
+    ]
+
+
+def _error_field(kind: str, value: str, heading: str, write: Callable[[Any], str], detail: int) -> Field:
+    def cell(row: Row) -> str:
+        stats: ErrorStats | None = getattr(row, kind)
+        return numbers.ABSENT if stats is None else write(getattr(stats, value))
+
+    short = "cum." if kind == "cumulative" else kind
+    return number_field(
+        f"{kind}_{value}", f"{kind} {heading}", cell, detail=detail, short=f"{short} {heading}"
+    )
+
+
+def _has_codes(row: Row) -> bool:
+    return any(stats is not None and stats.flip_percent is not None for stats in (row.local, row.cumulative))

@@ -1,0 +1,1 @@
+"""Is the difference expected? Expectations, counts and verdicts. Pure: nothing runs here."""

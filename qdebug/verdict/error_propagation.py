@@ -1,0 +1,135 @@
+"""What roundings between the steps of one reference op come to at the last of them. NumPy only.
+
+A file computes a softplus as EXP, ADD and LOG, and a batch norm that it could not fold as MUL and ADD. Each step is
+rounded on a grid of its own, and the next ones carry that on, by as much as their slope at most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from qdebug.graph import op_facts
+from qdebug.graph.graph import MOVEMENT, Graph, Key, Op
+from qdebug.graph.quantization import CODE_RANGES
+
+SLOPE_ONE = MOVEMENT | {"add", "sub", "relu", "relu6", "maximum", "minimum", "select", "select_v2", "concat", "mean",
+                        "avg_pool", "max_pool", "abs", "neg", "quantize", "leaky_relu", "elu", "tanh", "logistic"}
+"""Kinds whose output changes by no more than the largest change of an input, or by their sum."""
+SUMMED = frozenset({"add", "sub"})
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A tensor's values, and how far off roundings can put them, in real units."""
+
+    low: float
+    high: float
+    most: float
+    """Largest error that the roundings add up to."""
+    square: float
+    """Mean square error, if each rounding is spread over its step."""
+
+    @property
+    def rms(self) -> float:
+        """Root mean square error."""
+        return math.sqrt(self.square)
+
+
+def carried_error(graph: Graph, ops: Collection[Op], last: Op) -> Carried | None:
+    """The error at the output of `last` before its own rounding, its inputs' being exact where `ops` begin.
+
+    `None` where the slope of a step is not bounded.
+    """
+    inside = {key: op for op in ops for key in op.outputs}
+    known: dict[Key, Carried | None] = {}
+
+    def at(key: Key) -> Carried | None:
+        if key not in known:
+            known[key] = _rounded(graph, key, _through(graph, inside[key], at)) if key in inside else _given(graph, key)
+        return known[key]
+
+    return _through(graph, last, at)
+
+
+def _given(graph: Graph, key: Key) -> Carried | None:
+    """A tensor from outside of the region, or a constant: exact, within its grid."""
+    tensor = graph.tensors[key]
+    if tensor.data is not None:
+        if tensor.data.size == 0 or not np.issubdtype(tensor.data.dtype, np.number):
+            return None
+        values = tensor.data.astype(np.float64) if tensor.quantization is None else \
+            tensor.quantization.dequantize(tensor.data)
+        return Carried(float(values.min()), float(values.max()), 0.0, 0.0)
+    ends = _ends(graph, key)
+    return None if ends is None else Carried(*ends, 0.0, 0.0)
+
+
+def _ends(graph: Graph, key: Key) -> tuple[float, float] | None:
+    """The lowest and highest value of a tensor's grid."""
+    tensor = graph.tensors[key]
+    if tensor.dtype == "bool":
+        return 0.0, 1.0
+    if tensor.quantization is None or not tensor.quantization.per_tensor or tensor.dtype not in CODE_RANGES:
+        return None
+    low, high = CODE_RANGES[tensor.dtype]
+    step, zero = tensor.quantization.step, tensor.quantization.zero
+    return (low - zero) * step, (high - zero) * step
+
+
+def _rounded(graph: Graph, key: Key, made: Carried | None) -> Carried | None:
+    """What a step computes, put on the grid of its output."""
+    ends, grid = _ends(graph, key), op_facts.grid_of(graph.tensors[key])
+    if made is None or ends is None or grid is None:
+        return made if graph.tensors[key].dtype == "bool" else None
+    low, high = max(made.low, ends[0]), min(made.high, ends[1])
+    return Carried(min(low, high), max(low, high), made.most + grid[0] / 2, made.square + grid[0] ** 2 / 12)
+
+
+def _through(graph: Graph, op: Op, at: Callable[[Key], Carried | None]) -> Carried | None:
+    """The error and the range that a step makes of those of its inputs."""
+    if op.kind in ("greater", "less", "greater_equal", "less_equal"):
+        return Carried(0.0, 1.0, 0.0, 0.0)
+    values = [at(key) for key in op.inputs if graph.tensors[key].dtype not in ("int32", "int64", "bool")]
+    given = [value for value in values if value is not None]
+    if not given or len(given) < len(values):
+        return None
+    slopes = _slopes(op, given)
+    if slopes is None:
+        return None
+    low, high = _range(graph, op, given)
+    if op.kind in SUMMED | {"mul"}:
+        most = sum(slope * value.most for slope, value in zip(slopes, given, strict=True))
+        square = sum(slope**2 * value.square for slope, value in zip(slopes, given, strict=True))
+    else:
+        most = max(slope * value.most for slope, value in zip(slopes, given, strict=True))
+        square = max(slope**2 * value.square for slope, value in zip(slopes, given, strict=True))
+    return Carried(low, high, most, square)
+
+
+def _slopes(op: Op, given: list[Carried]) -> list[float] | None:
+    """By how much the output changes with each input, at most."""
+    first = given[0]
+    if op.kind in SLOPE_ONE:
+        return [1.0] * len(given)
+    if op.kind == "mul" and len(given) == 2:
+        return [max(abs(other.low), abs(other.high)) for other in reversed(given)]
+    if op.kind == "exp":
+        return [math.exp(min(first.high, 80.0))]
+    if op.kind == "log" and first.low > first.most:
+        return [1 / (first.low - first.most)]
+    return None
+
+
+def _range(graph: Graph, op: Op, given: list[Carried]) -> tuple[float, float]:
+    """The values that a step can give: from those of its inputs where that is easily told, else from its grid."""
+    first = given[0]
+    if op.kind == "exp":
+        return math.exp(min(first.low, 80.0)), math.exp(min(first.high, 80.0))
+    if op.kind == "add" and len(given) == 2:
+        return first.low + given[1].low, first.high + given[1].high
+    ends = _ends(graph, op.output)
+    return ends if ends is not None else (-math.inf, math.inf)

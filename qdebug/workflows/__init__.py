@@ -1,0 +1,1 @@
+"""The ways through: open, align, measure, cost, findings, record."""

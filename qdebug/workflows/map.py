@@ -1,0 +1,132 @@
+"""The alignment alone, as a record: every pair with its evidence, and everything unpaired with its reason.
+
+Rules of this file: nothing is measured, and no run is recorded. Frameworks are imported when files are opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qdebug.record.map import Map, MapCoverage, MappedPair
+from qdebug.record.schema import Unpaired
+
+if TYPE_CHECKING:
+    from qdebug.align import Alignment, Pair, Probe
+    from qdebug.graph.graph import Graph
+    from qdebug.models.litert.candidate import Candidate
+    from qdebug.models.reference.frozen_graph import Frozen
+
+
+def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: str | None = None) -> Map:
+    """Align two files. Both run once on random inputs, so that values can be evidence too.
+
+    Raises QDebugError where a file cannot be opened, and AlignmentError where the models do not belong together.
+    """
+    from qdebug.align import align
+    from qdebug.converter.moved_biases import align_settled
+    from qdebug.models.litert.candidate import Candidate
+    from qdebug.models.litert.parse import read_file
+    from qdebug.models.reference.open import load_reference
+
+    opened = Candidate.open(read_file(candidate), candidate)
+    frozen = load_reference(reference, custom_objects=custom_objects).frozen
+    first = align(frozen.graph, opened.graph)
+    probe, note = _probe(frozen, opened, first, seed)
+    found = align_settled(frozen.graph, opened.graph, probe)
+    return to_map(found, frozen.graph, opened.graph, reference, candidate, notes=[note] if note else [])
+
+
+def _probe(
+    frozen: Frozen, candidate: Candidate, alignment: Alignment, seed: int
+) -> tuple[Probe | None, str]:
+    """Run both sides on random inputs. Where one cannot run, there is a note instead of values."""
+    from qdebug.errors import QDebugError
+    from qdebug.measure.probe import probe
+    from qdebug.models.litert.interpreter import Interpreter
+
+    try:
+        runner = Interpreter(candidate.content, candidate.graph)
+        inputs = random_inputs(candidate.graph, alignment, seed)
+        return probe(frozen, candidate.graph, alignment, runner, inputs), ""
+    except QDebugError as error:
+        return None, f"values are no evidence here: {error}"
+
+
+def random_inputs(candidate: Graph, alignment: Alignment, seed: int) -> list[Any]:
+    """Draw one sample for every reference input, within the range that the candidate's input can hold."""
+    import numpy as np
+
+    draw = np.random.default_rng(seed)
+    found: dict[int, Any] = {}
+    for key, number in zip(candidate.inputs, alignment.inputs, strict=True):
+        tensor = candidate.tensors[key]
+        shape = (1, *tensor.shape[1:])
+        if tensor.quantization is None and not tensor.dtype.startswith("float"):
+            found[number] = np.zeros(shape, tensor.dtype)
+            continue
+        low, high = _range(candidate, key)
+        found[number] = draw.uniform(low, high, shape).astype(np.float32)
+    return [found[number] for number in sorted(found)]
+
+
+def _range(candidate: Graph, key: Any) -> tuple[float, float]:
+    """Return the range of an input's codes, or those of the QUANTIZE behind it; -1 to 1 for a float model."""
+    from qdebug.graph.quantization import CODE_RANGES
+
+    behind = [op.output for op in candidate.consumers.get(key, ()) if op.kind == "quantize"]
+    for tensor in (candidate.tensors[entry] for entry in (key, *behind)):
+        given = tensor.quantization
+        if given is not None and tensor.dtype in CODE_RANGES:
+            low, high = CODE_RANGES[tensor.dtype]
+            return (low - given.zero) * given.step, (high - given.zero) * given.step
+    return -1.0, 1.0
+
+
+def to_map(
+    alignment: Alignment,
+    reference: Graph,
+    candidate: Graph,
+    reference_name: str,
+    candidate_name: str,
+    *,
+    notes: list[str],
+) -> Map:
+    """Write an alignment down."""
+    left = [
+        Unpaired(one.side, one.name, one.op, one.reason, one.op_index, one.layer)
+        for one in alignment.leftovers
+    ]
+    total, paired = alignment.candidate_ops, alignment.paired_ops
+    coverage = MapCoverage(total, paired, 100 * paired / max(1, total), sum(one.needs_no_pair for one in left))
+    return Map(
+        reference_name,
+        candidate_name,
+        coverage,
+        _ends(candidate.input_names, reference.input_names, alignment.inputs),
+        _ends(candidate.output_names, reference.output_names, alignment.outputs),
+        [_mapped(pair, candidate) for pair in alignment.pairs],
+        left,
+        notes,
+    )
+
+
+def _ends(theirs: tuple[str, ...], ours: tuple[str, ...], numbers: tuple[int, ...]) -> dict[str, str]:
+    return {
+        name or f"number {place}": ours[number]
+        for place, (name, number) in enumerate(zip(theirs, numbers, strict=True))
+    }
+
+
+def _mapped(pair: Pair, candidate: Graph) -> MappedPair:
+    return MappedPair(
+        pair.layer,
+        pair.op.raw if pair.op is not None else "INPUT",
+        pair.op.index if pair.op is not None else None,
+        candidate.tensors[pair.candidate].name,
+        int(str(pair.candidate)),
+        list(dict.fromkeys(layer.name for layer in pair.layers)),
+        list(dict.fromkeys(layer.raw for layer in pair.layers)),
+        str(pair.reference),
+        list(pair.evidence),
+        pair.confidence,
+    )

@@ -1,0 +1,34 @@
+"""Where a trace tells what it is doing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Where a trace tells what it is doing."""
+
+    def step(self, description: str, done: int, total: int) -> None:
+        """`done` of `total` steps of the work with this description are done; 0 where nobody knows the total."""
+
+    def note(self, text: str) -> None:
+        """Something that is good to know."""
+
+    def warn(self, text: str) -> None:
+        """Something that must not be missed."""
+
+
+class Silent:
+    """A progress that tells nobody; warnings become Python warnings."""
+
+    def step(self, description: str, done: int, total: int) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Do nothing."""
+
+    def warn(self, text: str) -> None:
+        """Raise a Python warning."""
+        import warnings
+
+        warnings.warn(text, UserWarning, stacklevel=3)

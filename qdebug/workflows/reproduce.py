@@ -1,0 +1,150 @@
+"""One row of a recorded run as a minimal reproducer: its ops as a file, their inputs, expected and actual codes.
+
+The record names the models by path and SHA-256; a file that is gone or has changed is refused. The sample comes from
+the arrays that lie beside the record.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdebug.align import Pair
+from qdebug.errors import InputError, ModelError, UsageError
+from qdebug.graph.quantization import Array
+from qdebug.measure.layer_pass import Pass
+from qdebug.models.builtin import cache
+from qdebug.models.litert.candidate import Candidate
+from qdebug.models.litert.excerpt import entries, excerpt
+from qdebug.models.reference.base import Reference
+from qdebug.models.reference.open import file_sha256, load_reference
+from qdebug.record.samples import INDEX, unpack_samples
+from qdebug.record.schema import Run
+from qdebug.workflows.comparison import Comparison
+from qdebug.workflows.trace_options import TraceOptions
+
+SCRIPT = '''"""{title}"""
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+codes = np.load("codes.npz")
+runner = Interpreter("op.tflite", experimental_op_resolver_type=OpResolverType.{resolver})
+runner.allocate_tensors()
+for number, entry in enumerate(runner.get_input_details()):
+    runner.set_tensor(entry["index"], codes[f"input_{{number}}"])
+runner.invoke()
+found = runner.get_tensor(runner.get_output_details()[0]["index"])
+for name in ("expected", "actual"):
+    print(name, "differs at", np.count_nonzero(found != codes[name]), "of", found.size, "codes")
+'''
+_RESOLVERS = {"builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """The models of a record, opened and aligned on one sample."""
+
+    work: Pass
+    inputs: Sequence[Array]
+    sample: int
+
+
+def reproduce(run: Run, layer: str, arrays: bytes | None) -> dict[str, bytes]:
+    """The files of a reproducer by name: `op.tflite`, `codes.npz` and `run.py`. Raises QDebugError."""
+    row = next((one for one in run.layers if one.layer == layer), None)
+    if row is None:
+        names = ", ".join(one.layer for one in run.layers)
+        raise UsageError(f"--row {layer}: run {run.id} has no such row; choose from {names}")
+    if row.op_index is None:
+        raise UsageError(f"--row {layer}: no op computes it, it is an input of the model; choose another row")
+    if row.local is None:
+        raise UsageError(f"--row {layer}: it was not measured ({row.reason}); choose another row")
+    opened = _open(run, layer, arrays)
+    pair = next((one for one in opened.work.pairs if str(one.candidate) == str(row.tensor_index)), None)
+    if pair is None or pair not in opened.work.tapped:
+        raise UsageError(f"--row {layer}: it only moves data, there is nothing to reproduce; choose another row")
+    return _files(run, opened, pair)
+
+
+def _files(run: Run, opened: _Opened, pair: Pair) -> dict[str, bytes]:
+    work, graph, kernels = opened.work, opened.work.candidate, str(run.candidate["kernels"])
+    given = entries(graph, pair.candidate_ops)
+    read = work.candidate_values(opened.inputs, extra=given)
+    _, fetched = work.replay.run(opened.inputs, read)
+    measured = list(work.replay.taken(fetched))[work.tapped.index(pair)]
+    own = pair.candidate in work.weights and measured.ideal is not None
+    expected = measured.ideal if own else measured.local
+    work.replay.close()
+    assert expected is not None
+    actual = read[pair.candidate]
+    held = {f"input_{number}": _one(read[key], graph.tensors[key].shape) for number, key in enumerate(given)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **held, actual=actual,
+                        expected=np.reshape(expected, actual.shape).astype(actual.dtype))
+    ops = ", ".join(op.raw for op in pair.candidate_ops)
+    title = f"{ops} of {run.candidate['source']} ({pair.layer!r}), sample {opened.sample}, {kernels} kernels"
+    script = SCRIPT.format(title=title.replace("\\", "/").replace('"', "'"), resolver=_RESOLVERS.get(kernels, "AUTO"))
+    content = excerpt(work.interpreter.content, graph, pair.candidate_ops, pair.candidate)
+    return {"op.tflite": content, "codes.npz": buffer.getvalue(), "run.py": script.encode()}
+
+
+def _one(values: Array, shape: Sequence[int]) -> Array:
+    return np.reshape(values, (1, *shape[1:])) if shape else values
+
+
+def _open(run: Run, layer: str, arrays: bytes | None) -> _Opened:
+    reference, content = _models(run)
+    inputs, sample = _sample(run, layer, arrays, reference)
+    kernels = str(run.candidate["kernels"])
+    comparison = Comparison(reference, Candidate.open(content, str(run.candidate["source"])), inputs,
+                            options=TraceOptions(kernels=kernels, handover=False))
+    comparison.align()
+    work, _ = comparison.open_pass(kernels)
+    return _Opened(work, inputs, sample)
+
+
+def _models(run: Run) -> tuple[Reference, bytes]:
+    """Open both models where the record says they are. Raises ModelError where they are gone or others."""
+    paths: dict[str, Path] = {}
+    for side, model, name in (("reference", run.reference, cache.REFERENCE), ("candidate", run.candidate,
+                                                                                cache.CANDIDATE)):
+        source = str(model.get("source"))
+        path = _cached(name, str(model.get("sha256"))) if source.startswith("zoo:") else Path(source)
+        if path is None or not path.exists():
+            raise ModelError(f"the {side} of run {run.id} ({source}) is not there any more: trace again, from files, "
+                             f"and export from that run")
+        if file_sha256(path) != model.get("sha256"):
+            raise ModelError(f"the {side} of run {run.id} ({source}) has changed since: trace again, and export from "
+                             f"that run")
+        paths[side] = path
+    return load_reference(paths["reference"]), paths["candidate"].read_bytes()
+
+
+def _cached(name: str, sha256: str) -> Path | None:
+    folder = cache.default_folder()
+    found = sorted(folder.glob(f"*/{name}")) if folder.is_dir() else []
+    return next((path for path in found if file_sha256(path) == sha256), None)
+
+
+def _sample(run: Run, layer: str, arrays: bytes | None, reference: Reference) -> tuple[list[Array], int]:
+    """Inputs of the sample that is worst at this row, else of any that was kept."""
+    held = unpack_samples(arrays)
+    if not held:
+        raise InputError(f"no samples lie beside run {run.id}: trace again with this qdebug, and export from that run")
+    numbers = held[INDEX].tolist()
+    wanted = [one.index for one in run.worst_samples if one.layer == layer and one.index in numbers]
+    place = numbers.index(wanted[0]) if wanted else 0
+    names = [spec.name.replace("/", "_") for spec in reference.frozen.specs]
+    return _by_name(held, names, place), int(numbers[place])
+
+
+def _by_name(held: Mapping[str, Any], names: Sequence[str], place: int) -> list[Array]:
+    missing = [name for name in names if name not in held]
+    if missing:
+        raise InputError(f"the samples beside the run hold no input {missing[0]!r}: trace again")
+    return [held[name][place: place + 1] for name in names]

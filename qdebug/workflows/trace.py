@@ -1,0 +1,175 @@
+"""The one way through: open -> align -> run in batches -> verdicts -> findings -> run record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.errors import InputError, ModelError, UsageError
+from qdebug.graph.quantization import Array
+from qdebug.models.builtin import training
+from qdebug.models.data import dataset as datasets
+from qdebug.models.data.dataset import Dataset
+from qdebug.models.litert.candidate import Candidate
+from qdebug.models.litert.parse import read_file
+from qdebug.models.reference.base import Reference
+from qdebug.models.reference.convert import convert
+from qdebug.models.reference.open import load_reference
+from qdebug.record.schema import Run
+from qdebug.record.store import write_whole
+from qdebug.workflows.comparison import Comparison
+from qdebug.workflows.progress import Progress, Silent
+from qdebug.workflows.run_record import write_record
+from qdebug.workflows.trace_options import TraceOptions
+
+REPRESENTATIVE = 1000
+"""Samples for a converter that needs a representative data set."""
+
+
+def trace_builtin(model: str, *, data: str = "digits", samples: int | None = None, scale: float | None = None,
+                  seed: int = 3, quantize: bool = True, qat_epochs: int | None = None, retrain: bool = False,
+                  save_candidate: str | None = None, options: TraceOptions | None = None,
+                  progress: Progress | None = None) -> Run:
+    """Train (or take from the cache), convert and trace a built-in model. Nothing is printed, and no run stored.
+
+    `save_candidate`: where to keep a copy of the converted file.
+    """
+    progress = progress or Silent()
+    name = training.lookup(model)
+    dataset = training.images_for_builtin(datasets.load(data, samples=samples, scale=scale))
+    made = training.prepare(name, dataset, seed=seed, qat_epochs=qat_epochs, quantize=quantize, retrain=retrain,
+                       progress=progress.step, note=progress.note)
+    progress.step("opening the models", 0, 0)
+    source = f"zoo:{name}"
+    content = read_file(made.candidate_path)
+    if save_candidate is not None:
+        write_whole(Path(save_candidate), content)
+    reference = load_reference(made.reference_path, name=source)
+    comparison = Comparison(
+        reference, Candidate.open(content, source),
+        datasets.arrange(dataset, reference.frozen.specs), _truth(dataset, reference),
+        load_reference(made.baseline_path, name=source), options or TraceOptions(), progress, seed)
+    return write_record(comparison, dataset, {"quantize": quantize, "qat_epochs": qat_epochs})
+
+
+def trace_files(reference: str, candidate: str | None = None, *, data: str, baseline: str | None = None,
+                samples: int | None = None, scale: float | None = None, x_key: str | None = None,
+                y_key: str | None = None, quantize: bool = True, save_candidate: str | None = None,
+                custom_objects: str | None = None, options: TraceOptions | None = None,
+                progress: Progress | None = None) -> Run:
+    """Trace the user's own files; without `candidate`, convert the reference first. Nothing is printed or stored."""
+    _check_exist({"--reference": reference, "--candidate": candidate, "--baseline": baseline,
+                  "--data": data if data.endswith((".npz", ".npy")) else None})
+    dataset = datasets.load(data, samples=samples, scale=scale, x_key=x_key, y_key=y_key)
+    return trace(reference, candidate, dataset, baseline=baseline, quantize=quantize, save_candidate=save_candidate,
+                 custom_objects=custom_objects, options=options, progress=progress)
+
+
+def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any = None, labels: Any = None, *,
+          baseline: Any = None, quantize: bool = True, save_candidate: str | Path | None = None,
+          custom_objects: str | None = None,
+          options: TraceOptions | None = None, progress: Progress | None = None) -> Run:
+    """Compare a Keras model with a `.tflite` model, layer by layer.
+
+    Args:
+        reference: a Keras model, or the path of one (.h5, .keras, SavedModel), or of a `.tflite` file.
+        candidate: a `.tflite` model as bytes, or its path; without one the reference is converted.
+        data: an array of samples (batch first), a dict of arrays by input name, a path, or the name of a data set.
+        labels: true classes, shape (samples,), or a dict of such arrays by output name.
+        baseline: the float Keras model from before quantization-aware training, or its path.
+        quantize: where the reference is converted, whether input and output hold int8 codes.
+        save_candidate: where to keep the converted file.
+        custom_objects: name of a module with the classes that Keras needs to load the models.
+        options: tolerance, batch size, kernels, threads.
+        progress: told what is being done.
+
+    Raises:
+        QDebugError: a file, an array or the pairing is not what it must be; the message is one line.
+
+    """
+    progress = progress or Silent()
+    content = _read_candidate(candidate)
+    progress.step("opening the models", 0, 0)
+    opened = load_reference(reference, custom_objects=custom_objects)
+    before = None if baseline is None else load_reference(baseline, option="--baseline", custom_objects=custom_objects)
+    if before is not None and isinstance(before.model, bytes):
+        raise ModelError(f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
+                         "the .tflite goes to --candidate")
+    dataset = as_dataset(data, labels)
+    inputs = datasets.arrange(dataset, opened.frozen.specs)
+    truth = _truth(dataset, opened)
+    if content is None and isinstance(opened.model, bytes):
+        raise UsageError(f"--reference {opened.source} is a .tflite file: give --candidate to compare it with")
+    if content is None:
+        progress.step("converting", 0, 0)
+        content = convert(opened.model, quantize=quantize, representative=_representative(dataset, opened))
+        if save_candidate is not None:
+            write_whole(Path(save_candidate), content)
+    source = str(candidate) if isinstance(candidate, (str, Path)) else \
+        str(save_candidate or ("memory" if candidate is not None else "converted by qdebug"))
+    comparison = Comparison(opened, Candidate.open(content, source), inputs, truth, before, options or TraceOptions(),
+                            progress)
+    return write_record(comparison, dataset, {"quantize": quantize} if candidate is None else {})
+
+
+def _check_exist(files: Mapping[str, str | None]) -> None:
+    """Name all files that are missing at once, by option, where they are several: one alone is told where it is read.
+
+    Raises UsageError.
+    """
+    missing = [f"{option} {path}" for option, path in files.items() if path is not None and not Path(path).exists()]
+    if len(missing) > 1:
+        raise UsageError(f"{len(missing)} files do not exist: {', '.join(missing)}; check the paths (they start from "
+                         f"{Path.cwd()})")
+
+
+def as_dataset(data: Any, labels: Any = None) -> Dataset:
+    """Samples (and labels) from memory, or by name or path, as one data set. Raises InputError."""
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, (str, Path)):
+        return datasets.load(data)
+    if data is None:
+        raise InputError("no data: give an array of samples, a dict of arrays by input name, or a path")
+    return datasets.from_arrays(data, labels)
+
+
+def _read_candidate(candidate: bytes | str | Path | None) -> bytes | None:
+    if candidate is None or isinstance(candidate, bytes):
+        return candidate
+    if isinstance(candidate, bytearray):
+        return bytes(candidate)
+    if not isinstance(candidate, (str, Path)):
+        raise UsageError(f"the candidate is a {type(candidate).__name__}: give a .tflite model's bytes or path")
+    return read_file(candidate)
+
+
+def _truth(dataset: Dataset, reference: Reference) -> dict[int, NDArray[np.int64]]:
+    """Class labels by output number: one array for the first output, or by output name.
+
+    Whole numbers, or one row of shares per sample (one-hot labels, smoothed or not); targets of another kind are none.
+    """
+    names = reference.frozen.graph.output_names
+    found: dict[int, NDArray[np.int64]] = {}
+    for name, values in dataset.labels.items():
+        number = names.index(name) if name in names else 0 if name == "y" else None
+        if number is None:
+            raise InputError(f"labels y_{name}: the reference has no output of that name, it has {', '.join(names)}")
+        plain = np.asarray(values)
+        shares = plain.ndim == 2 and plain.shape[1] > 1 and bool(np.all(plain >= 0))
+        if shares and np.allclose(plain.sum(axis=1), 1, atol=1e-3):
+            plain = plain.argmax(axis=1)
+        if plain.size == len(plain) and np.issubdtype(plain.dtype, np.number) and np.all(plain == np.rint(plain)):
+            found[number] = plain.reshape(-1).astype(np.int64)
+    return found
+
+
+def _representative(dataset: Dataset, reference: Reference) -> list[Array]:
+
+    given = dataset if dataset.train_inputs is None else dataclasses.replace(dataset, inputs=dataset.train_inputs)
+    return [array[:REPRESENTATIVE] for array in datasets.arrange(given, reference.frozen.specs)]

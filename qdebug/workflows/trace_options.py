@@ -1,0 +1,51 @@
+"""What a comparison may be asked for: plain values, checked when they are made. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from qdebug.errors import UsageError
+from qdebug.models.kernels import Kernels
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """How a trace is done, whatever the models and the data are. Raises UsageError for senseless values."""
+
+    tolerance: float = 0.01
+    """End to end: largest absolute difference that still counts as close."""
+    batch_size: int | None = None
+    """Samples per batch; `None` lets the trace choose."""
+    kernels: str = Kernels.XNNPACK
+    """One of `Kernels`."""
+    threads: int | None = None
+    """Threads of the candidate; `None` leaves the choice to the runtime."""
+    handover: bool = True
+    """Whether to measure what each layer costs: the handover curve, repairs, and the parts of the loss."""
+    handover_samples: int | None = None
+    """Samples to hand over; `None` takes as many as keep the trace within three times its length without."""
+    metric: str | None = None
+    """`top1`, `mae`, `cosine` or `MODULE:FUNCTION`; `None` takes what fits the outputs."""
+    sample: int | None = None
+    """Number of the one sample to trace alone."""
+    save_tensors: Path | None = None
+    """Where to keep the tensors of that sample, as `.npz`."""
+    reference_kernels: str | None = None
+    """Which `Kernels` (not `all`) run a reference that is a `.tflite` file; `None` takes those of the candidate."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise UsageError(f"the tolerance is {self.tolerance}: give a finite number that is not negative")
+        for name, value in (("batch size", self.batch_size), ("number of threads", self.threads),
+                            ("number of handover samples", self.handover_samples)):
+            if value is not None and value < 1:
+                raise UsageError(f"the {name} is {value}: give 1 or more")
+        if self.save_tensors is not None and self.sample is None:
+            raise UsageError(f"--save-tensors {self.save_tensors} keeps the tensors of one sample: give --sample too")
+        if self.kernels not in list(Kernels):
+            raise UsageError(f"unknown kernels {self.kernels!r}: choose from {', '.join(Kernels)}")
+        if self.reference_kernels not in (None, *(one for one in Kernels if one != Kernels.ALL)):
+            raise UsageError(f"unknown reference kernels {self.reference_kernels!r}: choose from "
+                             f"{', '.join(one for one in Kernels if one != Kernels.ALL)}")

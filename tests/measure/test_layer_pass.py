@@ -1,0 +1,187 @@
+"""One pass over real models: how samples are batched, and which way a batch takes, changes no count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qdebug
+from qdebug.measure.layer_pass import Pass
+from qdebug.models.litert.candidate import Candidate
+from qdebug.models.reference.open import load_reference
+from qdebug.verdict.accumulators import CodeStats, Counts
+from qdebug.workflows.comparison import Comparison
+from qdebug.workflows.trace_options import TraceOptions
+from tests.support import converted_models
+
+pytestmark = pytest.mark.tf
+SAMPLES = 40
+
+
+@cache
+def opened(name: str = "plain") -> tuple[Pass, list[np.ndarray]]:
+    model, content = converted_models.make(name)
+    inputs = converted_models.batches(model, SAMPLES, seed=9)
+    comparison = Comparison(load_reference(model), Candidate.open(content, "memory"), inputs,
+                            options=TraceOptions(handover=False))
+    comparison.align()
+    return comparison.open_pass("xnnpack")[0], inputs
+
+
+def facts(counts: Counts) -> dict[Any, tuple]:
+    """Every integer that was counted, by pair."""
+    def of(stats: CodeStats) -> tuple:
+        return (stats.cumulative, stats.local, stats.codes.tolist(), stats.flips.tolist(), stats.sums.tolist(),
+                stats.largest.tolist(), stats.unexplained.tolist(), stats.designed, stats.residue, stats.clipped,
+                stats.worst)
+
+    return {key: tuple(vars(part) if hasattr(part, "__dict__") else part for part in of(stats))
+            for key, stats in counts.codes.items()}
+
+
+@pytest.mark.parametrize("name", ["plain", "dilated"])
+def test_any_size_of_batches_counts_the_same(name):
+    """One by one, in sevens with a rest, or all at once; also where blocks stand before the samples."""
+    work, inputs = opened(name)
+    whole = facts(work.run(inputs, SAMPLES))
+
+    assert any(stats[0]["counts"] for stats in whole.values())
+    for size in (1, 7):
+        assert facts(work.run(inputs, size)) == whole
+
+
+def watched(work: Pass, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which way each batch takes from now on."""
+    taken: list[str] = []
+
+    def watch(way: str) -> None:
+        call = getattr(work.replay, way)
+        monkeypatch.setattr(work.replay, way, replace(call, run=lambda *fed: taken.append(way) or call.run(*fed)))
+
+    watch("_shorter")
+    watch("_whole")
+    return taken
+
+
+def test_layers_at_the_inputs_run_once_where_the_codes_there_are_alike(monkeypatch):
+    """What the shorter way counts is what the longer one does, to the last code."""
+    work, inputs = opened()
+    taken = watched(work, monkeypatch)
+    shorter = facts(work.run(inputs, SAMPLES))
+    fed = len(work.replay._shorter.fed)
+    monkeypatch.setattr(work.replay, "_shorter", work.replay._whole)
+    longer = facts(work.run(inputs, SAMPLES))
+
+    assert taken == ["_shorter", "_whole"]
+    assert fed == len(work.replay._whole.fed) - 1
+    assert shorter == longer
+
+
+def test_a_layer_that_reads_the_input_in_the_file_alone_is_run():
+    """Its local pass is fed with the input's codes, the reference's own run with what the layer ought to read."""
+    work, _ = opened()
+    image = work.tapped[0].candidate
+    begins = next(tap for tap in work.taps if tap.inputs[0][1] == image)
+    later = next(tap for tap in work.taps if tap.inputs[0][1] == begins.candidate)
+
+    assert work.replay._begins_alike(begins)
+    assert not work.replay._begins_alike(later)
+    assert not work.replay._begins_alike(replace(later, inputs=((later.inputs[0][0], image),)))
+
+
+def test_a_value_between_two_codes_takes_the_longer_way(monkeypatch):
+    """The harness rounds a half to even, a FakeQuant up: the first layer is then fed with the candidate's own code."""
+    work, inputs = opened()
+    key = work.tapped[0].candidate
+    between = inputs[0].copy()
+    between[3, 2, 2, 0] = np.float32(4.5 * work.grids[key].scale)
+    taken = watched(work, monkeypatch)
+    at_input = work.run([between], 10).codes[key]
+
+    assert taken == ["_whole", "_shorter", "_shorter", "_shorter"]
+    assert at_input.local.counts == {-1: 1}
+    assert at_input.unexplained.sum() == 0
+
+
+def test_nan_in_the_reference_diverges_at_its_layer():
+    """Whatever code a NaN would become; layers behind it are fed with the candidate's codes and stay exact."""
+    model, content = converted_models.make("plain")
+    kernel = next(weight for weight in model.weights if weight.name.startswith("conv/kernel"))
+    spoilt = kernel.numpy()
+    spoilt[0, 0, 0, 0] = np.nan
+    kernel.assign(spoilt)
+
+    run = qdebug.trace(model, content, converted_models.batches(model, 8)[0])
+    row = next(one for one in run.layers if one.layer == run.first_divergent)
+
+    assert "conv" in row.region
+    assert row.local.non_finite > 0
+    assert "NaN" in row.reason
+    assert [one.layer for one in run.layers if one.verdict == "diverged"] == [row.layer]
+    assert run.layers[-1].cumulative.non_finite > 0
+    assert [finding.title for finding in run.findings if finding.cause == "non_finite"] == [
+        "1 constants of the reference are NaN or infinite"]
+
+
+def test_one_by_one_gives_the_blocks_in_the_same_order(monkeypatch):
+    """Where the batch cannot be resized, a SPACE_TO_BATCH is read sample by sample."""
+    work, inputs = opened("dilated")
+    whole = work.candidate_values(inputs)
+    work.interpreter.allocate(1)
+    monkeypatch.setattr(work.interpreter, "resizable", False)
+    single = work.candidate_values(inputs)
+
+    assert work.candidate.blocks_first & whole.keys()
+    for key, values in whole.items():
+        assert np.array_equal(values, single[key])
+
+
+def test_what_the_converter_rounds_again_is_by_design_and_simulated():
+    """Codes put on another grid before they are moved, weights on scales of the file's own, ranges of another layer."""
+    model, _ = converted_models.make("rescaled")
+    for weight in model.weights:
+        if weight.name.startswith(("quant_side_gap/output_m", "quant_side_gap/post_activation_m")):
+            weight.assign(weight * 0.5)  # (the reference clips at its own range, the file at that of `all`)
+    content = converted_models.converted(model, "qat", "int8")
+    batches = [np.clip(array, -3, 3) for array in converted_models.batches(model, 200, seed=9)]
+    data = dict(zip((tensor.name for tensor in model.inputs), batches, strict=True))
+    run = qdebug.trace(model, content, data)
+    rows = {row.layer: row for row in run.layers}
+
+    assert run.verdict == "requantized"
+    for layer, mechanism in (("up", "an input is requantized before the op"), ("same", "fake-quantized weights"),
+                             ("side_gap", "its scale is the one of all")):
+        assert rows[layer].verdict == "requantized"
+        assert mechanism in rows[layer].mechanism
+        assert rows[layer].local.flip_percent == pytest.approx(rows[layer].expected_flip_percent)
+        assert rows[layer].unexplained_flips == 0
+    assert rows["side_gap"].local.max_lsb > 2
+
+
+def test_a_repair_that_gives_no_number_says_so():
+    """The record holds no NaN: the reference's own outputs are none."""
+    model, content = converted_models.make("dilated")
+    bias = next(weight for weight in model.weights if weight.name.startswith("near/bias"))
+    bias.assign(np.full(bias.shape, np.nan, np.float32))
+    run = qdebug.trace(model, content, converted_models.batches(model, 8)[0], options=qdebug.TraceOptions(metric="mae"))
+    repaired = run.costs["repairs"][0]
+
+    assert run.first_divergent == "near"
+    assert (repaired["layer"], repaired["value"], repaired["restored_percent"]) == ("near", None, None)
+    assert repaired["reason"] == "not a finite number"
+
+
+@pytest.mark.parametrize(("labels", "accuracy"), [
+    (np.arange(8) % 10, True), (np.eye(10)[:8] * 0.9 + 0.01, True), (np.linspace(-1, 1, 80).reshape(8, 10), False)])
+def test_only_labels_of_classes_make_an_accuracy(labels, accuracy):
+    """Numbers or shares of classes; the targets of a regression are neither."""
+    model, content = converted_models.make("plain")
+    run = qdebug.trace(model, content, converted_models.batches(model, 8)[0], labels,
+                       options=qdebug.TraceOptions(handover=False))
+
+    assert (run.accuracy["reference"] is not None) == accuracy
+    assert run.reasons == ({} if accuracy else {"accuracy": "the labels given are no classes"})
