@@ -16,9 +16,9 @@ def _training(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     added = request.config.getoption("--train-from")
     with pytest.MonkeyPatch.context() as patch:
         if added:
-            from qdebug.models import zoo
+            from qdebug.models.builtin import training
 
-            plain = zoo._seed
-            patch.setattr(zoo, "_seed", lambda seed: plain(seed + added))
+            plain = training._seed
+            patch.setattr(training, "_seed", lambda seed: plain(seed + added))
             patch.setenv("QDEBUG_CACHE", str(tmp_path_factory.mktemp("trained")))
         yield

@@ -1,4 +1,4 @@
-"""Place the weak ops: which reference tensor a candidate tensor stands for once fusion is undone.
+"""Place the ops without weights: which reference tensor a candidate tensor stands for once fusion is undone.
 
 After an arithmetic op both sides have a chain of weak ops (bias, batch norm, activation, fake quantization, reshape).
 The converter merges most of the reference's chain into the op before it. `segment` cuts the reference chain into the

@@ -1,4 +1,4 @@
-"""Whether two models belong together at all, and if not, what does not fit.
+"""Whether two models belong together, and if not, which layers do not fit.
 
 A converter never changes how many values a kernel has, and drops no layer that has one. Kernels without a counterpart
 are therefore a sign of another model, unless ops that are not understood may hold them.

@@ -1,4 +1,4 @@
-"""Leave out what only computes shapes: the reference has it as constants, and it would stand between the readers."""
+"""Leave out ops that only compute shapes: the reference holds shapes as constants, so they have no counterpart."""
 
 from __future__ import annotations
 

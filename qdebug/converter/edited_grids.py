@@ -1,4 +1,4 @@
-"""Tensors whose grid was another one when the file was made: what reads them tells. NumPy only.
+"""Scales that were edited after conversion: the int32 biases of the next op still count in the old unit. NumPy only.
 
 A float reference holds no ranges, so that any scale may be right. But an integer bias counts in steps of the input's
 scale times the kernel's, and stores that product: where the biases are the reference's in the stored unit, and not in

@@ -1,6 +1,6 @@
-"""The grids that a reference has of its own where it is a file: its weights and biases have been rounded too.
+"""When the reference is a `.tflite` file, its weights are already rounded: how far each may lie from its float value.
 
-NumPy only. A Keras model has none of these: its kernels are real values, or fake-quantized ones.
+NumPy only. Does not apply to a Keras model, whose kernels are real values or fake-quantized ones.
 """
 
 from __future__ import annotations

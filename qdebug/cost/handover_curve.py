@@ -2,7 +2,8 @@
 
 Coarse cuts are run on all samples. Between two cuts only the samples that changed are run again, at the middle, and so
 on down to single rows; a sample that two cuts judge alike is taken as the same in between, and costs nothing more.
-For a metric without labels every sample moves a little at every row, so the first block decides which cuts are run.
+With mae or cosine nearly every sample changes at every row, so bisecting single samples saves nothing: the first
+batch is bisected by its mean change, and later batches run just the cuts that it chose.
 NumPy only: both models stand behind protocols.
 """
 

@@ -1,4 +1,4 @@
-"""Plan of a handover: which tensors cross from the candidate to the reference when a row is the last to run.
+"""Plan of a handover: which tensors the reference takes from the candidate when a row is the candidate's last.
 
 The handover at row k: the candidate runs up to and including row k, the reference finishes. Of all tensors that the
 candidate has by then, those are fed to the reference that what is left of it still reads. NumPy only.

@@ -1,4 +1,4 @@
-"""Repair, the reverse of a handover: mend one layer of the candidate, and let all others keep their errors.
+"""Repair: replace the error of one layer of the candidate by the reference, and let all other layers keep theirs.
 
 The suspect's tensor is replaced by what the reference's region gives on the candidate's own inputs, in codes, and the
 rest of the candidate runs on from there with its own kernels. Both models stand behind protocols; NumPy only.

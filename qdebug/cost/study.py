@@ -1,4 +1,4 @@
-"""What each layer costs: the handover curve, the repairs and the parts of the loss of one comparison.
+"""What each layer costs: the handover curve and the repairs of one pass.
 
 Follows the pass over the data and uses what it opened. Nothing here changes a verdict.
 """

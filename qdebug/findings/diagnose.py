@@ -1,4 +1,4 @@
-"""Ask every rule, upstream causes first, and keep what nothing further upstream explains."""
+"""Ask every rule, upstream causes first, and leave out findings that an earlier finding explains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counting over single codes, one pass each: how often codes occur, where two arrays differ, what explains it.
+"""Loops over single codes, one pass each: histograms, where two arrays differ, which differences rounding explains.
 
 All counts are integers. Codes are int8, uint8 or int16 in flat arrays; a difference is candidate less reference.
 """
@@ -76,11 +76,11 @@ def compare(candidate: Array, reference: Array, zero_point: int, samples: int) -
 
 def explain(candidate: Array, local: Array, zero_point: int, channels: ByChannel, *,
             doubtful: NDArray[np.bool_] | None = None, ideal: Array | None = None) -> tuple[Compared, int, int]:
-    """What differs from the `local` codes, counted per channel (the last axis), and what nothing explains.
+    """Count the codes that differ from the `local` codes, per channel (the last axis), and those that are unexplained.
 
-    A code that is 1 off the ideal one (by default the local one) is explained where it is in doubt; without `doubtful`
-    nothing is. Returned besides: the elements whose ideal code is not the local one, and how far any code lies from the
-    ideal one.
+    A difference of 1 counts as explained where the element is marked near a rounding boundary. Differences are taken
+    from the simulated codes if given, else from the local pass. Without marks every difference is unexplained. Also
+    returned: how many simulated codes are not the local ones, and the largest difference from the simulated codes.
     """
     counts = np.zeros(_differences(candidate), np.int64)
     none = np.zeros(candidate.size, np.bool_) if doubtful is None else doubtful

@@ -36,7 +36,7 @@ class OwnRun:
     local: Mapping[Key, Array]
 
     def instead(self, key: Key, taken: Taken) -> Taken:
-        """What was taken of float arithmetic at a pair, with what the kernels give in its place."""
+        """A copy of `taken` with the values that the reference file's own kernels computed at this pair."""
         finite = 0 if key in self.cumulative else taken.non_finite[0], 0 if key in self.local else taken.non_finite[1]
         return replace(taken, cumulative=self.cumulative.get(key, taken.cumulative),
                        local=self.local.get(key, taken.local), non_finite=finite)

@@ -1,4 +1,4 @@
-"""How kernel families differ from each other: the same file and inputs, other kernels; no reference takes part."""
+"""Compare two kernel families on the same file and inputs, codes with codes; the reference takes no part."""
 
 from __future__ import annotations
 

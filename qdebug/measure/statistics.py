@@ -1,4 +1,4 @@
-"""What findings need beyond the rows: numbers measured on a few samples, and what a row's own error costs.
+"""What findings need beyond the rows, measured on a few samples: ranges, batch-norm statistics, reach of quantizers.
 
 Rules of this file: the reference runs through `Replay` alone, its variables are never touched, the samples
 are as many as fit a small memory budget. What cannot be measured is absent, with its reason where a finding

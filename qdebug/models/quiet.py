@@ -1,4 +1,4 @@
-"""TensorFlow's chatter, held back.
+"""Hold back what TensorFlow and LiteRT write to standard error.
 
 Rule of this file: what is held back is kept, so that an error can show it.
 """

@@ -1,4 +1,4 @@
-"""The one door to TensorFlow: set up the same way whoever comes first.
+"""Import TensorFlow, tf_keras and tfmot, in the one right order and with the right settings.
 
 tfmot needs Keras 2, so `tf_keras` is used by name everywhere: `tf.keras` is whatever the user's process made
 it.

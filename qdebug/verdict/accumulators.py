@@ -131,8 +131,9 @@ class CodeStats:
                clipped: int = 0, non_finite: tuple[int, int] = (0, 0), known: Known | None = None) -> Known:
         """Count one batch: `candidate`, `cumulative` and `local` hold codes; its samples start at `first`.
 
-        `non_finite` counts the reference's values, cumulative and local. What is returned can be given as `known` to
-        another pair that holds the same codes on both sides, in another shape; `local` may be `candidate` itself.
+        `non_finite` counts the reference's values, cumulative and local. Returns this batch's counts: a pair that
+        only reshapes this one can pass them as `known`, so that the same codes are not counted twice. `local is
+        candidate` means that no code differs.
         """
         found = candidate.reshape(-1)
         seen = known or Known(count_codes(found), *compare(found, cumulative.reshape(-1), self.zero_point,

@@ -1,4 +1,6 @@
-"""What roundings between the steps of one reference op come to at the last of them. NumPy only.
+"""Error propagation through a layer that the file computes in several ops, each rounded. NumPy only.
+
+Bounds the error, as maximum and RMS in LSB, that reaches the last of these ops.
 
 A file computes a softplus as EXP, ADD and LOG, and a batch norm that it could not fold as MUL and ADD. Each step is
 rounded on a grid of its own, and the next ones carry that on, by as much as their slope at most.

@@ -1,4 +1,4 @@
-"""How many codes a healthy op may flip, and where: the expectation that every row is judged by.
+"""How many codes a healthy op may flip, and at which elements: what every row is judged by.
 
 A code can differ for a good reason only where exact arithmetic ends near a rounding boundary. How near, in LSB, follows
 from the op itself (`tau`): the rounding of its int32 biases, the double rounding of fixed-point kernels, the float
@@ -44,27 +44,31 @@ class Expectation:
     """What a healthy file does at one pair."""
 
     tau: NDArray[np.float64]
-    """LSB from a rounding boundary within which rounding alone can flip a code; shape (1,) or (channels,)."""
+    """Rounding uncertainty: the distance to a rounding boundary, in LSB, within which a correct kernel may give the
+    neighbouring code; shape (1,) or (channels,)."""
     noise: NDArray[np.float64]
     """LSB of float noise on top, same shape."""
     mechanism: str | None = None
     """By-design reason for more than rounding, where the graph gives one."""
     ideal: bool = False
-    """Whether the file, by design, rounds elsewhere than the reference does."""
+    """Whether the file rounds at other places than the reference. It is then compared with simulated codes: the region
+    computed without its FakeQuants and rounded once on the candidate's grid."""
     measured_grid: bool = False
     """Whether the reference value is not fake-quantized on the candidate's grid."""
     may_clip: bool = False
     """Whether values beyond the candidate's range are by design."""
     kept_grid: tuple[float, int] | None = None
-    """Where the kernel hands codes on without rescaling them although the scales differ: the grid they are on."""
+    """Where the kernel copies codes (max pool, reshape) but the file gives its output another scale: the grid of the
+    input, on which the codes still stand for values."""
     scale_fits: bool = True
     """Whether the candidate's grid is the reference's, or another one for a reason in the graph."""
     coarse: int = 0
-    """LSB that a by-design mechanism may miss by, wherever it falls; 0 where rounding near a boundary says it all."""
+    """Largest difference, in LSB, that the by-design mechanism may cause at any element. At 0 only elements near a
+    rounding boundary may differ."""
     coarse_rms: float | None = None
     """Root mean square of the same, in LSB, where it can be told."""
     predicted: bool = False
-    """Whether the mechanism's codes are simulated exactly, clipping included: then they are by design at any size."""
+    """Whether the simulated codes are exact, clipping included: then a difference of any size is by design."""
     wanted_grid: tuple[float, int] | None = None
     """Where the grid is not accounted for: the one that it ought to be."""
     natural: tuple[bool, bool] = (False, False)
@@ -79,7 +83,7 @@ class Expectation:
 
     @property
     def margin(self) -> NDArray[np.float64]:
-        """Distance to a boundary, in LSB, within which a code counts as in doubt; half a step is everywhere."""
+        """Distance to a rounding boundary, in LSB, within which a flip is explained; 0.5 covers every value."""
         return self.tau + self.noise
 
 

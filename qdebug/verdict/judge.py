@@ -19,15 +19,17 @@ from qdebug.verdict.expectation import Expectation
 ALLOWED, FEW = 1e-4, 2
 """Unexplained flips that a healthy channel may show: share of its elements, and a count on top."""
 MOVED = 1.5
-"""Codes by which a foreign grid may move any code in use before it counts, whatever the real values do."""
+"""A wrong scale or zero point makes the row `diverged` once it shifts any code that occurs by this many steps,
+however few codes flip on this data."""
 MAY_CLIP = 0.01
 """Share of reference values that may lie beyond the candidate's range."""
 SMALL = 2
 """LSB: the largest difference that a by-design mechanism may make."""
 RMS_MARGIN = 1.5
-"""Of the root mean square error that inputs quantized on the fly can make: a margin for values that are not spread."""
+"""Factor on the RMS error that inputs quantized at run time can make: a margin, since values are not evenly spread."""
 FELT = 0.02
-"""LSB of the output below which a changed bias is left to the static audit."""
+"""A wrong bias that moves the output by less than this, in LSB, does not make the row `diverged`: only the static
+audit reports it."""
 BITS = {"int8": "8 bits", "uint8": "8 bits", "int4": "4 bits", "float16": "half precision"}
 NOT_REPLAYED = "this region cannot be replayed"
 FLOAT_BOUND = 1e-5

@@ -1,4 +1,4 @@
-"""How near to a rounding boundary an op's own arithmetic can decide: its `tau`, in LSB, from the op itself.
+"""The rounding uncertainty of one op, `tau` in LSB: how close to a rounding boundary its kernels may decide otherwise.
 
 It adds the rounding of int32 biases, the double rounding of fixed-point multipliers, and what tables and coarse
 multipliers miss. Sources: quantization_util.cc, common.cc (MultiplyByQuantizedMultiplier), reference/integer_ops of
@@ -34,7 +34,10 @@ TABLES = {"softmax": 0.02, "logistic": 0.02, "tanh": 0.02, "log_softmax": 0.02, 
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """The kernels that run a file, and what their arithmetic leaves open."""
+    """The rounding uncertainty of one kernel family.
+
+    How close to a rounding boundary, in LSB, a value must lie for a correct kernel to give the neighbouring code.
+    """
 
     reference: Graph
     candidate: Graph
@@ -42,7 +45,7 @@ class Uncertainty:
     delegated: frozenset[Key]
     """Tensors that the XNNPACK delegate computes."""
     own: frozenset[Key] = frozenset()
-    """Pairs whose exact arithmetic holds the file's own biases: nothing of them is left open."""
+    """Pairs that are computed with the file's own biases: their rounding adds no uncertainty."""
 
     def of(self, pair: Pair) -> tuple[NDArray[np.float64], dict[str, float | str]]:
         """LSB per channel, shape (1,) or (channels,), and the numbers behind it."""

@@ -1,4 +1,4 @@
-"""From counts to the rows of a record: one per pair, with its verdict, and where the error first shows."""
+"""From counts to the rows of the record: one per pair, with its verdict; the first divergent and worst samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one way through: open -> align -> run in batches -> verdicts -> findings -> run record."""
+"""`trace` and `trace_builtin`: open -> align -> run in batches -> verdicts -> findings -> run record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fused activations, op options and wiring: the same function of the same tensors? NumPy only."""
+"""The static check of op options: strides, padding, axes, pooling windows, slopes. NumPy only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights, their scales, and biases: what the reference's FakeQuant and batch norm make of them. NumPy only.
+"""The static check of weights and their scales against the reference's kernel, FakeQuant and batch norm. NumPy only.
 
 int8 weight = FakeQuant'ed kernel / its scale, negated where the folded factor is negative;
 weight scale = |factor| x FakeQuant scale; int32 bias = round(offset / (input scale x weight scale)).

@@ -49,7 +49,10 @@ def audit_wiring(
 
 
 def _merged(reference: Graph, pair: Pair, key: Key | None) -> set[Key | None]:
-    """Return where the region begins if `key` is computed as a tensor inside of it is: files hold one of the two."""
+    """The region's own inputs, if `key` comes from a twin of an op inside this region.
+
+    Converters merge two identical ops into one; without this the merge would be reported as other wiring.
+    """
     alike = reference.first_alike
     twins = [twin for op in pair.region for twin in op.outputs if key is not None and alike[twin] == alike.get(key)]
     if not twins or key in twins:

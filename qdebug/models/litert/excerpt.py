@@ -1,4 +1,4 @@
-"""A few ops of a `.tflite` file as a file of their own: what a bug report to the runtime needs.
+"""Cut a few ops of a `.tflite` file out into a file of their own, for a bug report to the runtime.
 
 The ops, their attributes, weights and quantization stay as they are; everything else goes.
 """

@@ -1,4 +1,4 @@
-"""Give a `.tflite` model a free batch: a copy whose RESHAPE ops no longer have a batch of 1 built in.
+"""A copy of a `.tflite` model whose RESHAPE ops no longer hold a batch of 1, so that it runs batches of any size.
 
 Only shape constants change, no arithmetic; whoever uses the copy checks it against the original on real samples.
 """

@@ -1,4 +1,4 @@
-"""Regions of a `.tflite` file cut loose: one file that runs each of them on codes of its own, with the real kernels.
+"""Single layers of a `.tflite` file as one file that runs each of them on codes fed to it, with the real kernels.
 
 The inputs of a region become inputs of that file, its end becomes an output; regions share their weights and nothing
 else, so that what one of them computes cannot reach another.

@@ -1,4 +1,4 @@
-"""Open the reference: a Keras model from a file, or in memory, QAT or float, Keras 2 or Keras 3."""
+"""Open a Keras model as the reference: from a file or in memory, QAT or float, Keras 2 or Keras 3."""
 
 from __future__ import annotations
 

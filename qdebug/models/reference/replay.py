@@ -215,7 +215,7 @@ class Replay:
         return {name: self.graph.get_tensor_by_name(tensor) for name, tensor in names.items()}
 
     def _given_alike(self, reshaped: Sequence[Reshaped]) -> dict[int, tuple[FakeQuant, list[tuple[Key, Key]]]]:
-        """The taps at model inputs where a code stands for one and the same value on both sides.
+        """Model inputs whose FakeQuant has exactly the candidate's scale and zero point, with what only reshapes them.
 
         By number of the tap: its FakeQuant, and the tensors that hold its codes, each as (reference, candidate).
         """

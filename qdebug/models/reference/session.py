@@ -1,4 +1,4 @@
-"""The frozen reference as something that can go on from any of its tensors.
+"""Run the frozen reference from any of its tensors to its outputs.
 
 TensorFlow prepares an executor for every new set of fed tensors, and its graph optimizer makes that five times as
 dear as it is without (MobileNetV2, 1,279 nodes: 125 ms against 25 ms a cut, with no gain in the run itself), so it is

@@ -1,4 +1,4 @@
-"""A `.tflite` reference as something that can go on from any of its tensors, on its own kernels."""
+"""Run a `.tflite` reference from any of its tensors to its outputs, on its own kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay every region in three variants, unrounded, on a few samples: what `parts` splits an error by.
+"""Compute every region in three unrounded variants on a few samples: what `error_parts` splits a local error by.
 
 The reference's own arithmetic, the same with the file's kernel, and the same with the file's kernel and bias.
 """

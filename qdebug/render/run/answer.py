@@ -1,4 +1,4 @@
-"""The whole answer of one run, in order, and the sentence that closes it."""
+"""The answer of one run in sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of one run, built from its record."""
+"""The layer table of one run, built from its record."""
 
 from __future__ import annotations
 
