@@ -18,6 +18,8 @@ from qdebug.graph import op_facts
 from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
 
 MOVES = frozenset({"pad", "transpose", "space_to_batch", "batch_to_space"}) | op_facts.RESHAPES
+CUTTING = ACTIVATIONS | op_facts.CUTS
+"""Activations, and what else cuts at constants (two-operand MAXIMUM and MINIMUM never stand in a chain)."""
 OFFSETS = frozenset({"batch_norm", "bias_add", "add", "sub"})
 SCALES = frozenset({"mul", "div"})
 NEVER = float("-inf")
@@ -38,7 +40,7 @@ class Placed:
 def weak_fit(candidate: Op, reference: Op) -> float:
     """How well a weak candidate op stands for a weak reference op; -inf where it cannot."""
     kinds = candidate.kind, reference.kind
-    if kinds[0] in ACTIVATIONS and kinds[1] in ACTIVATIONS:
+    if kinds[0] in CUTTING and kinds[1] in CUTTING:
         return 4.0 if kinds[0] == kinds[1] else 2.0
     if kinds[0] in op_facts.RESHAPES and kinds[1] in op_facts.RESHAPES:
         return 3.0
@@ -78,7 +80,7 @@ def cost_of_skipping(op: Op) -> float:
     """What it costs to leave a reference op out: converters drop movements and FakeQuants, arithmetic hardly ever."""
     if op.kind in MOVES or op.kind in ("fake_quant", "cast"):
         return 0.0
-    return 1.0 if op.kind in ACTIVATIONS else 2.0
+    return 1.0 if op.kind in CUTTING else 2.0
 
 
 def has_bias(graph: Graph, op: Op | None) -> bool:
@@ -135,7 +137,9 @@ class _Cut:
         if op.kind not in fp.FUSABLE or (op.kind in OFFSETS | SCALES and self.is_rounded(number, position)):
             return NEVER
         if op.kind not in ("bias_add", "batch_norm"):
-            return 1.0 if owner.attributes.get("activation") == op.kind else 0.5
+            cut = op_facts.limits(self.reference, op)
+            own = op_facts.LIMITS.get(str(owner.attributes.get("activation")))
+            return 1.0 if own is not None and cut is not None and own[0] >= cut[0] and own[1] <= cut[1] else 0.5
         if owner.kind not in op_facts.WEIGHTED:
             return 2.0
         return 3.0 if self.root_biased else 1.0

@@ -19,7 +19,8 @@ WEAK = ACTIVATIONS | {"bias_add", "batch_norm", "fake_quant", "quantize", "dequa
 """Kinds that converters add, drop, merge and move about: they are placed after the others, along the chains."""
 
 
-FUSABLE = ACTIVATIONS | {"bias_add", "batch_norm", "fake_quant", "add", "sub", "mul", "div", "batch_to_space", "cast"}
+FUSABLE = ACTIVATIONS | {"maximum", "minimum"} | \
+    {"bias_add", "batch_norm", "fake_quant", "add", "sub", "mul", "div", "batch_to_space", "cast"}
 """Reference kinds that the candidate op before them can have swallowed."""
 
 
@@ -70,8 +71,8 @@ def is_weak(graph: Graph, op: Op) -> bool:
     """
     if op.kind in WEAK:
         return op.kind != "batch_norm" or not op.attributes.get("is_training")
-    return op.kind in ELEMENTWISE_CONSTANT and len(graph.data_inputs(op)) == 1 and len(op.inputs) == 2 \
-        and bool(graph.constants(op))
+    return (op.kind in ELEMENTWISE_CONSTANT and len(graph.data_inputs(op)) == 1 and len(op.inputs) == 2
+            and bool(graph.constants(op))) or (op.kind in op_facts.CUTS and op_facts.limits(graph, op) is not None)
 
 
 def kernels_fit(reference: NDArray[np.float32] | None, candidate: NDArray[np.float32] | None) -> bool:
@@ -97,11 +98,13 @@ def kernel_likeness(reference: NDArray[np.float32], candidate: NDArray[np.float3
 
 def shape_of_tail(op: Op, tail: Iterable[Op], graph: Graph) -> frozenset[str]:
     """What is done to an op's result on the way out, as far as a converter keeps it: activations, scalar factors."""
-    found = {str(op.attributes.get("activation"))} & ACTIVATIONS
+    own = op_facts.LIMITS.get(str(op.attributes.get("activation")))
+    cuts = [own, *(op_facts.limits(graph, entry) for entry in tail)]
+    low, high = (choose((cut[end] for cut in cuts if cut is not None), default=none)
+                 for end, choose, none in ((0, max, -np.inf), (1, min, np.inf)))
+    found = {f"{low}..{high}"} if any(cuts) else set()
     for entry in tail:
-        if entry.kind in ACTIVATIONS:
-            found.add(entry.kind)
-        elif entry.kind in ("mul", "div") and all(tensor.data is not None and tensor.data.size == 1
+        if entry.kind in ("mul", "div") and all(tensor.data is not None and tensor.data.size == 1
                                                   for tensor in graph.constants(entry)):
             found.add("factor")
     return frozenset(found)

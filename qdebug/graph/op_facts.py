@@ -98,3 +98,32 @@ def same_grid(first: tuple[float, int] | None, second: tuple[float, int] | None)
     if first is None or second is None:
         return False
     return first[1] == second[1] and abs(first[0] - second[0]) <= SAME_GRID * max(abs(first[0]), abs(second[0]))
+
+
+LIMITS = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0), "relu_0_to_1": (0.0, 1.0)}
+"""Activation -> the lowest and the highest value that it lets through."""
+CUTS = frozenset({"maximum", "minimum", "clip"})
+"""Kinds that are activations where the values that they cut at are constant scalars."""
+
+
+def limits(graph: Graph, op: Op) -> tuple[float, float] | None:
+    """The lowest and highest value that an activation lets through, however it is written: `maximum(x, 0)` too.
+
+    `None` for an op that cuts at no fixed scalar.
+    """
+    ends = [tensor.data for tensor in graph.constants(op)] if op.kind in CUTS else []
+    if op.kind in LIMITS or not ends or len(graph.data_inputs(op)) != 1 or len(ends) != len(op.inputs) - 1:
+        return LIMITS.get(op.kind)
+    if any(data is None or data.size == 0 or np.ptp(data.astype(np.float64)) != 0 for data in ends):
+        return None
+    values = [_first(tensor) for tensor in graph.constants(op)]
+    low = max((value for value in values[:1] if op.kind != "minimum"), default=-np.inf)
+    high = min((value for value in values[-1:] if op.kind != "maximum"), default=np.inf)
+    return low, high
+
+
+def _first(tensor: Tensor) -> float:
+    """The value of a constant that is the same everywhere, in real units."""
+    assert tensor.data is not None
+    held = tensor.data if tensor.quantization is None else tensor.quantization.dequantize(tensor.data)
+    return float(held.reshape(-1)[0])

@@ -33,6 +33,7 @@ from qdebug.models.tensorflow import load_tensorflow
 from qdebug.record.schema import Run
 from qdebug.workflows.trace import trace
 from qdebug.workflows.trace_options import TraceOptions
+from tests.benchmarks import wild_more_nets  # noqa: F401 (its networks register themselves)
 from tests.benchmarks.wild_faults import FAULTS
 from tests.benchmarks.wild_nets import NETS, data_for
 from tests.support.converted_models import post_training_converter
@@ -113,7 +114,7 @@ def convert(model: Any, kind: str, gain: float = 1.0) -> bytes:
 
 def _one_by_one(arrays: list[np.ndarray], names: list[str], gain: float) -> Iterator[Any]:
     for index in range(len(arrays[0])):
-        sample = [array[index:index + 1] * np.float32(gain) for array in arrays]
+        sample = [array[index:index + 1] * array.dtype.type(gain) for array in arrays]
         yield sample if len(sample) == 1 else dict(zip(names, sample, strict=True))
 
 

@@ -412,6 +412,15 @@ def fields(shape: tuple[int, ...], classes: int, count: int, seed: int = 0) -> t
     return (np.stack([masters[label] for label in labels]) * gain + noise).astype(np.float32), labels
 
 
+def tokens(shape: tuple[int, ...], classes: int, count: int, seed: int = 0) -> tuple[Array, Array]:
+    """Numbers of words, below 40: one sentence for each class, a quarter of its words replaced by sample."""
+    sentences = np.random.default_rng(98).integers(0, 40, (classes, *shape))
+    fresh = np.random.default_rng(seed)
+    labels = fresh.integers(0, classes, count)
+    other = fresh.integers(0, 40, (count, *shape))
+    return np.where(fresh.random((count, *shape)) < 0.25, other, sentences[labels]).astype(np.int32), labels
+
+
 def digits(images: Array, shape: tuple[int, ...], as_bytes: bool = False) -> Array:
     """MNIST images in the wanted shape: 28x28 with or without a channel, or enlarged to three channels."""
     given = images.astype(np.float32) / (1 if as_bytes else 255)
@@ -434,6 +443,10 @@ def data_for(model: Any, mnist: dict[str, Array], count: int, *, part: str = "tr
         if shape[0] in (28, 96):
             order = np.roll(np.arange(count), number)
             inputs.append(digits(images[order], shape, "bytes" in tensor.name))
+        elif "int" in str(tensor.dtype):
+            values, found = tokens(shape, 10, count, seed)
+            inputs.append(values)
+            labels = found if number == 0 else labels
         else:
             values, found = fields(shape, 10, count, seed)
             inputs.append(values)

@@ -9,22 +9,23 @@ import numpy as np
 from qdebug.align import Pair
 from qdebug.findings.audit.deviations import Deviation, Unchecked
 from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
+from qdebug.graph.op_facts import CUTS, LIMITS, limits
 from qdebug.graph.quantization import CODE_RANGES
-
-LIMITS = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0), "relu_0_to_1": (0.0, 1.0)}
 
 
 def audit_activation(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Deviation | Unchecked]:
     """Compare what clamps the pair's values: the reference's activation ops, the file's fused activation."""
     if pair.op is None or pair.core is None:
         return
-    found = pair.op.kind if pair.op.kind in ACTIVATIONS else str(pair.op.attributes.get("activation", "none"))
-    named = [op.kind for op in _behind(reference, pair) if op.kind in ACTIVATIONS]
-    if "clip" in named or found in ("tanh", "sign_bit"):
+    cuts = limits(candidate, pair.op)
+    found = str(pair.op.attributes.get("activation", "none")) if cuts is None else _named(candidate, pair.op)
+    ours = [op for op in _behind(reference, pair) if op.kind in ACTIVATIONS or limits(reference, op) is not None]
+    named = [_named(reference, op) for op in ours]
+    wanted = _limits([limits(reference, op) for op in ours])
+    if wanted is None or found in ("tanh", "sign_bit"):
         yield Unchecked(pair.layer, "activation", f"{found} against {', '.join(named)}")
         return
-    wanted = _limits(named)
-    held = LIMITS.get(found, (-np.inf, np.inf))
+    held = cuts or LIMITS.get(found, (-np.inf, np.inf))
     if wanted == held:
         return
     span = _span(candidate, pair.candidate)
@@ -59,11 +60,18 @@ def _behind(reference: Graph, pair: Pair) -> list[Op]:
         key = given[0]
 
 
-def _limits(named: list[str]) -> tuple[float, float]:
-    low, high = -np.inf, np.inf
-    for name in named:
-        low, high = max(low, LIMITS[name][0]), min(high, LIMITS[name][1])
-    return low, high
+def _named(graph: Graph, op: Op) -> str:
+    """The activation's name, with what it cuts at where that is not in the name."""
+    ends = [f"{end:g}" for end in limits(graph, op) or () if np.isfinite(end)]
+    return op.kind if op.kind not in CUTS else " ".join([op.kind, *ends])
+
+
+def _limits(cuts: list[tuple[float, float] | None]) -> tuple[float, float] | None:
+    """What all activations together let through; `None` where one is not known."""
+    known = [cut for cut in cuts if cut is not None]
+    if len(known) < len(cuts):
+        return None
+    return max((cut[0] for cut in known), default=-np.inf), min((cut[1] for cut in known), default=np.inf)
 
 
 def _span(candidate: Graph, key: Key) -> tuple[float, float, float] | None:

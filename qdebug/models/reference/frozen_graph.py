@@ -6,6 +6,7 @@ graph can be run on any values, which is what local errors, handovers and repair
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ KINDS = {
     "SquaredDifference": "squared_difference", "FusedBatchNormV3": "batch_norm", "FusedBatchNorm": "batch_norm",
     "Rsqrt": "rsqrt", "Sqrt": "sqrt", "Square": "square", "Maximum": "maximum", "Minimum": "minimum", "Cast": "cast",
     "ClipByValue": "clip", "L2Loss": "l2_loss", "Neg": "neg", "Exp": "exp", "Abs": "abs", "Pow": "pow", "Erf": "erf",
+    "TopKV2": "topk_v2", "GatherNd": "gather", "Mod": "floor_mod",
 }
 PASS_THROUGH = frozenset({"Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics",
                           "EnsureShape", "PlaceholderWithDefault"})
@@ -44,6 +46,13 @@ SHAPE_OPS = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 ATTRIBUTES = ("strides", "padding", "dilations", "ksize", "data_format", "alpha", "transpose_a", "transpose_b",
               "epsilon", "is_training", "num_bits", "narrow_range", "equation", "keep_dims", "half_pixel_centers",
               "align_corners", "block_size", "axis", "N", "explicit_paddings")
+
+
+
+
+def kind_of(operation: str) -> str:
+    """The common name of a TensorFlow operation: where none is listed, as files spell it, `GreaterEqual` in parts."""
+    return KINDS.get(operation, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower())
 
 
 @dataclass(frozen=True)
@@ -234,7 +243,7 @@ class _Builder:
                 if key not in tensors:
                     tensors[key] = self._constant(key)
             inner = self._inner(operation)
-            kind = KINDS.get(inner.op if inner is not None else operation.type, operation.type.lower())
+            kind = kind_of(inner.op if inner is not None else operation.type)
             outputs = operation.outputs[:1] if kind == "batch_norm" else operation.outputs  # the rest is for training
             for output in outputs:
                 tensors[output.name] = self._activation(output)
