@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
-from qdebug.graph.op_facts import ELEMENTWISE_CONSTANT
+from qdebug.graph.op_facts import CUTS, ELEMENTWISE_CONSTANT, LIMITS, limits
 
 WEAK = ACTIVATIONS | {"bias_add", "batch_norm", "fake_quant", "quantize", "dequantize", "cast", "reshape", "squeeze",
                       "expand_dims", "transpose", "pad", "space_to_batch", "batch_to_space", "identity"}
@@ -72,7 +72,7 @@ def is_weak(graph: Graph, op: Op) -> bool:
     if op.kind in WEAK:
         return op.kind != "batch_norm" or not op.attributes.get("is_training")
     return (op.kind in ELEMENTWISE_CONSTANT and len(graph.data_inputs(op)) == 1 and len(op.inputs) == 2
-            and bool(graph.constants(op))) or (op.kind in op_facts.CUTS and op_facts.limits(graph, op) is not None)
+            and bool(graph.constants(op))) or (op.kind in CUTS and limits(graph, op) is not None)
 
 
 def kernels_fit(reference: NDArray[np.float32] | None, candidate: NDArray[np.float32] | None) -> bool:
@@ -98,8 +98,8 @@ def kernel_likeness(reference: NDArray[np.float32], candidate: NDArray[np.float3
 
 def shape_of_tail(op: Op, tail: Iterable[Op], graph: Graph) -> frozenset[str]:
     """What is done to an op's result on the way out, as far as a converter keeps it: activations, scalar factors."""
-    own = op_facts.LIMITS.get(str(op.attributes.get("activation")))
-    cuts = [own, *(op_facts.limits(graph, entry) for entry in tail)]
+    own = LIMITS.get(str(op.attributes.get("activation")))
+    cuts = [own, *(limits(graph, entry) for entry in tail)]
     low, high = (choose((cut[end] for cut in cuts if cut is not None), default=none)
                  for end, choose, none in ((0, max, -np.inf), (1, min, np.inf)))
     found = {f"{low}..{high}"} if any(cuts) else set()

@@ -1,0 +1,81 @@
+"""Networks that are written in unusual ways: a healthy file of one shows no divergence and no error finding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.float_models import file_of, row_of
+from tests.support.tflite_edits import edit
+from tests.support.wild_models import made, traced, troubles
+
+pytestmark = pytest.mark.tf
+
+
+def tf() -> Any:
+    """TensorFlow, once it is needed."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    return load_tensorflow().tf
+
+
+# -- activations that are no layers -------------------------------------------------------------------------
+
+
+def cut_by_hand(L: Any, x: Any) -> Any:
+    """A ReLU, a ReLU6 and a limit that no activation has, as arithmetic, behind a convolution, a sum and a product."""
+    x = tf().maximum(L.Conv2D(6, 3, name="conv")(x), 0.0)
+    y = tf().clip_by_value(L.Conv2D(6, 3, padding="same", name="second")(x), 0.0, 6.0)
+    x = tf().maximum(x - y, 0.0)
+    x = tf().minimum(tf().maximum(x * y, 0.0), 0.5)
+    return L.Dense(4, name="logits")(L.GlobalAveragePooling2D(name="gap")(x))
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_an_activation_written_as_arithmetic_belongs_to_the_op_before_it(kind: str):
+    """The converter fuses maximum(x, 0) into the subtraction: one row, whose reference is what the maximum gives."""
+    model = made(cut_by_hand)
+    run = traced(model, file_of(model, kind))
+
+    assert troubles(run) == []
+    assert [row.reference_tensor.rpartition("/")[2] for row in run.layers if row.op in ("SUB", "CONV_2D")] == \
+        ["Maximum:0", "clip_by_value:0", "Maximum:0"]
+
+
+def test_an_activation_written_as_arithmetic_that_the_file_lost_is_found():
+    """Without the fused ReLU of the subtraction its row diverges, and the finding says what is cut at 0."""
+    model = made(cut_by_hand)
+
+    def drop(unpacked: Any) -> None:
+        codes = [code.builtinCode for code in unpacked.operatorCodes]
+        op = next(op for op in unpacked.subgraphs[0].operators if codes[op.opcodeIndex] == 41)  # (SUB)
+        op.builtinOptions.fusedActivationFunction = 0
+
+    run = traced(model, edit(file_of(model, "float32"), drop))
+
+    assert row_of(run, run.first_divergent or "").op == "SUB"
+    assert ("QD316", "maximum 0") in [(one.code, one.evidence.get("expected")) for one in run.findings]
+
+
+# -- ops that jump ------------------------------------------------------------------------------------------
+
+
+def test_ops_that_jump_have_rows_of_their_own():
+    """Comparisons, floor, remainder, the index of the largest and what it picks are paired like any other op."""
+    def build(L: Any, x: Any) -> Any:
+        x = L.Dense(6, name="hidden")(L.Flatten(name="flat")(x))
+        x = tf().where(tf().logical_and(x >= 0.2, tf().not_equal(x, 1.0)), x, tf().floor(x * 4.0))
+        x = tf().math.floormod(x, 2.0)
+        table = np.random.default_rng(3).normal(0, 1, (6, 3)).astype(np.float32)
+        return tf().gather(table, tf().argmax(x, -1))
+
+    model = made(build)
+    run = traced(model, file_of(model, "float32"))
+
+    assert troubles(run) == []
+    assert {row.op for row in run.layers} >= {"GREATER_EQUAL", "LOGICAL_AND", "NOT_EQUAL", "SELECT_V2", "FLOOR",
+                                              "FLOOR_MOD", "ARG_MAX", "GATHER"}
+    assert run.coverage.unpaired == [one for one in run.coverage.unpaired if one.needs_no_pair or
+                                     one.reason.startswith("fused into")]
