@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from qdebug.cli.failures import add_debug
-from qdebug.models.kernels import Kernels
+from qdebug.models.kernels import FAMILIES, Kernels
 from qdebug.record.limits import FailOn
 
 DEBUG_HELP = "Show the details and the traceback of an error."
@@ -19,14 +19,6 @@ class By(StrEnum):
     """What a summary is grouped by."""
 
     MODEL = "model"
-
-
-class OneFamily(StrEnum):
-    """One kernel family."""
-
-    XNNPACK = "xnnpack"
-    BUILTIN = "builtin"
-    REFERENCE = "reference"
 
 
 class View(StrEnum):
@@ -60,9 +52,10 @@ Tolerance = Annotated[float, typer.Option(help="Largest end-to-end difference th
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples per batch.", metavar="N")]
 KernelSet = Annotated[Kernels, typer.Option(help="Kernels that run the candidate.", case_sensitive=False)]
 ReferenceKernelSet = Annotated[
-    OneFamily | None,
+    Kernels | None,
     typer.Option(
         "--reference-kernels",
+        metavar=f"[{'|'.join(FAMILIES)}]",
         help="Kernels that run a .tflite reference (default: the candidate's).",
         case_sensitive=False,
     ),

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.cost.handover_cuts import Crossing, Cut
+from qdebug.cost.handover_cuts import Cut
 from qdebug.cost.metrics import Kept, Metric
 from qdebug.errors import ModelError
 from qdebug.graph.graph import Key
@@ -189,9 +189,3 @@ class _Block:
             raise CutError(cut, str(error)) from error
         self.runs += len(rows)
         self.kept[place][rows] = self.of.metric.keep([output[rows] for output in self.reference], outputs)
-
-
-def tensors(cuts: Sequence[Cut]) -> list[Key]:
-    """The candidate tensors that any cut hands over."""
-    crossing: list[Crossing] = [entry for cut in cuts for entry in cut.crossing]
-    return list(dict.fromkeys(entry.candidate.key for entry in crossing))

@@ -54,11 +54,6 @@ class Cut:
     row: int
     crossing: tuple[Crossing, ...]
 
-    @property
-    def signature(self) -> tuple[tuple[Key, Key], ...]:
-        """What is fed: cuts with one signature are one experiment."""
-        return tuple((entry.reference.key, entry.candidate.key) for entry in self.crossing)
-
 
 def plan(reference: Graph, candidate: Graph, pairs: Sequence[Pair], unreadable: Mapping[Key, str]
          ) -> tuple[list[Cut], dict[int, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from qdebug.findings.rules import graph, inputs, kernels, parameters, ranges, reference_state
 from qdebug.findings.rules.rule import Clean, Context, Found, NotApplicable, Rule
 from qdebug.record.schema import Finding
+from qdebug.record.verdicts import SEVERITIES
 
 RULES: tuple[Rule, ...] = (
     *reference_state.FIRST,
@@ -21,7 +22,6 @@ RULES: tuple[Rule, ...] = (
 )
 """In the order of a diagnosis: a rule is silenced only by rules that stand before it."""
 
-SEVERITIES = ("error", "warning", "note")
 
 
 def diagnose(context: Context, rules: Iterable[Rule] = RULES) -> tuple[list[Finding], list[dict[str, Any]]]:

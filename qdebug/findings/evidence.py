@@ -31,7 +31,6 @@ class NormStats:
     """Median over channels of |data mean - moving mean| / sqrt(moving variance)."""
     variance_ratio: float
     """Median over channels of the larger of data variance / moving variance and its inverse."""
-    channels: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,13 +78,6 @@ class FakeQuant:
         zero = np.where(from_low < low, low, np.where(from_low > high, high, np.floor(from_low + np.float32(0.5))))
         return scale.astype(np.float64), zero.astype(np.int64) - 2 ** (self.bits - 1)
 
-    @property
-    def nudged(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The range that the codes really span, shapes (channels,), in real units."""
-        scale, zero = self.grid
-        low = (1 if self.narrow else 0) - 2 ** (self.bits - 1)
-        return (low - zero) * scale, (2 ** (self.bits - 1) - 1 - zero) * scale
-
 
 def multiplier_shift(multiplier: float) -> int:
     """Right shift r of the fixed-point form of a requantization multiplier M, with M in [2^-(r+1), 2^-r).

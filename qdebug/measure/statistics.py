@@ -87,7 +87,7 @@ def _norm(graph: Graph, op: Op, values: Array, homes: Mapping[int, str]) -> Norm
     layer = homes.get(op.index, op.layer.name if op.layer is not None else op.name)
     known = _statistics(graph, op)
     if known is None:
-        return NormStats(layer, 0.0, 1.0, 0)
+        return NormStats(layer, 0.0, 1.0)
     mean, variance = known
     flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
     spread = np.sqrt(np.maximum(variance, 1e-12))
@@ -96,7 +96,6 @@ def _norm(graph: Graph, op: Op, values: Array, homes: Mapping[int, str]) -> Norm
         layer,
         float(np.median(np.abs(flat.mean(axis=0) - mean) / spread)),
         float(np.median(np.maximum(ratio, 1 / ratio))),
-        int(mean.size),
     )
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-FAMILIES = ("xnnpack", "builtin", "reference")
-"""Kernel families: what ships by default, TFLite's optimized kernels, and its plain reference kernels."""
-
 
 class Kernels(StrEnum):
     """Which kernels run the candidate."""
@@ -15,3 +12,7 @@ class Kernels(StrEnum):
     BUILTIN = "builtin"
     REFERENCE = "reference"
     ALL = "all"
+
+
+FAMILIES = tuple(str(one) for one in Kernels if one != Kernels.ALL)
+"""Kernel families: what ships by default, TFLite's optimized kernels, and its plain reference kernels."""

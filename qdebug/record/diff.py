@@ -15,7 +15,7 @@ from typing import Any
 
 from qdebug.errors import AlignmentError
 from qdebug.record.schema import SCHEMA, ErrorStats, Finding, Row, Run
-from qdebug.record.verdicts import VERDICTS
+from qdebug.record.verdicts import rank
 
 BETTER, WORSE, SAME, NEW, GONE = "better", "worse", "same", "new", "gone"
 _SIGMAS, _LEAST = 4, 0.1
@@ -187,7 +187,7 @@ def _judge(before: Row, after: Row) -> tuple[str, str]:
     if after.verdict == "unmeasured":
         return WORSE, "is no longer measured"
     if before.verdict == "unmeasured":
-        return (WORSE if ranks[1] >= _bad() else BETTER), f"is measured now: {after.verdict}"
+        return (WORSE if ranks[1] >= rank("diverged") else BETTER), f"is measured now: {after.verdict}"
     if ranks[0] != ranks[1]:
         return (WORSE if ranks[1] > ranks[0] else BETTER), told
     if ranks[1] == 0:
@@ -236,11 +236,7 @@ def _rank(row: Row) -> int:
     """0 as expected, then requantized, diverged; an unknown verdict is the worst."""
     if row.verdict in _EXPECTED:
         return 0
-    return VERDICTS.index(row.verdict) if row.verdict in VERDICTS else len(VERDICTS)
-
-
-def _bad() -> int:
-    return VERDICTS.index("diverged")
+    return rank(row.verdict)
 
 
 # -- what else is not the same ---------------------------------------------------------------------------

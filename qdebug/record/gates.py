@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from qdebug.record.diff import Difference, compare
 from qdebug.record.limits import Budget, FailOn, option
 from qdebug.record.schema import Row, Run
-from qdebug.record.verdicts import VERDICTS
+from qdebug.record.verdicts import VERDICTS, rank
 
 PASSED, FAILED, UNMEASURED = "passed", "failed", "unmeasured"
 _NAMED = 3
@@ -89,7 +89,7 @@ def check_verdict(run: Run, fail_on: FailOn, without: Collection[str] = ()) -> G
         return Gate(False, text, limit, (Check(run.id, FAILED, text),))
     checks = tuple(_verdict_check(row, where, fail_on) for row, where in rows)
     worst = max(measured, key=_severity)
-    severity = _severity(worst) if without else max(_severity(worst), _rank(run.verdict))
+    severity = _severity(worst) if without else max(_severity(worst), rank(run.verdict))
     where = f"{worst.verdict} at {worst.layer}"
     if _severity(worst) < severity:
         where = f"the run's verdict is {run.verdict!r}"
@@ -242,8 +242,4 @@ def _missing(run: Run, budget: Budget) -> Gate | None:
 
 def _severity(row: Row) -> int:
     broken = any(stats is not None and stats.non_finite for stats in (row.local, row.cumulative))
-    return max(_rank(row.verdict), _rank("diverged") if broken else 0)
-
-
-def _rank(verdict: str) -> int:
-    return VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS)
+    return max(rank(row.verdict), rank("diverged") if broken else 0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import PurePath
 
 from qdebug.record.schema import SCHEMA, Run
-from qdebug.record.verdicts import VERDICTS
+from qdebug.record.verdicts import rank
 
 MODEL = "model"
 
@@ -156,7 +156,7 @@ def _group(rows: list[SummaryRow]) -> GroupRow:
         sorted({row.seed for row in kept if row.seed is not None}),
         **spreads,
         first_divergent=dict(layers),
-        verdict=max((row.verdict for row in kept), key=_rank),
+        verdict=max((row.verdict for row in kept), key=lambda verdict: rank(verdict, unknown=-1)),
         left_out=len(rows) - len(kept),
     )
 
@@ -164,7 +164,3 @@ def _group(rows: list[SummaryRow]) -> GroupRow:
 def _spread(values: list[float | None]) -> Spread | None:
     known = [value for value in values if value is not None]
     return Spread(sum(known) / len(known), min(known), max(known)) if known else None
-
-
-def _rank(verdict: str) -> int:
-    return VERDICTS.index(verdict) if verdict in VERDICTS else -1

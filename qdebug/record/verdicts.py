@@ -12,6 +12,15 @@ COST_VERDICTS = ("kept", "lost")
 """The second verdict, likewise."""
 
 
+SEVERITIES = ("error", "warning", "note")
+"""Of findings, most severe first."""
+
+
+def rank(verdict: str, *, unknown: int = len(VERDICTS)) -> int:
+    """Place of a verdict, 0 the best; `unknown` for `unmeasured` and what is no verdict."""
+    return VERDICTS.index(verdict) if verdict in VERDICTS else unknown
+
+
 def worst_verdict(rows: Sequence[Row]) -> str:
     """The worst verdict of all measured rows; `unmeasured` where there is none."""
     ranks = [VERDICTS.index(row.verdict) for row in rows if row.verdict in VERDICTS]

@@ -73,9 +73,6 @@ class Expectation:
     """Where the grid is not accounted for: the one that it ought to be."""
     natural: tuple[bool, bool] = (False, False)
     """Whether codes at the lowest and highest end are natural (the zero of a ReLU), not saturation."""
-    basis: dict[str, float | str] = field(default_factory=dict)
-    """The numbers behind `tau`, for the record."""
-
     is_exact: bool = False
     """Whether the op only moves or picks codes: then no flip is rounding."""
     own_grids: str | None = None
@@ -142,7 +139,7 @@ class _Expecter:
             fits = fits and on_grid
         if own_grids is not None:
             mechanism = OWN_GRIDS if mechanism is None else f"{OWN_GRIDS}; {mechanism}"
-        tau, basis = self.uncertainty.of(pair)
+        tau = self.uncertainty.of(pair)
         coarse, coarse_rms = self._coarse(pair, tensor)
         steps = sum(op.kind not in MOVEMENT for op in pair.candidate_ops)
         return Expectation(
@@ -154,7 +151,7 @@ class _Expecter:
                 (on_grid and _requantizes_input(pair))
                 or (fits and ((ends_fake and not on_grid) or (self.between_files and inner)))),
             wanted_grid=self._wanted_grid(pair, ends_fake) if not fits else None,
-            coarse=coarse, coarse_rms=coarse_rms, natural=self._natural(pair), basis=basis,
+            coarse=coarse, coarse_rms=coarse_rms, natural=self._natural(pair),
             is_exact=only_moves and pair.candidate in self.on_grid, own_grids=own_grids)
 
     # -- which mechanism, if any --------------------------------------------------------------------------

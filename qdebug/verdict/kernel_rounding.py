@@ -47,35 +47,30 @@ class Uncertainty:
     own: frozenset[Key] = frozenset()
     """Pairs that are computed with the file's own biases: their rounding adds no uncertainty."""
 
-    def of(self, pair: Pair) -> tuple[NDArray[np.float64], dict[str, float | str]]:
-        """LSB per channel, shape (1,) or (channels,), and the numbers behind it."""
+    def of(self, pair: Pair) -> NDArray[np.float64]:
+        """LSB per channel, shape (1,) or (channels,)."""
         total: NDArray[np.float64] = np.zeros(1)
-        basis: dict[str, float | str] = {}
         for op in pair.candidate_ops:
             if op.kind == "quantize" and op is not pair.op:
-                continue  # what comes of it is fed to the ideal region
-            part, numbers = self._op_tau(pair, op)
-            total = total + part
-            basis.update(numbers)
-        return total, basis
+                continue  # its output is what the simulated region is fed with
+            total = total + self._op_tau(pair, op)
+        return total
 
-    def _op_tau(self, pair: Pair, op: Op) -> tuple[NDArray[np.float64], dict[str, float | str]]:
+    def _op_tau(self, pair: Pair, op: Op) -> NDArray[np.float64]:
         fixed_point = self.kernels != "xnnpack" or op.output not in self.delegated
         out = op_facts.grid_of(self.candidate.tensors[op.output])
         given = [op_facts.grid_of(self.candidate.tensors[key]) for key in self.candidate.data_inputs(op)]
         given_known = [grid for grid in given if grid is not None]
         if out is None or not given_known or op.kind in MOVEMENT or op.kind == "max_pool":
-            return np.zeros(1), {}
+            return np.zeros(1)
         if op.kind in ("conv", "depthwise", "dense", "transpose_conv") \
                 and op_facts.kernel(self.candidate, op) is not None:
             return self._weighted_tau(pair, op, given_known[0][0], out[0], fixed_point)
         if op.kind in TABLES:
             of_scales = squared_difference(given_known, out[0]) if op.kind == "squared_difference" else 0.0
-            missed = max(TABLES[op.kind], of_scales)
-            return np.full(1, missed), {"approximation": missed}
+            return np.full(1, max(TABLES[op.kind], of_scales))
         multiplier = _multiplier(self.candidate, op, given_known, out[0])
-        rounding = self._plain_tau(op, multiplier, given_known[0], out, fixed_point)
-        return np.full(1, rounding), {"multiplier": multiplier, "double_rounding": rounding}
+        return np.full(1, self._plain_tau(op, multiplier, given_known[0], out, fixed_point))
 
     def _plain_tau(self, op: Op, multiplier: float, given: tuple[float, int], out: tuple[float, int],
                    fixed_point: bool) -> float:
@@ -123,11 +118,11 @@ class Uncertainty:
         return float(double)
 
     def _weighted_tau(self, pair: Pair, op: Op, scale_in: float, scale_out: float,
-                      fixed_point: bool) -> tuple[NDArray[np.float64], dict[str, float | str]]:
+                      fixed_point: bool) -> NDArray[np.float64]:
         kernel = op_facts.kernel(self.candidate, op)
         assert kernel is not None
         if kernel.quantization is None:
-            return np.zeros(1), {}
+            return np.zeros(1)
         multiplier = scale_in * kernel.quantization.scale / scale_out
         wide = self.candidate.tensors[op.output].dtype == "int16"  # 64-bit accumulators round once
         single = not fixed_point or wide or (op.kind == "dense" and self.kernels == "reference")
@@ -136,9 +131,8 @@ class Uncertainty:
         bias_lsb = multiplier / 2 if bias is None else np.minimum(np.abs(bias) / scale_out, multiplier)
         if pair.candidate in self.own:
             bias_lsb = np.zeros_like(multiplier)
-        return np.minimum(bias_lsb + double, 0.5), {"multiplier": float(multiplier.mean()),
-                                                   "bias_rounding": float(np.mean(bias_lsb)),
-                                                   "double_rounding": float(np.mean(double))}
+        found: NDArray[np.float64] = np.minimum(bias_lsb + double, 0.5)
+        return found
 
 
 def noise_of(pair: Pair, tensor: Tensor) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qdebug.errors import UsageError
-from qdebug.models.kernels import Kernels
+from qdebug.models.kernels import FAMILIES, Kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,6 @@ class TraceOptions:
             raise UsageError(f"--save-tensors {self.save_tensors} keeps the tensors of one sample: give --sample too")
         if self.kernels not in list(Kernels):
             raise UsageError(f"unknown kernels {self.kernels!r}: choose from {', '.join(Kernels)}")
-        if self.reference_kernels not in (None, *(one for one in Kernels if one != Kernels.ALL)):
+        if self.reference_kernels not in (None, *FAMILIES):
             raise UsageError(f"unknown reference kernels {self.reference_kernels!r}: choose from "
-                             f"{', '.join(one for one in Kernels if one != Kernels.ALL)}")
+                             f"{', '.join(FAMILIES)}")

@@ -12,13 +12,6 @@ from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op
 from qdebug.graph.quantization import CODE_RANGES
 
-REASONS = {
-    "RC05": "a batch norm that cannot be folded into per-tensor quantized weights",
-    "RC06": "a dilated convolution with batch norm",
-    "RC07": "a batch norm with a gamma of exactly zero",
-    "RC08": "a layer that the reference does not quantize",
-}
-
 
 def has_integer_ops(candidate: Graph) -> bool:
     """Tell whether any op computes on codes (QUANTIZE, DEQUANTIZE and plain moves do not count)."""

@@ -8,7 +8,6 @@ from qdebug.findings.rules import shared_grids
 from qdebug.findings.rules.rule import ERROR, NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 from qdebug.graph import op_facts
 
-INT8 = "the file holds no codes"
 ISLANDS = {
     "RC05": (
         "the batch norm could not be folded into per-tensor quantized weights: this layer runs in float",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from qdebug.record.schema import Row, Run
+from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
-from qdebug.render.run.findings import SEVERITIES, by_severity
+from qdebug.render.run.findings import by_severity
 
 MOST_NAMED = 3
 """How many layers a sentence names before it counts the rest."""

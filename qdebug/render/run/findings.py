@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from qdebug.record.schema import Finding, Run
+from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
 from qdebug.render.table import DATA, USEFUL, Table, build, text_field
 
-SEVERITIES = ("error", "warning", "note")
 """From the most to the least severe; any other comes after."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qdebug.record.schema import Row, Run
-from qdebug.record.verdicts import VERDICTS
+from qdebug.record.verdicts import worst_verdict
 from qdebug.render import numbers
 from qdebug.render.table import SHORT_OPS, Field, Table, build, number_field, text_field
 
@@ -84,8 +84,7 @@ def kernels_table(run: Run) -> Table:
         return largest
 
     def verdict(item: tuple[str, list[Row]]) -> str:
-        ranks = [VERDICTS.index(row.verdict) for row in item[1] if row.verdict in VERDICTS]
-        return VERDICTS[max(ranks)] if ranks else "unmeasured"
+        return worst_verdict(item[1])
 
     def number(kind: str, value: str, heading: str, write: Callable[[Any], str]) -> Field:
         largest = worst(kind, value)
