@@ -56,6 +56,8 @@ class Costing:
     """Sample -> the first row whose handover changes its label."""
     handed: int = field(default=0, init=False)
     """Flipped samples that were handed over."""
+    study: cost_record.Study | None = field(default=None, init=False)
+    """The curve with what it was judged by; `None` before it was run."""
 
     def __post_init__(self) -> None:
         graph = self.work.frozen.graph
@@ -77,6 +79,7 @@ class Costing:
             self._flips(tracer, study.curve, reasons)
         finally:
             tails.close()
+        self.study = study
         named = cost_record.with_handovers(rows, study, reasons)
         summary = cost_record.summary(named, study, len(self.inputs[0]))
         return named, summary | {"repairs": self._repairs(cost_record.suspects(named, study), study.curve.samples)}

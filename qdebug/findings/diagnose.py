@@ -41,6 +41,8 @@ def diagnose(context: Context, rules: Iterable[Rule] = RULES) -> tuple[list[Find
             checks.append({"code": rule.code, "outcome": "finding" if left else "clean", "reason": None})
         else:
             checks.append({"code": rule.code, "outcome": "not applicable", "reason": f"explained by {explained[0][1]}"})
+        if explained:
+            checks[-1]["explained"] = {one.layer: why for one, why in explained if one.layer is not None}
     findings = [_finding(rule, one) for rule, one in kept]
     return sorted(findings, key=lambda one: SEVERITIES.index(one.severity)), checks
 

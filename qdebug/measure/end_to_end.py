@@ -14,6 +14,7 @@ from qdebug.align import Alignment
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.measure.labels import Labels, has_classes
+from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.reference.replay import Replay
 from qdebug.record.schema import EndToEnd
 
@@ -95,6 +96,7 @@ class Ends:
                       if baseline is not None or first != "baseline"}
         self.labelled = min(truth, default=0)
         self.labels = Labels(truth.get(self.labelled))
+        self.spreads = {"reference": OutputSpread(), "candidate": OutputSpread()}
 
     def update(self, first: int, reference: list[Array], candidate: list[Array]) -> None:
         """Count one batch of outputs, `first` the number of its first sample."""
@@ -104,6 +106,8 @@ class Ends:
             outputs["baseline"] = self.baseline.outputs([array[first: first + count] for array in self.inputs])
         for (one, other, number), stats in self.stats.items():
             stats.update(np.reshape(outputs[one][number], -1), np.reshape(outputs[other][number], -1))
+        for model, spread in self.spreads.items():
+            spread.update(outputs[model])
         if has_classes(np.shape(reference[self.labelled])):
             for model, values in outputs.items():
                 self.labels.update(model, values[self.labelled])

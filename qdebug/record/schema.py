@@ -239,6 +239,10 @@ class Cost:
     """The metric of that model."""
     after: float | None = None
     """The metric of the candidate."""
+    floor: float = 0.0
+    """Loss that counts as none where no limit is given, since every healthy file has some."""
+    vacuous: bool = False
+    """Whether the run compares nothing, since what it compares is constant: then no gate passes."""
     reasons: dict[str, str] = field(default_factory=dict)
 
 

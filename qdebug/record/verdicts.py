@@ -8,8 +8,6 @@ from qdebug.record.schema import Row
 
 VERDICTS = ("exact", "rounding", "requantized", "diverged")
 """From best to worst. `unmeasured` stands apart: it is counted, never ranked."""
-COST_VERDICTS = ("kept", "lost")
-"""The second verdict, likewise."""
 
 
 SEVERITIES = ("error", "warning", "note")

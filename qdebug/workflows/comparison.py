@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from qdebug.converter.moved_biases import align_settled
 from qdebug.converter.weights import Weights, find_weights
 from qdebug.cost.loss_stages import Origins
 from qdebug.cost.metrics import check as check_metric
+from qdebug.cost.second_verdict import NO_HANDOVER, Judged, second_verdict
 from qdebug.cost.study import Costing
 from qdebug.errors import ModelError, UsageError
 from qdebug.graph.graph import Key
@@ -34,7 +36,7 @@ from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.replay import Replay
 from qdebug.models.reference.tflite_model import FileReference
-from qdebug.record.schema import EndToEnd, Row
+from qdebug.record.schema import Cost, EndToEnd, Row
 from qdebug.verdict.accumulators import Counts
 from qdebug.verdict.expectation import Expectation, expect
 from qdebug.verdict.rows import build_rows
@@ -76,6 +78,8 @@ class Comparison:
         self.observed: dict[str, int] = {}
         """Kernel family -> output elements that change when the intermediate tensors are not kept."""
         self.costs: dict[str, Any] | None = None
+        self.cost: Cost | None = None
+        """The second verdict, without the findings that say why."""
         self.label_flips: dict[str, Any] | None = None
         self.first_flips: dict[int, int] = {}
         """Sample -> number of the row whose handover first changes its label."""
@@ -97,6 +101,7 @@ class Comparison:
         self._compare_families()
         if self.costs is not None:
             self._split()
+        self._judge_cost()
         self.timing["total_s"] = time.perf_counter() - start
 
     # -- alignment ---------------------------------------------------------------------------------------
@@ -215,6 +220,7 @@ class Comparison:
             self.rows[family], self.costs = costing.run(self.rows[family])
             self.timing["handover_s"] = time.perf_counter() - start
         self.label_flips, self.first_flips = costing.label_flips(self.rows[family]), costing.first
+        self.costing, self.spreads = costing, ends.spreads
 
     def _split(self) -> None:
         """Add to the costs what training, conversion and kernels cost; on fewer samples where kernels are slow."""
@@ -229,6 +235,21 @@ class Comparison:
         except ModelError as error:
             self.costs["parts"], self.costs["parts_reason"] = None, str(error)
         self.timing["parts_s"] = time.perf_counter() - start
+
+    def _judge_cost(self) -> None:
+        """The second verdict, from what was measured: nothing is run for it."""
+        main, costing = self.families[0], self.costing
+        found, costs = self.labels[main], self.costs or {}
+        labels = {model: known for model in ("baseline", "reference", "candidate")
+                  if (known := found.of(model)) is not None}
+        graph = self.reference.frozen.graph
+        units = abs(math.prod(graph.tensors[graph.outputs[costing.labelled]].shape[1:]))
+        self.cost = second_verdict(Judged(
+            metric=costing.judge.name, samples=len(self.inputs[0]), rows=self.rows[main], labels=labels,
+            truth=costing.truth, classes=max(2, units), curve=costing.study, parts=costs.get("parts"),
+            parts_reason=costs.get("parts_reason") or (None if self.options.handover else NO_HANDOVER),
+            reference=self.spreads["reference"], candidate=self.spreads["candidate"],
+            limit=self.options.max_accuracy_drop))
 
     def _observe(self, family: str, work: Pass, batch: int) -> None:
         """Run the first batch without keeping intermediate tensors, to see whether looking changes the result."""

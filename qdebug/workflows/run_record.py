@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from qdebug.cost.cost_record import with_flips
+from qdebug.cost.second_verdict import attributed
 from qdebug.errors import ModelError, UsageError
 from qdebug.measure.baseline_drift import layer_drift
 from qdebug.measure.statistics import input_stats
@@ -76,6 +77,7 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
                   "threads": options.threads},
         by_kernels={family: comparison.rows[family] for family in comparison.families[1:]} or None,
         notes=comparison.notes, checks=checks, label_flips=comparison.label_flips, costs=comparison.costs,
+        cost=None if comparison.cost is None else attributed(comparison.cost, findings),
         reasons={} if labels.truth is not None else {
             "accuracy": "the labels given are no classes" if dataset.labels else "no labels were given"})
     given = {spec.name: array for spec, array in zip(comparison.reference.frozen.specs, comparison.inputs, strict=True)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,9 @@ def _truth(dataset: Dataset, reference: Reference) -> dict[int, NDArray[np.int64
         shares = plain.ndim == 2 and plain.shape[1] > 1 and bool(np.all(plain >= 0))
         if shares and np.allclose(plain.sum(axis=1), 1, atol=1e-3):
             plain = plain.argmax(axis=1)
+        one_unit = abs(math.prod(reference.frozen.graph.tensors[reference.frozen.graph.outputs[number]].shape[1:])) == 1
+        if one_unit and plain.size and not np.isin(plain, (0, 1)).all():
+            continue  # (targets of a regression: one unit tells two classes apart)
         if plain.size == len(plain) and np.issubdtype(plain.dtype, np.number) and np.all(plain == np.rint(plain)):
             found[number] = plain.reshape(-1).astype(np.int64)
     return found

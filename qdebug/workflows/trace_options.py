@@ -34,6 +34,8 @@ class TraceOptions:
     """Where to keep the tensors of that sample, as `.npz`."""
     reference_kernels: str | None = None
     """Which `Kernels` (not `all`) run a reference that is a `.tflite` file; `None` takes those of the candidate."""
+    max_accuracy_drop: float | None = None
+    """Loss that still counts as kept, in points of accuracy or in the metric's own unit; `None` allows none."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
@@ -42,6 +44,8 @@ class TraceOptions:
                             ("number of handover samples", self.handover_samples)):
             if value is not None and value < 1:
                 raise UsageError(f"the {name} is {value}: give 1 or more")
+        if self.max_accuracy_drop is not None and not 0 <= self.max_accuracy_drop < math.inf:
+            raise UsageError(f"--max-accuracy-drop is {self.max_accuracy_drop}: give a finite number of 0 or more")
         if self.save_tensors is not None and self.sample is None:
             raise UsageError(f"--save-tensors {self.save_tensors} keeps the tensors of one sample: give --sample too")
         if self.kernels not in list(Kernels):

@@ -5,7 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from qdebug.record.schema import Coverage, EndToEnd, ErrorStats, Finding, Row, Run, Unpaired, WorstSample
+from qdebug.record.schema import (
+    Cost,
+    CostLayer,
+    CostStage,
+    Coverage,
+    EndToEnd,
+    ErrorStats,
+    Finding,
+    Row,
+    Run,
+    Unpaired,
+    WorstSample,
+)
 
 
 def stats(flip_percent: float | None, max_lsb: int | None, **given: Any) -> ErrorStats:
@@ -250,3 +262,22 @@ def named(name: str) -> Run:
     layers = [dataclasses.replace(one, layer=name) if one.layer == "conv_3" else one for one in base.layers]
     findings = [dataclasses.replace(one, layer=name) for one in base.findings]
     return dataclasses.replace(base, layers=layers, first_divergent=name, findings=findings)
+
+
+def cost(**given: Any) -> Cost:
+    """Build a loss of 41.1 points in conversion, nearly all of it at dense_1."""
+    values: dict[str, Any] = {
+        "verdict": "lost", "metric": "accuracy", "points": 41.1, "low": 33.0, "high": 49.7, "confidence": 0.99,
+        "limit": None, "samples": 397, "stage": "conversion",
+        "stages": [CostStage("training", None, reasons={"points": "no baseline was given"}),
+                   CostStage("conversion", 41.1, 33.0, 49.7, 397), CostStage("kernels", 0.0, -1.0, 1.0, 397)],
+        "layers": [CostLayer("dense_1", 40.8, 29.0, 49.7, "QD604")], "before": 0.995, "after": 0.584,
+    }
+    return Cost(**(values | given))
+
+
+def lossy_run(**given: Any) -> Run:
+    """Build a faithful file that loses most of its accuracy at one layer, whose grid starves 7 channels."""
+    finding = Finding("QD604", "RC26", "dense_1", "warning", "7 of its 8 channels share 1 code", {"channels": 7},
+                      "equalize the channels", "qdebug explain QD604", 40.8, 29.0, 49.7)
+    return run(**({"cost": cost(), "findings": [finding], "first_over_tolerance": "dense_1"} | given))
