@@ -16,13 +16,15 @@ from qdebug.record.version import __version__
 
 if TYPE_CHECKING:
     from qdebug.errors import QDebugError
-    from qdebug.render.assertion import assert_faithful
+    from qdebug.render.assertion import assert_accurate, assert_faithful
     from qdebug.workflows.trace import trace, trace_builtin
     from qdebug.workflows.trace_options import TraceOptions
 
-__all__ = ["QDebugError", "Run", "TraceOptions", "__version__", "assert_faithful", "trace", "trace_builtin"]
+__all__ = ["QDebugError", "Run", "TraceOptions", "__version__", "assert_accurate", "assert_faithful", "trace",
+           "trace_builtin"]
 
 _HOMES = {"QDebugError": "qdebug.errors", "TraceOptions": "qdebug.workflows.trace_options",
+          "assert_accurate": "qdebug.render.assertion",
           "assert_faithful": "qdebug.render.assertion", "trace": "qdebug.workflows.trace",
           "trace_builtin": "qdebug.workflows.trace"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qdebug.record.limits import Budget
     from qdebug.record.schema import Run
     from qdebug.record.store import Store
+    from qdebug.workflows.trace_options import TraceOptions
 
 TRIPPED = 1
 
@@ -29,8 +30,9 @@ class GateOptions:
     force: bool = False
 
     @classmethod
-    def read(cls, store: Store, fail_on: FailOn | None, *numbers: float | None, budget: Path | None = None,
-             against: str | None = None, junit: Path | None = None, force: bool = False) -> GateOptions:
+    def read(cls, store: Store, fail_on: Sequence[FailOn] | None, numbers: Mapping[str, float | None], *,
+             budget: Path | None = None, against: str | None = None, junit: Path | None = None,
+             force: bool = False) -> GateOptions:
         """Join the command line's limits with those of the file, or of pyproject.toml here. Raises UsageError."""
         from qdebug.cli.output import check_writable
         from qdebug.record.limits import Limits, find_budget, read_budget
@@ -38,7 +40,7 @@ class GateOptions:
         if junit is not None:
             check_writable(junit, force=force)
         found = read_budget(budget) if budget is not None else find_budget(Path())
-        return cls(replace(found, limits=Limits(fail_on, *numbers).over(found.limits)),
+        return cls(replace(found, limits=Limits.of(fail_on, **numbers).over(found.limits)),
                    None if against is None else store.find(against), junit, force)
 
     @property
@@ -47,6 +49,10 @@ class GateOptions:
         from qdebug.record.limits import Budget, Limits
 
         return self.against is None and Budget(self.budget.limits, self.budget.layers) == Budget(Limits(), ())
+
+    def limited(self, options: TraceOptions) -> TraceOptions:
+        """The options of a trace with the loss that is allowed, so that the record is judged by it."""
+        return replace(options, max_accuracy_drop=self.budget.limits.max_accuracy_drop)
 
     def hold(self, run: Run, write: Callable[[str], None] = say) -> int:
         """Say whether each gate holds, on standard error or where `write` puts it; return the exit code."""

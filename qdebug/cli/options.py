@@ -62,8 +62,12 @@ ReferenceKernelSet = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the candidate.", metavar="N")]
 Gate = Annotated[
-    FailOn | None,
-    typer.Option(help="Exit with 1 at this verdict or a worse one (default: never).", case_sensitive=False),
+    list[FailOn] | None,
+    typer.Option(
+        help="Exit with 1 at this verdict or a worse one (default: never); lost is the second verdict, for accuracy. "
+        "May be given twice.",
+        case_sensitive=False,
+    ),
 ]
 MaxLocalFlips = Annotated[
     float | None, typer.Option(help="Most codes that a layer may change itself, in percent.", metavar="X")
@@ -76,6 +80,10 @@ MaxLocalLsb = Annotated[
 ]
 MinAgreement = Annotated[
     float | None, typer.Option(help="Least share of samples (0 to 1) with the same answer.", metavar="X")
+]
+MaxAccuracyDrop = Annotated[
+    float | None,
+    typer.Option(help="Most points of accuracy (or the metric's unit) that may be lost beyond chance.", metavar="X"),
 ]
 BudgetFile = Annotated[
     Path | None,

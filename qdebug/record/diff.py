@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qdebug.errors import AlignmentError
+from qdebug.record.loss import LOST, UNMEASURED
 from qdebug.record.schema import SCHEMA, ErrorStats, Finding, Row, Run
 from qdebug.record.verdicts import rank
 
@@ -104,6 +105,7 @@ def _reasons_worse(before: Run, after: Run, rows: list[RowChange], new: list[Fin
     for one in new:
         if one.severity != _BY_DESIGN:
             yield f"new finding {one.code}" + (f" at {one.layer}" if one.layer is not None else "")
+    yield from _loss_worse(before, after)
     samples = min(int(run.data.get("samples") or 0) for run in (before, after))
     gaps = [_gap(before), _gap(after)]
     if gaps[0] is not None and gaps[1] is None:
@@ -113,6 +115,16 @@ def _reasons_worse(before: Run, after: Run, rows: list[RowChange], new: list[Fin
         if not (gaps[1] - gaps[0] <= chance):
             yield (f"the candidate's accuracy falls {100 * gaps[1]:.2f} points short of the reference's, "
                    f"before {100 * gaps[0]:.2f}")
+
+
+def _loss_worse(before: Run, after: Run) -> Iterator[str]:
+    """The second verdict, where both runs have one; a loss that was there before counts by the gap below."""
+    if before.cost is None or after.cost is None or before.cost.verdict == after.cost.verdict:
+        return
+    if after.cost.verdict == LOST:
+        yield f"{after.cost.metric} is lost: {after.cost.points:.3g}, before {before.cost.points or 0.0:.3g}"
+    elif after.cost.verdict == UNMEASURED:
+        yield f"what is lost is no longer measured: {after.cost.reasons.get('verdict', 'no reason is known')}"
 
 
 def _gap(run: Run) -> float | None:
@@ -253,6 +265,9 @@ def _facts(before: Run, after: Run) -> Iterator[FactChange]:
     for name in ("seed", "qdebug", "verdict", "first_divergent", "first_over_tolerance"):
         if getattr(before, name) != getattr(after, name):
             yield FactChange("run", name, getattr(before, name), getattr(after, name))
+    verdicts = [None if run.cost is None else run.cost.verdict for run in (before, after)]
+    if verdicts[0] != verdicts[1]:
+        yield FactChange("run", "cost", verdicts[0], verdicts[1])
 
 
 def _notes(before: Run, after: Run) -> Iterator[str]:

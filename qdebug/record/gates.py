@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from qdebug.record.diff import Difference, compare
-from qdebug.record.limits import Budget, FailOn, option
+from qdebug.record.limits import Budget, FailOn, Limits, option
+from qdebug.record.loss import KEPT, LOST, SHARES, cost_of, judge, nothing_compared, with_limit
 from qdebug.record.schema import Row, Run
 from qdebug.record.verdicts import VERDICTS, rank
 
@@ -44,6 +45,7 @@ def check(run: Run, budget: Budget, against: Run | None = None) -> list[Gate]:
     """Hold a run against a budget, and against a stored run; an empty list where nothing limits it."""
     own = {row.layer for row, _ in all_rows(run) if _own_verdict(budget, row)}
     gates = [check_verdict(run, budget.limits.fail_on or FailOn.NEVER, without=own)]
+    gates += check_loss(run, budget)
     if any(limits.fail_on for _, limits in budget.layers):
         gates.append(_layer_verdicts(run, budget))
     gates += [_numbers(run, budget, name) for name in _READERS if _is_set(budget, name)]
@@ -52,7 +54,16 @@ def check(run: Run, budget: Budget, against: Run | None = None) -> list[Gate]:
     gates += [_missing(run, budget)] if budget.layers else []
     if against is not None:
         gates.append(check_difference(compare(against, run), f"--against {against.id}"))
-    return [gate for gate in gates if gate is not None]
+    return [_not_vacuous(run, gate) for gate in gates if gate is not None]
+
+
+def _not_vacuous(run: Run, gate: Gate) -> Gate:
+    """The gate, or a failed one where the run compares nothing."""
+    why = nothing_compared(run)
+    if why is None or not gate.passed:
+        return gate
+    text = f"FAIL: {gate.name}: {why}"
+    return Gate(False, text, gate.name, (*gate.checks, Check(run.id, FAILED, text)))
 
 
 def all_rows(run: Run) -> list[tuple[Row, str]]:
@@ -125,6 +136,69 @@ def _layer_verdicts(run: Run, budget: Budget) -> Gate:
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return Gate(False, f"FAIL: {name}: {failed[0].where} is {failed[0].text}{more}", name, tuple(checks))
+    return Gate(True, f"PASS: {name}: {len(checks)} layers within their own", name, tuple(checks))
+
+
+# -- the second verdict ----------------------------------------------------------------------------------
+
+
+def check_loss(run: Run, budget: Budget) -> Iterator[Gate]:
+    """Hold what the run loses, and what single layers lose, against the limits that there are."""
+    limits = budget.limits
+    if limits.fail_on_lost:
+        yield _loss(run, "--fail-on lost", limits.max_accuracy_drop)
+    if limits.max_accuracy_drop is not None:
+        yield _loss(run, option("max_accuracy_drop"), limits.max_accuracy_drop)
+    if any(_limits_loss(own) for _, own in budget.layers):
+        yield _layer_losses(run, budget)
+
+
+def _loss(run: Run, name: str, limit: float | None) -> Gate:
+    """Hold the whole loss against a limit; without one, the recorded verdict counts."""
+    cost = cost_of(run) if limit is None else with_limit(cost_of(run), limit)
+    if cost.verdict not in (KEPT, LOST):
+        reason = cost.reasons.get("verdict", "it has no interval")
+        text = f"FAIL: {name}: what the run loses was not measured, {reason}"
+        return Gate(False, text, name, (Check(run.id, FAILED, text),))
+    text = f"{_told(cost.points, cost.low, cost.high, cost.metric)}, {cost.samples} samples"
+    text += "" if cost.limit is None else f", limit {cost.limit:g}"
+    text += f", most at {cost.layers[0].layer}" if cost.verdict == LOST and cost.layers else ""
+    passed = cost.verdict == KEPT
+    checks = (Check(run.id, PASSED if passed else FAILED, text),)
+    return Gate(passed, f"{'PASS' if passed else 'FAIL'}: {name}: {text}", name, checks)
+
+
+def _told(points: float | None, low: float | None, high: float | None, metric: str) -> str:
+    unit = " points" if metric in SHARES else ""
+    interval = "" if low is None or high is None else f" ({low:.3g} to {high:.3g})"
+    beyond = "" if low is not None and low > 0 else ", not beyond chance"
+    return f"{metric} lost {points or 0.0:.3g}{unit}{interval}{beyond}"
+
+
+def _limits_loss(limits: Limits) -> bool:
+    return limits.max_accuracy_drop is not None or bool(limits.fail_on_lost)
+
+
+def _layer_losses(run: Run, budget: Budget) -> Gate:
+    """Hold the rows that have a limit of their own on what they lose; here unmeasured is a failure."""
+    metric, checks, name = cost_of(run).metric, [], "accuracy drop of layers"
+    unit = 100.0 if metric in SHARES else 1.0
+    for row in run.layers:
+        if not any(_limits_loss(own) and budget.matches(pattern, row.layer) for pattern, own in budget.layers):
+            continue
+        limit, given = budget.of(row.layer).max_accuracy_drop, row.handover
+        if given is None or given.drop is None or given.low is None:
+            checks.append(Check(row.layer, FAILED, "what it loses was not measured"))
+            continue
+        points, low = unit * given.drop, unit * given.low
+        high = None if given.high is None else unit * given.high
+        lost = judge(points, low, limit=limit, floor=0.0) == LOST
+        text = _told(points, low, high, metric) + ("" if limit is None else f", limit {limit:g}")
+        checks.append(Check(row.layer, FAILED if lost else PASSED, text))
+    failed = [one for one in checks if one.state == FAILED]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if failed[1:] else ""
+        return Gate(False, f"FAIL: {name}: {failed[0].where}: {failed[0].text}{more}", name, tuple(checks))
     return Gate(True, f"PASS: {name}: {len(checks)} layers within their own", name, tuple(checks))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -35,6 +35,10 @@ class Limits:
     """Largest error, in steps, that a layer may introduce."""
     min_agreement: float | None = None
     """Least share of samples (0 to 1) on which both models must say the same."""
+    max_accuracy_drop: float | None = None
+    """Most that may be lost: points of accuracy, or the metric's own unit."""
+    fail_on_lost: bool | None = None
+    """Whether any loss beyond chance trips, or one beyond `max_accuracy_drop` where that is set."""
 
     def __post_init__(self) -> None:
         for name, value in self.numbers():
@@ -46,8 +50,17 @@ class Limits:
         """Yield the limits that are numbers, and set."""
         for one in fields(self):
             value = getattr(self, one.name)
-            if one.name != "fail_on" and value is not None:
+            if one.name not in ("fail_on", "fail_on_lost") and value is not None:
                 yield one.name, value
+
+    @classmethod
+    def of(cls, fail_on: FailOn | str | Iterable[FailOn | str] | None, **numbers: float | None) -> Limits:
+        """Limits with one or several verdicts that trip: the mildest of the first verdict, and `lost`.
+
+        Raises UsageError for a verdict that is not known.
+        """
+        mildest, lost = read_fail_on(fail_on)
+        return cls(mildest, fail_on_lost=lost, **numbers)
 
     def over(self, other: Limits) -> Limits:
         """Return these limits, and the other's where this sets none."""
@@ -74,6 +87,25 @@ class Budget:
     def matches(self, pattern: str, layer: str) -> bool:
         """Tell whether the entry `pattern` is about this layer."""
         return pattern == layer or fnmatchcase(layer, pattern)
+
+
+def read_fail_on(given: Any) -> tuple[FailOn | None, bool | None]:
+    """The mildest of the first verdict's limits, and whether `lost` is among them; `None` for what is not given.
+
+    `never` sets both free. Raises UsageError for a verdict that is not known.
+    """
+    several = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else \
+        [] if given is None else [given]
+    try:
+        known = [FailOn(one) for one in several]
+    except ValueError as error:
+        wrong = next(one for one in several if one not in list(FailOn))
+        raise UsageError(f"fail-on is {wrong!r}; choose from {', '.join(FailOn)}") from error
+    first = [one for one in FailOn if one in known and one is not FailOn.LOST]
+    if first[1:] and first[0] is FailOn.NEVER:
+        raise UsageError(f"fail-on is {', '.join(known)}: never excludes the others")
+    lost = True if FailOn.LOST in known else False if FailOn.NEVER in known else None
+    return (first[0] if first else None), lost
 
 
 def option(name: str) -> str:
@@ -116,25 +148,22 @@ def parse_budget(plain: Any, source: str) -> Budget:
 def _limits(plain: Any, source: str) -> Limits:
     if not isinstance(plain, dict):
         raise UsageError(f"{source}: {plain!r} is no table of limits")
-    known = {one.name for one in fields(Limits)}
+    known = {one.name for one in fields(Limits)} - {"fail_on_lost"}
     given: dict[str, Any] = {}
+    verdicts: Any = None
     for key, value in plain.items():
         name = key.replace("-", "_")
         if name not in known:
             raise UsageError(f"{source}: unknown limit {key!r}; choose from "
                              f"{', '.join(sorted(one.replace('_', '-') for one in known))}, layers")
-        given[name] = _fail_on(value, source) if name == "fail_on" else _number(key, value, source)
+        if name == "fail_on":
+            verdicts = value
+        else:
+            given[name] = _number(key, value, source)
     try:
-        return Limits(**given)
+        return Limits.of(verdicts, **given)
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from error
-
-
-def _fail_on(value: Any, source: str) -> FailOn:
-    try:
-        return FailOn(value)
-    except ValueError as error:
-        raise UsageError(f"{source}: fail-on is {value!r}; choose from {', '.join(FailOn)}") from error
 
 
 def _number(key: str, value: Any, source: str) -> float:
@@ -150,3 +179,5 @@ class FailOn(StrEnum):
     ROUNDING = "rounding"
     REQUANTIZED = "requantized"
     DIVERGED = "diverged"
+    LOST = "lost"
+    """The second verdict: it goes beside one of the others."""

@@ -11,10 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import PurePath
 
+from qdebug.record.loss import KEPT, LOST, UNMEASURED
 from qdebug.record.schema import SCHEMA, Run
 from qdebug.record.verdicts import rank
 
 MODEL = "model"
+COSTS = (KEPT, UNMEASURED, LOST)
+"""Second verdicts, the worst last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,10 @@ class SummaryRow:
     not_close_percent: float | None
     first_divergent: str | None
     verdict: str
+    cost: str | None = None
+    """The second verdict; `None` in records from before there was one."""
+    lost: float | None = None
+    """Points that are lost, or the metric's own unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,9 @@ class GroupRow:
     verdict: str
     left_out: int
     """Earlier runs of a seed that was run again."""
+    lost: Spread | None = None
+    cost: str | None = None
+    """The worst second verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,8 @@ def _row(run: Run) -> SummaryRow:
         not_close_percent=mean([one.not_close_percent for one in outputs]),
         first_divergent=run.first_divergent,
         verdict=run.verdict,
+        cost=None if run.cost is None else run.cost.verdict,
+        lost=None if run.cost is None else run.cost.points,
     )
 
 
@@ -141,7 +153,7 @@ def _group(rows: list[SummaryRow]) -> GroupRow:
     spreads = {
         one.name: _spread([getattr(row, one.name) for row in kept])
         for one in fields(SummaryRow)
-        if one.name.startswith(("accuracy_", "max_", "mean_", "not_close_"))
+        if one.name.startswith(("accuracy_", "max_", "mean_", "not_close_", "lost"))
     }
     layers = Counter(row.first_divergent for row in kept if row.first_divergent is not None)
     first = kept[0]
@@ -158,6 +170,7 @@ def _group(rows: list[SummaryRow]) -> GroupRow:
         first_divergent=dict(layers),
         verdict=max((row.verdict for row in kept), key=lambda verdict: rank(verdict, unknown=-1)),
         left_out=len(rows) - len(kept),
+        cost=max((row.cost for row in kept if row.cost is not None), key=COSTS.index, default=None),
     )
 
 

@@ -14,6 +14,7 @@ def check(
     max_cumulative_flip_percent: o.MaxCumulativeFlips = None,
     max_local_lsb: o.MaxLocalLsb = None,
     min_agreement: o.MinAgreement = None,
+    max_accuracy_drop: o.MaxAccuracyDrop = None,
     budget: o.BudgetFile = None,
     against: o.Against = None,
     junit: o.Junit = None,
@@ -28,9 +29,15 @@ def check(
     from qdebug.record.store import Store
 
     records = Store(store)
-    numbers = (max_local_flip_percent, max_cumulative_flip_percent, max_local_lsb, min_agreement)
+    numbers = {
+        "max_local_flip_percent": max_local_flip_percent,
+        "max_cumulative_flip_percent": max_cumulative_flip_percent,
+        "max_local_lsb": max_local_lsb,
+        "min_agreement": min_agreement,
+        "max_accuracy_drop": max_accuracy_drop,
+    }
     gates = GateOptions.read(
-        records, fail_on, *numbers, budget=budget, against=against, junit=junit, force=force
+        records, fail_on, numbers, budget=budget, against=against, junit=junit, force=force
     )
     if gates.is_empty:
         raise UsageError("nothing to check: give a limit such as --fail-on diverged, --budget or --against")

@@ -41,6 +41,7 @@ def sweep(
     max_cumulative_flip_percent: o.MaxCumulativeFlips = None,
     max_local_lsb: o.MaxLocalLsb = None,
     min_agreement: o.MinAgreement = None,
+    max_accuracy_drop: o.MaxAccuracyDrop = None,
     budget: o.BudgetFile = None,
     by: Annotated[o.By | None, typer.Option(help="One line for each model, over its seeds.")] = None,
     json: o.Json = None,
@@ -63,8 +64,14 @@ def sweep(
     how = TraceOptions(tolerance, batch_size, kernels, threads, handover, handover_samples, metric)
     records, target = Store(store), Output(output, force, format, json).check()
     records.check_writable()
-    numbers = (max_local_flip_percent, max_cumulative_flip_percent, max_local_lsb, min_agreement)
-    gates = GateOptions.read(records, fail_on, *numbers, budget=budget)
+    numbers = {
+        "max_local_flip_percent": max_local_flip_percent,
+        "max_cumulative_flip_percent": max_cumulative_flip_percent,
+        "max_local_lsb": max_local_lsb,
+        "min_agreement": min_agreement,
+        "max_accuracy_drop": max_accuracy_drop,
+    }
+    gates = GateOptions.read(records, fail_on, numbers, budget=budget)
     given = {
         "data": data,
         "samples": samples,
@@ -72,7 +79,7 @@ def sweep(
         "quantize": quantize,
         "qat_epochs": qat_epochs,
         "retrain": retrain,
-        "options": how,
+        "options": gates.limited(how),
     }
     with Progress(quiet=quiet) as progress:
         runs, code = run_all(jobs, given, records, gates, progress)

@@ -58,6 +58,7 @@ def trace(
     max_cumulative_flip_percent: o.MaxCumulativeFlips = None,
     max_local_lsb: o.MaxLocalLsb = None,
     min_agreement: o.MinAgreement = None,
+    max_accuracy_drop: o.MaxAccuracyDrop = None,
     budget: o.BudgetFile = None,
     against: o.Against = None,
     junit: o.Junit = None,
@@ -99,11 +100,17 @@ def trace(
         check_writable(save_tensors, force=force)
     records, target = Store(store), Output(output, force, format, json).check()
     records.check_writable()
-    numbers = (max_local_flip_percent, max_cumulative_flip_percent, max_local_lsb, min_agreement)
+    numbers = {
+        "max_local_flip_percent": max_local_flip_percent,
+        "max_cumulative_flip_percent": max_cumulative_flip_percent,
+        "max_local_lsb": max_local_lsb,
+        "min_agreement": min_agreement,
+        "max_accuracy_drop": max_accuracy_drop,
+    }
     gates = GateOptions.read(
-        records, fail_on, *numbers, budget=budget, against=against, junit=junit, force=force
+        records, fail_on, numbers, budget=budget, against=against, junit=junit, force=force
     )
-    shared = {"data": data, "samples": samples, "scale": scale, "quantize": quantize, "options": how}
+    shared = {"data": data, "samples": samples, "scale": scale, "quantize": quantize, "options": gates.limited(how)}
     with Progress(quiet=quiet) as progress:
         run = models.trace(**shared, progress=progress)
     raise typer.Exit(finish(run, records, target, gates))
