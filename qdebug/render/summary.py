@@ -14,6 +14,7 @@ _NUMBERS = (
     ("accuracy_baseline", "baseline accuracy", "base. acc.", numbers.accuracy),
     ("accuracy_reference", "reference accuracy", "ref. acc.", numbers.accuracy),
     ("accuracy_candidate", "candidate accuracy", "cand. acc.", numbers.accuracy),
+    ("lost", "lost points", "", numbers.percent),
     ("max_error", "max error", "", numbers.error),
     ("mean_error", "mean error", "", numbers.error),
     ("not_close_percent", "not close %", "", numbers.percent),
@@ -64,6 +65,7 @@ def _run_fields(rows: list[Any]) -> list[Field]:
         ),
         text_field("first_divergent", "first divergent", _first_divergent, wrap=True),
         text_field("verdict", "verdict", lambda row: numbers.name(row.verdict)),
+        text_field("cost", "cost", lambda row: numbers.name(row.cost)),
     ]
 
 
@@ -98,6 +100,7 @@ def _group_fields(rows: list[Any]) -> list[Field]:
         *spreads,
         text_field("first_divergent", "first divergent", _first_divergents, wrap=True),
         text_field("verdict", "worst verdict", lambda row: numbers.name(row.verdict)),
+        text_field("cost", "worst cost", lambda row: numbers.name(row.cost)),
     ]
 
 

@@ -160,7 +160,7 @@ def test_trace_records_and_prints(call, tracer):
     result = call("trace", "--model", "dense4")
 
     assert result.exit_code == 0
-    assert result.stdout.startswith("run          0001-dense4-s3, 2026")
+    assert result.stdout.startswith("The file is faithful.\n\nrun          0001-dense4-s3, 2026")
     assert "No layer diverges" in result.stdout.splitlines()[-1]
     assert result.stderr == "warning: data beyond the range\n"
     assert Store(".qdebug").find("latest").layers == tracer.run.layers
@@ -291,7 +291,7 @@ def test_existing_files_are_kept(call, tracer, tmp_path):
         assert (refused.exit_code, tracer.calls, file.read_text()) == (2, [], "mine")
         assert "give --force" in refused.stderr
     assert call("trace", "--model", "dense4", "-o", "out.txt", "--force").stdout == ""
-    assert file.read_text().startswith("run ")
+    assert file.read_text().startswith("The file is faithful.")
 
 
 @pytest.mark.parametrize(

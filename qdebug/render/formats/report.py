@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from qdebug.record.loss import worse
 from qdebug.record.schema import Row, Run
 from qdebug.render import numbers
 from qdebug.render.formats import charts
 from qdebug.render.formats.images import sample_images
-from qdebug.render.run import costs, end_to_end, findings, kernels, layers
+from qdebug.render.run import end_to_end, findings, kernels, layers
 from qdebug.render.run.answer import answer
 from qdebug.render.run.baseline_drift import drift_table
+from qdebug.render.run.cost_block import cost_block
 from qdebug.render.run.coverage import coverage_table
 from qdebug.render.run.document import coverage, header
 from qdebug.render.run.error_parts import parts_table
@@ -54,7 +56,7 @@ def report(run: Run, arrays: bytes | None = None) -> str:
         run=run, title=numbers.name(f"qdebug {run.id or 'run'}"), answer=answer(run), coverage=coverage(run),
         facts=header(run).pairs, accuracy=_accuracies(run), findings=_findings(run), layers=_layers(run),
         depth=_in_sizes(charts.depth_chart, run), handover=_in_sizes(charts.handover_chart, run),
-        costs=costs.sentences(run), samples=_samples(run, arrays), tables=_tables(run),
+        costs=_cost(run), overall=worse(run), samples=_samples(run, arrays), tables=_tables(run),
         notes=[numbers.name(note) for note in run.notes])
 
 
@@ -69,6 +71,12 @@ def _in_sizes(make: Callable[[Run, int], dict[str, Any] | None], run: Run) -> li
     """A chart in the width of a phone and in that of a whole page; one alone where its layers need the room anyway."""
     specs = [spec for width in (charts.NARROW, charts.FULL) if (spec := make(run, width)) is not None]
     return [_chart(spec) for spec in (specs if specs[:1] != specs[1:] else specs[:1])]
+
+
+def _cost(run: Run) -> tuple[str, ...]:
+    """The lines of the block "What it costs", without its title."""
+    found = cost_block(run)
+    return () if found is None else (found.headline.removeprefix("What it costs: "), *found.lines)
 
 
 def _accuracies(run: Run) -> list[tuple[str, str]]:

@@ -32,6 +32,7 @@ _COLOURS = {
     "warning": "yellow",
     "diverged": "bold red",
     "failed": "red",
+    "lost": "bold red",
     "error": "bold red",
 }
 _MARKS = {"first divergent": "bold red", "first over tolerance": "yellow"}

@@ -1,35 +1,76 @@
-"""The answer of one run in sentences."""
+"""What a run comes to: the headline, what matters most in a sentence or two, and the sentences that close it."""
 
 from __future__ import annotations
 
+from qdebug.record.loss import LOST, cost_of, nothing_compared
 from qdebug.record.schema import Row, Run
 from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
+from qdebug.render.run.divergence import divergence, named
 from qdebug.render.run.findings import by_severity
+from qdebug.render.run.loss_sentences import loss_sentence, other_model
 
-MOST_NAMED = 3
-"""How many layers a sentence names before it counts the rest."""
-USUAL = 0.9
-"""Share of a layer's flips that must be expected before it is not their number that is wrong."""
+FAITHFUL = "The file is faithful."
+ALL_THE_SAME = "No layer diverges: the file does what its grids allow."
+
+
+def headline(run: Run) -> str:
+    """Say what matters most: nothing compared, another model, what diverges, what is lost; else that all is well."""
+    return _whole(run) or " ".join([*_faults(run), *_well(run, FAITHFUL, ALL_THE_SAME)])
 
 
 def answer(run: Run) -> str:
-    """Say what the comparison means, in a sentence or two."""
-    measured = [row for row in run.layers if row.verdict != "unmeasured"]
-    if not measured:
-        return _nothing(run)
-    divergent = next((row for row in run.layers if row.layer == run.first_divergent), None)
-    sentences = [_diverges(divergent) if divergent else _holds(run, measured), *_errors(run)]
-    over = run.first_over_tolerance
-    if over is not None and over != run.first_divergent:
-        sentences.append(f"A plain comparison would have blamed {numbers.name(over)} (first over tolerance).")
+    """The headline with what proves it, and what else there is to say."""
+    if not _measured(run) or nothing_compared(run) is not None:
+        return headline(run)
+    holds = "" if run.verdict == "diverged" else _holds(_measured(run))
+    told = [_whole(run) or " ".join([*_faults(run), *_well(run, holds, holds)]), *_plainly_blamed(run)]
     unmeasured = unmeasured_layers(run)
     if unmeasured:
-        sentences.append(
-            f"{counted(unmeasured, 'row')} could not be measured: nothing is said of "
-            f"{'it' if unmeasured == 1 else 'them'}."
-        )
-    return " ".join(sentences)
+        told.append(f"{counted(unmeasured, 'row')} could not be measured: nothing is said of "
+                    f"{'it' if unmeasured == 1 else 'them'}.")
+    return " ".join(told)
+
+
+def _whole(run: Run) -> str:
+    """What makes all else meaningless: nothing was compared, or the models do not belong together."""
+    if not _measured(run):
+        return _nothing(run)
+    vacuous, other = nothing_compared(run), other_model(run)
+    if vacuous is not None:
+        return f"{numbers.name(vacuous[:1].upper() + vacuous[1:])}."
+    if other is None:
+        return ""
+    return f"The file was not made from this reference: {numbers.name(other.code)}, {numbers.name(other.title)}."
+
+
+def _faults(run: Run) -> list[str]:
+    return divergence(run) if run.verdict == "diverged" else []
+
+
+def _well(run: Run, faithful: str, all_the_same: str) -> list[str]:
+    """Both verdicts, the one that matters more first: the loss, and that no layer diverges."""
+    loss, cost = loss_sentence(run), cost_of(run)
+    if run.verdict == "diverged":
+        return [loss] if loss else []
+    if cost.verdict == LOST and cost.stage != "training":
+        return [loss, all_the_same, *_errors(run)]
+    return [one for one in (faithful, loss) if one] + _errors(run)
+
+
+def _measured(run: Run) -> list[Row]:
+    return [row for row in run.layers if row.verdict != "unmeasured"]
+
+
+def _plainly_blamed(run: Run) -> list[str]:
+    """What a plain comparison would have blamed, where something is wrong and it is wrong elsewhere."""
+    cost, over = cost_of(run), run.first_over_tolerance
+    culprit = run.first_divergent
+    if culprit is None and cost.verdict == LOST and cost.layers:
+        culprit = cost.layers[0].layer
+    if over is None or culprit is None or over == culprit or other_model(run) is not None:
+        return []
+    return [f"A plain comparison would have blamed {numbers.name(over)} (first over tolerance)."]
 
 
 def _nothing(run: Run) -> str:
@@ -43,56 +84,23 @@ def _nothing(run: Run) -> str:
 
 
 def _errors(run: Run) -> list[str]:
-    """Name the finding behind the first diverging layer; else the first error, also where no layer diverges."""
+    """Name the first error where no layer diverges."""
     errors = [one for one in by_severity(run) if one.severity == SEVERITIES[0]]
-    causes = [one for one in errors if run.first_divergent is not None and one.layer == run.first_divergent]
     if not errors:
         return []
-    first = (causes or errors)[0]
-    where = "" if causes or first.layer is None else f" at {numbers.name(first.layer)}"
-    start = "Its cause:" if causes else "See" if run.verdict == "diverged" else "Yet there is an error:"
-    more = len(causes or errors) - 1
-    return [f"{start} {numbers.name(first.code)}{where}, {numbers.name(first.title)}"
-            + (f" (and {more} more)." if more else ".")]
+    where = "" if errors[0].layer is None else f" at {numbers.name(errors[0].layer)}"
+    more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
+    return [f"Yet there is an error: {numbers.name(errors[0].code)}{where}, {numbers.name(errors[0].title)}{more}."]
 
 
-def _diverges(row: Row) -> str:
-    start = f"{numbers.name(row.layer)} is the first layer that diverges"
-    local = row.local
-    if local is None:
-        return f"{start}: {numbers.name(row.reason)}."
-    if local.non_finite:
-        broken = counted(local.non_finite, "value")
-        return f"{start}: {broken} of it {_are(local.non_finite)} NaN or infinite on one side only."
-    if local.flip_percent is None:
-        kind, error = (
-            ("error", local.max_abs) if local.max_relative is None else ("relative error", local.max_relative)
-        )
-        sqnr = f" (SQNR {numbers.decibel(local.sqnr_db)} dB)" if local.sqnr_db is not None else ""
-        return f"{start}: its {kind} is up to {numbers.error(error)}{sqnr}."
-    expected = row.expected_flip_percent
-    where = f" where {numbers.percent(expected)} % are expected" if expected is not None else ""
-    if not local.flip_percent or (expected or 0.0) > USUAL * local.flip_percent:  # (flips are not what is wrong)
-        return f"{start}: {numbers.name(row.reason)}."
-    flips, largest = numbers.percent(local.flip_percent), numbers.lsb(local.max_lsb)
-    return f"{start}: {flips} % of its codes differ{where} (up to {largest} LSB)."
-
-
-def _holds(run: Run, measured: list[Row]) -> str:
-    if run.verdict == "diverged":
-        broken = [row for row in measured if row.verdict == "diverged"]
-        return (
-            f"No first diverging layer is known, yet {_named(broken)} diverged: look at the table."
-            if broken
-            else ("The run diverged, though no single layer did.")
-        )
+def _holds(measured: list[Row]) -> str:
     requantized = [row for row in measured if row.verdict == "requantized"]
     others = [row for row in measured if row.verdict != "requantized"]
     if not requantized:
         return f"No layer diverges: {_rounding(measured)}."
     mechanisms = dict.fromkeys(numbers.name(row.mechanism) for row in requantized if row.mechanism)
     why = f" ({', '.join(mechanisms)})" if mechanisms else ""
-    meets = f"{_named(requantized)} {'requantizes' if len(requantized) == 1 else 'requantize'} by design{why}"
+    meets = f"{named(requantized)} {'requantizes' if len(requantized) == 1 else 'requantize'} by design{why}"
     largest = max((row.local.max_lsb or 0 for row in requantized if row.local), default=0)
     meets += f", up to {numbers.lsb(largest)} LSB" if largest else ""
     return (
@@ -143,11 +151,6 @@ def _mean(shares: list[tuple[Row, float | None]]) -> float:
     )
 
 
-def _named(rows: list[Row]) -> str:
-    names = ", ".join(numbers.name(row.layer) for row in rows[:MOST_NAMED])
-    return names + (f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else "")
-
-
 def unmeasured_layers(run: Run) -> int:
     """How many layers have no verdict."""
     return sum(row.verdict == "unmeasured" for row in run.layers)
@@ -157,6 +160,3 @@ def counted(number: int, noun: str) -> str:
     """A number and its noun: `1 layer`, `2 layers`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
-
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from qdebug.record.loss import worse
 from qdebug.record.schema import Finding, Run
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Entry, Facts, Sentence
-from qdebug.render.run import costs
-from qdebug.render.run.answer import MOST_NAMED, answer, counted, unmeasured_layers
+from qdebug.render.run.answer import answer, counted, headline, unmeasured_layers
 from qdebug.render.run.baseline_drift import drift_table
+from qdebug.render.run.cost_block import cost_block
 from qdebug.render.run.coverage import coverage_table
+from qdebug.render.run.divergence import MOST_NAMED
 from qdebug.render.run.end_to_end import end_to_end_table
 from qdebug.render.run.error_parts import parts_table
 from qdebug.render.run.findings import by_severity, evidence
 from qdebug.render.run.kernels import kernel_layers_table, kernels_table
 from qdebug.render.run.layers import layers_table
+from qdebug.render.run.loss_sentences import short_loss
 
 
 def document(run: Run) -> tuple[Block, ...]:
     """Lay out everything that people want to know of a run."""
-    blocks: list[Block] = [header(run)]
+    blocks: list[Block] = [Sentence(headline(run), worse(run)), header(run)]
     if run.end_to_end:
         blocks.append(end_to_end_table(run))
     blocks += [_accuracies(run), layers_table(run)]
@@ -39,8 +42,9 @@ def document(run: Run) -> tuple[Block, ...]:
         blocks.append(missing)
     blocks += [finding_entry(number, one) for number, one in enumerate(by_severity(run), 1)]
     blocks += [Sentence(f"Note: {numbers.name(note)}") for note in run.notes]
-    blocks += [Sentence(text) for text in costs.sentences(run)]
-    blocks.append(Sentence(answer(run), run.verdict))
+    cost = cost_block(run)
+    blocks += [cost] if cost is not None else []
+    blocks.append(Sentence(answer(run), worse(run)))
     return tuple(blocks)
 
 
@@ -50,6 +54,7 @@ def header(run: Run) -> Facts:
     types = f"{candidate.get('input_dtype')} in, {candidate.get('output_dtype')} out"
     pairs = [
         ("run", f"{run.id or 'not recorded'}, {run.created}"),
+        ("verdicts", f"{run.verdict}; what it costs: {short_loss(run)}"),
         ("reference", _source(run.reference)
          + (f", {run.reference['kernels']} kernels" if run.reference.get("kernels") else "")),
         ("candidate", f"{_source(candidate)}, {types}, {candidate.get('kernels')} kernels"),

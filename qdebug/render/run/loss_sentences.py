@@ -1,0 +1,158 @@
+"""What a run loses, in plain sentences: for the headline, and the block "What it costs"."""
+
+from __future__ import annotations
+
+from qdebug.record.loss import KEPT, LOST, SHARES, SPREAD_SHARE, cost_of, nothing_compared
+from qdebug.record.schema import Cost, CostLayer, CostStage, Finding, Run
+from qdebug.render import numbers
+
+MOST_NAMED = 3
+"""How many layers a sentence names."""
+MINOR = 0.1
+"""Share of the whole below which a further layer is not named in a sentence."""
+OTHER_MODEL, TRAINING = "QD203", "QD2"
+"""Code of a file that was made from another model; what the codes of the reference's own state begin with."""
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D")
+"""Ops that hold weights: a model is another one where at least half of them do not fit."""
+
+
+def other_model(run: Run) -> Finding | None:
+    """The finding that the file was not made from this reference: then single layers mean nothing."""
+    found = [one for one in run.findings if one.code == OTHER_MODEL]
+    weighted = sum(row.op in WEIGHTED for row in run.layers)
+    is_whole = any(one.layer is None for one in found) or (found and 2 * len(found) >= weighted)
+    return found[0] if is_whole else None
+
+
+def size(cost: Cost, value: float | None) -> str:
+    """A loss without its unit: points with one digit behind the dot from 1 on, other metrics as errors."""
+    if value is None or cost.metric not in SHARES:
+        return numbers.error(value)
+    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
+
+
+def level(cost: Cost, value: float | None) -> str:
+    """A value of the metric itself: shares in percent."""
+    if value is None or cost.metric not in SHARES:
+        return numbers.error(value)
+    return f"{100 * value:.1f} %"
+
+
+def between(cost: Cost, low: float | None, high: float | None) -> str:
+    """The interval in brackets, with a space before; empty where there is none."""
+    return "" if low is None or high is None else f" ({size(cost, low)} to {size(cost, high)})"
+
+
+def loss_sentence(run: Run) -> str:
+    """The second verdict in one sentence; empty for records from before there was one."""
+    cost = cost_of(run)
+    if run.cost is None or nothing_compared(run) is not None:
+        return ""
+    if cost.verdict == LOST:
+        return _lost(run, cost)
+    return _kept(cost) if cost.verdict == KEPT else _unknown(cost)
+
+
+def short_loss(run: Run) -> str:
+    """The second verdict in a few words: `lost, 41.1 points of accuracy in conversion`."""
+    cost = cost_of(run)
+    if cost.verdict == LOST:
+        unit = " points" if cost.metric in SHARES else ""
+        stage = "" if cost.stage is None else f" {STAGES[cost.stage]}"
+        return f"{LOST}, {size(cost, cost.points)}{unit} of {numbers.name(cost.metric)}{stage}"
+    return KEPT if cost.verdict == KEPT else f"{cost.verdict}, {numbers.name(cost.reasons.get('verdict'))}"
+
+
+def _lost(run: Run, cost: Cost) -> str:
+    much = f"{size(cost, cost.points)}{' points' if cost.metric in SHARES else ''}"
+    much += between(cost, cost.low, cost.high)
+    what = numbers.name(cost.metric)
+    others = _other_stages(cost)
+    if cost.stage == "training":
+        verb = "is" if cost.metric not in SHARES else "are"
+        rest = others or ", not in conversion"
+        cause = _cause(next((one for one in run.findings if one.code.startswith(TRAINING)), None))
+        unit = f"{size(cost, cost.points)} points of {what}{between(cost, cost.low, cost.high)}"
+        return f"{unit} {verb} lost in training{rest}{cause}."
+    start = f"The outputs are {much} off on average (mae)" if cost.metric == "mae" else \
+        f"{what[:1].upper()}{what[1:]} falls {much}"
+    if cost.stage == "kernels":
+        chosen = numbers.name(run.candidate.get("kernels"))
+        return f"{start} by the choice of kernels: {chosen} give other labels than the reference kernels{others}."
+    where = "" if other_model(run) is not None else _layers(run, cost)
+    return f"{start} in conversion{where}{others}."
+
+
+def _layers(run: Run, cost: Cost) -> str:
+    """Which layers take it, and why, as far as that is known."""
+    whole = cost.points or 0.0
+    if not cost.layers:
+        rows = sum(row.handover is not None for row in run.layers)
+        spread = max((one for one in run.findings if one.layer is None and one.points is not None),
+                     key=lambda one: one.points or 0.0, default=None)
+        return _cause(spread) or (f", spread over {rows} layers: none takes more than chance explains" if rows else "")
+    first, *rest = cost.layers[:MOST_NAMED]
+    told = [f"{'all' if first.points >= whole else size(cost, first.points)} of "
+            f"{'it' if cost.metric not in SHARES or first.points >= whole else 'them'} at {numbers.name(first.layer)}"
+            + (_cause(_finding(run, first)) if not _named(rest, whole) else _code(first))]
+    told += [f"{size(cost, one.points)} at {numbers.name(one.layer)}{_code(one)}" for one in _named(rest, whole)]
+    more = len(cost.layers) - len(told)
+    text = ", " + ", ".join(told[:-1]) + (" and " if told[1:] else "") + told[-1]
+    return text + (f" (and {more} more)" if more and told[1:] else "")
+
+
+def _named(layers: list[CostLayer], whole: float) -> list[CostLayer]:
+    return [one for one in layers if one.points >= MINOR * whole]
+
+
+def _finding(run: Run, layer: CostLayer) -> Finding | None:
+    return next((one for one in run.findings if one.code == layer.finding and one.layer == layer.layer), None)
+
+
+def _code(layer: CostLayer) -> str:
+    return f" ({numbers.name(layer.finding)})" if layer.finding is not None else ""
+
+
+def _cause(finding: Finding | None) -> str:
+    """The finding behind a colon, without its details; empty where there is none."""
+    if finding is None:
+        return ""
+    return f": {numbers.name(finding.title.partition(': ')[0])}, {numbers.name(finding.code)}"
+
+
+def _other_stages(cost: Cost) -> str:
+    """Further stages that take something beyond chance."""
+    found = [one for one in cost.stages if one.stage != cost.stage and is_proven(one)]
+    return "".join(f", {size(cost, one.points)} more {STAGES[one.stage]}" for one in found)
+
+
+STAGES = {"training": "in training", "conversion": "in conversion", "kernels": "by the choice of kernels"}
+
+
+def is_proven(stage: CostStage) -> bool:
+    """Whether a stage takes more than chance explains."""
+    return stage.points is not None and stage.points > 0 and stage.low is not None and stage.low > 0
+
+
+def _kept(cost: Cost) -> str:
+    ends = f"{level(cost, cost.before)} to {level(cost, cost.after)}, {cost.samples} samples"
+    what = numbers.name(cost.metric)
+    if cost.points is not None and cost.low is not None and cost.low > 0:
+        much = f"{size(cost, cost.points)}{' points' if cost.metric in SHARES else ''}"
+        if cost.limit is not None:
+            interval, limit = between(cost, cost.low, cost.high), numbers.error(cost.limit)
+            return f"{what[:1].upper()}{what[1:]} falls {much}{interval}, within the limit of {limit}."
+        if cost.metric == "agreement":
+            same = level(cost, cost.after)
+            return f"Little is lost: {same} of the labels are the reference's ({cost.samples} samples)."
+        share = f"less than {100 * SPREAD_SHARE:g} % of what they vary by" if cost.metric == "mae" else \
+            "as rounding does"
+        return f"Little is lost: the outputs are {much} off on average ({what}), {share}."
+    if cost.points is not None and cost.points <= 0:
+        return f"Nothing is lost: {what} {ends}."
+    return f"No {what} is lost beyond chance: {ends}."
+
+
+def _unknown(cost: Cost) -> str:
+    reason = numbers.name(cost.reasons.get("verdict", "it was not measured"))
+    return f"What it costs is not known: {reason}."

@@ -1,0 +1,156 @@
+"""The headline names what matters most: what diverges, what is lost, where, and why."""
+
+import dataclasses
+
+import pytest
+
+from qdebug.record.schema import CostLayer, CostStage
+from qdebug.render.formats import terminal, text
+from qdebug.render.formats.notebook import notebook
+from qdebug.render.formats.report import report
+from qdebug.render.run.answer import answer, headline
+from qdebug.render.run.cost_block import cost_block
+from qdebug.render.run.document import document
+from tests.support import run_records
+
+LOST = ("Accuracy falls 41.1 points (33.0 to 49.7) in conversion, 40.8 of them at dense_1: 7 of its 8 channels share "
+        "1 code, QD604.")
+TRAINED = [CostStage("training", 8.4, 3.0, 13.0, 297), CostStage("conversion", 0.0, -1.0, 1.0, 297),
+           CostStage("kernels", 0.0, -1.0, 1.0, 297)]
+
+
+def trained(**given):
+    finding = dataclasses.replace(run_records.lossy_run().findings[0], code="QD201", layer=None, points=None,
+                                  title="activation ranges have not converged")
+    cost = run_records.cost(points=8.4, low=3.0, high=13.0, stage="training", since="baseline", stages=TRAINED,
+                            layers=[], before=0.85, after=0.766)
+    return run_records.run(**({"cost": cost, "findings": [finding]} | given))
+
+
+def test_a_loss_in_conversion():
+    """Points, interval, stage, layer, cause; the end says too that no layer diverges."""
+    assert headline(run_records.lossy_run()) == f"{LOST} No layer diverges: the file does what its grids allow."
+    assert answer(run_records.lossy_run()).startswith(f"{LOST} No layer diverges: every difference is ±1 LSB rounding")
+
+
+def test_a_loss_in_training():
+    """A faithful file is told from a reference that was spoilt before."""
+    assert headline(trained()) == (
+        "The file is faithful. 8.4 points of accuracy (3.0 to 13.0) are lost in training, not in conversion: "
+        "activation ranges have not converged, QD201.")
+    stages = [TRAINED[0], CostStage("conversion", 5.0, 2.0, 8.0, 297), TRAINED[2]]
+    both = trained(cost=dataclasses.replace(trained().cost, stages=stages))
+    assert "are lost in training, 5.0 more in conversion: activation" in headline(both)
+
+
+def test_a_loss_by_kernels_and_one_without_a_culprit():
+    """Kernels are named; where no layer takes more than chance explains, that is said."""
+    stages = [CostStage("kernels", 41.1, 33.0, 49.7, 397)]
+    assert headline(run_records.lossy_run(cost=run_records.cost(stage="kernels", stages=stages))).startswith(
+        "Accuracy falls 41.1 points (33.0 to 49.7) by the choice of kernels: xnnpack give other labels than the "
+        "reference kernels.")
+    rows = [dataclasses.replace(row, handover=None) for row in run_records.run().layers]
+    spread = run_records.lossy_run(cost=run_records.cost(layers=[]), findings=[], layers=rows)
+    assert headline(spread).startswith("Accuracy falls 41.1 points (33.0 to 49.7) in conversion. No layer")
+
+
+def test_a_layer_that_takes_more_than_the_whole_takes_all():
+    """Other layers may gain; a part is never told as more than the whole."""
+    layers = [CostLayer("dense_1", 43.0, 30.0, 50.0, None)]
+    assert ", all of it at dense_1." in headline(run_records.lossy_run(cost=run_records.cost(layers=layers)))
+    block = cost_block(run_records.lossy_run(cost=run_records.cost(layers=layers)))
+    assert "dense_1: all of the 41.1 points (30.0 to 50.0)" in block.lines
+
+
+def test_several_layers_of_a_loss():
+    """Those that take a tenth or more are named, with their codes."""
+    layers = [CostLayer("dense_1", 20.0, 10.0, 30.0, "QD604"), CostLayer("dense_2", 15.0, 8.0, 30.0, None),
+              CostLayer("dense_3", 0.5, 0.1, 1.0, None)]
+    assert ", 20.0 of them at dense_1 (QD604) and 15.0 at dense_2 (and 1 more)." in headline(
+        run_records.lossy_run(cost=run_records.cost(layers=layers)))
+
+
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"points": 0.0, "low": -1.0, "after": 0.995}, "Nothing is lost: accuracy 99.5 % to 99.5 %, 397 samples."),
+    ({"points": 0.5, "low": -0.4, "after": 0.99}, "No accuracy is lost beyond chance: 99.5 % to 99.0 %, 397 samples."),
+    ({"points": 2.0, "low": 1.0, "high": 3.0, "limit": 5.0},
+     "Accuracy falls 2.0 points (1.0 to 3.0), within the limit of 5."),
+    ({"metric": "mae", "points": 0.01, "low": 0.009, "before": 0.0, "after": 0.01, "floor": 0.1},
+     "Little is lost: the outputs are 0.01 off on average (mae), less than 10 % of what they vary by."),
+])
+def test_what_is_kept(changes, told):
+    """Nothing, nothing beyond chance, and what a limit allows are three things."""
+    run = run_records.run(cost=run_records.cost(**({"verdict": "kept", "stage": None, "layers": []} | changes)))
+    assert headline(run) == f"The file is faithful. {told}"
+
+
+def test_an_unmeasured_cost_says_why():
+    """The reason stands in the headline, before any loss is claimed."""
+    why = "the reference itself has 10 % accuracy on these 10 classes: check labels and preprocessing first"
+    run = run_records.run(cost=run_records.cost(verdict="unmeasured", reasons={"verdict": why}))
+    assert headline(run) == f"The file is faithful. What it costs is not known: {why}."
+
+
+def test_all_layers_that_diverge_are_named():
+    """With the cause, with the layer that they follow from, or that none was found."""
+    run = run_records.diverged_run()
+    rows = [dataclasses.replace(row, verdict="diverged") if row.layer in ("joined", "dense_3", "stem_relu") else row
+            for row in run.layers]
+    checks = [{"code": "QD408", "outcome": "not applicable", "explained": {"joined": "QD407 at conv_3"}}]
+    found = headline(dataclasses.replace(run, layers=rows, checks=checks, first_divergent="stem_relu"))
+    assert found.startswith("4 layers diverge: stem_relu (cause not found), conv_3 (QD203), joined (follows from "
+                            "conv_3) and 1 more. stem_relu is the first layer that diverges: ")
+
+
+def test_another_model_owns_the_headline():
+    """Then no layer's cost and no repair is told."""
+    finding = dataclasses.replace(run_records.lossy_run().findings[0], code="QD203", severity="error",
+                                  title="the file's weights are not this checkpoint's: 98 % of codes differ")
+    found = [dataclasses.replace(finding, layer=name) for name in ("dense", "dense_1", "dense_2")]
+    run = run_records.lossy_run(findings=found, costs={"repairs": [
+        {"layer": "dense_1", "restored_percent": 90.0, "agreement": 0.9}]}, verdict="diverged")
+    assert headline(run) == ("The file was not made from this reference: QD203, the file's weights are not this "
+                             "checkpoint's: 98 % of codes differ.")
+    assert not any("dense_1" in line for line in cost_block(run).lines)
+
+
+def test_a_plain_comparison_is_told_where_it_was_wrong_about_something_wrong():
+    """Of a healthy run it says nothing; of a loss elsewhere it does."""
+    assert "plain comparison" not in answer(run_records.run(first_over_tolerance="dense"))
+    assert "would have blamed dense (first" in answer(run_records.lossy_run(first_over_tolerance="dense"))
+    assert "plain comparison" not in answer(run_records.lossy_run(first_over_tolerance="dense_1"))
+
+
+def test_repairs_are_told_where_they_help_or_why_not():
+    """One that restores is told; of a layer to blame why it does not; of any other nothing."""
+    def entry(layer, restored):
+        return {"layer": layer, "restored_percent": restored, "agreement": 0.6}
+
+    repairs = [entry("dense", 60.0), entry("dense_1", -1.0), entry("dense_2", 0.2)]
+    lines = cost_block(run_records.lossy_run(costs={"repairs": repairs, "agreement": 0.5})).lines
+    assert [line for line in lines if "repairing" in line] == [
+        "repairing dense alone brings back 60.0 % of the lost agreement (50.0 % to 60.0 %)",
+        "repairing dense_1 alone brings nothing back: its grid is the fault, a repair keeps the grid"]
+
+
+def test_the_block_adds_up():
+    """Layers in order of points; where their sum is more than the whole, what others gain is said."""
+    layers = [CostLayer("dense_1", 40.0, 29.0, 49.7, "QD604"), CostLayer("dense", 5.1, 1.0, 9.0)]
+    block = cost_block(run_records.lossy_run(cost=run_records.cost(layers=layers)))
+    assert block.headline == (
+        "What it costs: 41.1 points of accuracy (33.0 to 49.7 at 99 %): 99.5 % to 58.4 %, 397 samples")
+    assert list(block.lines) == [
+        "by stage: conversion 41.1, choice of kernels 0", "dense_1: 40.0 points (29.0 to 49.7), QD604",
+        "dense: 5.1 points (1.0 to 9.0)", "other layers gain 4.0 of this back"]
+
+
+def test_every_output_follows_the_worse_verdict():
+    """The first words, the colour, the page and the notebook of a lossy run are red; those of a healthy one are not."""
+    lossy, healthy = run_records.lossy_run(), run_records.run()
+    assert text.plain_document(document(lossy)).startswith("Accuracy falls 41.1 points")
+    drawn = terminal.render_document(document(lossy), width=80, color=True)
+    assert drawn.startswith("\x1b[1;31mAccuracy falls")
+    assert '<p class="answer lost">' in report(lossy)
+    assert '<p class="answer rounding">' in report(healthy)
+    assert "#cf222e" in notebook(lossy)
+    assert "#cf222e" not in notebook(healthy)
