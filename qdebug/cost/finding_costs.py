@@ -10,7 +10,7 @@ import numpy as np
 
 from qdebug.align import Alignment, Pair
 from qdebug.graph.graph import Graph, Key
-from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.graph.quantization import Array
 from qdebug.measure.statistics import sample_size
 from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.reference.base import Reference
@@ -110,11 +110,5 @@ def _candidate_values(
                 value = candidate.get(pair.candidate)
             except KeyError:
                 continue
-            tensor = candidate.graph.tensors[pair.candidate]
-            real = (
-                tensor.quantization.dequantize(value)
-                if tensor.quantization is not None and tensor.dtype in CODE_RANGES
-                else value
-            )
-            rows.setdefault(pair.candidate, []).append(real)
+            rows.setdefault(pair.candidate, []).append(candidate.graph.tensors[pair.candidate].real(value))
     return {key: np.concatenate(values) for key, values in rows.items()}

@@ -14,7 +14,7 @@ import numpy as np
 
 from qdebug.align import Pair
 from qdebug.graph.graph import Graph, Key, Tensor
-from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.graph.quantization import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,7 @@ class Crossing:
 
     def real(self, values: Array, count: int) -> Array:
         """Candidate `values` (codes or reals, batch first) of `count` samples, in the reference's shape and type."""
-        grid = self.candidate.quantization
-        if grid is not None and self.candidate.dtype in CODE_RANGES and values.dtype != np.float32:
-            values = grid.dequantize(values)
+        values = self.candidate.real(values)
         inner = self.reference.shape[1:]
         if inner.count(-1) > 1:  # as `misfit` has seen, the ranks are one
             inner = self.candidate.shape[1:]

@@ -20,8 +20,8 @@ from qdebug.cost.handover_curve import CutError, Tracer
 from qdebug.cost.handover_cuts import choose_samples, plan
 from qdebug.cost.intervals import JOINT_ERROR, paired_interval
 from qdebug.cost.metrics import Top1
-from qdebug.graph.graph import Graph, Key, Op, Tensor
-from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.graph.graph import Graph, Key, Op
+from qdebug.graph.quantization import Array
 from qdebug.measure.labels import LabelArray, Labels, top1
 from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.reference.frozen_graph import Frozen
@@ -169,7 +169,7 @@ class Origins:
             chosen = samples[first: first + size]
             interpreter.allocate(len(chosen))
             interpreter.run(self._ordered(chosen))
-            found.append(top1(_real(self.candidate.tensors[key], interpreter.get(key))))
+            found.append(top1(self.candidate.tensors[key].real(interpreter.get(key))))
             self.step("running the candidate on reference kernels", first + len(chosen), len(samples))
         return np.concatenate(found)
 
@@ -224,8 +224,3 @@ def twins(baseline: Graph, reference: Graph) -> list[Pair]:
 def _ends(graph: Graph) -> dict[tuple[str, int], Op]:
     """(layer, use) -> its last op."""
     return {(op.layer.name, op.layer.use): op for op in graph.ops if op.layer is not None}
-
-
-def _real(tensor: Tensor, values: Array) -> Array:
-    grid = tensor.quantization
-    return grid.dequantize(values) if grid is not None and tensor.dtype in CODE_RANGES else values

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.graph.quantization import FakeQuant, Quantization
+from qdebug.graph.codes import quantize
+from qdebug.graph.quantization import CODE_RANGES, Array, FakeQuant, Grid, Quantization
 
 Key = Hashable
 """Names a tensor within its graph: the flatbuffer's tensor index, or TensorFlow's `node:output`."""
@@ -41,6 +42,28 @@ class Tensor:
     data: NDArray[np.generic] | None = field(default=None, repr=False)
     fake_quant: FakeQuant | None = None
     """For a constant that passed a FakeQuant op: that op."""
+
+    @property
+    def holds_codes(self) -> bool:
+        """Whether its values are codes: it has scales, and a type that holds codes (not int32)."""
+        return self.quantization is not None and self.dtype in CODE_RANGES
+
+    @property
+    def grid(self) -> Grid | None:
+        """The one grid of its codes; `None` where it holds none, or has a grid for every channel."""
+        return self.quantization.grid if self.quantization is not None and self.dtype in CODE_RANGES \
+            and self.quantization.per_tensor else None
+
+    def real(self, values: Array) -> Array:
+        """What its `values` stand for: float32 of codes; anything else, and what is real already, as it is."""
+        codes = self.quantization is not None and self.dtype in CODE_RANGES and values.dtype.kind in "iu"
+        return self.quantization.dequantize(values) if codes and self.quantization is not None else values
+
+    def codes(self, values: Array) -> Array:
+        """What it holds for real `values`: codes, rounded and clipped; else the same values in its type."""
+        if self.quantization is None or self.dtype not in CODE_RANGES:
+            return values.astype(self.dtype, copy=False)
+        return quantize(values, *self.quantization.grid, self.dtype)
 
 
 @dataclass(frozen=True)

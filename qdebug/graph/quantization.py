@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,13 @@ Float = NDArray[np.floating]
 
 CODE_RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "int4": (-8, 7)}
 """Smallest and largest code of each dtype that holds codes (int32 biases are no activations)."""
+
+
+class Grid(NamedTuple):
+    """Scale and zero point of a whole tensor: real = (code - zero_point) * scale."""
+
+    scale: float
+    zero_point: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +50,11 @@ class Quantization:
     def zero(self) -> int:
         """The zero point of a per-tensor grid."""
         return int(self.zero_point[0])
+
+    @property
+    def grid(self) -> Grid:
+        """Scale and zero point of a per-tensor grid."""
+        return Grid(self.step, self.zero)
 
     def dequantize(self, codes: Array) -> NDArray[np.float32]:
         """Real values of `codes` in float32, per channel along `axis` where there are several scales."""

@@ -15,14 +15,13 @@ import numpy as np
 from qdebug.align import Alignment, Pair
 from qdebug.errors import ModelError
 from qdebug.graph import op_facts
-from qdebug.graph.codes import quantize
 from qdebug.graph.graph import Graph, Key, Tensor
-from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.graph.quantization import Array
 from qdebug.models.litert.interpreter import Interpreter, read_tensors
 from qdebug.models.litert.regions import LooseRegions, Region, region_between
 from qdebug.models.reference.replay import Taken
 from qdebug.models.reference.tflite_model import FileReference
-from qdebug.models.reference.tflite_tail import FileTails, real_values
+from qdebug.models.reference.tflite_tail import FileTails
 from qdebug.verdict.expectation import Expectation
 
 
@@ -96,14 +95,14 @@ class FileSide:
         local = {key: cumulative[key] for key in self.at_inputs | ran}
         if self.replayed - local.keys():
             local = self.loose.run(given, len(inputs[0])) | local
-        outputs = [real_values(values[key], self.file.tensors[key]) for key in self.file.outputs]
+        outputs = [self.file.tensors[key].real(values[key]) for key in self.file.outputs]
         return OwnRun(outputs, cumulative, local)
 
     def real_values(self, inputs: Sequence[Array]) -> dict[Key, Array]:
         """What the file's tensors hold on one batch, in real values, by candidate tensor."""
         keys = list(dict.fromkeys(self.tensors.values()))
         values = read_tensors(self.interpreter, inputs, keys)
-        return {key: real_values(values[held], self.file.tensors[held]) for key, held in self.tensors.items()}
+        return {key: self.file.tensors[held].real(values[held]) for key, held in self.tensors.items()}
 
     def tails(self) -> FileTails:
         """The file as something that can go on from any of its tensors."""
@@ -199,11 +198,8 @@ class FileSide:
         ours, theirs = self.file.tensors[held], self.candidate.tensors[key]
         if one_grid(ours, theirs):
             return values
-        real = real_values(values, ours)
-        grid = theirs.quantization
-        if grid is None or theirs.dtype not in CODE_RANGES:
-            return real
-        return quantize(real, grid.step, grid.zero, theirs.dtype)
+        real = ours.real(values)
+        return theirs.codes(real) if theirs.holds_codes else real
 
 
 def one_grid(first: Tensor, second: Tensor) -> bool:

@@ -119,10 +119,7 @@ class Pass:
         """The candidate's outputs in real values, in the reference's order."""
         found: dict[int, Array] = {}
         for key, number in zip(self.candidate.outputs, self.alignment.outputs, strict=True):
-            tensor = self.candidate.tensors[key]
-            codes = tensor.quantization is not None and tensor.dtype in CODE_RANGES
-            found[number] = tensor.quantization.dequantize(read[key]) \
-                if codes and tensor.quantization is not None else read[key]
+            found[number] = self.candidate.tensors[key].real(read[key])
         return [found[number] for number in sorted(found)]
 
     def _unmeasured(self) -> tuple[dict[Key, str], frozenset[Key]]:

@@ -28,9 +28,7 @@ def probe(frozen: Frozen, candidate: Graph, alignment: Alignment, interpreter: I
                 value = interpreter.get(key)
             except KeyError:
                 continue
-            codes = tensor.quantization is not None and np.issubdtype(value.dtype, np.integer)
-            theirs[key] = _thin(tensor.quantization.dequantize(value) if codes and tensor.quantization else value,
-                                sample)
+            theirs[key] = _thin(tensor.real(value), sample)
     keys = [key for op in frozen.graph.ops for key in op.outputs if frozen.graph.tensors[key].dtype == "float32"]
     replay = Replay(frozen, [], {})
     ours = dict(zip(keys, (_thin(value, sample) for value in replay.fetch(keys, part)), strict=True))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from qdebug.errors import ModelError
-from qdebug.graph.codes import quantize
 from qdebug.graph.graph import Graph, Key, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.models.kernels import FAMILIES
@@ -137,10 +136,7 @@ class Interpreter:
         for key, value in zip(self.graph.inputs, values, strict=True):
             tensor = self.graph.tensors[key]
             shape = (len(value), *tensor.shape[1:])
-            codes = tensor.quantization is not None and tensor.dtype in ("int8", "uint8", "int16")
-            taken = quantize(value, tensor.quantization.step, tensor.quantization.zero, tensor.dtype) \
-                if codes and tensor.quantization is not None else value
-            fed.append(np.ascontiguousarray(taken, dtype=tensor.dtype).reshape(shape))
+            fed.append(np.ascontiguousarray(tensor.codes(value)).reshape(shape))
         return fed
 
     def run(self, values: Sequence[Array]) -> None:

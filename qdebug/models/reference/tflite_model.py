@@ -17,7 +17,7 @@ from qdebug.converter.constants import as_stored
 from qdebug.errors import ModelError
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
-from qdebug.graph.quantization import CODE_RANGES
+from qdebug.graph.quantization import CODE_RANGES, Grid
 from qdebug.models.litert.parse import parse
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.frozen_graph import Frozen, InputSpec, as_frozen
@@ -135,10 +135,9 @@ def _lift_op(op: Op, file: Graph, values: dict[Key, Any], uses: dict[str, Layer]
             values[key] = _on_grid(value, file.tensors[key])
 
 
-def _grid(tensor: Tensor) -> tuple[float, int] | None:
-    if tensor.data is not None or tensor.quantization is None or tensor.dtype not in CODE_RANGES:
-        return None
-    return tensor.quantization.step, tensor.quantization.zero
+def _grid(tensor: Tensor) -> Grid | None:
+    return None if tensor.data is not None or tensor.quantization is None or not tensor.holds_codes \
+        else tensor.quantization.grid
 
 
 def _on_grid(value: Any, tensor: Tensor) -> Any:

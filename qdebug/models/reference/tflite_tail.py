@@ -6,9 +6,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from qdebug.errors import ModelError
-from qdebug.graph.codes import quantize
-from qdebug.graph.graph import Graph, Key, Tensor
-from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.graph.graph import Graph, Key
+from qdebug.graph.quantization import Array
 from qdebug.models.litert.interpreter import Interpreter, read_tensors
 from qdebug.models.litert.regions import LooseRegions, Region, region_between
 from qdebug.models.reference.tflite_model import Lifted
@@ -36,12 +35,12 @@ class FileTails:
         else:
             tail = self._tail(tuple(values))
             given = {**dict(zip(self.file.inputs, self.whole.feed(inputs), strict=True)),
-                     **{key: _codes(array, tensor) for key, (array, tensor) in values.items()}}
+                     **{key: tensor.codes(array) for key, (array, tensor) in values.items()}}
             found = tail.run({end: [given[key] for key in region.inputs] for end, region in tail.regions.items()},
                              len(inputs[0])) | {key: given[key] for key in self.file.outputs if key in values}
         if found.keys() < set(self.file.outputs):
             raise ModelError("the reference cannot be run on a batch from there")
-        return [real_values(found[key], self.file.tensors[key]) for key in self.file.outputs]
+        return [self.file.tensors[key].real(found[key]) for key in self.file.outputs]
 
     def close(self) -> None:
         """Give the memory back."""
@@ -70,16 +69,3 @@ class FileTails:
         while len(self._cut) > max(2, HELD_BYTES // len(self.whole.running)):
             self._cut.popitem(last=False)
         return tail
-
-
-def _codes(values: Array, tensor: Tensor) -> Array:
-    grid = tensor.quantization
-    if grid is None or tensor.dtype not in CODE_RANGES:
-        return values.astype(tensor.dtype)
-    return quantize(values, grid.step, grid.zero, tensor.dtype)
-
-
-def real_values(values: Array, tensor: Tensor) -> Array:
-    """Real values of what a tensor holds, dequantized where these are codes."""
-    grid = tensor.quantization
-    return grid.dequantize(values) if grid is not None and tensor.dtype in CODE_RANGES else values
