@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from qdebug.align import Pair
-from qdebug.findings.audit.deviations import Deviation, Unchecked
+from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
 from qdebug.graph.op_facts import CUTS, LIMITS, limits
 from qdebug.graph.quantization import CODE_RANGES
@@ -30,18 +30,9 @@ def audit_activation(reference: Graph, candidate: Graph, pair: Pair) -> Iterator
         return
     span = _span(candidate, pair.candidate)
     has_effect = span is None or _cut(wanted, span) != _cut(held, span)
-    yield Deviation(
-        pair.layer,
-        "activation",
-        1,
-        1,
-        "+".join(named) or "none",
-        found,
-        has_effect=has_effect,
-        detail="" if has_effect else "the tensor's codes cover no value that it would cut",
-        op_index=pair.op.index,
-        tensor=candidate.tensors[pair.candidate].name,
-    )
+    place = Place(pair.layer, pair.op.index, candidate.tensors[pair.candidate].name)
+    yield place.single("activation", "+".join(named) or "none", found, has_effect=has_effect,
+                       detail="" if has_effect else "the tensor's codes cover no value that it would cut")
 
 
 def _behind(reference: Graph, pair: Pair) -> list[Op]:

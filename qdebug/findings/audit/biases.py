@@ -7,14 +7,13 @@ stored scale is told as a deviation without effect.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import Pair
 from qdebug.converter.rounded_reference import FOLDING
-from qdebug.findings.audit.deviations import Deviation, Unchecked
+from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.findings.audit.weights import FLOAT_WEIGHTS, INT32_MAX, Kernel, expected_kernel, float_room
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Op, Tensor
@@ -57,11 +56,11 @@ def audit_bias(
     own = grid.step * np.broadcast_to(held.quantization.scale, (channels,))
     step = given.get(keys[0], (grid.step, 0))[0]
     planned, rescaled = step * kernel.scale, step * np.broadcast_to(held.quantization.scale, (channels,))
-    wide: dict[str, Any] = {"op_index": pair.op.index, "tensor": stored.name if stored is not None else ""}
+    wide = Place(pair.layer, pair.op.index, stored.name if stored is not None else "")
     absent = "the file has no bias" if stored is None else _shared(candidate, pair.op, stored, grid.step)
-    yield from _codes(pair, kernel, offset, found, [own, planned, rescaled], absent, wide)
+    yield from _codes(kernel, offset, found, [own, planned, rescaled], absent, wide)
     if stored is not None and stored.quantization is not None:
-        yield from _bias_scale(pair, stored, own, planned, wide)
+        yield from _bias_scale(stored, own, planned, wide)
 
 
 def stored_bias(candidate: Graph, op: Op) -> Tensor | None:
@@ -99,13 +98,12 @@ def _values(stored: Tensor | None, channels: int) -> Codes:
 
 
 def _codes(
-    pair: Pair,
     kernel: Kernel,
     offset: Codes,
     found: Codes,
     scales: list[Codes],
     detail: str,
-    place: dict[str, Any],
+    place: Place,
 ) -> Iterator[Deviation]:
     """Accept what is right under the scales that the file holds, or under those that it should hold.
 
@@ -120,20 +118,9 @@ def _codes(
     detail = detail or ("all biases are zero" if not np.any(found) else "")
     if not detail and np.array_equal(np.sort(np.rint(expected)), np.sort(found)) and found.size > 1:
         detail = "the biases stand in another order"
-    yield Deviation(
-        pair.layer,
-        "bias",
-        int(np.count_nonzero(wrong)),
-        wrong.size,
-        round(float(expected[channel]), 1),
-        int(found[channel]),
-        float(np.ceil(wrong.max())),
-        channel,
-        (int(np.flatnonzero(wrong)[0]),),
-        is_saturated=saturated,
-        detail=detail,
-        **place,
-    )
+    yield place.several("bias", wrong, round(float(expected[channel]), 1), int(found[channel]), channel=channel,
+                        largest=float(np.ceil(wrong.max())), first=(int(np.flatnonzero(wrong)[0]),),
+                        is_saturated=saturated, detail=detail)
 
 
 def _misfit(kernel: Kernel, offset: Codes, found: Codes, scale: Codes) -> tuple[Codes, Codes]:
@@ -144,7 +131,7 @@ def _misfit(kernel: Kernel, offset: Codes, found: Codes, scale: Codes) -> tuple[
     return wrong, expected
 
 
-def _bias_scale(pair: Pair, stored: Tensor, own: Codes, planned: Codes, place: dict[str, Any]) -> Iterator[Deviation]:
+def _bias_scale(stored: Tensor, own: Codes, planned: Codes, place: Place) -> Iterator[Deviation]:
     assert stored.quantization is not None
     found = stored.quantization.scale
     expected = own if found.size == own.size else own[:1]
@@ -155,20 +142,9 @@ def _bias_scale(pair: Pair, stored: Tensor, own: Codes, planned: Codes, place: d
         return  # another deviation has changed the product of the two scales
     if np.any(wrong):
         channel = int(np.flatnonzero(wrong)[0])
-        yield Deviation(
-            pair.layer,
-            "bias_scale",
-            int(np.count_nonzero(wrong)),
-            wrong.size,
-            float(expected[channel]),
-            float(found[channel]),
-            channel=channel,
-            first=(channel,),
-            ratio=float(found[channel] / expected[channel]) if expected[channel] else None,
-            has_effect=False,
-            detail="kernels do not read it",
-            **place,
-        )
+        ratio = float(found[channel] / expected[channel]) if expected[channel] else None
+        yield place.several("bias_scale", wrong, float(expected[channel]), float(found[channel]), channel=channel,
+                            first=(channel,), ratio=ratio, has_effect=False, detail="kernels do not read it")
 
 
 def _float_bias(candidate: Graph, pair: Pair, kernel: Kernel, offset: Codes,
@@ -180,35 +156,16 @@ def _float_bias(candidate: Graph, pair: Pair, kernel: Kernel, offset: Codes,
     found = _values(stored, offset.size)
     if found.size != offset.size or pair.op is None:
         return
-    place: dict[str, Any] = {"op_index": pair.op.index, "tensor": stored.name if stored is not None else ""}
+    place = Place(pair.layer, pair.op.index, stored.name if stored is not None else "")
     bad = ~np.isfinite(found)
     if np.any(bad):
         channel = int(np.flatnonzero(bad)[0])
-        yield Deviation(
-            pair.layer,
-            "non_finite",
-            int(np.count_nonzero(bad)),
-            bad.size,
-            float(offset[channel]),
-            str(found[channel]),
-            channel=channel,
-            first=(channel,),
-            **place,
-        )
+        yield place.several("non_finite", bad, float(offset[channel]), str(found[channel]), channel=channel,
+                            first=(channel,))
     loose, least = float_room(candidate, stored) if stored is not None else (FLOAT_WEIGHTS, 0.0)
     wrong = np.where(bad, 0, np.abs(found - offset))
     wrong[wrong <= max(loose * max(float(np.abs(offset).max(initial=0)), 1e-6), least) + kernel.bias_room] = 0
     if np.any(wrong):
         channel = int(np.argmax(wrong))
-        yield Deviation(
-            pair.layer,
-            "bias",
-            int(np.count_nonzero(wrong)),
-            wrong.size,
-            float(offset[channel]),
-            float(found[channel]),
-            None,
-            channel,
-            (int(np.flatnonzero(wrong)[0]),),
-            **place,
-        )
+        yield place.several("bias", wrong, float(offset[channel]), float(found[channel]), channel=channel,
+                            first=(int(np.flatnonzero(wrong)[0]),))

@@ -1,9 +1,12 @@
-"""What an audit finds: typed values. Nothing here computes."""
+"""What an audit finds, as typed values, and how a deviation is counted."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 WHAT = (
     "float_island",
@@ -56,6 +59,24 @@ class Deviation:
     detail: str = ""
     op_index: int | None = None
     tensor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the file something deviates."""
+
+    layer: str
+    op_index: int | None
+    tensor: str = ""
+
+    def single(self, what: str, expected: Any, found: Any, **more: Any) -> Deviation:
+        """One value that is not the expected one."""
+        return Deviation(self.layer, what, 1, 1, expected, found, op_index=self.op_index, tensor=self.tensor, **more)
+
+    def several(self, what: str, wrong: NDArray[Any], expected: Any, found: Any, **more: Any) -> Deviation:
+        """The elements where `wrong` is not 0; `expected` and `found` are those at one of them."""
+        return Deviation(self.layer, what, int(np.count_nonzero(wrong)), wrong.size, expected, found,
+                         op_index=self.op_index, tensor=self.tensor, **more)
 
 
 @dataclass(frozen=True, slots=True)

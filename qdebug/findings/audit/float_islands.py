@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from qdebug.align import Alignment, Pair
-from qdebug.findings.audit.deviations import Deviation
+from qdebug.findings.audit.deviations import Deviation, Place
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op
 from qdebug.graph.quantization import CODE_RANGES
@@ -36,18 +36,8 @@ def audit_islands(reference: Graph, candidate: Graph, alignment: Alignment) -> I
         ours = op_facts.kernel(reference, pair.core) if pair.core is not None else None
         cause = _why(reference, pair) if ours is not None else _inherited(candidate, op, causes)
         causes[op.output] = cause
-        yield Deviation(
-            pair.layer,
-            "float_island",
-            1,
-            1,
-            "int8",
-            f"{op.raw} float32",
-            has_effect=False,
-            detail=cause,
-            op_index=op.index,
-            tensor=candidate.tensors[op.output].name,
-        )
+        place = Place(pair.layer, op.index, candidate.tensors[op.output].name)
+        yield place.single("float_island", "int8", f"{op.raw} float32", has_effect=False, detail=cause)
 
 
 def _inherited(candidate: Graph, op: Op, causes: dict[Key, str]) -> str:

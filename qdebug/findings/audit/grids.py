@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from qdebug.align import Alignment, Pair
 from qdebug.converter.edited_grids import regridded
 from qdebug.converter.grids import EMPTY, FIXED_GRIDS, SAME_SCALE, ULPS, Grid, nudged, readers_agree, same
 from qdebug.converter.weights import find_weights
-from qdebug.findings.audit.deviations import Deviation, Note, Unchecked
+from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import CODE_RANGES
@@ -138,35 +137,12 @@ class GridAudit:
 
     def _deviation(self, pair: Pair, grid: Grid, expected: Grid, detail: str = "") -> Iterator[Deviation]:
         tensor = self.candidate.tensors[pair.candidate]
-        place: dict[str, Any] = {
-            "op_index": pair.op.index if pair.op is not None else None,
-            "tensor": tensor.name,
-        }
+        place = Place(pair.layer, pair.op.index if pair.op is not None else None, tensor.name)
         if abs(grid[0] - expected[0]) > ULPS * max(grid[0], expected[0]):
-            yield Deviation(
-                pair.layer,
-                "scale",
-                1,
-                1,
-                expected[0],
-                grid[0],
-                ratio=grid[0] / expected[0],
-                has_effect=True,
-                detail=detail,
-                **place,
-            )
+            yield place.single("scale", expected[0], grid[0], ratio=grid[0] / expected[0], detail=detail)
         if grid[1] != expected[1]:
-            yield Deviation(
-                pair.layer,
-                "zero_point",
-                1,
-                1,
-                expected[1],
-                grid[1],
-                largest=float(abs(grid[1] - expected[1])),
-                detail=detail,
-                **place,
-            )
+            yield place.single("zero_point", expected[1], grid[1], largest=float(abs(grid[1] - expected[1])),
+                               detail=detail)
 
     # -- who shares a grid with whom -------------------------------------------------------------------------
 

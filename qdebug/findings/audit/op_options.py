@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qdebug.align import Pair
-from qdebug.findings.audit.deviations import Deviation, Unchecked
+from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Op
 
@@ -32,17 +32,8 @@ def audit_options(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[De
         if name == "padding" and _pad_merged(reference, pair):
             continue
         if expected != found:
-            yield Deviation(
-                pair.layer,
-                "options",
-                1,
-                1,
-                f"{name} {_words(expected)}",
-                f"{name} {_words(found)}",
-                detail=name,
-                op_index=pair.op.index,
-                tensor=candidate.tensors[pair.candidate].name,
-            )
+            place = Place(pair.layer, pair.op.index, candidate.tensors[pair.candidate].name)
+            yield place.single("options", f"{name} {_words(expected)}", f"{name} {_words(found)}", detail=name)
 
 
 def _around(reference: Graph, core: Op) -> list[Op]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from qdebug.converter.rounded_reference import (
     kernel_steps,
     second_scales,
 )
-from qdebug.findings.audit.deviations import MISFOLDED, Deviation, Note, Unchecked
+from qdebug.findings.audit.deviations import MISFOLDED, Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Op, Tensor
 
@@ -142,7 +141,7 @@ def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Dev
     if rows.shape != kernel.real.shape:
         yield Unchecked(pair.layer, "weights", "the kernel is laid out in another way")
         return
-    place: dict[str, Any] = {"op_index": pair.op.index, "tensor": held.name}
+    place = Place(pair.layer, pair.op.index, held.name)
     if not np.all(np.isfinite(kernel.real)):
         yield _non_finite(pair, held, ~np.isfinite(kernel.real), (kernel.real, rows), place)
         return
@@ -189,7 +188,7 @@ def index_of(op: Op, held: Tensor, channel: int, tap: int) -> tuple[int, ...]:
     return tuple(int(entry) for entry in np.unravel_index(flat, held.data.shape))
 
 
-def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
+def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: Place) -> Iterator[Deviation]:
     assert held.quantization is not None
     assert pair.op is not None
     if kernel.codes is not None:
@@ -208,7 +207,7 @@ def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str
     yield from _code_deviation(pair, held, (wrong, wanted, rows), detail, place)
 
 
-def _uint8_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
+def _uint8_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: Place) -> Iterator[Deviation]:
     """Compare uint8 codes, which have a zero point, and a range that the reference does not hold."""
     assert held.quantization is not None
     scale = np.broadcast_to(held.quantization.scale, (rows.shape[0],))[:, None]
@@ -220,7 +219,7 @@ def _uint8_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: di
 
 
 def _code_deviation(pair: Pair, held: Tensor, compared: tuple[Rows, Rows, Rows], detail: str,
-                    place: dict[str, Any]) -> Iterator[Deviation]:
+                    place: Place) -> Iterator[Deviation]:
     """Tell the codes that are wrong, if any; `compared` are their errors, what they should be, and what they are."""
     wrong, wanted, rows = compared
     assert pair.op is not None
@@ -228,29 +227,19 @@ def _code_deviation(pair: Pair, held: Tensor, compared: tuple[Rows, Rows, Rows],
         return
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
     channel_1, tap_1 = (int(entry) for entry in np.argwhere(wrong > 0)[0])
-    yield Deviation(
-        pair.layer,
-        "weights",
-        int(np.count_nonzero(wrong)),
-        wrong.size,
-        _plain(wanted[channel, tap]),
-        int(rows[channel, tap]),
-        float(np.ceil(wrong.max())),
-        channel,
-        index_of(pair.op, held, channel_1, tap_1),
-        detail=detail,
-        **place,
-    )
+    yield place.several("weights", wrong, _plain(wanted[channel, tap]), int(rows[channel, tap]), channel=channel,
+                        largest=float(np.ceil(wrong.max())), first=index_of(pair.op, held, channel_1, tap_1),
+                        detail=detail)
 
 
 def _non_finite(pair: Pair, held: Tensor, bad: NDArray[np.bool_], compared: tuple[Rows, Rows],
-                place: dict[str, Any]) -> Deviation:
+                place: Place) -> Deviation:
     """Tell weights that are NaN or infinite on one side; `compared` is what they should be, and what they are."""
     assert pair.op is not None
     channel, tap = (int(entry) for entry in np.argwhere(bad)[0])
     expected, found = (_plain(value) if np.isfinite(value := side[channel, tap]) else str(value) for side in compared)
-    return Deviation(pair.layer, "non_finite", int(np.count_nonzero(bad)), bad.size, expected, found, channel=channel,
-                     first=index_of(pair.op, held, channel, tap), **place)
+    return place.several("non_finite", bad, expected, found, channel=channel,
+                         first=index_of(pair.op, held, channel, tap))
 
 
 def _misfolding(kernel: Kernel, found: Rows, room: Rows) -> str:
@@ -287,7 +276,7 @@ def _plain(value: float) -> float | int:
     return int(value) if float(value).is_integer() else round(float(value), 3)
 
 
-def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> Iterator[Deviation]:
+def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: Place) -> Iterator[Deviation]:
     assert held.quantization is not None
     found, expected = held.quantization.scale, kernel.scale
     if found.size == 1 and expected.size > 1 and kernel.is_fake_quantized and np.ptp(expected) <= ULPS * expected.max():
@@ -303,7 +292,8 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> 
             f"{expected.size} scales",
             f"{found.size} scales",
             detail="per-tensor where per-channel is expected",
-            **place,
+            op_index=place.op_index,
+            tensor=place.tensor,
         )
         return
     loose = FOLDING if kernel.has_norm or not kernel.is_fake_quantized else ULPS
@@ -314,17 +304,8 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> 
     zeros = held.quantization.zero_point
     if np.any(zeros != 0):
         channel = int(np.flatnonzero(zeros)[0])
-        yield Deviation(
-            pair.layer,
-            "weight_scale",
-            int(np.count_nonzero(zeros)),
-            zeros.size,
-            0,
-            int(zeros[channel]),
-            channel=channel,
-            detail="weight zero points must be 0",
-            **place,
-        )
+        yield place.several("weight_scale", zeros, 0, int(zeros[channel]), channel=channel,
+                            detail="weight zero points must be 0")
     if not np.any(wrong):
         return
     ratio = found / np.where(expected > 0, expected, 1)
@@ -334,23 +315,12 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: dict[str, Any]) -> 
         found.size > 1
         and np.all(np.abs(np.sort(found) - np.sort(expected)) <= loose * np.maximum(np.sort(found), np.sort(expected)))
     )
-    yield Deviation(
-        pair.layer,
-        "weight_scale",
-        int(np.count_nonzero(wrong)),
-        wrong.size,
-        float(expected[channel]),
-        float(found[channel]),
-        channel=channel,
-        first=(int(np.flatnonzero(wrong)[0]),),
-        ratio=float(ratio[channel]),
-        is_permuted=permuted,
-        **place,
-    )
+    yield place.several("weight_scale", wrong, float(expected[channel]), float(found[channel]), channel=channel,
+                        first=(int(np.flatnonzero(wrong)[0]),), ratio=float(ratio[channel]), is_permuted=permuted)
 
 
 def _float_weights(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, held: Tensor,
-                   place: dict[str, Any]) -> Iterator[Deviation]:
+                   place: Place) -> Iterator[Deviation]:
     assert pair.op is not None
     bad = ~np.isfinite(rows)
     if np.any(bad):
@@ -365,19 +335,9 @@ def _float_weights(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, hel
     if not np.any(best):
         return
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(best)), best.shape))
-    yield Deviation(
-        pair.layer,
-        "weights",
-        int(np.count_nonzero(best)),
-        best.size,
-        float(kernel.real[channel, tap]),
-        float(rows[channel, tap]),
-        None,
-        channel,
-        index_of(pair.op, held, channel, tap),
-        detail=_misfolding(kernel, rows, np.maximum(np.abs(rows).max(axis=1, keepdims=True) * loose, least)),
-        **place,
-    )
+    room = np.maximum(np.abs(rows).max(axis=1, keepdims=True) * loose, least)
+    yield place.several("weights", best, float(kernel.real[channel, tap]), float(rows[channel, tap]), channel=channel,
+                        first=index_of(pair.op, held, channel, tap), detail=_misfolding(kernel, rows, room))
 
 
 def float_room(candidate: Graph, held: Tensor) -> tuple[float, float]:

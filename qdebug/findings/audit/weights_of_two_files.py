@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qdebug.align import Pair
 from qdebug.converter.constants import as_stored
 from qdebug.converter.rounded_reference import ONE_SCALE, beyond_ties, half_room, kernel_steps
-from qdebug.findings.audit.deviations import Deviation, Note, Unchecked
+from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
 from qdebug.findings.audit.weights import FLOAT_WEIGHTS, Rows, expected_kernel, index_of, stored_rows
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph
@@ -41,7 +41,7 @@ def audit_rounded(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[De
     if held.quantization is not None:
         scale = np.broadcast_to(held.quantization.scale, scale.shape)
         rows = (rows - np.broadcast_to(held.quantization.zero_point, scale.shape)[:, None]) * scale[:, None]
-    place: dict[str, Any] = {"op_index": pair.op.index, "tensor": held.name}
+    place = Place(pair.layer, pair.op.index, held.name)
     bad = ~np.isfinite(rows)
     apart = np.where(bad, np.inf, np.abs(np.nan_to_num(rows) - kernel.real))
     own = scale[:, None] / 2
@@ -62,32 +62,32 @@ def audit_rounded(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[De
                        "scale, as those are that stood halfway between two", {"weights": ties})
         return
     if np.any(bad):
-        yield _deviation(pair, "non_finite", bad, kernel.real, rows, place)
+        yield _deviation(place, "non_finite", bad, kernel.real, rows)
     elif steps is not None and not np.all(other) and not np.any((apart > allowed)[~other]):
-        yield _scale_deviation(pair, other & np.any(apart > allowed, axis=1), steps, scale, place)
+        yield _scale_deviation(place, other & np.any(apart > allowed, axis=1), steps, scale)
     else:
         wrong = apart > allowed
         step = np.where(scale > 0, scale, 1.0)[:, None]
         largest = float(np.ceil(np.max(np.where(wrong, apart, 0) / step))) if np.any(scale > 0) else None
         first = index_of(pair.op, held, *(int(entry) for entry in np.argwhere(wrong)[0]))
-        yield _deviation(pair, "weights", wrong, kernel.real, rows, {**place, "largest": largest, "first": first})
+        yield _deviation(place, "weights", wrong, kernel.real, rows, largest=largest, first=first)
 
 
-def _deviation(pair: Pair, what: str, wrong: NDArray[np.bool_], wanted: Rows, found: Rows,
-               place: dict[str, Any]) -> Deviation:
+def _deviation(place: Place, what: str, wrong: NDArray[np.bool_], wanted: Rows, found: Rows,
+               **more: Any) -> Deviation:
     apart = np.where(wrong, np.nan_to_num(np.abs(found - wanted), nan=np.inf), -1)
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(apart)), wrong.shape))
     value = found[channel, tap]
-    return Deviation(pair.layer, what, int(np.count_nonzero(wrong)), wrong.size, float(wanted[channel, tap]),
-                     float(value) if np.isfinite(value) else str(value), channel=channel, **place)
+    return place.several(what, wrong, float(wanted[channel, tap]),
+                         float(value) if np.isfinite(value) else str(value), channel=channel, **more)
 
 
-def _scale_deviation(pair: Pair, wrong: NDArray[np.bool_], wanted: NDArray[np.float64], found: NDArray[np.float64],
-                     place: dict[str, Any]) -> Deviation:
+def _scale_deviation(place: Place, wrong: NDArray[np.bool_], wanted: NDArray[np.float64],
+                     found: NDArray[np.float64]) -> Deviation:
     """A few channels on other scales than the rest, with weights that are not the reference's there."""
     off = np.where(wrong, np.abs(np.log(found / wanted)), 0)
     channel = int(np.argmax(off))
     permuted = bool(np.all(np.abs(np.sort(found) - np.sort(wanted)) <= ONE_SCALE * np.sort(found)))
-    return Deviation(pair.layer, "weight_scale", int(np.count_nonzero(wrong)), wrong.size, float(wanted[channel]),
-                     float(found[channel]), channel=channel, first=(int(np.flatnonzero(wrong)[0]),),
-                     ratio=float(found[channel] / wanted[channel]), is_permuted=permuted, **place)
+    return place.several("weight_scale", wrong, float(wanted[channel]), float(found[channel]), channel=channel,
+                         first=(int(np.flatnonzero(wrong)[0]),), ratio=float(found[channel] / wanted[channel]),
+                         is_permuted=permuted)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from qdebug.align import Alignment, Pair
-from qdebug.findings.audit.deviations import Deviation, Note, Unchecked
+from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key
 
@@ -32,7 +31,7 @@ def audit_wiring(
         for key in read
         for start in _merged(reference, pair, stands_for.get(key, _model_input(reference, candidate, alignment, key)))
     }
-    place: dict[str, Any] = {"op_index": pair.op.index, "tensor": candidate.tensors[pair.candidate].name}
+    place = Place(pair.layer, pair.op.index, candidate.tensors[pair.candidate].name)
     if wanted != found and None not in found:
         yield Deviation(
             pair.layer,
@@ -41,7 +40,8 @@ def audit_wiring(
             len(wanted),
             _listed(wanted, names),
             _listed(found, names),
-            **place,
+            op_index=place.op_index,
+            tensor=place.tensor,
         )
         return
     if pair.core is not None and pair.op.kind in ORDERED and pair.core.kind == pair.op.kind:
@@ -85,7 +85,7 @@ def _order(
     pair: Pair,
     stands_for: dict[Key, Key],
     names: dict[Key | None, str],
-    place: dict[str, Any],
+    place: Place,
 ) -> Iterator[Deviation]:
     assert pair.core is not None
     assert pair.op is not None
@@ -111,7 +111,8 @@ def _order(
             "; ".join(_listed(keys, names) for keys in ours),
             "; ".join(_listed(keys, names) for keys in theirs),
             detail="inputs in another order",
-            **place,
+            op_index=place.op_index,
+            tensor=place.tensor,
         )
 
 
