@@ -1,0 +1,83 @@
+"""The first run of a file happens in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from qdebug.errors import ModelError
+from qdebug.models.litert import trial
+from tests.edits import edit
+from tests.fuzz.by_hand import dense_file
+
+
+@pytest.fixture(autouse=True)
+def _nothing_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_TRIALS", {})
+
+
+def test_a_sound_file_runs_on_all_kernels_and_tells_its_shapes() -> None:
+    """One sample is run; the shape of each tensor is told."""
+    trial.begin(dense_file(), ["xnnpack", "builtin", "reference"])
+    for kernels in ("xnnpack", "builtin", "reference"):
+        came = trial.outcome(dense_file(), kernels)
+
+        assert (came.refused, came.died) == (None, None)
+        assert came.shapes is not None
+        assert came.shapes[4] == (1, 6)
+        trial.check(dense_file(), kernels)
+
+
+def test_what_litert_refuses_is_told_in_its_words_and_passes() -> None:
+    """A refusal ends no process; it is told where the file is opened here."""
+
+    def spoil(model: object) -> None:
+        model.subgraphs[0].tensors[4].type = 0
+
+    came = trial.outcome(edit(dense_file(), spoil), "builtin")
+
+    assert came.died is None
+    assert came.refused is not None
+    assert "FULLY_CONNECTED" in came.refused
+
+
+def test_a_death_is_told_with_its_signal() -> None:
+    """A process that a signal ended is told so, and during what."""
+    tried = trial.Trial(dense_file(), ["builtin"], None)
+    os.kill(tried._process.pid, signal.SIGSEGV)
+
+    assert str(tried.wait()["builtin"].died).startswith("died (SIGSEGV) while it ")
+
+
+def test_a_trial_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is told, and the environment variable that sets it."""
+    monkeypatch.setenv(trial.SECONDS, "1")
+    tried = trial.Trial(dense_file(), ["builtin"], None)
+    os.kill(tried._process.pid, signal.SIGSTOP)
+
+    assert "did not end within 1 s" in str(tried.wait()["builtin"].died)
+
+
+def test_the_check_names_kernels_that_run_the_file() -> None:
+    """The message says what died, during what, and what to do."""
+    digest = trial.digest_of(dense_file())
+    trial._TRIALS[digest, "xnnpack"] = trial.Outcome(None, died="died (SIGSEGV) while it prepared")
+    with pytest.raises(
+        ModelError,
+        match=r"LiteRT died \(SIGSEGV\) while it prepared the candidate on the xnnpack "
+        r"kernels; --kernels builtin or --kernels reference runs it, or convert",
+    ):
+        trial.check(dense_file(), "xnnpack")
+
+
+def test_no_module_of_the_folder_the_command_is_started_in_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `numpy.py` beside the model is not what NumPy is."""
+    (tmp_path / "numpy.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+
+    assert trial.outcome(dense_file(), "builtin").shapes is not None
