@@ -30,7 +30,7 @@ from qdebug.measure.layer_pass import Pass
 from qdebug.measure.probe import probe
 from qdebug.measure.tensor_dump import save_tensors
 from qdebug.models.data.lazy_array import extremes
-from qdebug.models.kernels import FAMILIES, Kernels
+from qdebug.models.kernels import Kernels
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.reference.base import Reference
@@ -87,7 +87,7 @@ class Comparison:
     @property
     def families(self) -> tuple[str, ...]:
         """The kernel families to run, the one that the record's `layers` are of first."""
-        return FAMILIES if self.options.kernels == Kernels.ALL else (str(self.options.kernels),)
+        return self.options.families
 
     def run(self) -> None:
         """Align, then one pass per kernel family."""

@@ -16,6 +16,8 @@ from qdebug.graph.quantization import Array
 from qdebug.models.builtin import training
 from qdebug.models.data import dataset as datasets
 from qdebug.models.data.dataset import Dataset
+from qdebug.models.kernels import Kernels
+from qdebug.models.litert import trial
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.parse import read_file
 from qdebug.models.reference.base import Reference
@@ -50,11 +52,13 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
     content = read_file(made.candidate_path)
     if save_candidate is not None:
         write_whole(Path(save_candidate), content)
+    options = options or TraceOptions()
+    candidate = _open_candidate(content, source, options)
     reference = load_reference(made.reference_path, name=source)
     comparison = Comparison(
-        reference, Candidate.open(content, source),
+        reference, candidate,
         datasets.arrange(dataset, reference.frozen.specs), _truth(dataset, reference),
-        load_reference(made.baseline_path, name=source), options or TraceOptions(), progress, seed)
+        load_reference(made.baseline_path, name=source), options, progress, seed)
     return write_record(comparison, dataset, {"quantize": quantize, "qat_epochs": qat_epochs})
 
 
@@ -94,9 +98,15 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
 
     """
     progress = progress or Silent()
+    options = options or TraceOptions()
     content = _read_candidate(candidate)
+    source = str(candidate) if isinstance(candidate, (str, Path)) else \
+        str(save_candidate or ("memory" if candidate is not None else "converted by qdebug"))
     progress.step("opening the models", 0, 0)
+    chosen = None if content is None else _open_candidate(content, source, options)
     opened = load_reference(reference, custom_objects=custom_objects)
+    if isinstance(opened.model, bytes):
+        trial.begin(opened.model, [options.reference_kernels] if options.reference_kernels else options.families)
     before = None if baseline is None else load_reference(baseline, option="--baseline", custom_objects=custom_objects)
     if before is not None and isinstance(before.model, bytes):
         raise ModelError(f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
@@ -104,18 +114,23 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
     dataset = as_dataset(data, labels)
     inputs = datasets.arrange(dataset, opened.frozen.specs)
     truth = _truth(dataset, opened)
-    if content is None and isinstance(opened.model, bytes):
+    if chosen is None and isinstance(opened.model, bytes):
         raise UsageError(f"--reference {opened.source} is a .tflite file: give --candidate to compare it with")
-    if content is None:
+    if chosen is None:
         progress.step("converting", 0, 0)
         content = convert(opened.model, quantize=quantize, representative=_representative(dataset, opened))
         if save_candidate is not None:
             write_whole(Path(save_candidate), content)
-    source = str(candidate) if isinstance(candidate, (str, Path)) else \
-        str(save_candidate or ("memory" if candidate is not None else "converted by qdebug"))
-    comparison = Comparison(opened, Candidate.open(content, source), inputs, truth, before, options or TraceOptions(),
-                            progress)
+        chosen = _open_candidate(content, source, options)
+    comparison = Comparison(opened, chosen, inputs, truth, before, options, progress)
     return write_record(comparison, dataset, {"quantize": quantize} if candidate is None else {})
+
+
+def _open_candidate(content: bytes, source: str, options: TraceOptions) -> Candidate:
+    """Parse and check a candidate, and start its trial: TensorFlow, which comes next, takes longer to import."""
+    opened = Candidate.open(content, source)
+    trial.begin(content, [*options.families, *([Kernels.REFERENCE] if options.handover else [])])
+    return opened
 
 
 def _check_exist(files: Mapping[str, str | None]) -> None:

@@ -37,6 +37,11 @@ class TraceOptions:
     max_accuracy_drop: float | None = None
     """Loss that still counts as kept, in points of accuracy or in the metric's own unit; `None` allows none."""
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The kernel families to run, the one that the record's `layers` are of first."""
+        return FAMILIES if self.kernels == Kernels.ALL else (str(self.kernels),)
+
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise UsageError(f"the tolerance is {self.tolerance}: give a finite number that is not negative")

@@ -65,8 +65,8 @@ def warm() -> None:
     import h5py  # noqa: F401
     import keras  # noqa: F401
 
-    import qdebug.pipeline  # noqa: F401
-    from qdebug.rounding import dequantize, quantize
+    import qdebug.workflows.trace  # noqa: F401
+    from qdebug.graph.codes import dequantize, quantize
 
     quantize(dequantize(np.zeros(4, np.int8), 0.1, 0), 0.1, 0, "int8")  # compiled loops are loaded at the first call
 

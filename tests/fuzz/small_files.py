@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tests import converted
 from tests.fuzz.children import command
+from tests.support import converted_models as converted
 
 NETS = ("plain", "twin_branches", "several_ends", "as_it_is")
 """Convolutions, branches, two inputs with three outputs, and a float file."""

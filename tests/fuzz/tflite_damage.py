@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tests.edits import edit
+from tests.support.tflite_edits import edit
 
 Rng = np.random.Generator
 Edit = Callable[[Any, Rng], None]

@@ -10,13 +10,14 @@ import pytest
 
 from qdebug.errors import ModelError
 from qdebug.models.litert import trial
-from tests.edits import edit
 from tests.fuzz.by_hand import dense_file
+from tests.support.tflite_edits import edit
 
 
 @pytest.fixture(autouse=True)
 def _nothing_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "_TRIALS", {})
+    monkeypatch.setattr(trial, "_WATCHED", set())
 
 
 def test_a_sound_file_runs_on_all_kernels_and_tells_its_shapes() -> None:
@@ -46,16 +47,25 @@ def test_what_litert_refuses_is_told_in_its_words_and_passes() -> None:
 
 def test_a_death_is_told_with_its_signal() -> None:
     """A process that a signal ended is told so, and during what."""
-    tried = trial.Trial(dense_file(), ["builtin"], None)
+    tried = trial.Trial(dense_file(), ["builtin"])
     os.kill(tried._process.pid, signal.SIGSEGV)
 
     assert str(tried.wait()["builtin"].died).startswith("died (SIGSEGV) while it ")
 
 
+def test_families_after_the_one_that_died_are_tried_again() -> None:
+    """One process tries several families; those that it did not live to reach are no worse for it."""
+    trial.begin(dense_file(), ["xnnpack", "builtin"])
+    os.kill(trial._TRIALS[trial.digest_of(dense_file()), "xnnpack"]._process.pid, signal.SIGKILL)
+
+    assert trial.outcome(dense_file(), "xnnpack").died is not None
+    assert trial.outcome(dense_file(), "builtin").shapes is not None
+
+
 def test_a_trial_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is told, and the environment variable that sets it."""
     monkeypatch.setenv(trial.SECONDS, "1")
-    tried = trial.Trial(dense_file(), ["builtin"], None)
+    tried = trial.Trial(dense_file(), ["builtin"])
     os.kill(tried._process.pid, signal.SIGSTOP)
 
     assert "did not end within 1 s" in str(tried.wait()["builtin"].died)
@@ -64,6 +74,7 @@ def test_a_trial_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_check_names_kernels_that_run_the_file() -> None:
     """The message says what died, during what, and what to do."""
     digest = trial.digest_of(dense_file())
+    trial.watch(dense_file())
     trial._TRIALS[digest, "xnnpack"] = trial.Outcome(None, died="died (SIGSEGV) while it prepared")
     with pytest.raises(
         ModelError,

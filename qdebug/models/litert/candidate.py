@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qdebug.graph.graph import Graph
+from qdebug.models.litert import trial
 from qdebug.models.litert.parse import parse
 
 
@@ -18,5 +19,6 @@ class Candidate:
 
     @classmethod
     def open(cls, content: bytes, source: str) -> Candidate:
-        """Parse the flatbuffer. Raises ModelError where it is none."""
+        """Parse the flatbuffer; it is tried before it is run. Raises ModelError where it is none."""
+        trial.watch(content)
         return cls(content, source, parse(content, source))

@@ -10,7 +10,7 @@ import numpy as np
 from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Array
-from qdebug.models.kernels import FAMILIES
+from qdebug.models.litert import trial
 from qdebug.models.litert.free_batch import with_free_batch
 from qdebug.models.quiet import quietly
 
@@ -22,6 +22,7 @@ class Interpreter:
                  preserve: bool = True, role: str = "candidate") -> None:
         self.graph, self.kernels, self.preserve, self.role = graph, kernels, preserve, role
         self.content, self.threads = content, threads
+        trial.check(content, kernels, role=role)
         self.running = content
         """What is run: the model as given, or the copy with a free batch."""
         self.rewritten = False
@@ -173,18 +174,7 @@ class Interpreter:
 
     def _who_opens(self) -> str:
         """The kernels that open a file which one family refuses, as the end of a message."""
-        opened = []
-        for family in FAMILIES:
-            if family == self.kernels:
-                continue
-            try:
-                native = _native(self.content, family)
-                with quietly():
-                    native.allocate_tensors()
-                    native.invoke()
-            except (RuntimeError, ValueError):
-                continue
-            opened.append(family)
+        opened = trial.others_that_run(self.content, self.kernels)
         if not opened:
             return "; no kernel family opens it: convert the model again"
         option = "--kernels" if self.role == "candidate" else "--reference-kernels"

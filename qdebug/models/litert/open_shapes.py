@@ -5,14 +5,11 @@ Older converters compute some sizes while running (an upsampling reads its input
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-import numpy as np
-
-from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key
-from qdebug.models.litert.interpreter import Interpreter
+from qdebug.models.litert import trial
 
 
 def with_measured_shapes(graph: Graph, content: bytes, unknown: Collection[Key]) -> Graph:
@@ -22,17 +19,6 @@ def with_measured_shapes(graph: Graph, content: bytes, unknown: Collection[Key])
     """
     if set(unknown) & set(graph.inputs):
         return graph
-    inputs = [graph.tensors[key] for key in graph.inputs]
-    try:
-        interpreter = Interpreter(content, graph, kernels="builtin")
-        interpreter.run([np.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in inputs])
-    except ModelError:
-        return graph
-    tensors = dict(graph.tensors)
-    for key in unknown:
-        try:
-            shape = interpreter.get(key).shape
-        except KeyError:
-            continue
-        tensors[key] = replace(tensors[key], shape=tuple(map(int, shape)))
-    return replace(graph, tensors=tensors)
+    measured: Mapping[Key, tuple[int, ...]] = dict(trial.outcome(content, "builtin").shapes or {})
+    found = {key: replace(graph.tensors[key], shape=measured[key]) for key in unknown if key in measured}
+    return replace(graph, tensors={**graph.tensors, **found})

@@ -12,6 +12,8 @@ import numpy as np
 from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Op, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Quantization
+from qdebug.models.limits import LimitError, check_regular
+from qdebug.models.litert.validate import check_size, first_fault, op_names
 
 KINDS = {
     "CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "TRANSPOSE_CONV": "transpose_conv", "CONV_3D": "conv3d",
@@ -42,7 +44,10 @@ def read_file(path: str | Path) -> bytes:
     if path.is_dir():
         raise ModelError(f"--candidate {path}: a folder, where a .tflite file is needed; convert the model first")
     try:
+        check_regular(path)
         content = path.read_bytes()
+    except LimitError as error:
+        raise ModelError(f"--candidate {path}: {error}") from error
     except OSError as error:
         raise ModelError(f"--candidate {path}: cannot be read ({error.strerror}); give the path of a .tflite file") \
             from error
@@ -63,7 +68,7 @@ def check_content(content: bytes, name: str) -> None:
 
 
 def parse(content: bytes, name: str = "the candidate") -> Graph:
-    """Build the graph of the main subgraph of a `.tflite` model.
+    """Build the graph of the main subgraph of a `.tflite` model, once the whole file is known to be sound.
 
     Raises ModelError where the flatbuffer is damaged.
     """
@@ -71,12 +76,17 @@ def parse(content: bytes, name: str = "the candidate") -> Graph:
 
     check_content(content, name)
     try:
+        check_size(content)
         model = schema.ModelT.InitFromPackedBuf(content, 0)
-        graph = _graph(model, model.subgraphs[0])
-        unknown = _open_shapes(model.subgraphs[0])
+        fault = first_fault(model)
+        if fault is None:
+            graph = _graph(model, model.subgraphs[0])
+            unknown = _open_shapes(model.subgraphs[0])
     except Exception as error:  # flatbuffers raises whatever the damaged offsets lead to
         raise ModelError(f"{name}: damaged TFLite file ({type(error).__name__}: {error}); convert the model again") \
             from error
+    if fault is not None:
+        raise ModelError(f"{name}: damaged TFLite file: {fault}; convert the model again")
     if not unknown:
         return graph
     from qdebug.models.litert.open_shapes import with_measured_shapes
@@ -133,15 +143,9 @@ def _empty(tensor: Tensor) -> Tensor:
 
 
 def _op_names(model: Any) -> list[str]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = {value: key for key, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    listed = []
-    for code in model.operatorCodes:
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        custom = code.customCode.decode() if isinstance(code.customCode, bytes) else code.customCode
-        listed.append(custom if custom else names.get(number, f"OP_{number}"))
-    return listed
+    """What each entry of the list of op kinds is called: by the schema, or a custom op by itself."""
+    return [code.customCode.decode(errors="replace") if code.customCode else name
+            for code, name in zip(model.operatorCodes, op_names(model), strict=True)]
 
 
 def _tensor(model: Any, key: int, tensor: Any) -> Tensor:
@@ -157,7 +161,7 @@ def _quantization(given: Any) -> Quantization | None:
         return None
     scale = np.asarray(given.scale, np.float64)
     zero = np.asarray(given.zeroPoint, np.int64) if given.zeroPoint is not None else np.zeros(scale.size, np.int64)
-    return Quantization(scale, zero, int(given.quantizedDimension))
+    return Quantization(scale, zero, int(given.quantizedDimension) if scale.size > 1 else 0)
 
 
 def _constant(data: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
@@ -192,5 +196,5 @@ def _snake(name: str) -> str:
 def _signature_name(maps: Any, key: int, otherwise: str) -> str:
     for entry in maps or []:
         if int(entry.tensorIndex) == key:
-            return str(entry.name.decode())
+            return str(entry.name.decode(errors="replace"))
     return otherwise

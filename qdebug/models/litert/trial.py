@@ -7,7 +7,7 @@ has been read, and works while this one imports TensorFlow: `begin` starts it, `
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import hashlib
 import json
 import os
@@ -16,11 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 from qdebug.errors import ModelError
+from qdebug.models.kernels import FAMILIES
 
 SECONDS = "QDEBUG_TRIAL_SECONDS"
 """Environment variable: how long the trial may take. One sample on plain kernels takes a large network a minute."""
@@ -46,7 +47,7 @@ class Outcome:
 class Trial:
     """One process that tries one file."""
 
-    def __init__(self, content: bytes, families: Sequence[str], threads: int | None) -> None:
+    def __init__(self, content: bytes, families: Sequence[str]) -> None:
         self.families = tuple(families)
         self._seconds = _seconds()
         self._given, self._told = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 `wait` closes both
@@ -62,7 +63,6 @@ class Trial:
                 "qdebug.models.litert.trial_process",
                 str(self._seconds),
                 str(memory),
-                str(threads or 0),
                 *self.families,
             ],
             stdin=self._given,
@@ -71,48 +71,45 @@ class Trial:
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
+        atexit.register(self.end)
 
     def wait(self) -> dict[str, Outcome]:
-        """What came of it, by kernel family; returns when the process has ended, or been ended."""
+        """What came of it on the families that were reached: where the process died on one, the others were not."""
         try:
             code: int | None = self._process.wait(max(1.0, self._started + 2 * self._seconds - time.monotonic()))
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            self._process.wait()
-        lines = _lines(self._told)
+            self.end()
+        last = {str(line["kernels"]): line for line in _lines(self._told)}
         self._given.close()
         self._told.close()
-        return dict(self._outcomes(lines, code))
+        reached = [kernels for kernels in self.families if kernels in last] or self.families[:1]
+        return {kernels: self._outcome(last.get(kernels), code) for kernels in reached}
 
-    def _outcomes(self, lines: list[dict[str, object]], code: int | None) -> list[tuple[str, Outcome]]:
-        last = {str(line["kernels"]): line for line in lines}
-        made = []
-        for kernels in self.families:
-            line = last.get(kernels)
-            if line is not None and line["step"] == "done":
-                shapes = line["shapes"]
-                assert isinstance(shapes, dict)
-                made.append((kernels, Outcome({int(key): tuple(size) for key, size in shapes.items()})))
-            elif line is not None and line["step"] == "refused":
-                made.append((kernels, Outcome(None, refused=str(line["error"]))))
-            else:
-                step = "opened" if line is None else str(line["step"])
-                made.append((kernels, Outcome(None, died=f"{self._end(code)} while it {STEPS[step]}")))
-        return made
+    def end(self) -> None:
+        """Leave no process behind."""
+        atexit.unregister(self.end)
+        self._process.kill()
+        self._process.wait()
+
+    def _outcome(self, line: Mapping[str, Any] | None, code: int | None) -> Outcome:
+        if line is not None and line["step"] == "done":
+            return Outcome({int(key): tuple(size) for key, size in line["shapes"].items()})
+        if line is not None and line["step"] == "refused":
+            return Outcome(None, refused=str(line["error"]))
+        return Outcome(None, died=f"{self._end(code)} while it {STEPS['opened' if line is None else line['step']]}")
 
     def _end(self, code: int | None) -> str:
-        if code is None or -code in (signal.SIGXCPU, signal.SIGKILL):
+        if code is None or -code == signal.SIGXCPU:
             return f"did not end within {self._seconds} s (more with the environment variable {SECONDS})"
-        if code < 0:
-            return f"died ({signal.Signals(-code).name})"
-        return f"ended with exit code {code}"
+        return f"died ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
 
 
 _TRIALS: dict[tuple[str, str], Trial | Outcome] = {}
 """By digest of a file and kernel family: the process that tries it, then what came of it."""
+_WATCHED: set[str] = set()
+"""Digests of the files from outside; what qdebug itself makes of them is run without a trial."""
 
 
 def digest_of(content: bytes) -> str:
@@ -120,46 +117,55 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def begin(content: bytes, families: Sequence[str], threads: int | None = None) -> None:
-    """Start to try a file on kernel families where that has not been done; returns at once."""
+def watch(content: bytes) -> None:
+    """From now on, run this file only after a trial."""
+    _WATCHED.add(digest_of(content))
+
+
+def begin(content: bytes, families: Iterable[str]) -> None:
+    """Start to try a file from outside on kernel families where that has not been done; returns at once."""
     digest = digest_of(content)
-    wanted = [family for family in families if (digest, family) not in _TRIALS]
+    _WATCHED.add(digest)
+    wanted = [family for family in dict.fromkeys(families) if (digest, family) not in _TRIALS]
     if wanted:
-        trial = Trial(content, wanted, threads)
+        trial = Trial(content, wanted)
         _TRIALS.update({(digest, family): trial for family in wanted})
 
 
 def outcome(content: bytes, kernels: str) -> Outcome:
     """What came of the trial of a file on one kernel family; tries it where that was not begun."""
-    begin(content, [kernels])
     digest = digest_of(content)
-    found = _TRIALS[digest, kernels]
-    if isinstance(found, Trial):
-        for family, came in found.wait().items():
-            _TRIALS[digest, family] = came
+    while True:
+        begin(content, [kernels])
         found = _TRIALS[digest, kernels]
-    assert isinstance(found, Outcome)
-    return found
+        if isinstance(found, Outcome):
+            return found
+        came = found.wait()
+        for family in found.families:  # (what was not reached is begun again)
+            del _TRIALS[digest, family]
+        _TRIALS.update({(digest, family): one for family, one in came.items()})
 
 
 def check(content: bytes, kernels: str, *, role: str = "candidate") -> None:
-    """Raise ModelError where the trial died, or did not end, of a file on these kernels.
+    """Raise ModelError where the trial of a watched file died, or did not end, on these kernels.
 
     A file that LiteRT refuses passes: it says so itself, in this process as well, and nothing dies of it.
     """
+    if digest_of(content) not in _WATCHED:
+        return
     came = outcome(content, kernels)
     if came.died is not None:
-        raise ModelError(f"LiteRT {came.died} the {role} on the {kernels} kernels; {_advice(content, kernels, role)}")
+        option = "--kernels" if role == "candidate" else "--reference-kernels"
+        running = " or ".join(f"{option} {family}" for family in others_that_run(content, kernels))
+        advice = f"{running} runs it, or convert" if running else "no kernel family runs it: convert"
+        raise ModelError(f"LiteRT {came.died} the {role} on the {kernels} kernels; {advice} the model again")
 
 
-def _advice(content: bytes, kernels: str, role: str) -> str:
-    option = "--kernels" if role == "candidate" else "--reference-kernels"
-    others = [family for family in ("builtin", "reference", "xnnpack") if family != kernels]
+def others_that_run(content: bytes, kernels: str) -> list[str]:
+    """The other kernel families that run a file."""
+    others = [family for family in FAMILIES if family != kernels]
     begin(content, others)
-    running = [family for family in others if outcome(content, family).shapes is not None]
-    if not running:
-        return "no kernel family runs it: convert the model again"
-    return f"{' or '.join(f'{option} {family}' for family in running)} runs it, or convert the model again"
+    return [family for family in others if outcome(content, family).shapes is not None]
 
 
 def _seconds() -> int:
@@ -167,7 +173,7 @@ def _seconds() -> int:
     return int(given) if given.isdecimal() and 0 < int(given) < 10**6 else USUAL_SECONDS
 
 
-def _lines(told: IO[bytes]) -> list[dict[str, object]]:
+def _lines(told: IO[bytes]) -> list[dict[str, Any]]:
     """What the process has told; a last line that it did not finish is left out."""
     told.seek(0)
     whole = told.read().decode(errors="replace").rpartition("\n")[0]

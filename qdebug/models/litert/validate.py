@@ -26,6 +26,10 @@ LARGEST = 1 << 31
 """Bytes of one tensor for one sample that are believed: a flatbuffer itself cannot be larger."""
 DEEPEST = 32
 """Dimensions of a tensor that are believed; NumPy takes no more."""
+BYTES_PER_ENTRY, NAME_OF_A_TENSOR = 4, 10
+"""Bytes that every entry of a list takes at least; where the schema puts the name in the table of a tensor."""
+MOST_ENDS = 10_000
+"""Inputs or outputs of one op that are believed."""
 WITHOUT_OUTPUT = frozenset({"ASSIGN_VARIABLE", "CALL_ONCE", "HASHTABLE_IMPORT"})
 WITHOUT_INPUT = frozenset({"VAR_HANDLE", "HASHTABLE", "CALL_ONCE", "CUSTOM"})
 """Ops that work by what they do to a variable or a table, and ops that make one."""
@@ -56,6 +60,30 @@ WINDOWED = frozenset(
 def first_fault(model: Any) -> str | None:
     """What is wrong with a `ModelT` of the schema, in a few words; None where it is sound."""
     return next(_faults(model), None)
+
+
+def check_size(content: bytes) -> None:
+    """Raise ValueError where a flatbuffer lists more than it has room for: lists that share their entries.
+
+    Unpacked, such a file of a few MB would take hours and gigabytes.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    entries = model.BuffersLength() + model.OperatorCodesLength() + model.SignatureDefsLength()
+    for number in range(model.SubgraphsLength()):
+        subgraph = model.Subgraphs(number)
+        entries += subgraph.TensorsLength() + subgraph.OperatorsLength() + 1
+        if entries * BYTES_PER_ENTRY > len(content):
+            raise ValueError(f"its lists have more entries than {len(content)} bytes hold")
+    named = 0
+    for subgraph in (model.Subgraphs(number) for number in range(model.SubgraphsLength())):
+        for number in range(subgraph.TensorsLength()):
+            table = subgraph.Tensors(number)._tab
+            offset = table.Offset(NAME_OF_A_TENSOR)
+            named += table.VectorLen(offset) if offset else 0
+            if named > len(content):
+                raise ValueError(f"its names are longer than {len(content)} bytes")
 
 
 def op_names(model: Any) -> list[str]:
@@ -148,9 +176,14 @@ class _Subgraph:
         if not 0 <= tensor.buffer < len(self.model.buffers):
             yield f"its values are in buffer {tensor.buffer}, and there are {len(self.model.buffers)}"
             return
+        if max(0 if given is None else len(given) for given in (tensor.shape, tensor.shapeSignature)) > DEEPEST:
+            yield f"its shape has more than {DEEPEST} dimensions"
+            return
+        if isinstance(tensor.name, bytes) and "\ufffd" in tensor.name.decode(errors="replace"):
+            yield "its name is no UTF-8 text"  # (LiteRT cannot tell of such a tensor)
         kind, shape = self.types[tensor.type], _numbers(tensor.shape)
         signature = _numbers(tensor.shapeSignature)
-        if len(shape) > DEEPEST or min(shape, default=0) < 0:
+        if min(shape, default=0) < 0:
             yield f"its shape is {_cut(shape)}"
             return
         if signature and (len(signature) != len(shape) or min(signature) < -1):
@@ -219,6 +252,9 @@ class _Subgraph:
     def _op(self, op: Any) -> Iterator[str]:
         name, inputs, outputs = self.names[op.opcodeIndex], _numbers(op.inputs), _numbers(op.outputs)
         count = len(self.tensors)
+        if max(len(inputs), len(outputs)) > MOST_ENDS:
+            yield f"it has {len(inputs)} inputs and {len(outputs)} outputs"
+            return
         yield from (f"it reads {self._beyond(key)}" for key in inputs if not -1 <= key < count)
         yield from (f"it makes {self._beyond(key)}" for key in outputs if not 0 <= key < count)
         yield from (f"it works in {self._beyond(key)}" for key in _numbers(op.intermediates) if not -1 <= key < count)

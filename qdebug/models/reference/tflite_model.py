@@ -18,11 +18,14 @@ from qdebug.errors import ModelError
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Grid
+from qdebug.models.litert import trial
 from qdebug.models.litert.parse import parse
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.frozen_graph import Frozen, InputSpec, as_frozen
 from qdebug.models.reference.tflite_ops import lift
 from qdebug.models.tensorflow import load_tensorflow
+
+ANOTHER = "give the Keras model that the file was converted from"
 
 
 class FileReference(Reference):
@@ -35,7 +38,8 @@ class FileReference(Reference):
 
     @cached_property
     def file(self) -> Graph:
-        """The flatbuffer's graph."""
+        """The flatbuffer's graph; the file is tried before it is run."""
+        trial.watch(self.model)
         return parse(self.model, self.source)
 
     @cached_property
@@ -82,9 +86,11 @@ def lift_file(file: Graph, source: str) -> Lifted:
 
     try:
         graph = tf.function(call, autograph=False).get_concrete_function(*signature)
-    except KeyError as error:
-        raise ModelError(f"--reference {source}: {error.args[0]} cannot be computed in float arithmetic; "
-                         "give the Keras model that the file was converted from") from error
+    except ModelError as error:
+        raise ModelError(f"--reference {source}: {error}; {ANOTHER}", details=error.details) from error
+    except Exception as error:  # (of an input or an output)
+        raise ModelError(f"--reference {source}: cannot be computed in float arithmetic ({_first_line(error)}); "
+                         f"{ANOTHER}", details=str(error)) from error
     frozen = as_frozen(graph, uses, specs, file.output_names)
     _keep_grids(frozen.graph, file)
     tensors: dict[Key, tuple[Key, ...]] = {}
@@ -130,9 +136,22 @@ def _lift_op(op: Op, file: Graph, values: dict[Key, Any], uses: dict[str, Layer]
         uses[scope.rstrip("/")] = Layer(name, name, 1, op.raw, (name,))
         given = [values[key] if key in values else _constant(_with_product(file.tensors[key], op, file))
                  for key in op.inputs]
-        made = lift(op, given, file)
+        try:
+            made = lift(op, given, file)
+        except Exception as error:  # TensorFlow raises whatever shapes, types or options that do not fit lead to
+            raise ModelError(_cannot(op, error), details=str(error)) from error
         for key, value in zip(op.outputs, made if isinstance(made, (list, tuple)) else [made], strict=False):
             values[key] = _on_grid(value, file.tensors[key])
+
+
+def _cannot(op: Op, error: Exception) -> str:
+    """Why an op cannot be lifted: its arithmetic is not known here, or what it is given does not fit it."""
+    why = "" if isinstance(error, KeyError) else f": {_first_line(error)}"
+    return f"{op.raw} cannot be computed in float arithmetic (op {op.index}{why})"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip()[:160] for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _grid(tensor: Tensor) -> Grid | None:
