@@ -5,7 +5,7 @@ Older converters compute some sizes while running (an upsampling reads its input
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 
 from qdebug.graph.graph import Graph, Key
@@ -19,6 +19,6 @@ def with_measured_shapes(graph: Graph, content: bytes, unknown: Collection[Key])
     """
     if set(unknown) & set(graph.inputs):
         return graph
-    measured: Mapping[Key, tuple[int, ...]] = dict(trial.outcome(content, "builtin").shapes or {})
-    found = {key: replace(graph.tensors[key], shape=measured[key]) for key in unknown if key in measured}
+    measured = trial.outcome(content, "builtin").shapes or {}
+    found = {key: replace(graph.tensors[key], shape=size) for key, size in measured.items() if key in set(unknown)}
     return replace(graph, tensors={**graph.tensors, **found})
