@@ -19,6 +19,8 @@ def with_measured_shapes(graph: Graph, content: bytes, unknown: Collection[Key])
     """
     if set(unknown) & set(graph.inputs):
         return graph
-    measured = trial.outcome(content, "builtin").shapes or {}
-    found = {key: replace(graph.tensors[key], shape=size) for key, size in measured.items() if key in set(unknown)}
-    return replace(graph, tensors={**graph.tensors, **found})
+    tensors = dict(graph.tensors)
+    for key, size in (trial.outcome(content, "builtin").shapes or {}).items():
+        if key in unknown:
+            tensors[key] = replace(tensors[key], shape=size)
+    return replace(graph, tensors=tensors)
