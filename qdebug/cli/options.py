@@ -60,6 +60,9 @@ ReferenceKernelSet = Annotated[
         case_sensitive=False,
     ),
 ]
+AllowLambda = Annotated[
+    bool, typer.Option("--allow-lambda", help="Run the Python code that a Keras file holds: trust it first.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the candidate.", metavar="N")]
 Gate = Annotated[
     list[FailOn] | None,

@@ -30,6 +30,7 @@ class Models:
     x_key: str | None
     y_key: str | None
     custom_objects: str | None = None
+    allow_lambda: bool = False
 
     def check(self, *, force: bool) -> Models:
         """Raise UsageError if the options contradict each other; return this."""
@@ -64,6 +65,8 @@ class Models:
         keys: dict[str, Any] = {"x_key": self.x_key, "y_key": self.y_key}
         if self.custom_objects is not None:
             keys["custom_objects"] = self.custom_objects
+        if self.allow_lambda:
+            keys["allow_lambda"] = True
         files: dict[str, Any] = {"baseline": self.baseline, "save_candidate": save}
         assert self.reference is not None
         return trace_files(self.reference, self.candidate, **files, **keys, **shared)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from qdebug.findings.audit import Audit, Deviation
 
 
-def audit_files(reference: str, candidate: str, *, custom_objects: str | None = None) -> AuditRecord:
+def audit_files(reference: str, candidate: str, *, custom_objects: str | None = None,
+                allow_lambda: bool = False) -> AuditRecord:
     """Audit two files.
 
     Raises QDebugError where a file cannot be opened, and AlignmentError where the models do not belong together.
@@ -24,7 +25,7 @@ def audit_files(reference: str, candidate: str, *, custom_objects: str | None = 
 
     content = read_file(candidate)
     graph = parse(content, candidate)
-    opened = load_reference(reference, custom_objects=custom_objects)
+    opened = load_reference(reference, custom_objects=custom_objects, allow_lambda=allow_lambda)
     return audit_graphs(opened.frozen.graph, graph, kind=opened.kind, names=(reference, candidate))
 
 

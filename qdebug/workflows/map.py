@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from qdebug.models.reference.frozen_graph import Frozen
 
 
-def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: str | None = None) -> Map:
+def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: str | None = None,
+              allow_lambda: bool = False) -> Map:
     """Align two files. Both run once on random inputs, so that values can be evidence too.
 
     Raises QDebugError where a file cannot be opened, and AlignmentError where the models do not belong together.
@@ -29,7 +30,7 @@ def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: 
     from qdebug.models.reference.open import load_reference
 
     opened = Candidate.open(read_file(candidate), candidate)
-    frozen = load_reference(reference, custom_objects=custom_objects).frozen
+    frozen = load_reference(reference, custom_objects=custom_objects, allow_lambda=allow_lambda).frozen
     first = align(frozen.graph, opened.graph)
     probe, note = _probe(frozen, opened, first, seed)
     found = align_settled(frozen.graph, opened.graph, probe)

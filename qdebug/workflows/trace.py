@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +66,19 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
 def trace_files(reference: str, candidate: str | None = None, *, data: str, baseline: str | None = None,
                 samples: int | None = None, scale: float | None = None, x_key: str | None = None,
                 y_key: str | None = None, quantize: bool = True, save_candidate: str | None = None,
-                custom_objects: str | None = None, options: TraceOptions | None = None,
+                custom_objects: str | None = None, allow_lambda: bool = False, options: TraceOptions | None = None,
                 progress: Progress | None = None) -> Run:
     """Trace the user's own files; without `candidate`, convert the reference first. Nothing is printed or stored."""
     _check_exist({"--reference": reference, "--candidate": candidate, "--baseline": baseline,
                   "--data": data if data.endswith((".npz", ".npy")) else None})
     dataset = datasets.load(data, samples=samples, scale=scale, x_key=x_key, y_key=y_key)
     return trace(reference, candidate, dataset, baseline=baseline, quantize=quantize, save_candidate=save_candidate,
-                 custom_objects=custom_objects, options=options, progress=progress)
+                 custom_objects=custom_objects, allow_lambda=allow_lambda, options=options, progress=progress)
 
 
 def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any = None, labels: Any = None, *,
           baseline: Any = None, quantize: bool = True, save_candidate: str | Path | None = None,
-          custom_objects: str | None = None,
+          custom_objects: str | None = None, allow_lambda: bool = False,
           options: TraceOptions | None = None, progress: Progress | None = None) -> Run:
     """Compare a Keras model with a `.tflite` model, layer by layer.
 
@@ -90,6 +91,7 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         quantize: where the reference is converted, whether input and output hold int8 codes.
         save_candidate: where to keep the converted file.
         custom_objects: name of a module with the classes that Keras needs to load the models.
+        allow_lambda: whether a Keras file may run the Python code that it holds.
         options: tolerance, batch size, kernels, threads.
         progress: told what is being done.
 
@@ -104,10 +106,11 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         str(save_candidate or ("memory" if candidate is not None else "converted by qdebug"))
     progress.step("opening the models", 0, 0)
     chosen = None if content is None else _open_candidate(content, source, options)
-    opened = load_reference(reference, custom_objects=custom_objects)
+    load = partial(load_reference, custom_objects=custom_objects, allow_lambda=allow_lambda)
+    opened = load(reference)
     if isinstance(opened.model, bytes):
         trial.begin(opened.model, [options.reference_kernels] if options.reference_kernels else options.families)
-    before = None if baseline is None else load_reference(baseline, option="--baseline", custom_objects=custom_objects)
+    before = None if baseline is None else load(baseline, option="--baseline")
     if before is not None and isinstance(before.model, bytes):
         raise ModelError(f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
                          "the .tflite goes to --candidate")

@@ -15,6 +15,7 @@ def audit(
     custom_objects: Annotated[
         str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
     ] = None,
+    allow_lambda: o.AllowLambda = False,
     json: o.Json = None,
     format: o.Format = None,  # noqa: A002 the option's name
     output: o.OutputFile = None,
@@ -31,5 +32,5 @@ def audit(
     target = Output(output, force, format, json).check()
     with Progress(quiet=quiet) as progress:
         progress.step("auditing", 0, 0)
-        found = audit_files(reference, candidate, custom_objects=custom_objects)
+        found = audit_files(reference, candidate, custom_objects=custom_objects, allow_lambda=allow_lambda)
     target.write(found, deviations_table(found), document(found))

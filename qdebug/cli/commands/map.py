@@ -16,6 +16,7 @@ def map_models(
     custom_objects: Annotated[
         str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
     ] = None,
+    allow_lambda: o.AllowLambda = False,
     json: o.Json = None,
     format: o.Format = None,  # noqa: A002 the option's name
     output: o.OutputFile = None,
@@ -32,5 +33,5 @@ def map_models(
     target = Output(output, force, format, json).check()
     with Progress(quiet=quiet) as progress:
         progress.step("aligning", 0, 0)
-        found = map_files(reference, candidate, seed=seed, custom_objects=custom_objects)
+        found = map_files(reference, candidate, seed=seed, custom_objects=custom_objects, allow_lambda=allow_lambda)
     target.write(found, pairs_table(found), document(found))

@@ -35,6 +35,7 @@ def trace(
     custom_objects: Annotated[
         str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
     ] = None,
+    allow_lambda: o.AllowLambda = False,
     seed: o.Seed = 3,
     quantize: o.Quantize = True,
     qat_epochs: o.QatEpochs = None,
@@ -79,7 +80,7 @@ def trace(
     from qdebug.record.store import Store
     from qdebug.workflows.trace_options import TraceOptions
 
-    files = (reference, candidate, baseline, save_candidate, x_key, y_key, custom_objects)
+    files = (reference, candidate, baseline, save_candidate, x_key, y_key, custom_objects, allow_lambda)
     models = Models(model, seed, qat_epochs, retrain, *files).check(force=force)
     if model is not None and reference_kernels is not None:
         raise UsageError(f"--reference-kernels {reference_kernels} is for a .tflite reference: leave it out, or leave "

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,15 +14,12 @@ from typing import Any
 import numpy as np
 
 from qdebug.errors import ModelError, UsageError
+from qdebug.models.limits import LimitError
+from qdebug.models.reference import layer_config
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.frozen_graph import Frozen, freeze
+from qdebug.models.reference.keras_file import ARCHIVE, DAMAGED, read_keras
 from qdebug.models.tensorflow import load_tensorflow
-
-HDF5_MARK = b"\x89HDF\r\n\x1a\n"
-KERAS_LAYER = b"_tf_keras_"
-"""How a SavedModel from before TensorFlow 2.5, which has no file for them, names the Keras layers in it."""
-QAT_KEPT_AS_KERAS = ("a QAT model saved as .keras cannot be reloaded: tfmot's quantizers lose their variables in that "
-                     "format; save it as .h5 (model.save('qat.h5')) and give that file")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +47,23 @@ def flat_layers(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def load_keras(path: Path, *, option: str, custom_objects: str | None = None) -> Any:
-    """The Keras model in a `.h5`, a `.keras` or a SavedModel folder. Raises ModelError where there is none."""
+def load_keras(path: Path, *, option: str, custom_objects: str | None = None, allow_lambda: bool = False) -> Any:
+    """The Keras model in a `.h5`, a `.keras` or a SavedModel folder. Raises ModelError where there is none.
+
+    What the file says of its layers is read first: one that holds Python code is refused unless `allow_lambda`.
+    """
+    known = () if custom_objects is None else custom_object_names(custom_objects)
+    try:
+        found = read_keras(path)
+        for config in found.configs:
+            layer_config.check(config, allow_lambda=allow_lambda, known=known)
+    except (layer_config.ConfigError, LimitError, OSError, *DAMAGED) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+        raise ModelError(f"{option} {path}: {reason}", details=repr(error)) from error
+    options: dict[str, Any] = {"safe_mode": False} if allow_lambda and found.kind == ARCHIVE else {}
     with _scope(custom_objects):
-        return _load_folder(path, option) if path.is_dir() else _load_file(path, option)
+        return _call_loader(
+            lambda: _keras(found.version).models.load_model(str(path), compile=False, **options), path, option)
 
 
 def weights_sha256(model: Any) -> str:
@@ -85,62 +93,10 @@ def custom_object_names(module: str) -> Mapping[str, Any]:
     """The public classes and functions of `module`, by name. Raises UsageError where it cannot be imported."""
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(f"--custom-objects {module}: cannot be imported ({error}); give a module on the Python path") \
-            from error
+    except Exception as error:  # the module is the user's: whatever it raises on being imported
+        raise UsageError(f"--custom-objects {module}: cannot be imported ({type(error).__name__}: {error}); give the "
+                         "name of a module on the Python path", details=repr(error)) from error
     return {name: value for name, value in vars(found).items() if callable(value) and not name.startswith("_")}
-
-
-def _load_folder(path: Path, option: str) -> Any:
-    if not (path / "saved_model.pb").exists():
-        raise ModelError(f"{option} {path}: this folder is no SavedModel (no saved_model.pb); give a Keras model")
-    if not (path / "keras_metadata.pb").exists() and KERAS_LAYER not in (path / "saved_model.pb").read_bytes():
-        raise ModelError(f"{option} {path}: this SavedModel holds no Keras layers (Keras 3's export writes none); "
-                         "give the .keras or .h5 file that model.save() writes")
-    return _call_loader(lambda: load_tensorflow().tf_keras.models.load_model(str(path), compile=False), path, option)
-
-
-def _load_file(path: Path, option: str) -> Any:
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise ModelError(f"{option} {path}: cannot be read ({error.strerror})") from error
-    if head == HDF5_MARK:
-        return _load_hdf5(path, option)
-    if head[:2] == b"PK":
-        return _load_zip(path, option)
-    raise ModelError(f"{option} {path}: neither HDF5 nor a .keras archive ({path.stat().st_size} bytes); "
-                     "give a Keras model (.h5, .keras or SavedModel)")
-
-
-def _load_hdf5(path: Path, option: str) -> Any:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            config, version = file.attrs.get("model_config"), str(file.attrs.get("keras_version", "2"))
-    except OSError as error:
-        raise ModelError(f"{option} {path}: a damaged HDF5 file ({error}); save the model again") from error
-    if config is None:
-        raise ModelError(f"{option} {path}: holds weights only, no layers; save the whole model (model.save)")
-    return _call_loader(lambda: _keras(version).models.load_model(str(path), compile=False), path, option)
-
-
-def _load_zip(path: Path, option: str) -> Any:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-            if "config.json" not in names or "metadata.json" not in names:
-                raise ModelError(f"{option} {path}: a zip archive without a Keras model in it; "
-                                 "give a Keras model (.h5, .keras or SavedModel)")
-            config = archive.read("config.json").decode()
-            version = str(json.loads(archive.read("metadata.json")).get("keras_version", "3"))
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise ModelError(f"{option} {path}: a damaged .keras archive ({error}); save the model again") from error
-    if '"QuantizeWrapper' in config or '"QuantizeLayer"' in config:
-        raise ModelError(f"{option} {path}: {QAT_KEPT_AS_KERAS}")
-    return _call_loader(lambda: _keras(version).models.load_model(str(path), compile=False), path, option)
 
 
 def _keras(version: str) -> Any:

@@ -7,26 +7,33 @@ from pathlib import Path
 from typing import Any
 
 from qdebug.errors import ModelError
+from qdebug.models.limits import LimitError, check_regular
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.keras_model import KerasReference, load_keras, weights_sha256
 from qdebug.models.reference.tflite_model import FileReference
 
 
 def load_reference(source: str | Path | Any, *, option: str = "--reference", custom_objects: str | None = None,
-                   name: str | None = None) -> Reference:
+                   allow_lambda: bool = False, name: str | None = None) -> Reference:
     """Open a reference: `.h5`, `.keras`, a SavedModel folder, a `.tflite`, or a Keras model in memory.
 
-    `option` names the command-line option in messages, `custom_objects` a module whose names Keras may need.
+    `option` names the command-line option in messages, `custom_objects` a module whose names Keras may need;
+    `allow_lambda` lets a Keras file run the Python code that it holds.
     Raises ModelError where it is missing, damaged or no model.
     """
     if not isinstance(source, (str, Path)):
         return KerasReference(source, name or "memory", weights_sha256(source))
     path = Path(source)
-    if not path.exists():
+    try:
+        there = path.exists()
+        check_regular(path)
+    except (OSError, LimitError) as error:
+        raise ModelError(f"{option} {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not there:
         raise ModelError(f"{option} {path}: no such file or folder; give a Keras model (.h5, .keras or SavedModel)")
     if path.is_file() and _is_tflite(path):
         return FileReference(path.read_bytes(), name or str(source), file_sha256(path))
-    model = load_keras(path, option=option, custom_objects=custom_objects)
+    model = load_keras(path, option=option, custom_objects=custom_objects, allow_lambda=allow_lambda)
     return KerasReference(model, name or str(source), file_sha256(path))
 
 
