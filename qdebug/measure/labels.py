@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qdebug.errors import InputError
 from qdebug.graph.quantization import Array
 
 
@@ -49,6 +51,44 @@ def has_classes(shape: tuple[int, ...]) -> bool:
 
 
 LabelArray = NDArray[np.int64]
+MOST_SHOWN = 3
+
+
+def as_classes(values: Any, shape: tuple[int, ...], what: str) -> LabelArray | None:
+    """True classes of an output of this shape (batch first): whole numbers, or one row of shares per sample.
+
+    `None` for targets of another kind. Raises InputError where whole numbers are no classes of that output, or labels
+    are not finite; `what` names them.
+    """
+    plain = np.asarray(values)
+    if plain.dtype.kind == "f":
+        _refuse(plain, ~np.isfinite(plain), what, "labels are finite numbers")
+    shares = plain.ndim == 2 and plain.shape[1] > 1 and bool(np.all(plain >= 0))
+    if shares and np.allclose(plain.sum(axis=1), 1, atol=1e-3):
+        plain = plain.argmax(axis=1)
+    if plain.size != len(plain) or plain.dtype.kind not in "buif" or not np.all(plain == np.rint(plain)):
+        return None
+    plain = plain.reshape(-1)
+    if has_classes(shape):
+        count = max((size for size in shape[1:] if size != 1), default=2)
+        beyond = (plain < 0) | (plain >= max(count, 2))
+        if count == 2 and not any(size != 1 for size in shape[1:]) and beyond.any():
+            return None  # one output unit: numbers to come near to, no classes
+        _refuse(plain, beyond, what, f"the output has {count} classes, 0 to {count - 1}")
+    return plain.astype(np.int64)
+
+
+def _refuse(values: Array, wrong: Array, what: str, because: str) -> None:
+    """Raise InputError which names the samples where labels are wrong; nothing where none is."""
+    if not wrong.any():
+        return
+    places = np.argwhere(wrong.reshape(len(values), -1).any(axis=1)).reshape(-1)
+    rows = values.reshape(len(values), -1)
+    shown = ", ".join(f"{rows[place][wrong.reshape(len(values), -1)[place]][0]:g} at sample {place}"
+                      for place in places[:MOST_SHOWN])
+    more = f" and {len(places) - MOST_SHOWN} more" if len(places) > MOST_SHOWN else ""
+    raise InputError(f"{what}: {shown}{more} {'is no label' if len(places) == 1 else 'are no labels'} ({because}); mend "
+                     "them, or drop those samples")
 
 
 def top_labels(output: Array) -> LabelArray:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.graph.quantization import Array
+from qdebug.measure.labels import as_classes
 from qdebug.models.builtin import training
 from qdebug.models.data import dataset as datasets
 from qdebug.models.data.dataset import Dataset
@@ -179,15 +180,10 @@ def _truth(dataset: Dataset, reference: Reference) -> dict[int, NDArray[np.int64
         number = names.index(name) if name in names else 0 if name == "y" else None
         if number is None:
             raise InputError(f"labels y_{name}: the reference has no output of that name, it has {', '.join(names)}")
-        plain = np.asarray(values)
-        shares = plain.ndim == 2 and plain.shape[1] > 1 and bool(np.all(plain >= 0))
-        if shares and np.allclose(plain.sum(axis=1), 1, atol=1e-3):
-            plain = plain.argmax(axis=1)
-        one_unit = abs(math.prod(reference.frozen.graph.tensors[reference.frozen.graph.outputs[number]].shape[1:])) == 1
-        if one_unit and plain.size and not np.isin(plain, (0, 1)).all():
-            continue  # (targets of a regression: one unit tells two classes apart)
-        if plain.size == len(plain) and np.issubdtype(plain.dtype, np.number) and np.all(plain == np.rint(plain)):
-            found[number] = plain.reshape(-1).astype(np.int64)
+        graph = reference.frozen.graph
+        classes = as_classes(values, graph.tensors[graph.outputs[number]].shape, f"labels {name} of {dataset.source}")
+        if classes is not None:
+            found[number] = classes
     return found
 
 

@@ -12,8 +12,6 @@ import dataclasses
 import hashlib
 import io
 import math
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from qdebug.errors import InputError
-from qdebug.models.data.lazy_array import CHUNK, Deferred, deferred
+from qdebug.models.data.lazy_array import CHUNK, Deferred, deferred, pieces
+from qdebug.models.limits import LimitError, check_archive, check_regular
 
 NAMES = ("digits", "mnist", "fashion_mnist")
 """The data sets that are known by name; anything else is a file."""
@@ -30,8 +29,8 @@ NAMES = ("digits", "mnist", "fashion_mnist")
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _DIGITS_HELD_OUT = 297
-_UNREADABLE = (EOFError, KeyError, NotImplementedError, OSError, RuntimeError, SyntaxError, ValueError,
-               MemoryError, zipfile.BadZipFile, zlib.error)
+SMALL = 1e-18
+"""Whole numbers, and numbers of the type that a model takes, stay finite where they are divided by this or more."""
 _RESERVED = ("x", "y", "x_train", "y_train", "x_test", "y_test")
 
 
@@ -217,6 +216,7 @@ def _read_file(spec: str | Path, x_key: str | None, y_key: str | None) -> Datase
         raise InputError(f"data file {source} does not exist: give the path of a .npz or .npy file, "
                          f"or one of {', '.join(NAMES)}")
     try:
+        check_regular(path)
         with path.open("rb") as file:
             start = file.read(6)
             file.seek(0)
@@ -224,8 +224,13 @@ def _read_file(spec: str | Path, x_key: str | None, y_key: str | None) -> Datase
                 return _from_npy(source, np.load(file, allow_pickle=False), x_key or y_key)
             if start[:4] == b"PK\x03\x04":
                 with np.load(file, allow_pickle=False) as archive:
+                    check_archive(archive.zip, path.stat().st_size)
                     return _from_npz(source, archive, x_key, y_key)
-    except _UNREADABLE as error:
+    except InputError:
+        raise
+    except LimitError as error:
+        raise InputError(f"data file {source} {error}") from error
+    except Exception as error:  # NumPy raises whatever a damaged header or archive leads to
         if "Object arrays" in str(error):
             raise InputError(f"{source} holds arrays of Python objects, which are not read: save plain "
                              f"numbers, such as array.astype('float32')", details=repr(error)) from error
@@ -272,6 +277,8 @@ def _from_npz(source: str, archive: Mapping[str, Any], x_key: str | None, y_key:
 
 def _check_lengths(where: str, inputs: Mapping[str, Array], labels: Mapping[str, Array]) -> None:
     for name, array in [*inputs.items(), *labels.items()]:
+        if not hasattr(array, "dtype"):
+            raise InputError(f"{name!r} of {where} is no array: write the file again with numpy.savez")
         if array.dtype.kind not in "buif":
             raise InputError(f"array {name!r} of {where} is of type {array.dtype}: numbers are needed")
         if array.ndim == 0:
@@ -303,6 +310,25 @@ def _check_finite(source: str, name: str, array: Array) -> None:
                          f"sample {where[0]} at {where[1]}: mend or drop those samples")
 
 
+def _check_taken(late: Any, name: str, source: str) -> None:
+    """Raise InputError where a finite number is none any more as the model takes it: too large for its type."""
+    stored, divisor = late.stored, 1.0 if late.divisor is None else abs(float(np.float32(late.divisor)))
+    if (stored.dtype.kind in "bui" or stored.dtype.itemsize <= late.dtype.itemsize) and divisor >= SMALL:
+        return
+    bad, first = 0, None
+    with np.errstate(all="ignore"):
+        for number, part in enumerate(pieces(late)):
+            marks = ~np.isfinite(part)
+            if marks.any() and first is None:
+                first = number * CHUNK + int(np.argwhere(marks)[0][0])
+            bad += int(marks.sum())
+    if first is not None:
+        scaled = "" if late.divisor is None else f", divided by {late.divisor:g},"
+        raise InputError(f"input {name!r} of {source} holds {bad} numbers that{scaled} are too large for {late.dtype}, "
+                         f"which the model takes, the first in sample {first}: mend or drop those samples"
+                         f"{'' if late.divisor is None else ', or give another --scale'}")
+
+
 def _fit(array: Array, spec: InputSpec, source: str) -> Array:
     wanted, shape = tuple(spec.shape), array.shape
     if len(shape) == len(wanted) - 1 and wanted[-1] == 1:
@@ -330,6 +356,7 @@ def _cast(array: Array, wanted: np.dtype[Any], name: str, source: str) -> Array:
     whole = array.dtype.kind in "bui"
     if wanted.kind == "f":
         late: Array = deferred(array, dtype=wanted)
+        _check_taken(late, name, source)
         return late
     if whole and wanted.kind in "bui" and array.size and _holds(wanted, int(array.min()), int(array.max())):
         return array.astype(wanted)
