@@ -87,8 +87,8 @@ def _refuse(values: Array, wrong: Array, what: str, because: str) -> None:
     shown = ", ".join(f"{rows[place][wrong.reshape(len(values), -1)[place]][0]:g} at sample {place}"
                       for place in places[:MOST_SHOWN])
     more = f" and {len(places) - MOST_SHOWN} more" if len(places) > MOST_SHOWN else ""
-    raise InputError(f"{what}: {shown}{more} {'is no label' if len(places) == 1 else 'are no labels'} ({because}); mend "
-                     "them, or drop those samples")
+    kind = "is no label" if len(places) == 1 else "are no labels"
+    raise InputError(f"{what}: {shown}{more} {kind} ({because}); mend them, or drop those samples")
 
 
 def top_labels(output: Array) -> LabelArray:
