@@ -20,7 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from qdebug.errors import InputError
-from qdebug.models.data.lazy_array import CHUNK, Deferred, deferred, pieces
+from qdebug.models.data.finite import check_finite, check_taken
+from qdebug.models.data.lazy_array import Deferred, deferred
 from qdebug.models.limits import LimitError, check_archive, check_regular
 
 NAMES = ("digits", "mnist", "fashion_mnist")
@@ -29,8 +30,6 @@ NAMES = ("digits", "mnist", "fashion_mnist")
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _DIGITS_HELD_OUT = 297
-SMALL = 1e-18
-"""Whole numbers, and numbers of the type that a model takes, stay finite where they are divided by this or more."""
 _RESERVED = ("x", "y", "x_train", "y_train", "x_test", "y_test")
 
 
@@ -118,7 +117,7 @@ def load(spec: str | Path, *, samples: int | None = None, scale: float | None = 
     if samples is not None:
         dataset = dataset.first(samples)
     for name, array in [*dataset.inputs.items(), *(dataset.train_inputs or {}).items()]:
-        _check_finite(dataset.source, name, array)
+        check_finite(dataset.source, name, array)
     return dataset if scale is None else _scaled(dataset, scale)
 
 
@@ -134,7 +133,7 @@ def from_arrays(data: Any, labels: Any = None, *, source: str = "memory") -> Dat
                          "arrays by name") from error
     _check_lengths(source, dataset.inputs, dataset.labels)
     for name, array in dataset.inputs.items():
-        _check_finite(source, name, array)
+        check_finite(source, name, array)
     return dataset
 
 
@@ -293,42 +292,6 @@ def _check_lengths(where: str, inputs: Mapping[str, Array], labels: Mapping[str,
                                  f"{count} samples: make them equally long")
 
 
-def _check_finite(source: str, name: str, array: Array) -> None:
-    if array.dtype.kind != "f":
-        return
-    bad, where = 0, None
-    for start in range(0, len(array), CHUNK):
-        marks = ~np.isfinite(array[start:start + CHUNK])
-        if marks.any():
-            if where is None:
-                sample, *position = (int(i) for i in np.argwhere(marks)[0])
-                where = (start + sample, tuple(position))
-            bad += int(marks.sum())
-    if where is not None:
-        values = "value" if bad == 1 else "values"
-        raise InputError(f"input {name!r} of {source} holds {bad} NaN or infinite {values}, the first in "
-                         f"sample {where[0]} at {where[1]}: mend or drop those samples")
-
-
-def _check_taken(late: Any, name: str, source: str) -> None:
-    """Raise InputError where a finite number is none any more as the model takes it: too large for its type."""
-    stored, divisor = late.stored, 1.0 if late.divisor is None else abs(float(np.float32(late.divisor)))
-    if (stored.dtype.kind in "bui" or stored.dtype.itemsize <= late.dtype.itemsize) and divisor >= SMALL:
-        return
-    bad, first = 0, None
-    with np.errstate(all="ignore"):
-        for number, part in enumerate(pieces(late)):
-            marks = ~np.isfinite(part)
-            if marks.any() and first is None:
-                first = number * CHUNK + int(np.argwhere(marks)[0][0])
-            bad += int(marks.sum())
-    if first is not None:
-        scaled = "" if late.divisor is None else f", divided by {late.divisor:g},"
-        raise InputError(f"input {name!r} of {source} holds {bad} numbers that{scaled} are too large for {late.dtype}, "
-                         f"which the model takes, the first in sample {first}: mend or drop those samples"
-                         f"{'' if late.divisor is None else ', or give another --scale'}")
-
-
 def _fit(array: Array, spec: InputSpec, source: str) -> Array:
     wanted, shape = tuple(spec.shape), array.shape
     if len(shape) == len(wanted) - 1 and wanted[-1] == 1:
@@ -356,7 +319,7 @@ def _cast(array: Array, wanted: np.dtype[Any], name: str, source: str) -> Array:
     whole = array.dtype.kind in "bui"
     if wanted.kind == "f":
         late: Array = deferred(array, dtype=wanted)
-        _check_taken(late, name, source)
+        check_taken(late, name, source)
         return late
     if whole and wanted.kind in "bui" and array.size and _holds(wanted, int(array.min()), int(array.max())):
         return array.astype(wanted)
