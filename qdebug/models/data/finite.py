@@ -1,4 +1,4 @@
-"""Are samples finite numbers, as they are stored and as the model takes them?"""
+"""Whether samples are finite numbers, as they are stored and as the model takes them."""
 
 from __future__ import annotations
 
