@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qdebug.align import fingerprints as fp
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Op
+from qdebug.graph.quantization import Grid
 
 CONTEXT_DEPTH = 8
 EDGE, WEIGHTS, SCALE, NAME, LAYER_NAME, VALUES, CONTEXT, LEVEL, ORDER = 2.0, 4.0, 3.0, 3.0, 1.0, 2.0, 0.5, 0.5, 0.05
@@ -140,7 +141,7 @@ def match(reference: Graph, candidate: Graph, probe: fp.Probe | None = None) -> 
 class Own:
     """What is known of one op and its tail by themselves."""
 
-    grids: list[tuple[float, int]]
+    grids: list[Grid]
     names: frozenset[str]
     layer: str
     tail: frozenset[str]

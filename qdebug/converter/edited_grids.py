@@ -17,14 +17,12 @@ from qdebug.converter.grids import KEEPS_CODES, PICKS
 from qdebug.converter.weights import Weights
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key
+from qdebug.graph.quantization import Grid
 
 ANOTHER = 1e-3
 """Relative difference from which a scale is another one."""
 CODES = 1.5
 """Codes that a bias may be off in its stored unit."""
-
-
-Grid = tuple[float, int]
 
 
 def regridded(candidate: Graph, weights: Mapping[Key, object], paired: Collection[Key]) -> dict[Key, Grid]:
@@ -37,7 +35,7 @@ def regridded(candidate: Graph, weights: Mapping[Key, object], paired: Collectio
     for key, scale in rescaled(candidate, weights).items():
         own = op_facts.grid_of(candidate.tensors[key])
         if own is not None:
-            found[key] = scale, own[1]
+            found[key] = own._replace(scale=scale)
     return found
 
 

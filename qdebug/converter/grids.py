@@ -6,6 +6,7 @@ import numpy as np
 
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op
+from qdebug.graph.quantization import Grid
 
 PICKS = frozenset({"maximum", "minimum"})
 """Candidate kinds that give their inputs the scale of their output, though values that they leave may lie beyond it."""
@@ -14,10 +15,10 @@ KEEPS_CODES = MOVEMENT - {"pack"} | {"max_pool", "avg_pool", "resize_bilinear", 
 """Candidate kinds whose int8 kernels never look at the scales."""
 
 
-FIXED_GRIDS = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0), "l2_norm": (1 / 128, 0),
-               "log_softmax": (16 / 256, 127)}
+FIXED_GRIDS = {"softmax": Grid(1 / 256, -128), "logistic": Grid(1 / 256, -128), "tanh": Grid(1 / 128, 0),
+               "l2_norm": Grid(1 / 128, 0), "log_softmax": Grid(16 / 256, 127)}
 """int8 output grids that the converter imposes (tfl_ops.td, FixedOutputRange)."""
-FIXED_GRIDS16 = {"softmax": (1 / 32768, 0), "logistic": (1 / 32768, 0), "tanh": (1 / 32768, 0)}
+FIXED_GRIDS16 = dict.fromkeys(("softmax", "logistic", "tanh"), Grid(1 / 32768, 0))
 """The same for int16 codes."""
 
 
@@ -28,11 +29,9 @@ EXACT = (MOVEMENT | {"max_pool", "mirror_pad"}) - {"pack"}
 """Candidate kinds that hand codes on untouched."""
 
 
-Grid = tuple[float, int]
-
 LEAST = 1e-6
 """Narrowest range that the converter keeps; it widens others as it likes."""
-EMPTY: Grid = (0.0, 0)
+EMPTY = Grid(0.0, 0)
 """Stands for the grid of a narrower range."""
 
 
@@ -53,12 +52,13 @@ def nudged(graph: Graph, op: Op | None) -> Grid | None:
     errors = qmin + abs(low / scale), qmax + abs(high / scale)
     zero = from_low if errors[0] < errors[1] else from_high
     code = int(np.clip(np.floor(zero + 0.5), qmin, qmax))
-    return float(np.float32(scale)), code - 2 ** (bits - 1)
+    return Grid(float(np.float32(scale)), code - 2 ** (bits - 1))
 
 
 def same(found: Grid, expected: Grid) -> bool:
     """Tell whether two grids are one, up to two float32 units in the last place."""
-    return found[1] == expected[1] and abs(found[0] - expected[0]) <= ULPS * max(found[0], expected[0])
+    return found.zero_point == expected.zero_point \
+        and abs(found.scale - expected.scale) <= ULPS * max(found.scale, expected.scale)
 
 
 ULPS = 2.0**-22

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op, Tensor
+from qdebug.graph.quantization import Grid
 
 HALF, SMALLEST_HALF = 2.0 ** -11, 2.0 ** -25
 """Rounding error of float16: relative, and of its smallest numbers."""
@@ -74,10 +75,10 @@ def bias_steps(reference: Graph, core: Op, channels: int) -> NDArray[np.float64]
     """Steps of the reference's own biases, in real units, shape (channels,): 0 where they are real values."""
     steps = kernel_steps(reference, core, channels)
     known = [grid for key in reference.data_inputs(core) if (grid := _grid_behind(reference, key)) is not None]
-    return np.zeros(channels) if steps is None or not known else known[0][0] * steps
+    return np.zeros(channels) if steps is None or not known else known[0].scale * steps
 
 
-def _grid_behind(reference: Graph, key: Key) -> tuple[float, int] | None:
+def _grid_behind(reference: Graph, key: Key) -> Grid | None:
     """The grid that the values of a tensor are on: its FakeQuant's, or that of what is only moved into it."""
     while (op := reference.producers.get(key)) is not None and op.kind in MOVEMENT and reference.data_inputs(op):
         key = reference.data_inputs(op)[0]

@@ -178,9 +178,9 @@ class _Bench:
         pairs = {pair.candidate: pair for pair in work.pairs}
         taps = []
         for entry in repairs:
-            pair, grid = pairs[entry.key], work.grids[entry.key]
-            taps.append(Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, grid.scale,
-                            grid.zero_point))
+            pair = pairs[entry.key]
+            taps.append(Tap(pair.reference, pair.candidate, pair.region, pair.inputs,
+                            work.candidate.tensors[entry.key].dtype, work.grids[entry.key]))
         self.keys = [entry.key for entry in repairs]
         self.extra = [key for entry in repairs for key in entry.tail.inputs]
         self.replay = Replay(work.frozen, taps, work.grids, threads=of.threads)

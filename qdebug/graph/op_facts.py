@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.graph.graph import Graph, Op, Tensor
-from qdebug.graph.quantization import FakeQuant
+from qdebug.graph.quantization import FakeQuant, Grid
 
 RESHAPES = frozenset({"reshape", "squeeze", "expand_dims"})
 
@@ -67,21 +67,21 @@ def einsum_transposes(equation: str) -> bool:
     return "".join(shared + own) != wanted
 
 
-def grid_of(tensor: Tensor) -> tuple[float, int] | None:
+def grid_of(tensor: Tensor) -> Grid | None:
     """Scale and zero point in the int8 convention, for a tensor that holds activation codes."""
     if tensor.quantization is None or not tensor.quantization.per_tensor or tensor.dtype == "int32":
         return None
     offset = 128 if tensor.dtype == "uint8" else 0
-    return tensor.quantization.step, tensor.quantization.zero - offset
+    return Grid(tensor.quantization.step, tensor.quantization.zero - offset)
 
 
-def fake_quant_grid(graph: Graph, op: Op) -> tuple[float, int] | None:
+def fake_quant_grid(graph: Graph, op: Op) -> Grid | None:
     """Scale and zero point of a data-path FakeQuant op; `None` for any other op or a per-channel one."""
     fake_quant = fake_quant_of(graph, op)
     if fake_quant is None:
         return None
     scale, zero = fake_quant.grid
-    return float(scale[0]), int(zero[0])
+    return Grid(float(scale[0]), int(zero[0]))
 
 
 def fake_quant_of(graph: Graph, op: Op) -> FakeQuant | None:
@@ -93,11 +93,16 @@ def fake_quant_of(graph: Graph, op: Op) -> FakeQuant | None:
     return FakeQuant(low, high, int(op.attributes.get("num_bits", 8)), bool(op.attributes.get("narrow_range", False)))
 
 
-def same_grid(first: tuple[float, int] | None, second: tuple[float, int] | None) -> bool:
+def same_grid(first: Grid | None, second: Grid | None) -> bool:
     """Whether two grids are one, up to float32 rounding of the scale."""
     if first is None or second is None:
         return False
-    return first[1] == second[1] and abs(first[0] - second[0]) <= SAME_GRID * max(abs(first[0]), abs(second[0]))
+    return first.zero_point == second.zero_point and same_scale(first, second)
+
+
+def same_scale(first: Grid, second: Grid) -> bool:
+    """Whether two grids have one scale, up to float32 rounding."""
+    return abs(first.scale - second.scale) <= SAME_GRID * max(abs(first.scale), abs(second.scale))
 
 
 LIMITS = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0), "relu_0_to_1": (0.0, 1.0)}

@@ -26,6 +26,11 @@ class Grid(NamedTuple):
     scale: float
     zero_point: int
 
+    def ends(self, dtype: str) -> tuple[float, float]:
+        """The real values of the lowest and the highest code."""
+        low, high = CODE_RANGES[dtype]
+        return (low - self.zero_point) * self.scale, (high - self.zero_point) * self.scale
+
 
 @dataclass(frozen=True, eq=False)
 class Quantization:

@@ -131,8 +131,9 @@ SAMPLES = 32
 def measure_parts(work: Pass, weights: Mapping[Key, Weights | str], inputs: Sequence[Array],
                   batch: int) -> dict[Key, dict[str, Any]]:
     """The record's `parts` of every pair that holds codes, by candidate tensor."""
-    taps = [tap for tap in work.taps if tap.scale is not None]
-    counts = {tap.candidate: Parts(tap.dtype, *(tap.kept_grid or (tap.scale or 1.0, tap.zero_point))) for tap in taps}
+    grids = {tap.candidate: tap.kept_grid or tap.grid for tap in work.taps if tap.grid is not None}
+    taps = [tap for tap in work.taps if tap.candidate in grids]
+    counts = {tap.candidate: Parts(tap.dtype, *grid) for tap in taps if (grid := grids[tap.candidate]) is not None}
     replay = Variants(work.frozen, taps, work.grids, threads=work.threads)
     try:
         for one in batches([array[:SAMPLES] for array in inputs], min(batch, SAMPLES)):

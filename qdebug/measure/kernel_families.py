@@ -21,7 +21,7 @@ def between(first: Pass, other: Pass, inputs: Sequence[Array], batch: int) -> di
     for one in batches(inputs, batch):
         ours, theirs = first.candidate_values(one.inputs), other.candidate_values(one.inputs)
         for key, grid in first.grids.items():
-            if grid.scale is None or key not in theirs:
+            if grid is None or key not in theirs:
                 continue
             change = theirs[key].reshape(-1).astype(np.int32) - ours[key].reshape(-1)
             values, counts = np.unique(change[change != 0], return_counts=True)

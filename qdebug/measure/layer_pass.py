@@ -15,14 +15,14 @@ from qdebug.errors import ModelError
 from qdebug.graph import op_facts
 from qdebug.graph.code_counts import same_codes
 from qdebug.graph.codes import limits_of
-from qdebug.graph.graph import Graph, Key, Tensor
-from qdebug.graph.quantization import CODE_RANGES, Array, FakeQuant
+from qdebug.graph.graph import Graph, Key
+from qdebug.graph.quantization import Array, FakeQuant
 from qdebug.measure.batches import BATCH_BYTES, LARGEST_BATCH, Batch, batches, by_sample, taken_by_sample
 from qdebug.measure.file_reference import FileSide, OwnRun
 from qdebug.measure.probe import first_sample
 from qdebug.models.litert.interpreter import Interpreter, read_tensors
 from qdebug.models.reference.frozen_graph import Frozen
-from qdebug.models.reference.replay import Fetched, Grid, Replay, Reshaped, Taken, Tap
+from qdebug.models.reference.replay import Fetched, Replay, Reshaped, Taken, Tap
 from qdebug.verdict.accumulators import UNREADABLE, CodeStats, Counts, FloatStats, Known
 from qdebug.verdict.expectation import Expectation
 
@@ -56,7 +56,7 @@ class Pass:
         """Candidate tensors that are computed from what has no counterpart: they have no local error."""
         keys = [pair.candidate for pair in measurable]
         keys += [key for pair in measurable for _, key in _requantized_inputs(pair) or () if key is not None]
-        self.grids = {key: _grid(self.candidate.tensors[key]) for key in keys}
+        self.grids = {key: self.candidate.tensors[key].grid for key in keys}
         self.aliases = {pair.candidate: source for pair in measurable if (source := self._alias(pair)) is not None}
         self._sources = frozenset(self.aliases.values())
         self.tapped = [pair for pair in measurable if pair.candidate not in self.aliases]
@@ -102,10 +102,10 @@ class Pass:
         counts = Counts(unreadable=self.unreadable, misshapen=self.misshapen - self.cut_off)
         for pair in self.pairs:
             grid, tensor = self.grids[pair.candidate], self.candidate.tensors[pair.candidate]
-            if grid.scale is None:
+            if grid is None:
                 counts.floats[pair.candidate] = FloatStats(), FloatStats()
             else:
-                counts.codes[pair.candidate] = CodeStats(grid.dtype, grid.scale, grid.zero_point,
+                counts.codes[pair.candidate] = CodeStats(tensor.dtype, *grid,
                                                          max(1, tensor.shape[-1] if tensor.shape else 1))
         return counts
 
@@ -155,20 +155,20 @@ class Pass:
         return reasons | misshapen, frozenset(misshapen)
 
     def _tap(self, pair: Pair) -> Tap:
-        grid = self.grids[pair.candidate]
+        grid, dtype = self.grids[pair.candidate], self.candidate.tensors[pair.candidate].dtype
         expectation = self.expectations.get(pair.candidate)
         if expectation is None:
             weights = self.weights.get(pair.candidate)
             weights = None if weights is None or weights.dtype == weights.reference_dtype == "float32" else weights
             rounded = self.own is not None and any(op.kind == "fake_quant" for op in pair.region)
-            return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, ideal=weights is not None,
+            return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, dtype, ideal=weights is not None,
                        weights=weights, unrounded=rounded)
         margin = expectation.margin
         if margin.size > 1 and margin.size != self.frozen.graph.tensors[pair.reference].shape[-1]:
             margin = margin.max(keepdims=True)  # the channels are spread over several axes (attention heads)
         marked = not expectation.is_exact
-        rounds_last = marked and not expectation.measured_grid and grid.dtype == "int8" and not expectation.ideal
-        return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, grid.dtype, grid.scale, grid.zero_point,
+        rounds_last = marked and not expectation.measured_grid and dtype == "int8" and not expectation.ideal
+        return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, dtype, grid,
                    limits=limits_of(margin) if marked else None, ideal=expectation.ideal,
                    ideal_inputs=_requantized_inputs(pair), kept_grid=expectation.kept_grid,
                    weights=self.weights.get(pair.candidate), measured_grid=expectation.measured_grid,
@@ -187,8 +187,10 @@ class Pass:
         if len(pair.inputs) != 1 or not pair.region or any(op.kind not in op_facts.RESHAPES for op in pair.region):
             return None
         source = pair.inputs[0][1]
-        same = source is not None and self.grids[source] == self.grids[pair.candidate]
-        return source if same and self.grids[pair.candidate].scale is not None else None
+        grid, tensors = self.grids[pair.candidate], self.candidate.tensors
+        same = source is not None and grid is not None and self.grids[source] == grid \
+            and tensors[source].dtype == tensors[pair.candidate].dtype
+        return source if same else None
 
     def _count(self, counts: Counts, one: Batch, read: Mapping[Key, Array], fetched: Fetched,
                own: OwnRun | None) -> None:
@@ -242,10 +244,3 @@ def _requantized_inputs(pair: Pair) -> tuple[tuple[Key, Key | None], ...] | None
 
 def _by(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
-
-
-def _grid(tensor: Tensor) -> Grid:
-    grid = op_facts.grid_of(tensor)
-    if grid is None or tensor.dtype not in CODE_RANGES or tensor.quantization is None:
-        return Grid(tensor.dtype, None, 0)
-    return Grid(tensor.dtype, tensor.quantization.step, tensor.quantization.zero)

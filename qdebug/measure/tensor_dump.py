@@ -30,14 +30,12 @@ def tensors(work: Pass, inputs: Sequence[Array]) -> dict[str, Array]:
         reference = [own.get(pair.candidate, wanted) for pair, wanted in zip(work.pairs, reference, strict=True)]
     found: dict[str, Array] = {}
     for pair, wanted in zip(work.pairs, reference, strict=True):
-        values, grid = read[pair.candidate], work.candidate.tensors[pair.candidate].quantization
+        values, tensor = read[pair.candidate], work.candidate.tensors[pair.candidate]
         found[f"{pair.layer}/reference"] = wanted
-        if work.grids[pair.candidate].scale is None or grid is None:
-            found[f"{pair.layer}/candidate"] = values
-            continue
-        found[f"{pair.layer}/candidate"] = grid.dequantize(values)
-        found[f"{pair.layer}/codes"] = values
-        found[f"{pair.layer}/grid"] = np.array([grid.step, grid.zero])
+        found[f"{pair.layer}/candidate"] = tensor.real(values)
+        if tensor.grid is not None:
+            found[f"{pair.layer}/codes"] = values
+            found[f"{pair.layer}/grid"] = np.array(tensor.grid)
     return found
 
 

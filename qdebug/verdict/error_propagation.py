@@ -16,7 +16,6 @@ import numpy as np
 
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op
-from qdebug.graph.quantization import CODE_RANGES
 
 SLOPE_ONE = MOVEMENT | {"add", "sub", "relu", "relu6", "maximum", "minimum", "select", "select_v2", "concat", "mean",
                         "avg_pool", "max_pool", "abs", "neg", "quantize", "leaky_relu", "elu", "tanh", "logistic"}
@@ -75,11 +74,7 @@ def _ends(graph: Graph, key: Key) -> tuple[float, float] | None:
     tensor = graph.tensors[key]
     if tensor.dtype == "bool":
         return 0.0, 1.0
-    if tensor.quantization is None or not tensor.quantization.per_tensor or tensor.dtype not in CODE_RANGES:
-        return None
-    low, high = CODE_RANGES[tensor.dtype]
-    step, zero = tensor.quantization.step, tensor.quantization.zero
-    return (low - zero) * step, (high - zero) * step
+    return None if tensor.grid is None else tensor.grid.ends(tensor.dtype)
 
 
 def _rounded(graph: Graph, key: Key, made: Carried | None) -> Carried | None:
@@ -88,7 +83,7 @@ def _rounded(graph: Graph, key: Key, made: Carried | None) -> Carried | None:
     if made is None or ends is None or grid is None:
         return made if graph.tensors[key].dtype == "bool" else None
     low, high = max(made.low, ends[0]), min(made.high, ends[1])
-    return Carried(min(low, high), max(low, high), made.most + grid[0] / 2, made.square + grid[0] ** 2 / 12)
+    return Carried(min(low, high), max(low, high), made.most + grid.scale / 2, made.square + grid.scale**2 / 12)
 
 
 def _through(graph: Graph, op: Op, at: Callable[[Key], Carried | None]) -> Carried | None:

@@ -22,7 +22,7 @@ from qdebug.converter.edited_grids import regridded
 from qdebug.converter.grids import EXACT, FIXED_GRIDS, FIXED_GRIDS16, KEEPS_CODES, PICKS, SAME_SCALE, readers_agree
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Tensor
-from qdebug.graph.quantization import CODE_RANGES
+from qdebug.graph.quantization import CODE_RANGES, Grid
 from qdebug.verdict.error_propagation import carried_error
 from qdebug.verdict.kernel_rounding import TABLES, Uncertainty, noise_of
 
@@ -57,7 +57,7 @@ class Expectation:
     """Whether the reference value is not fake-quantized on the candidate's grid."""
     may_clip: bool = False
     """Whether values beyond the candidate's range are by design."""
-    kept_grid: tuple[float, int] | None = None
+    kept_grid: Grid | None = None
     """Where the kernel copies codes (max pool, reshape) but the file gives its output another scale: the grid of the
     input, on which the codes still stand for values."""
     scale_fits: bool = True
@@ -69,7 +69,7 @@ class Expectation:
     """Root mean square of the same, in LSB, where it can be told."""
     predicted: bool = False
     """Whether the simulated codes are exact, clipping included: then a difference of any size is by design."""
-    wanted_grid: tuple[float, int] | None = None
+    wanted_grid: Grid | None = None
     """Where the grid is not accounted for: the one that it ought to be."""
     natural: tuple[bool, bool] = (False, False)
     """Whether codes at the lowest and highest end are natural (the zero of a ReLU), not saturation."""
@@ -108,7 +108,7 @@ class _Expecter:
     uncertainty: Uncertainty
     own: frozenset[Key] = frozenset()
     between_files: bool = False
-    behind: Mapping[Key, tuple[float, int]] = field(default_factory=dict)
+    behind: Mapping[Key, Grid] = field(default_factory=dict)
     """Candidate tensor -> the grid that what reads it was made for, where that is another one."""
     on_grid: set[Key] = field(default_factory=set)
     """Candidate tensors whose reference values lie on the same grid, filled in execution order."""
@@ -156,7 +156,7 @@ class _Expecter:
 
     # -- which mechanism, if any --------------------------------------------------------------------------
 
-    def _mechanism(self, pair: Pair, grid: tuple[float, int] | None, ends_fake: bool, on_grid: bool,
+    def _mechanism(self, pair: Pair, grid: Grid | None, ends_fake: bool, on_grid: bool,
                    inner: bool) -> tuple[str | None, bool]:
         """The by-design reason for more than rounding at this pair, and whether its grid is accounted for."""
         op = pair.op
@@ -200,11 +200,11 @@ class _Expecter:
         ours = op_facts.fake_quant_grid(self.reference, self.reference.producers[pair.reference])
         if not self.between_files or theirs is None or ours is None or self._donor(pair) is not None:
             return None
-        if op_facts.same_grid((ours[0], 0), (theirs[0], 0)) or not readers_agree(self.candidate, pair.candidate):
+        if op_facts.same_scale(ours, theirs) or not readers_agree(self.candidate, pair.candidate):
             return None
-        return f"its scale is {theirs[0]:.4g}, the reference file's {ours[0]:.4g}"
+        return f"its scale is {theirs.scale:.4g}, the reference file's {ours.scale:.4g}"
 
-    def _kept_grid(self, pair: Pair, tensor: Tensor) -> tuple[float, int] | None:
+    def _kept_grid(self, pair: Pair, tensor: Tensor) -> Grid | None:
         """The grid of the codes that this op hands on although its output is said to be on another one."""
         op = pair.op
         if op is None or op.kind not in KEEPS_CODES or tensor.quantization is None:
@@ -212,14 +212,13 @@ class _Expecter:
         given = self.candidate.tensors[self.candidate.data_inputs(op)[0]].quantization
         if given is None or not given.per_tensor or not tensor.quantization.per_tensor:
             return None
-        kept = given.step, given.zero
-        return None if kept == (tensor.quantization.step, tensor.quantization.zero) else kept
+        return None if given.grid == tensor.quantization.grid else given.grid
 
-    def _wanted_grid(self, pair: Pair, ends_fake: bool) -> tuple[float, int] | None:
+    def _wanted_grid(self, pair: Pair, ends_fake: bool) -> Grid | None:
         """The grid that a tensor with an unaccounted one ought to be on: its FakeQuant's, or that of its input."""
         if ends_fake:
             wanted = op_facts.fake_quant_grid(self.reference, self.reference.producers[pair.reference])
-            return wanted if wanted is not None and wanted[0] > 0 else None  # (a range never trained has no grid)
+            return wanted if wanted is not None and wanted.scale > 0 else None  # (a range never trained has no grid)
         tensor = self.candidate.tensors[pair.candidate]
         return self.behind.get(pair.candidate) or self._kept_grid(pair, tensor)
 
@@ -291,7 +290,7 @@ class _Expecter:
             return []
         inner = [op for op in pair.candidate_ops if op is not pair.op and op.kind not in MOVEMENT | {"quantize"}]
         grids = [op_facts.grid_of(self.candidate.tensors[op.output]) for op in inner]
-        return [grid[0] for grid in grids if grid is not None]
+        return [grid.scale for grid in grids if grid is not None]
 
 
 def _requantizes_input(pair: Pair) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qdebug.converter.weights import Weights
-from qdebug.graph.quantization import CODE_RANGES
+from qdebug.graph.quantization import CODE_RANGES, Grid
 from qdebug.verdict.accumulators import CodeStats, FloatStats
 from qdebug.verdict.expectation import Expectation
 
@@ -112,12 +112,12 @@ def _wrong_grid(stats: CodeStats, expectation: Expectation, expected: float) -> 
     return None
 
 
-def _moved(stats: CodeStats, wanted: tuple[float, int]) -> float:
+def _moved(stats: CodeStats, wanted: Grid) -> float:
     """How far the codes in use lie, at most, from where the wanted grid puts the same values, in codes."""
     codes = np.flatnonzero(stats.codes) + CODE_RANGES[stats.dtype][0]
     offset = 128 if stats.dtype == "uint8" else 0
     values = (codes - stats.zero_point) * stats.scale
-    return float(np.max(np.abs(values / wanted[0] + wanted[1] + offset - codes), initial=0.0))
+    return float(np.max(np.abs(values / wanted.scale + wanted.zero_point + offset - codes), initial=0.0))
 
 
 def _most_clipped(total: int) -> float:

@@ -18,7 +18,7 @@ from qdebug.align import Pair
 from qdebug.converter.folding import fold
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op, Tensor
-from qdebug.graph.quantization import multiplier_shift
+from qdebug.graph.quantization import Grid, multiplier_shift
 
 NOISE = 1e-3
 """LSB: float32 arithmetic of the reference and of float requantization, next to a boundary."""
@@ -65,14 +65,14 @@ class Uncertainty:
             return np.zeros(1)
         if op.kind in ("conv", "depthwise", "dense", "transpose_conv") \
                 and op_facts.kernel(self.candidate, op) is not None:
-            return self._weighted_tau(pair, op, given_known[0][0], out[0], fixed_point)
+            return self._weighted_tau(pair, op, given_known[0].scale, out.scale, fixed_point)
         if op.kind in TABLES:
-            of_scales = squared_difference(given_known, out[0]) if op.kind == "squared_difference" else 0.0
+            of_scales = squared_difference(given_known, out.scale) if op.kind == "squared_difference" else 0.0
             return np.full(1, max(TABLES[op.kind], of_scales))
-        multiplier = _multiplier(self.candidate, op, given_known, out[0])
+        multiplier = _multiplier(self.candidate, op, given_known, out.scale)
         return np.full(1, self._plain_tau(op, multiplier, given_known[0], out, fixed_point))
 
-    def _plain_tau(self, op: Op, multiplier: float, given: tuple[float, int], out: tuple[float, int],
+    def _plain_tau(self, op: Op, multiplier: float, given: Grid, out: Grid,
                    fixed_point: bool) -> float:
         """LSB by which the kernel of an op without weights can miss before its last rounding."""
         if op.kind == "avg_pool":
@@ -84,9 +84,9 @@ class Uncertainty:
         if op.kind == "leaky_relu":
             slope = float(op.attributes.get("alpha", 0.25)) * multiplier
             return max(double_rounding(multiplier), double_rounding(slope)) if fixed_point else \
-                max(coarse_multiplier(multiplier, given[1]), coarse_multiplier(slope, given[1]))
+                max(coarse_multiplier(multiplier, given.zero_point), coarse_multiplier(slope, given.zero_point))
         if op.kind == "quantize" and not fixed_point:
-            return coarse_multiplier(multiplier, given[1])
+            return coarse_multiplier(multiplier, given.zero_point)
         if not fixed_point or (op.kind in ("quantize", "relu", "relu6", "concat") and abs(multiplier - 1) < 1e-6):
             return 0.0
         if op.kind == "mean":
@@ -102,18 +102,18 @@ class Uncertainty:
             return 2.0 ** -9
         return 0.5 if fixed_point else 2.0 ** -5  # interpolation weights of 10 and of 11 bits
 
-    def _mean_tau(self, op: Op, multiplier: float, given: tuple[float, int], out: tuple[float, int]) -> float:
+    def _mean_tau(self, op: Op, multiplier: float, given: Grid, out: Grid) -> float:
         """The fixed-point MEAN divides the multiplier, and its shift, by the number of elements.
 
         The optimized kernel for height and width with `keep_dims` truncates its zero-point offset besides
         (optimized_integer_ops::Mean).
         """
-        count = given[0] / (out[0] * multiplier)
+        count = given.scale / (out.scale * multiplier)
         shift = multiplier_shift(multiplier * count) + math.floor(math.log2(max(count, 1)))
         double = 2.0 ** -(shift + 1) if shift > 0 else 0.0
         axes = [sorted(np.ravel(np.asarray(tensor.data)).tolist()) for tensor in self.candidate.constants(op)]
         if self.kernels != "reference" and op.attributes.get("keep_dims") and [1, 2] in axes:
-            offset = given[1] * given[0] / out[0]
+            offset = given.zero_point * given.scale / out.scale
             double += abs(offset - math.trunc(offset))
         return float(double)
 
@@ -150,13 +150,13 @@ def coarse_multiplier(multiplier: float, zero_point: int) -> float:
     return float(abs(round(256 * multiplier) / 256 - multiplier) * max(127 - zero_point, zero_point + 128))
 
 
-def squared_difference(given: list[tuple[float, int]], scale: float) -> float:
+def squared_difference(given: list[Grid], scale: float) -> float:
     """LSB by which SQUARED_DIFFERENCE can miss: it puts inputs of different scales on a common one, with 7 bits more.
 
     That rounds each to 1/64 of the larger scale; the square grows the error by twice the difference, here that of half
     the output's range. Source: tflite/kernels/squared_difference.cc (left_shift, twice_max_input_scale).
     """
-    scales = [grid[0] for grid in given]
+    scales = [grid.scale for grid in given]
     if len(scales) < 2 or scales[0] == scales[1]:
         return 0.0
     return min(0.5, max(scales) / 64 * math.sqrt(255 / scale))
@@ -198,15 +198,15 @@ def bias_codes(candidate: Graph, op: Op) -> NDArray[np.generic] | None:
     return found[-1] if found else None
 
 
-def _multiplier(candidate: Graph, op: Op, given: list[tuple[float, int]], scale_out: float) -> float:
+def _multiplier(candidate: Graph, op: Op, given: list[Grid], scale_out: float) -> float:
     """Real requantization multiplier of an op without weights, per unit of its integer accumulator."""
     if op.kind == "mul":
         factors = [op_facts.grid_of(candidate.tensors[key]) for key in op.inputs]
-        product = float(np.prod([grid[0] for grid in factors if grid is not None]))
+        product = float(np.prod([grid.scale for grid in factors if grid is not None]))
         return product / scale_out
     if op.kind in ("mean", "sum"):
         before = candidate.tensors[candidate.data_inputs(op)[0]].shape
         after = candidate.tensors[op.output].shape
         count = float(np.prod(before)) / max(float(np.prod(after)), 1.0)
-        return given[0][0] / (scale_out * (count if op.kind == "mean" else 1.0))
-    return given[0][0] / scale_out
+        return given[0].scale / (scale_out * (count if op.kind == "mean" else 1.0))
+    return given[0].scale / scale_out

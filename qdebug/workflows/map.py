@@ -72,14 +72,10 @@ def random_inputs(candidate: Graph, alignment: Alignment, seed: int) -> list[Any
 
 def _range(candidate: Graph, key: Any) -> tuple[float, float]:
     """Return the range of an input's codes, or those of the QUANTIZE behind it; -1 to 1 for a float model."""
-    from qdebug.graph.quantization import CODE_RANGES
-
     behind = [op.output for op in candidate.consumers.get(key, ()) if op.kind == "quantize"]
     for tensor in (candidate.tensors[entry] for entry in (key, *behind)):
-        given = tensor.quantization
-        if given is not None and tensor.dtype in CODE_RANGES:
-            low, high = CODE_RANGES[tensor.dtype]
-            return (low - given.zero) * given.step, (high - given.zero) * given.step
+        if tensor.quantization is not None and tensor.holds_codes:
+            return tensor.quantization.grid.ends(tensor.dtype)
     return -1.0, 1.0
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qdebug.graph.graph import Graph, Op, Tensor
-from qdebug.graph.quantization import Quantization
+from qdebug.graph.quantization import Grid, Quantization
 from qdebug.verdict.error_propagation import carried_error
 from qdebug.verdict.judge import judge
 from qdebug.verdict.kernel_rounding import squared_difference
@@ -87,6 +87,6 @@ def test_a_squared_difference_of_two_scales_misses_by_its_common_unit(scales: tu
     made = (put[0] - put[1]) ** 2 * unit**2 / out
     exact = (codes[0] * scales[0] - codes[1] * scales[1]) ** 2 / out
     missed = np.abs(made - exact)[exact < 255 / 4].max()
-    bound = squared_difference([(scale, 0) for scale in scales], out)
+    bound = squared_difference([Grid(scale, 0) for scale in scales], out)
 
     assert bound / 4 <= missed <= bound + 1e-9

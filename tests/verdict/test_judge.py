@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from qdebug.graph.quantization import Grid
 from qdebug.verdict.accumulators import CodeStats, FloatStats
 from qdebug.verdict.judge import judge, judge_float
 from qdebug.verdict.kernel_rounding import coarse_multiplier, double_rounding
@@ -113,7 +114,7 @@ def test_a_coarse_multiplier_misses_most_far_from_the_zero_point():
 def test_a_shifted_zero_point_diverges_though_no_value_moves():
     """Every code in use lies 3 from where the reference's grid puts it."""
     candidate, local = flipped(0)
-    judged = judge(counted(candidate, local), expectation(ideal=True, scale_fits=False, wanted_grid=(0.1, -3)))
+    judged = judge(counted(candidate, local), expectation(ideal=True, scale_fits=False, wanted_grid=Grid(0.1, -3)))
 
     assert judged.verdict == "diverged"
     assert "move codes by up to 3" in judged.reason

@@ -10,7 +10,6 @@ from qdebug.align import Pair
 from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
 from qdebug.graph.op_facts import CUTS, LIMITS, limits
-from qdebug.graph.quantization import CODE_RANGES
 
 
 def audit_activation(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Deviation | Unchecked]:
@@ -68,11 +67,7 @@ def _limits(cuts: list[tuple[float, float] | None]) -> tuple[float, float] | Non
 def _span(candidate: Graph, key: Key) -> tuple[float, float, float] | None:
     """Return the lowest and highest value of a tensor's codes, and half a step."""
     tensor = candidate.tensors[key]
-    if tensor.quantization is None or tensor.dtype not in CODE_RANGES or not tensor.quantization.per_tensor:
-        return None
-    low, high = CODE_RANGES[tensor.dtype]
-    step, zero = tensor.quantization.step, tensor.quantization.zero
-    return (low - zero) * step, (high - zero) * step, step / 2
+    return None if tensor.grid is None else (*tensor.grid.ends(tensor.dtype), tensor.grid.scale / 2)
 
 
 def _cut(limits: tuple[float, float], span: tuple[float, float, float]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.findings.audit.weights import FLOAT_WEIGHTS, INT32_MAX, Kernel, expected_kernel, float_room
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Op, Tensor
-from qdebug.graph.quantization import CODE_RANGES
+from qdebug.graph.quantization import CODE_RANGES, Grid
 
 OFF = 1.0
 """Codes: both sides round, so a healthy bias may differ by one."""
@@ -30,7 +30,7 @@ Codes = NDArray[np.float64]
 
 
 def audit_bias(
-    reference: Graph, candidate: Graph, pair: Pair, given: dict[Key, tuple[float, int]]
+    reference: Graph, candidate: Graph, pair: Pair, given: dict[Key, Grid]
 ) -> Iterator[Deviation | Unchecked]:
     """Compare the bias of one weighted pair; `given` are the grids that tensors should have."""
     assert pair.op is not None
@@ -54,7 +54,7 @@ def audit_bias(
         yield Unchecked(pair.layer, "bias", f"{found.size} biases for {channels} channels")
         return
     own = grid.step * np.broadcast_to(held.quantization.scale, (channels,))
-    step = given.get(keys[0], (grid.step, 0))[0]
+    step = given[keys[0]].scale if keys[0] in given else grid.step
     planned, rescaled = step * kernel.scale, step * np.broadcast_to(held.quantization.scale, (channels,))
     wide = Place(pair.layer, pair.op.index, stored.name if stored is not None else "")
     absent = "the file has no bias" if stored is None else _shared(candidate, pair.op, stored, grid.step)

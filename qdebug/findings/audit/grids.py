@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 from qdebug.align import Alignment, Pair
 from qdebug.converter.edited_grids import regridded
-from qdebug.converter.grids import EMPTY, FIXED_GRIDS, SAME_SCALE, ULPS, Grid, nudged, readers_agree, same
+from qdebug.converter.grids import EMPTY, FIXED_GRIDS, SAME_SCALE, ULPS, nudged, readers_agree, same
 from qdebug.converter.weights import find_weights
 from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key
-from qdebug.graph.quantization import CODE_RANGES
+from qdebug.graph.quantization import CODE_RANGES, Grid
 
 
 @dataclass(eq=False)
@@ -121,7 +121,8 @@ class GridAudit:
 
     def _is_own(self, pair: Pair, grid: Grid, expected: Grid) -> bool:
         """Tell whether a converter can have chosen this grid: another scale, and one that the biases behind it fit."""
-        return not same((grid[0], 0), (expected[0], 0)) and readers_agree(self.candidate, pair.candidate)
+        one_scale = same(grid._replace(zero_point=0), expected._replace(zero_point=0))
+        return not one_scale and readers_agree(self.candidate, pair.candidate)
 
     def _kept(self, pair: Pair) -> Key | None:
         """Return the candidate tensor whose grid this one must keep, because its op only moves values."""

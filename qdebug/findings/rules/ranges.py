@@ -99,7 +99,7 @@ def joined_ranges(context: Context) -> Outcome:
         parts = [widths[key] for key in context.reference.data_inputs(pair.core) if key in widths]
         last = context.reference.producers.get(pair.reference)
         grid = nudged(context.reference, last)
-        whole = 255 * grid[0] if grid is not None else max(parts, default=0.0)
+        whole = 255 * grid.scale if grid is not None else max(parts, default=0.0)
         small = [part for part in parts if 0 < part * APART < whole]
         if small:
             found.append(

@@ -187,7 +187,7 @@ def fixed_grid(context: Context) -> Outcome:
                 Found(
                     pair.layer,
                     f"{pair.op.raw} has a fixed output grid that QAT does not simulate",
-                    {"scale": grid[0], "zero_point": grid[1], **flips(context, pair.layer), **apart},
+                    {"scale": grid.scale, "zero_point": grid.zero_point, **flips(context, pair.layer), **apart},
                     "expected: half a step of error, RMS 0.29 LSB; compare the logits in front of it",
                 )
             )

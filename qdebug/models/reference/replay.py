@@ -18,7 +18,7 @@ from qdebug.converter.weights import Weights
 from qdebug.graph.code_counts import same_codes
 from qdebug.graph.codes import Limits, dequantize, fake_quantized, gives, nearest, off_grid
 from qdebug.graph.graph import Key, Op
-from qdebug.graph.quantization import Array, FakeQuant
+from qdebug.graph.quantization import Array, FakeQuant, Grid
 from qdebug.models.reference.frozen_graph import PASS_THROUGH, Frozen
 from qdebug.models.tensorflow import load_tensorflow
 
@@ -36,17 +36,16 @@ class Tap:
     inputs: tuple[tuple[Key, Key | None], ...]
     """(reference tensor, candidate tensor or None for a model input) where the region begins."""
     dtype: str
-    scale: float | None = None
-    """Scale and zero point of the candidate tensor; `None` for one that holds no codes."""
-    zero_point: int = 0
+    grid: Grid | None = None
+    """That of the candidate tensor; `None` for one that holds no codes."""
     limits: Limits | None = None
     """By channel: how near to a rounding boundary a value must be for its code to be in doubt."""
     ideal: bool = False
     """Whether the file rounds elsewhere than the reference: then the codes of unrounded arithmetic are measured too."""
     ideal_inputs: tuple[tuple[Key, Key | None], ...] | None = None
     """For `ideal`: where the region begins, with tensors that the converter requantized in place of the originals."""
-    kept_grid: tuple[float, int] | None = None
-    """Scale and zero point on which unrounded arithmetic is put, where the kernel ignores those of its output."""
+    kept_grid: Grid | None = None
+    """The grid on which unrounded arithmetic is put, where the kernel ignores that of its output."""
     weights: Weights | None = None
     """For `ideal`: the file's own kernel and bias, in place of what the reference computes them from."""
     fake_quant: FakeQuant | None = None
@@ -94,15 +93,6 @@ Fetched = Sequence[dict[str, Any]]
 """What a run brings of every tap, by name, before `Replay.taken` makes codes of it."""
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Scale and zero point under which a candidate tensor is fed to the reference."""
-
-    dtype: str
-    scale: float | None
-    zero_point: int
-
-
 @dataclass(frozen=True, eq=False)
 class _Call:
     """One way through the graph."""
@@ -117,7 +107,7 @@ class _Call:
 class Replay:
     """A session over the frozen reference with the given taps."""
 
-    def __init__(self, frozen: Frozen, taps: Sequence[Tap], grids: Mapping[Key, Grid], *,
+    def __init__(self, frozen: Frozen, taps: Sequence[Tap], grids: Mapping[Key, Grid | None], *,
                  reshaped: Sequence[Reshaped] = (), threads: int | None = None) -> None:
         tf = load_tensorflow().tf
         self.frozen, self.taps, self.grids = frozen, tuple(taps), dict(grids)
@@ -189,7 +179,7 @@ class Replay:
     def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
         total = self.graph.get_tensor_by_name(tap.reference)
         local, before = self._region(f"local{number}", tap, skip_fake_quant=tap.unrounded)
-        if tap.scale is None:
+        if tap.grid is None:
             held = {"ideal": self._region(f"ideal{number}", tap, weights=tap.weights,
                                           skip_fake_quant=tap.unrounded)[0]} if tap.ideal else {}
             return {"cumulative": total, "local": local, **held}
@@ -223,8 +213,9 @@ class Replay:
         for number in self._at_input:
             tap = self.taps[number]
             assert tap.fake_quant is not None
+            assert tap.grid is not None
             (scale,), (zero_point,) = tap.fake_quant.grid
-            if (np.float32(scale), zero_point) == (np.float32(tap.scale), tap.zero_point):
+            if (np.float32(scale), zero_point) == (np.float32(tap.grid.scale), tap.grid.zero_point):
                 given[number] = tap.fake_quant, [(tap.reference, tap.candidate)]
         for one in reshaped:
             for _, pairs in given.values():
@@ -235,7 +226,7 @@ class Replay:
     def _begins_alike(self, tap: Tap) -> bool:
         """Whether a tap's local pass is the reference's own run where the codes at the model's inputs are its own."""
         held = {pair for _, pairs in self._given.values() for pair in pairs}
-        return tap.scale is not None and not tap.ideal and not tap.unrounded and bool(tap.inputs) \
+        return tap.grid is not None and not tap.ideal and not tap.unrounded and bool(tap.inputs) \
             and all(entry in held for entry in tap.inputs)
 
     def _compiled(self, fetches: Sequence[Mapping[str, Any]], fed: Collection[Key | None]) -> _Call:
@@ -254,7 +245,7 @@ class Replay:
 
     def _real(self, key: Key, values: Array) -> Array:
         grid = self.grids[key]
-        return np.asarray(values, np.float32) if grid.scale is None else dequantize(values, grid.scale, grid.zero_point)
+        return np.asarray(values, np.float32) if grid is None else dequantize(values, *grid)
 
     def _region(self, scope: str, tap: Tap, *, skip_fake_quant: bool = False,
                 weights: Weights | None = None) -> tuple[Any, Any]:
@@ -369,11 +360,11 @@ def _tensor_name(name: str) -> str:
 
 
 def _as_taken(tap: Tap, entry: Mapping[str, Any]) -> Taken:
-    if tap.scale is None:
+    if tap.grid is None:
         return Taken(entry["cumulative"], entry["local"], None, entry.get("ideal"))
     if "codes" in entry:  # (at an input only rounding itself can be in doubt, and it came out alike)
         return Taken(entry["codes"], entry["codes"], None, None)
-    grid, exact = (tap.scale, tap.zero_point, tap.dtype), None
+    grid, exact = (*tap.grid, tap.dtype), None
     if tap.fake_quant is not None and tap.limits is not None:
         local = exact = fake_quantized(entry["unrounded"], tap.fake_quant, tap.limits)
         cumulative = nearest(entry["cumulative"], *grid) if "cumulative" in entry else local
@@ -381,7 +372,7 @@ def _as_taken(tap: Tap, entry: Mapping[str, Any]) -> Taken:
         cumulative = nearest(entry["cumulative"], *grid)
         local = nearest(entry["local"], *grid) if "local" in entry else cumulative
     if "exact" in entry:
-        exact = nearest(entry["exact"], *(tap.kept_grid or grid[:2]), tap.dtype, limits=tap.limits)
+        exact = nearest(entry["exact"], *(tap.kept_grid or tap.grid), tap.dtype, limits=tap.limits)
     residue, clipped = off_grid(entry["cumulative"], *grid) if tap.measured_grid else (0, 0)
     return Taken(cumulative.codes, local.codes, exact.doubtful if exact is not None else None,
                  exact.codes if exact is not None and tap.ideal else None, residue, clipped,

@@ -17,7 +17,7 @@ from qdebug.converter.constants import as_stored
 from qdebug.errors import ModelError
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
-from qdebug.graph.quantization import CODE_RANGES, Grid
+from qdebug.graph.quantization import Grid
 from qdebug.models.litert import trial
 from qdebug.models.litert.parse import parse
 from qdebug.models.reference.base import Reference
@@ -164,10 +164,10 @@ def _on_grid(value: Any, tensor: Tensor) -> Any:
     grid = _grid(tensor)
     if grid is None:
         return value
-    low, high = CODE_RANGES[tensor.dtype]
+    low, high = grid.ends(tensor.dtype)
     bits = 16 if tensor.dtype == "int16" else 8
     return load_tensorflow().tf.quantization.fake_quant_with_min_max_vars(
-        value, np.float32((low - grid[1]) * grid[0]), np.float32((high - grid[1]) * grid[0]), num_bits=bits)
+        value, np.float32(low), np.float32(high), num_bits=bits)
 
 
 def _with_product(tensor: Tensor, op: Op, file: Graph) -> Tensor:
@@ -177,7 +177,7 @@ def _with_product(tensor: Tensor, op: Op, file: Graph) -> Tensor:
     if tensor.dtype not in ("int32", "int64") or tensor.quantization is None or not grids or kernel is None \
             or kernel.quantization is None or tensor.data is None or tensor.data.ndim != 1:
         return tensor
-    product = grids[0][0] * kernel.quantization.scale
+    product = grids[0].scale * kernel.quantization.scale
     return replace(tensor, quantization=replace(tensor.quantization, scale=product,
                                                 zero_point=np.zeros(product.size, np.int64)))
 
