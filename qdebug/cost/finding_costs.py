@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from qdebug.align import Alignment, Pair
+from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.statistics import sample_size
 from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.reference.base import Reference
-from qdebug.models.reference.replay import Replay
+from qdebug.models.reference.session import FrozenSession
 from qdebug.record.schema import Finding
 
 COSTED = 5
@@ -45,11 +46,8 @@ def add_costs(
     count = min(len(part[0]), 64)
     part = [array[:count] for array in part]
     read = _candidate_values(candidate, alignment, part)
-    replay = Replay(reference.frozen, [], {})
-    costs = {
-        one.layer: _cost(replay, pairs[str(one.layer)], part, read, reference.frozen.graph) for one in wanted
-    }
-    replay.close()
+    with FrozenSession(reference.frozen) as session:
+        costs = {one.layer: _cost(session, pairs[str(one.layer)], part, read, reference.frozen.graph) for one in wanted}
     return [
         replace(one, evidence={**one.evidence, **costs[one.layer]}) if one in wanted else one
         for one in findings
@@ -57,24 +55,20 @@ def add_costs(
 
 
 def _cost(
-    replay: Replay, pair: Pair, part: Sequence[Array], read: Mapping[Key, Array], graph: Graph
+    session: FrozenSession, pair: Pair, part: Sequence[Array], read: Mapping[Key, Array], graph: Graph
 ) -> dict[str, Any]:
     name = "error_removed_percent"
     if pair.candidate not in read or any(key is not None and key not in read for _, key in pair.inputs):
         return {name: None, f"{name}_reason": "LiteRT does not keep a tensor that this needs"}
     try:
         fed = {ours: _shaped(read[key], graph, ours) for ours, key in pair.inputs if key is not None}
-        local = replay.fetch([pair.reference], part, fed)[0]
-        plain = replay.outputs(part)
-        with_error = replay.outputs(
-            part, {pair.reference: _shaped(read[pair.candidate], graph, pair.reference)}
-        )
-        without = replay.outputs(part, {pair.reference: local})
-    except Exception as error:  # noqa: BLE001 - TensorFlow's own errors: a shape that only this graph knows
-        return {
-            name: None,
-            f"{name}_reason": f"the reference cannot be finished from there ({type(error).__name__})",
-        }
+        local = session.fetch([pair.reference], part, fed)[0]
+        plain = session.outputs(part)
+        with_error = session.outputs(part, {pair.reference: _shaped(read[pair.candidate], graph, pair.reference)})
+        without = session.outputs(part, {pair.reference: local})
+    except (ModelError, ValueError) as error:  # a shape that only this graph knows
+        kind = type(error.__cause__ or error).__name__
+        return {name: None, f"{name}_reason": f"the reference cannot be finished from there ({kind})"}
     errors = [_rms(found, plain) for found in (with_error, without)]
     if not np.all(np.isfinite(errors)) or not errors[0]:
         return {name: None, f"{name}_reason": "the outputs do not change, or are not finite"}

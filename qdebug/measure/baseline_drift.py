@@ -16,7 +16,7 @@ from qdebug.align import Alignment, Pair
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
 from qdebug.models.reference.base import Reference
-from qdebug.models.reference.replay import Replay
+from qdebug.models.reference.session import FrozenSession
 
 SAMPLES = 64
 
@@ -31,15 +31,13 @@ def layer_drift(baseline: Reference, reference: Reference, alignment: Alignment,
     wanted = list(dict.fromkeys(key for key in ours.values() if key not in baseline.frozen.graph.inputs))
     if not wanted:
         return []
-    before = Replay(baseline.frozen, [], {})
     values: dict[Key, Array] = dict(zip(baseline.frozen.graph.inputs, part, strict=True))
-    values.update(zip(wanted, before.fetch(wanted, part), strict=True))
-    before.close()
-    replay = Replay(reference.frozen, [], {})
-    found = [_entry(replay, pair, values[ours[pair.candidate]], part,
-                    {key: values[ours[fed]] for key, fed in pair.inputs if fed in ours})
-             for pair in alignment.pairs if pair.op is not None and pair.candidate in ours]
-    replay.close()
+    with FrozenSession(baseline.frozen) as session:
+        values.update(zip(wanted, session.fetch(wanted, part), strict=True))
+    with FrozenSession(reference.frozen) as session:
+        found = [_entry(session, pair, values[ours[pair.candidate]], part,
+                        {key: values[ours[fed]] for key, fed in pair.inputs if fed in ours})
+                 for pair in alignment.pairs if pair.op is not None and pair.candidate in ours]
     return [entry for entry in found if entry is not None]
 
 
@@ -58,13 +56,13 @@ def _counterpart(pair: Pair, reference: Graph, baseline: Graph, ends: Mapping[tu
     return ends.get((producer.layer.name, producer.layer.use))
 
 
-def _entry(replay: Replay, pair: Pair, expected: Array, part: Sequence[Array],
+def _entry(session: FrozenSession, pair: Pair, expected: Array, part: Sequence[Array],
            fed: Mapping[Key, Array]) -> dict[str, Any] | None:
-    cumulative = replay.fetch([pair.reference], part)[0]
+    cumulative = session.fetch([pair.reference], part)[0]
     if cumulative.shape != expected.shape:
         return None
     whole = len(fed) == len(pair.inputs)
-    local = replay.fetch([pair.reference], part, fed)[0] if whole else None
+    local = session.fetch([pair.reference], part, fed)[0] if whole else None
     return {"layer": pair.layer, "sqnr_db": _sqnr(expected, cumulative),
             "local_sqnr_db": None if local is None else _sqnr(expected, local),
             "max_abs": float(np.max(np.abs(cumulative - expected), initial=0.0)),

@@ -15,7 +15,7 @@ from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.measure.labels import Labels, has_classes
 from qdebug.measure.output_spread import OutputSpread
-from qdebug.models.reference.replay import Replay
+from qdebug.models.reference.session import FrozenSession
 from qdebug.record.schema import EndToEnd
 
 ERRORS = ("max_error", "max_relative_error", "mean_error", "max_lsb", "tolerance_needed", "rms_error", "sqnr_db")
@@ -89,7 +89,7 @@ class Ends:
     """The end-to-end numbers of one pass: outputs of up to three models, and their labels."""
 
     def __init__(self, names: Sequence[str], inputs: Sequence[Array], truth: Mapping[int, NDArray[np.int64]], *,
-                 tolerance: float, baseline: Replay | None, told: Callable[[int], None]) -> None:
+                 tolerance: float, baseline: FrozenSession | None, told: Callable[[int], None]) -> None:
         self.names, self.inputs, self.baseline, self.told = names, inputs, baseline, told
         self.stats = {(first, second, number): OutputStats(tolerance)
                       for first, second in PAIRS for number in range(len(names))

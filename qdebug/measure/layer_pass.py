@@ -23,6 +23,7 @@ from qdebug.measure.probe import first_sample
 from qdebug.models.litert.interpreter import Interpreter, read_tensors
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.replay import Fetched, Replay, Reshaped, Taken, Tap
+from qdebug.models.reference.session import FrozenSession
 from qdebug.verdict.accumulators import UNREADABLE, CodeStats, Counts, FloatStats, Known
 from qdebug.verdict.expectation import Expectation
 
@@ -139,9 +140,8 @@ class Pass:
                 reasons[pair.candidate] = UNREADABLE
         if all(shape == self.candidate.tensors[pair.candidate].shape for pair, shape in shapes.items()):
             return reasons, frozenset()
-        replay = Replay(self.frozen, [], {})  # (blocks of a SPACE_TO_BATCH do not stand in the file either)
-        ours = replay.fetch([str(pair.reference) for pair in shapes], samples)
-        replay.close()
+        with FrozenSession(self.frozen) as session:  # (blocks of a SPACE_TO_BATCH do not stand in the file either)
+            ours = session.fetch([pair.reference for pair in shapes], samples)
         misshapen = {pair.candidate: f"shape: {pair.op.raw if pair.op is not None else 'the input'} gives "
                      f"{_by(shape)}, the reference {_by(value.shape)}"
                      for (pair, shape), value in zip(shapes.items(), ours, strict=True)

@@ -12,7 +12,7 @@ from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
 from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.reference.frozen_graph import Frozen
-from qdebug.models.reference.replay import Replay
+from qdebug.models.reference.session import FrozenSession
 
 
 def probe(frozen: Frozen, candidate: Graph, alignment: Alignment, interpreter: Interpreter, inputs: Sequence[Array], *,
@@ -30,9 +30,8 @@ def probe(frozen: Frozen, candidate: Graph, alignment: Alignment, interpreter: I
                 continue
             theirs[key] = _thin(tensor.real(value), sample)
     keys = [key for op in frozen.graph.ops for key in op.outputs if frozen.graph.tensors[key].dtype == "float32"]
-    replay = Replay(frozen, [], {})
-    ours = dict(zip(keys, (_thin(value, sample) for value in replay.fetch(keys, part)), strict=True))
-    replay.close()
+    with FrozenSession(frozen) as session:
+        ours = dict(zip(keys, (_thin(value, sample) for value in session.fetch(keys, part)), strict=True))
     return fp.Probe(ours, theirs)
 
 

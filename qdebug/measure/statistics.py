@@ -1,6 +1,6 @@
 """What findings need beyond the rows, measured on a few samples: ranges, batch-norm statistics, reach of quantizers.
 
-Rules of this file: the reference runs through `Replay` alone, its variables are never touched, the samples
+Rules of this file: the reference runs through `FrozenSession` alone, its variables are never touched, the samples
 are as many as fit a small memory budget. What cannot be measured is absent, with its reason where a finding
 would show it.
 """
@@ -17,7 +17,7 @@ from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import CODE_RANGES, Array, Quantization
 from qdebug.models.data.lazy_array import extremes, pieces
 from qdebug.models.reference.base import Reference
-from qdebug.models.reference.replay import Replay
+from qdebug.models.reference.session import FrozenSession
 
 BYTES = 64 * 2**20
 """Memory that the sampled tensors may take."""
@@ -38,10 +38,9 @@ def measure(
     rounded = {pair.layer: op for pair in alignment.pairs if (op := _quantizer(graph, pair)) is not None}
     keys = list(dict.fromkeys(graph.data_inputs(op)[0] for op in (*norms, *rounded.values())))
     part = [array[: sample_size(graph, keys)] for array in inputs]
-    replay = Replay(reference.frozen, [], {})
-    values = dict(zip(keys, replay.fetch(keys, part), strict=True)) if keys else {}
-    order = _channel_order(graph, norms, replay, part, values)
-    replay.close()
+    with FrozenSession(reference.frozen) as session:
+        values = dict(zip(keys, session.fetch(keys, part), strict=True)) if keys else {}
+        order = _channel_order(graph, norms, session, part, values)
     homes = {op.index: pair.layer for pair in reversed(alignment.pairs) for op in pair.region}
     return Measured(
         len(part[0]),
@@ -100,7 +99,7 @@ def _norm(graph: Graph, op: Op, values: Array, homes: Mapping[int, str]) -> Norm
 
 
 def _channel_order(
-    graph: Graph, norms: list[Op], replay: Replay, part: list[Array], values: Mapping[Key, Array]
+    graph: Graph, norms: list[Op], session: FrozenSession, part: list[Array], values: Mapping[Key, Array]
 ) -> tuple[float, float] | None:
     """Return the misfit of the first batch norm's means, in sigmas, as given and with channels reversed."""
     if len(part) != 1 or part[0].ndim != 4 or part[0].shape[-1] != 3 or not norms:
@@ -109,7 +108,7 @@ def _channel_order(
     key = graph.data_inputs(norms[0])[0]
     if known is None:
         return None
-    flipped = replay.fetch([key], [np.ascontiguousarray(part[0][..., ::-1])])[0]
+    flipped = session.fetch([key], [np.ascontiguousarray(part[0][..., ::-1])])[0]
 
     def misfit(array: Array) -> float:
         flat = array.reshape(-1, array.shape[-1]).astype(np.float64)

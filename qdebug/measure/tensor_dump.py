@@ -10,7 +10,7 @@ import numpy as np
 
 from qdebug.graph.quantization import Array
 from qdebug.measure.layer_pass import Pass
-from qdebug.models.reference.replay import Replay
+from qdebug.models.reference.session import FrozenSession
 from qdebug.record.store import write_whole
 
 
@@ -20,11 +20,8 @@ def tensors(work: Pass, inputs: Sequence[Array]) -> dict[str, Array]:
     The grid is scale and zero point; codes and grid only where the candidate holds codes. `inputs` is one batch.
     """
     read = work.candidate_values(inputs)
-    replay = Replay(work.frozen, [], {}, threads=work.threads)
-    try:
-        reference = replay.fetch([pair.reference for pair in work.pairs], inputs)
-    finally:
-        replay.close()
+    with FrozenSession(work.frozen, threads=work.threads) as session:
+        reference = session.fetch([pair.reference for pair in work.pairs], inputs)
     if work.own is not None:
         own = work.own.real_values(inputs)
         reference = [own.get(pair.candidate, wanted) for pair, wanted in zip(work.pairs, reference, strict=True)]

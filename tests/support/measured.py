@@ -9,7 +9,7 @@ import numpy as np
 from qdebug.graph.graph import Graph, Key
 from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.reference.frozen_graph import Frozen
-from qdebug.models.reference.replay import Replay
+from qdebug.models.reference.session import FrozenSession
 
 Values = dict[Key, np.ndarray]
 
@@ -24,11 +24,8 @@ def reference_values(frozen: Frozen, inputs: Sequence[np.ndarray]) -> Values:
     """Every activation of the reference."""
     keys = [*frozen.graph.inputs, *(op.output for op in frozen.graph.ops)]
     keys = [key for key in dict.fromkeys(keys) if frozen.graph.tensors[key].dtype.startswith("float")]
-    replay = Replay(frozen, [], {})
-    try:
-        rows = [replay.fetch(keys, [entry[n:n + 1] for entry in inputs]) for n in range(len(inputs[0]))]
-    finally:
-        replay.close()
+    with FrozenSession(frozen) as session:
+        rows = [session.fetch(keys, [entry[n:n + 1] for entry in inputs]) for n in range(len(inputs[0]))]
     return {key: np.stack([row[number] for row in rows]) for number, key in enumerate(keys)}
 
 

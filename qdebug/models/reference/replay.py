@@ -20,6 +20,7 @@ from qdebug.graph.codes import Limits, dequantize, fake_quantized, gives, neares
 from qdebug.graph.graph import Key, Op
 from qdebug.graph.quantization import Array, FakeQuant, Grid
 from qdebug.models.reference.frozen_graph import PASS_THROUGH, Frozen
+from qdebug.models.reference.session import FrozenSession, engine_errors
 from qdebug.models.tensorflow import load_tensorflow
 
 OWN_BIAS, OWN_GAIN, BIASED = "own_bias:0", "own_gain:0", "own_biased:0"
@@ -104,24 +105,19 @@ class _Call:
     """Of every tap, what the run brings, after the model's outputs."""
 
 
-class Replay:
+class Replay(FrozenSession):
     """A session over the frozen reference with the given taps."""
 
     def __init__(self, frozen: Frozen, taps: Sequence[Tap], grids: Mapping[Key, Grid | None], *,
                  reshaped: Sequence[Reshaped] = (), threads: int | None = None) -> None:
-        tf = load_tensorflow().tf
-        self.frozen, self.taps, self.grids = frozen, tuple(taps), dict(grids)
-        self.graph = tf.Graph()
+        super().__init__(frozen, threads=threads)
+        self.taps, self.grids = tuple(taps), dict(grids)
         self._nodes = {node.name: node for node in frozen.definition.node}
         self._fed: dict[Key, Any] = {}
         self._at_input: dict[int, int] = {}
         """Number of a tap that only rounds a model input -> number of that input: no session is needed for it."""
         with self.graph.as_default():
-            tf.import_graph_def(frozen.definition, name="")
             fetches = [self._tap(number, tap) for number, tap in enumerate(self.taps)]
-        settings = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads or 0,
-                                            inter_op_parallelism_threads=threads or 0)
-        self._session = tf.compat.v1.Session(graph=self.graph, config=settings)
         self._outputs = list(frozen.graph.outputs)
         self._given = self._given_alike(reshaped)
         begins = {number for number, tap in enumerate(self.taps) if self._begins_alike(tap)}
@@ -130,10 +126,6 @@ class Replay:
             [self._whole_run(tap) if number in begins else fetches[number] for number, tap in enumerate(self.taps)],
             {source for number, tap in enumerate(self.taps) if number not in begins
              for _, source in (*tap.inputs, *(tap.ideal_inputs or ()))}) if begins else self._whole
-
-    def close(self) -> None:
-        """Give the session's memory back."""
-        self._session.close()
 
     def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Fetched]:
         """Run one batch: the model outputs in real values, and what `taken` needs of every tap.
@@ -145,7 +137,8 @@ class Replay:
                     and all(same_codes(codes[first], codes[key]) for _, key in others)
                     for number, (fake_quant, ((_, first), *others)) in self._given.items())
         call = self._shorter if alike else self._whole
-        found = iter(call.run(*inputs, *(self._real(key, codes[key]) for key in call.fed)))
+        with engine_errors("TensorFlow cannot run the reference"):
+            found = iter(call.run(*inputs, *(self._real(key, codes[key]) for key in call.fed)))
         outputs = [next(found) for _ in self._outputs]
         fetched: list[dict[str, Any]] = [{name: next(found) for name in names} for names in call.names]
         for number, place in self._at_input.items():
@@ -162,17 +155,6 @@ class Replay:
         for tap, entry in zip(self.taps, fetched, strict=True):
             yield _as_taken(tap, entry)
             entry.clear()
-
-    def outputs(self, inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None) -> list[Array]:
-        """Model outputs, with the reference tensors in `fed` (real values) taken as given."""
-        return self.fetch(self._outputs, inputs, fed)
-
-    def fetch(self, keys: Sequence[Key], inputs: Sequence[Array],
-              fed: Mapping[Key, Array] | None = None) -> list[Array]:
-        """Real values of any reference tensors, with those in `fed` taken as given."""
-        feeds = dict(zip(self.frozen.graph.inputs, inputs, strict=True))
-        feeds.update(fed or {})
-        return list(self._session.run(list(keys), feeds))
 
     # -- building the graph --------------------------------------------------------------------------
 

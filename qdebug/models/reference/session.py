@@ -1,13 +1,11 @@
-"""Run the frozen reference from any of its tensors to its outputs.
-
-TensorFlow prepares an executor for every new set of fed tensors, and its graph optimizer makes that five times as
-dear as it is without (MobileNetV2, 1,279 nodes: 125 ms against 25 ms a cut, with no gain in the run itself), so it is
-off here.
-"""
+"""Run the frozen reference: any of its tensors, from the model's inputs or from any other tensors on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from qdebug.errors import ModelError
 from qdebug.graph.graph import Key
@@ -16,23 +14,26 @@ from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.tensorflow import load_tensorflow
 
 
-class ReferenceTails:
-    """A session that runs what is left of the reference behind the fed tensors."""
+class FrozenSession:
+    """A TensorFlow session over the frozen reference. It is closed by `close`, or where a `with` block ends."""
+
+    optimized = True
+    """Whether TensorFlow optimizes the graph before it runs it. That can change the last bits of a result."""
 
     def __init__(self, frozen: Frozen, *, threads: int | None = None) -> None:
         tf = load_tensorflow().tf
-        self.frozen = frozen
-        graph = tf.Graph()
-        with graph.as_default():
+        self.frozen, self.graph = frozen, tf.Graph()
+        with self.graph.as_default():
             tf.import_graph_def(frozen.definition, name="")
         settings = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads or 0,
                                             inter_op_parallelism_threads=threads or 0)
-        settings.graph_options.rewrite_options.disable_meta_optimizer = True
-        settings.graph_options.optimizer_options.opt_level = -1
-        self._session = tf.compat.v1.Session(graph=graph, config=settings)
+        if not self.optimized:
+            settings.graph_options.rewrite_options.disable_meta_optimizer = True
+            settings.graph_options.optimizer_options.opt_level = -1
+        self._session = tf.compat.v1.Session(graph=self.graph, config=settings)
 
     def outputs(self, inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None) -> list[Array]:
-        """Model outputs in real values; shape operations read the model's own `inputs`, always fed.
+        """Model outputs in real values, with the tensors in `fed` (real values) taken as given.
 
         Raises ModelError where TensorFlow fails, ValueError where a fed value has another shape.
         """
@@ -40,20 +41,44 @@ class ReferenceTails:
 
     def fetch(self, keys: Sequence[Key], inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None
               ) -> list[Array]:
-        """Any tensors, as `outputs` gives the model's."""
+        """Any tensors, as `outputs` gives the model's. Shape operations read `inputs`, which are always fed."""
         feeds = {**dict(zip(self.frozen.graph.inputs, inputs, strict=True)), **(fed or {})}
-        try:
+        with engine_errors("the reference cannot go on from there" if fed else "TensorFlow cannot run the reference"):
             return list(self._session.run(list(keys), feeds))
-        except load_tensorflow().tf.errors.OpError as error:
-            raise ModelError(f"the reference cannot go on from there: {_told(error)}",
-                             details=str(error)) from error
 
     def close(self) -> None:
         """Give the session's memory back."""
         self._session.close()
 
+    def __enter__(self) -> Self:
+        return self
 
-def _told(error: BaseException) -> str:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+
+class ReferenceTails(FrozenSession):
+    """A session for many different sets of fed tensors: a handover feeds others at every row.
+
+    TensorFlow prepares an executor for every new set of fed tensors, and its graph optimizer makes that five times as
+    slow as it is without (MobileNetV2, 1,279 nodes: 125 ms against 25 ms a cut, with no gain in the run itself), so it
+    is off here.
+    """
+
+    optimized = False
+
+
+@contextmanager
+def engine_errors(what: str) -> Iterator[None]:
+    """Raise what TensorFlow raises as a ModelError that begins with `what`."""
+    try:
+        yield
+    except load_tensorflow().tf.errors.OpError as error:
+        raise ModelError(f"{what}: {_reason(error)}", details=str(error)) from error
+
+
+def _reason(error: BaseException) -> str:
     """What TensorFlow says is wrong, without where in its graph."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     plain = [line for line in lines if not line.startswith(("Graph execution error", "Detected at", "node", "[["))]
