@@ -12,6 +12,7 @@ from qdebug.cli.failures import add_debug
 from qdebug.models.kernels import FAMILIES, Kernels
 from qdebug.record.limits import FailOn
 
+REFERENCE_HELP = "Keras model (.h5, .keras), SavedModel, frozen graph (.pb) or .tflite."
 DEBUG_HELP = "Show the details and the traceback of an error."
 
 
@@ -33,7 +34,34 @@ class View(StrEnum):
 
 
 Data = Annotated[
-    str, typer.Option(help="digits, mnist, fashion_mnist, or a .npz or .npy file.", metavar="NAME|FILE")
+    str,
+    typer.Option(
+        help="digits, mnist, fashion_mnist; a .npz, .npy or .csv file; a folder of images; MODULE:FUNCTION.",
+        metavar="NAME|FILE",
+    ),
+]
+XKey = Annotated[
+    str | None, typer.Option("--x-key", help="Name of the inputs in the .npz or table.", metavar="KEY")
+]
+YKey = Annotated[
+    str | None, typer.Option("--y-key", help="Name of the labels in the .npz or table.", metavar="KEY")
+]
+ImageSize = Annotated[
+    str | None,
+    typer.Option("--image-size", help="Size of the images of a folder (default: the input's).", metavar="HxW"),
+]
+Preprocess = Annotated[
+    str | None,
+    typer.Option("--preprocess", help="Function for batches of those images.", metavar="MODULE:FUNCTION"),
+]
+Signature = Annotated[
+    str | None, typer.Option(help="Signature of a SavedModel that was converted.", metavar="NAME")
+]
+GraphInputs = Annotated[
+    str | None, typer.Option("--inputs", help="Where a frozen graph begins: ops, by commas.", metavar="NAMES")
+]
+GraphOutputs = Annotated[
+    str | None, typer.Option("--outputs", help="Where a frozen graph ends: ops, by commas.", metavar="NAMES")
 ]
 Samples = Annotated[int | None, typer.Option(min=1, help="Take the first N samples.", metavar="N")]
 Scale = Annotated[float | None, typer.Option(help="Divide the data by this, such as 255.", metavar="X")]

@@ -31,10 +31,16 @@ class Models:
     y_key: str | None
     custom_objects: str | None = None
     allow_lambda: bool = False
+    image_size: str | None = None
+    preprocess: str | None = None
+    signature: str | None = None
+    inputs: str | None = None
+    outputs: str | None = None
 
     def check(self, *, force: bool) -> Models:
         """Raise UsageError if the options contradict each other; return this."""
-        of_files = ("reference", "candidate", "baseline", "x_key", "y_key", "custom_objects")
+        of_files = ("reference", "candidate", "baseline", "x_key", "y_key", "custom_objects", "image_size",
+                    "preprocess", "signature", "inputs", "outputs")
         files = [f"--{name.replace('_', '-')}" for name in of_files if getattr(self, name) is not None]
         if self.model is not None and files:
             raise UsageError(
@@ -54,6 +60,7 @@ class Models:
 
     def trace(self, **shared: Any) -> Run:
         """Trace these models."""
+        from qdebug.models.reference.graph_part import graph_part
         from qdebug.workflows.trace import trace_builtin, trace_files
 
         save = None if self.save_candidate is None else str(self.save_candidate)
@@ -67,6 +74,10 @@ class Models:
             keys["custom_objects"] = self.custom_objects
         if self.allow_lambda:
             keys["allow_lambda"] = True
+        more = {"image_size": self.image_size, "preprocess": self.preprocess}
+        keys.update({name: value for name, value in more.items() if value is not None})
+        part = graph_part(self.signature, self.inputs, self.outputs)
+        keys.update({"graph": part} if part.option is not None else {})
         files: dict[str, Any] = {"baseline": self.baseline, "save_candidate": save}
         assert self.reference is not None
         return trace_files(self.reference, self.candidate, **files, **keys, **shared)

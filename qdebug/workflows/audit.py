@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qdebug.models.reference.graph_part import WHOLE, GraphPart
 from qdebug.record.audit import AuditRecord, Deviating, Noted
 from qdebug.record.schema import Unpaired
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def audit_files(reference: str, candidate: str, *, custom_objects: str | None = None,
-                allow_lambda: bool = False) -> AuditRecord:
+                allow_lambda: bool = False, graph: GraphPart = WHOLE) -> AuditRecord:
     """Audit two files.
 
     Raises QDebugError where a file cannot be opened, and AlignmentError where the models do not belong together.
@@ -24,9 +25,9 @@ def audit_files(reference: str, candidate: str, *, custom_objects: str | None = 
     from qdebug.models.reference.open import load_reference
 
     content = read_file(candidate)
-    graph = parse(content, candidate)
-    opened = load_reference(reference, custom_objects=custom_objects, allow_lambda=allow_lambda)
-    return audit_graphs(opened.frozen.graph, graph, kind=opened.kind, names=(reference, candidate))
+    parsed = parse(content, candidate)
+    opened = load_reference(reference, custom_objects=custom_objects, allow_lambda=allow_lambda, graph=graph)
+    return audit_graphs(opened.frozen.graph, parsed, kind=opened.kind, names=(reference, candidate))
 
 
 def audit_graphs(reference: Any, candidate: Any, *, kind: str, names: tuple[str, str]) -> AuditRecord:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qdebug.models.reference.graph_part import WHOLE, GraphPart
 from qdebug.record.map import Map, MapCoverage, MappedPair
 from qdebug.record.schema import Unpaired
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: str | None = None,
-              allow_lambda: bool = False) -> Map:
+              allow_lambda: bool = False, graph: GraphPart = WHOLE) -> Map:
     """Align two files. Both run once on random inputs, so that values can be evidence too.
 
     Raises QDebugError where a file cannot be opened, and AlignmentError where the models do not belong together.
@@ -30,7 +31,7 @@ def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: 
     from qdebug.models.reference.open import load_reference
 
     opened = Candidate.open(read_file(candidate), candidate)
-    frozen = load_reference(reference, custom_objects=custom_objects, allow_lambda=allow_lambda).frozen
+    frozen = load_reference(reference, custom_objects=custom_objects, allow_lambda=allow_lambda, graph=graph).frozen
     first = align(frozen.graph, opened.graph)
     probe, note = _probe(frozen, opened, first, seed)
     found = align_settled(frozen.graph, opened.graph, probe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,17 @@ from qdebug.graph.quantization import Array
 from qdebug.measure.labels import as_classes
 from qdebug.models.builtin import training
 from qdebug.models.data import dataset as datasets
+from qdebug.models.data.arrays import InputSpec
 from qdebug.models.data.dataset import Dataset
+from qdebug.models.data.request import DataRequest
+from qdebug.models.data.streams import from_python
 from qdebug.models.kernels import Kernels
 from qdebug.models.litert import trial
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.parse import read_file
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.convert import convert
+from qdebug.models.reference.graph_part import WHOLE, GraphPart
 from qdebug.models.reference.open import load_reference
 from qdebug.record.schema import Run
 from qdebug.record.store import write_whole
@@ -65,31 +69,41 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
 
 def trace_files(reference: str, candidate: str | None = None, *, data: str, baseline: str | None = None,
                 samples: int | None = None, scale: float | None = None, x_key: str | None = None,
-                y_key: str | None = None, quantize: bool = True, save_candidate: str | None = None,
+                y_key: str | None = None, image_size: str | None = None, preprocess: str | None = None,
+                quantize: bool = True, save_candidate: str | None = None, graph: GraphPart = WHOLE,
                 custom_objects: str | None = None, allow_lambda: bool = False, options: TraceOptions | None = None,
                 progress: Progress | None = None) -> Run:
     """Trace the user's own files; without `candidate`, convert the reference first. Nothing is printed or stored."""
     _check_exist({"--reference": reference, "--candidate": candidate, "--baseline": baseline,
                   "--data": data if data.endswith((".npz", ".npy")) else None})
-    dataset = datasets.load(data, samples=samples, scale=scale, x_key=x_key, y_key=y_key)
-    return trace(reference, candidate, dataset, baseline=baseline, quantize=quantize, save_candidate=save_candidate,
+    request = DataRequest(data, samples, scale, x_key, y_key, image_size, preprocess)
+    return trace(reference, candidate, request.early() or request, baseline=baseline, quantize=quantize,
+                 save_candidate=save_candidate, signature=graph.signature, graph_inputs=graph.inputs,
+                 graph_outputs=graph.outputs,
                  custom_objects=custom_objects, allow_lambda=allow_lambda, options=options, progress=progress)
 
 
 def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any = None, labels: Any = None, *,
           baseline: Any = None, quantize: bool = True, save_candidate: str | Path | None = None,
+          signature: str | None = None, graph_inputs: Sequence[str] = (), graph_outputs: Sequence[str] = (),
           custom_objects: str | None = None, allow_lambda: bool = False,
           options: TraceOptions | None = None, progress: Progress | None = None) -> Run:
     """Compare a Keras model with a `.tflite` model, layer by layer.
 
     Args:
-        reference: a Keras model, or the path of one (.h5, .keras, SavedModel), or of a `.tflite` file.
+        reference: a Keras model, a `tf.function`, ConcreteFunction or `tf.Module`; or the path of a Keras model (.h5,
+            .keras), a SavedModel, a frozen graph (.pb) or a `.tflite` file.
         candidate: a `.tflite` model as bytes, or its path; without one the reference is converted.
-        data: an array of samples (batch first), a dict of arrays by input name, a path, or the name of a data set.
+        data: an array of samples (batch first), a dict of arrays by input name, (x, y), a DataFrame, a
+            `tf.data.Dataset`, an iterable of samples or batches, a callable that returns one of these; a path, or the
+            name of a data set.
         labels: true classes, shape (samples,), or a dict of such arrays by output name.
         baseline: the float Keras model from before quantization-aware training, or its path.
         quantize: where the reference is converted, whether input and output hold int8 codes.
         save_candidate: where to keep the converted file.
+        signature: of a SavedModel or module with several signatures, the one that was converted.
+        graph_inputs: of a frozen graph, the ops that it begins at.
+        graph_outputs: of a frozen graph, the ops that it ends in.
         custom_objects: name of a module with the classes that Keras needs to load the models.
         allow_lambda: whether a Keras file may run the Python code that it holds.
         options: tolerance, batch size, kernels, threads.
@@ -107,14 +121,14 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
     progress.step("opening the models", 0, 0)
     chosen = None if content is None else _open_candidate(content, source, options)
     load = partial(load_reference, custom_objects=custom_objects, allow_lambda=allow_lambda)
-    opened = load(reference)
+    opened = load(reference, graph=GraphPart(signature, tuple(graph_inputs), tuple(graph_outputs)))
     if isinstance(opened.model, bytes):
         trial.begin(opened.model, [options.reference_kernels] if options.reference_kernels else options.families)
     before = None if baseline is None else load(baseline, option="--baseline")
     if before is not None and isinstance(before.model, bytes):
         raise ModelError(f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
                          "the .tflite goes to --candidate")
-    dataset = as_dataset(data, labels)
+    dataset = as_dataset(data, labels, opened.frozen.specs)
     inputs = datasets.arrange(dataset, opened.frozen.specs)
     truth = _truth(dataset, opened)
     if chosen is None and isinstance(opened.model, bytes):
@@ -147,15 +161,18 @@ def _check_exist(files: Mapping[str, str | None]) -> None:
                          f"{Path.cwd()})")
 
 
-def as_dataset(data: Any, labels: Any = None) -> Dataset:
-    """Samples (and labels) from memory, or by name or path, as one data set. Raises InputError."""
+def as_dataset(data: Any, labels: Any, specs: Sequence[InputSpec]) -> Dataset:
+    """Samples (and labels) from memory, or by name or path, for a model with these inputs. Raises InputError."""
     if isinstance(data, Dataset):
         return data
     if isinstance(data, (str, Path)):
-        return datasets.load(data)
+        data = DataRequest(str(data))
+    if isinstance(data, DataRequest):
+        return data.open(specs)
     if data is None:
-        raise InputError("no data: give an array of samples, a dict of arrays by input name, or a path")
-    return datasets.from_arrays(data, labels)
+        raise InputError("no data: give an array of samples, a dict of arrays by input name, a tf.data.Dataset or "
+                         "another iterable, or a path")
+    return from_python(data, labels, specs)
 
 
 def _read_candidate(candidate: bytes | str | Path | None) -> bytes | None:

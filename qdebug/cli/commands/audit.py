@@ -10,12 +10,15 @@ from qdebug.cli import options as o
 
 
 def audit(
-    reference: Annotated[str, typer.Option(help="Keras model: .h5, .keras or SavedModel.", metavar="FILE")],
+    reference: Annotated[str, typer.Option(help=o.REFERENCE_HELP, metavar="FILE")],
     candidate: Annotated[str, typer.Option(help="The .tflite file converted from it.", metavar="FILE")],
     custom_objects: Annotated[
         str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
     ] = None,
     allow_lambda: o.AllowLambda = False,
+    signature: o.Signature = None,
+    inputs: o.GraphInputs = None,
+    outputs: o.GraphOutputs = None,
     json: o.Json = None,
     format: o.Format = None,  # noqa: A002 the option's name
     output: o.OutputFile = None,
@@ -26,11 +29,13 @@ def audit(
     """Check weights, biases, scales and graph of a TFLite file against its Keras model; needs no data."""
     from qdebug.cli.output import Output
     from qdebug.cli.progress import Progress
+    from qdebug.models.reference.graph_part import graph_part
     from qdebug.render.audit import deviations_table, document
     from qdebug.workflows.audit import audit_files
 
     target = Output(output, force, format, json).check()
     with Progress(quiet=quiet) as progress:
         progress.step("auditing", 0, 0)
-        found = audit_files(reference, candidate, custom_objects=custom_objects, allow_lambda=allow_lambda)
+        found = audit_files(reference, candidate, custom_objects=custom_objects, allow_lambda=allow_lambda,
+                          graph=graph_part(signature, inputs, outputs))
     target.write(found, deviations_table(found), document(found))

@@ -16,7 +16,7 @@ def trace(
         str | None, typer.Option(help="Built-in model: dense1 to dense4, cnn, resnet, mobile, branches.")
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Keras model (.h5, .keras, SavedModel) or .tflite.", metavar="FILE")
+        str | None, typer.Option(help=o.REFERENCE_HELP, metavar="FILE")
     ] = None,
     candidate: Annotated[
         str | None, typer.Option(help="The .tflite file; converted if left out.", metavar="FILE")
@@ -30,8 +30,13 @@ def trace(
     data: o.Data = "digits",
     samples: o.Samples = None,
     scale: o.Scale = None,
-    x_key: Annotated[str | None, typer.Option(help="Name of the inputs in the .npz.", metavar="KEY")] = None,
-    y_key: Annotated[str | None, typer.Option(help="Name of the labels in the .npz.", metavar="KEY")] = None,
+    x_key: o.XKey = None,
+    y_key: o.YKey = None,
+    image_size: o.ImageSize = None,
+    preprocess: o.Preprocess = None,
+    signature: o.Signature = None,
+    inputs: o.GraphInputs = None,
+    outputs: o.GraphOutputs = None,
     custom_objects: Annotated[
         str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
     ] = None,
@@ -81,7 +86,8 @@ def trace(
     from qdebug.workflows.trace_options import TraceOptions
 
     files = (reference, candidate, baseline, save_candidate, x_key, y_key, custom_objects, allow_lambda)
-    models = Models(model, seed, qat_epochs, retrain, *files).check(force=force)
+    read = (image_size, preprocess, signature, inputs, outputs)
+    models = Models(model, seed, qat_epochs, retrain, *files, *read).check(force=force)
     if model is not None and reference_kernels is not None:
         raise UsageError(f"--reference-kernels {reference_kernels} is for a .tflite reference: leave it out, or leave "
                          f"out --model {model}")

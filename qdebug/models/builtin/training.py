@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from qdebug.errors import InputError, ModelError, UsageError
+from qdebug.graph.quantization import Array
 from qdebug.models.builtin import architectures, cache
-from qdebug.models.data.dataset import Array, Dataset, arrange
+from qdebug.models.data.dataset import Dataset, arrange
 from qdebug.models.data.lazy_array import deferred
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.convert import convert

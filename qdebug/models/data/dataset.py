@@ -15,11 +15,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from qdebug.errors import InputError
+from qdebug.graph.quantization import Array
+from qdebug.models.data.arrays import InputSpec, bare_name
 from qdebug.models.data.finite import check_finite, check_taken
 from qdebug.models.data.lazy_array import Deferred, deferred
 from qdebug.models.limits import LimitError, check_archive, check_regular
@@ -27,26 +29,8 @@ from qdebug.models.limits import LimitError, check_archive, check_regular
 NAMES = ("digits", "mnist", "fashion_mnist")
 """The data sets that are known by name; anything else is a file."""
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
 _DIGITS_HELD_OUT = 297
 _RESERVED = ("x", "y", "x_train", "y_train", "x_test", "y_test")
-
-
-class InputSpec(Protocol):
-    """What `arrange` reads of a model's input; a dimension that is free is `None`, the batch comes first."""
-
-    @property
-    def name(self) -> str:
-        """Name of the input, with or without `serving_default_`, `quant_` and `:0`."""
-
-    @property
-    def shape(self) -> tuple[int | None, ...]:
-        """Shape with the batch first."""
-
-    @property
-    def dtype(self) -> Any:
-        """Element type, as NumPy understands it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +79,7 @@ class Dataset:
 
 def load(spec: str | Path, *, samples: int | None = None, scale: float | None = None,
          x_key: str | None = None, y_key: str | None = None) -> Dataset:
-    """Load `digits`, `mnist`, `fashion_mnist`, or an `.npz` or `.npy` file.
+    """Load `digits`, `mnist`, `fashion_mnist`, or an `.npz` or `.npy` file; an `.npy` stays on the disk.
 
     `samples` keeps the first N of the test split; `scale` divides all inputs, in float32. In an `.npz`,
     `x_key` and `y_key` name the arrays; without them it holds x/y, or x_test/y_test with x_train/y_train, or
@@ -103,8 +87,7 @@ def load(spec: str | Path, *, samples: int | None = None, scale: float | None = 
     Raises InputError: unknown name, unreadable file, wrong keys, types, lengths, counts, NaN or infinity in
     inputs.
     """
-    if scale is not None and (not math.isfinite(scale) or scale == 0):
-        raise InputError(f"scale is {scale}: give a finite number other than 0")
+    check_scale(scale)
     if str(spec) in NAMES:
         if x_key or y_key:
             raise InputError(f"--x-key and --y-key choose from an .npz file, and --data is {spec}: drop them")
@@ -118,7 +101,7 @@ def load(spec: str | Path, *, samples: int | None = None, scale: float | None = 
         dataset = dataset.first(samples)
     for name, array in [*dataset.inputs.items(), *(dataset.train_inputs or {}).items()]:
         check_finite(dataset.source, name, array)
-    return dataset if scale is None else _scaled(dataset, scale)
+    return dataset if scale is None else scaled(dataset, scale)
 
 
 def from_arrays(data: Any, labels: Any = None, *, source: str = "memory") -> Dataset:
@@ -131,10 +114,21 @@ def from_arrays(data: Any, labels: Any = None, *, source: str = "memory") -> Dat
     except ValueError as error:  # (a list of arrays of several shapes)
         raise InputError(f"the data are no array ({error}): for several inputs (or outputs with labels) give a dict of "
                          "arrays by name") from error
-    _check_lengths(source, dataset.inputs, dataset.labels)
+    return checked(dataset)
+
+
+def checked(dataset: Dataset) -> Dataset:
+    """The data set, if its arrays are equally long and hold finite numbers, else InputError."""
+    _check_lengths(dataset.source, dataset.inputs, dataset.labels)
     for name, array in dataset.inputs.items():
-        check_finite(source, name, array)
+        check_finite(dataset.source, name, array)
     return dataset
+
+
+def check_scale(scale: float | None) -> None:
+    """Raise InputError unless data can be divided by it."""
+    if scale is not None and (not math.isfinite(scale) or scale == 0):
+        raise InputError(f"scale is {scale}: give a finite number other than 0")
 
 
 def arrange(dataset: Dataset, specs: Sequence[InputSpec]) -> list[Array]:
@@ -150,8 +144,8 @@ def arrange(dataset: Dataset, specs: Sequence[InputSpec]) -> list[Array]:
                          f"{_counted(list(given))}: name one array after each input, or choose one with --x-key")
     if len(specs) == 1:
         return [_fit(next(iter(given.values())), specs[0], dataset.source)]
-    bare = {_bare_name(name): array for name, array in given.items()}
-    chosen = [given.get(spec.name, bare.get(_bare_name(spec.name))) for spec in specs]
+    bare = {bare_name(name): array for name, array in given.items()}
+    chosen = [given.get(spec.name, bare.get(bare_name(spec.name))) for spec in specs]
     pairs = zip(chosen, specs, strict=True)
     arrays = [_fit(array, spec, dataset.source) for array, spec in pairs if array is not None]
     if len(arrays) != len(specs):
@@ -210,7 +204,8 @@ def _read_file(spec: str | Path, x_key: str | None, y_key: str | None) -> Datase
     path, source = Path(spec), str(spec)
     if path.suffix.lower() not in {".npz", ".npy"}:
         hint = "is a file of another kind" if path.is_file() else "is no known data set"
-        raise InputError(f"data {source!r} {hint}: choose {', '.join(NAMES)}, or a .npz or .npy file")
+        raise InputError(f"data {source!r} {hint}: choose {', '.join(NAMES)}, a .npz, .npy or .csv file, a folder of "
+                         "images, or MODULE:FUNCTION")
     if not path.exists():
         raise InputError(f"data file {source} does not exist: give the path of a .npz or .npy file, "
                          f"or one of {', '.join(NAMES)}")
@@ -220,7 +215,7 @@ def _read_file(spec: str | Path, x_key: str | None, y_key: str | None) -> Datase
             start = file.read(6)
             file.seek(0)
             if start == b"\x93NUMPY":
-                return _from_npy(source, np.load(file, allow_pickle=False), x_key or y_key)
+                return _from_npy(source, _mapped(path), x_key or y_key)
             if start[:4] == b"PK\x03\x04":
                 with np.load(file, allow_pickle=False) as archive:
                     check_archive(archive.zip, path.stat().st_size)
@@ -237,6 +232,15 @@ def _read_file(spec: str | Path, x_key: str | None, y_key: str | None) -> Datase
                          f"numpy.savez, or give another file", details=repr(error)) from error
     what = "is empty" if not start else f"is not a NumPy file (it starts with {start!r})"
     raise InputError(f"data file {source} {what}: write it with numpy.savez or numpy.save")
+
+
+def _mapped(path: Path) -> Array:
+    """The array of an `.npy`, read from the file where it is sliced; memory holds one without samples."""
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:  # (nothing to map, or objects: the plain reader tells which)
+        array = np.load(path, allow_pickle=False)
+    return array
 
 
 def _from_npy(source: str, array: Array, key: str | None) -> Dataset:
@@ -322,7 +326,8 @@ def _cast(array: Array, wanted: np.dtype[Any], name: str, source: str) -> Array:
         check_taken(late, name, source)
         return late
     if whole and wanted.kind in "bui" and array.size and _holds(wanted, int(array.min()), int(array.max())):
-        return array.astype(wanted)
+        whole_numbers: Array = deferred(array, dtype=wanted)
+        return whole_numbers
     values = f"{array.dtype} from {array.min()} to {array.max()}" if array.size else str(array.dtype)
     raise InputError(f"input {name!r} takes {wanted}, and {source} has {values}: convert the data")
 
@@ -336,7 +341,8 @@ def _holds(wanted: np.dtype[Any], low: int, high: int) -> bool:
 
 # --- small things -------------------------------------------------------------------------------------------
 
-def _scaled(dataset: Dataset, scale: float) -> Dataset:
+def scaled(dataset: Dataset, scale: float) -> Dataset:
+    """The inputs divided by `scale`, in float32, where they are sliced."""
     inputs = {name: deferred(array, divisor=scale) for name, array in dataset.inputs.items()}
     train = None if dataset.train_inputs is None else {name: np.asarray(deferred(array, divisor=scale))
                                                        for name, array in dataset.train_inputs.items()}
@@ -356,11 +362,6 @@ def _fingerprint(*groups: Mapping[str, Array]) -> str:
             digest.update(array.data if array.size else b"")
         digest.update(b"/")
     return digest.hexdigest()
-
-
-def _bare_name(name: str) -> str:
-    name = name.rsplit(":", 1)[0] if name.rsplit(":", 1)[-1].isdigit() else name
-    return name.removeprefix("serving_default_").removeprefix("quant_")
 
 
 def _shape(shape: Iterable[int | None]) -> str:

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from qdebug.errors import ModelError
-from qdebug.models.data.dataset import Array
+from qdebug.graph.quantization import Array
 from qdebug.models.quiet import quietly
 from qdebug.models.tensorflow import load_tensorflow
 
 
 def convert(model: Any, *, quantize: bool, representative: Sequence[Array] | None = None) -> bytes:
-    """Convert a tf_keras model, float or quantization-aware, to the bytes of a .tflite file.
+    """Convert a Keras model or a ConcreteFunction, float or quantization-aware, to the bytes of a .tflite file.
 
     `quantize` gives int8 input and output, and int8 kernels only; else the file takes and gives float32, and
     is int8 inside where the model is quantization-aware. `representative` holds one array per model input,
@@ -25,7 +25,8 @@ def convert(model: Any, *, quantize: bool, representative: Sequence[Array] | Non
     tf = load_tensorflow().tf
     with quietly() as said:
         try:
-            converter = tf.lite.TFLiteConverter.from_keras_model(model)
+            converter = tf.lite.TFLiteConverter.from_keras_model(model) if hasattr(model, "layers") else \
+                tf.lite.TFLiteConverter.from_concrete_functions([model])
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if quantize:
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -46,4 +47,5 @@ def _one_by_one(model: Any, arrays: Sequence[Array]) -> Iterator[list[Array] | d
     """Yield one sample at a time; several inputs by name, as the converter sorts a list its own way."""
     for index in range(len(arrays[0])):
         sample = [array[index:index + 1] for array in arrays]
-        yield sample if len(sample) == 1 else dict(zip(model.input_names, sample, strict=True))
+        by_name = len(sample) > 1 and hasattr(model, "input_names")
+        yield dict(zip(model.input_names, sample, strict=True)) if by_name else sample

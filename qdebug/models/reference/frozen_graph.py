@@ -283,9 +283,35 @@ class _Builder:
         tf = load_tensorflow().tf
         wanted = sorted(name for name in names if not self._follows_shape(name) and not self._is_handle(name))
         ranges = sorted({name for key in wanted for name in self._range_inputs(key)})
-        with tf.compat.v1.Session(graph=self.frozen) as session:
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.import_graph_def(self._behind(wanted + ranges), name="")
+        with tf.compat.v1.Session(graph=graph) as session:
             values = session.run(wanted + ranges)
         self.constants = dict(zip(wanted + ranges, values, strict=True))
+
+    def _behind(self, names: Sequence[str]) -> Any:
+        """The ops that compute these tensors, without control inputs.
+
+        Where a function was inlined, its constants wait for the function's inputs: those of the model, which are not
+        fed here.
+        """
+        nodes = {node.name: node for node in self.definition.node}
+        kept = load_tensorflow().tf.compat.v1.GraphDef(versions=self.definition.versions,
+                                                       library=self.definition.library)
+        waiting, seen = [name.partition(":")[0] for name in names], set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            node = kept.node.add()
+            node.CopyFrom(nodes[name])
+            data = [given for given in node.input if not given.startswith("^")]
+            del node.input[:]
+            node.input.extend(data)
+            waiting.extend(given.partition(":")[0] for given in data)
+        return kept
 
     def _is_handle(self, name: str) -> bool:
         """Whether a tensor holds no numbers: a list of tensors, a resource."""

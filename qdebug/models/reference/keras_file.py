@@ -112,6 +112,15 @@ def _check_weights(archive: zipfile.ZipFile, size: int) -> None:
                 check_hdf5(file, size)
 
 
+def has_layers(path: Path) -> bool:
+    """Whether a SavedModel folder holds Keras layers. Raises ConfigError or LimitError where it is no SavedModel."""
+    graph = path / "saved_model.pb"
+    if not graph.is_file():
+        raise ConfigError("this folder is no SavedModel (no file saved_model.pb); give a Keras model")
+    check_regular(graph)
+    return (path / "keras_metadata.pb").is_file() or KERAS_LAYER in graph.read_bytes()
+
+
 def _folder(path: Path) -> KerasFile:
     graph, metadata = path / "saved_model.pb", path / "keras_metadata.pb"
     if not graph.is_file():

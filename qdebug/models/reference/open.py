@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qdebug.errors import ModelError
+from qdebug.errors import ModelError, UsageError
 from qdebug.models.limits import LimitError, check_regular
 from qdebug.models.reference.base import Reference
+from qdebug.models.reference.functions import is_function, load_frozen, load_saved_model, of_object
+from qdebug.models.reference.graph_model import GraphReference, function_sha256
+from qdebug.models.reference.graph_part import WHOLE, GraphPart
+from qdebug.models.reference.keras_file import has_layers
 from qdebug.models.reference.keras_model import KerasReference, load_keras, weights_sha256
+from qdebug.models.reference.layer_config import ConfigError
 from qdebug.models.reference.tflite_model import FileReference
 
 
 def load_reference(source: str | Path | Any, *, option: str = "--reference", custom_objects: str | None = None,
-                   allow_lambda: bool = False, name: str | None = None) -> Reference:
-    """Open a reference: `.h5`, `.keras`, a SavedModel folder, a `.tflite`, or a Keras model in memory.
+                   allow_lambda: bool = False, name: str | None = None, graph: GraphPart = WHOLE) -> Reference:
+    """Open a reference: a file or folder of any known kind, or a Keras model or TensorFlow function in memory.
 
+    Known are `.h5`, `.keras`, a SavedModel folder with or without Keras layers, a `.tflite` and a frozen `.pb`.
     `option` names the command-line option in messages, `custom_objects` a module whose names Keras may need;
-    `allow_lambda` lets a Keras file run the Python code that it holds.
-    Raises ModelError where it is missing, damaged or no model.
+    `allow_lambda` lets a Keras file run the Python code that it holds; `graph` says which part of a SavedModel or
+    frozen graph is meant.
+    Raises ModelError where it is missing, damaged or no model, UsageError where `graph` does not fit it.
     """
     if not isinstance(source, (str, Path)):
-        return KerasReference(source, name or "memory", weights_sha256(source))
-    path = Path(source)
+        return _in_memory(source, name or "memory", graph)
+    path, named = Path(source), name or str(source)
     try:
         there = path.exists()
         check_regular(path)
@@ -31,10 +40,47 @@ def load_reference(source: str | Path | Any, *, option: str = "--reference", cus
         raise ModelError(f"{option} {path}: {getattr(error, 'strerror', None) or error}") from error
     if not there:
         raise ModelError(f"{option} {path}: no such file or folder; give a Keras model (.h5, .keras or SavedModel)")
-    if path.is_file() and _is_tflite(path):
-        return FileReference(path.read_bytes(), name or str(source), file_sha256(path))
-    model = load_keras(path, option=option, custom_objects=custom_objects, allow_lambda=allow_lambda)
-    return KerasReference(model, name or str(source), file_sha256(path))
+    keras = partial(load_keras, option=option, custom_objects=custom_objects, allow_lambda=allow_lambda)
+    if path.is_dir():
+        return _folder(path, option, keras, named, graph)
+    if path.suffix == ".pb":
+        if path.name == "saved_model.pb":
+            return _folder(path.parent, option, keras, named, graph)
+        return GraphReference(load_frozen(path, option=option, inputs=graph.inputs, outputs=graph.outputs), named,
+                              file_sha256(path))
+    if graph.option is not None:
+        raise UsageError(f"{graph.option} is for SavedModels and frozen graphs (.pb): {path} is neither, leave it out")
+    if _is_tflite(path):
+        return FileReference(path.read_bytes(), named, file_sha256(path))
+    return KerasReference(keras(path), named, file_sha256(path))
+
+
+def _in_memory(source: Any, name: str, graph: GraphPart) -> Reference:
+    if not is_function(source):
+        return KerasReference(source, name, weights_sha256(source))
+    function = of_object(source, signature=graph.signature)
+    return GraphReference(function, name, function_sha256(function), source)
+
+
+def _folder(path: Path, option: str, keras: Callable[[Path], Any], name: str, graph: GraphPart) -> Reference:
+    """A SavedModel: by its Keras layers where Keras can open them, else one of its signatures."""
+    failed: ModelError | None = None
+    try:
+        layered = has_layers(path)
+    except (ConfigError, LimitError) as error:
+        raise ModelError(f"{option} {path}: {error}") from error
+    if graph.signature is None and layered:
+        try:
+            return KerasReference(keras(path), name, file_sha256(path))
+        except ModelError as error:
+            if isinstance(error.__cause__, (ConfigError, LimitError)):  # (code in it, or more than is believed)
+                raise
+            failed = error
+    try:
+        function, owner = load_saved_model(path, option=option, signature=graph.signature)
+    except ModelError as error:
+        raise failed or error from error
+    return GraphReference(function, name, file_sha256(path), owner)
 
 
 def _is_tflite(path: Path) -> bool:
