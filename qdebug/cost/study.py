@@ -37,9 +37,39 @@ EXTRA_FLIPS = 200
 Step = Callable[[str, int, int], None]
 
 
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """What the layers of one kernel family cost."""
+
+    rows: list[Row]
+    """With their handovers, where those were run."""
+    metric: str
+    """Name of what the outputs are judged by."""
+    truth: NDArray[np.int64] | None = None
+    """True labels, where every sample has one."""
+    study: cost_record.Study | None = None
+    """The curve with what it was judged by; `None` where nothing was handed over."""
+    summary: dict[str, Any] | None = None
+    """`Run.costs`; `None` where nothing was handed over."""
+    label_flips: dict[str, Any] | None = None
+    """`Run.label_flips`; `None` where the outputs are no classes."""
+    first_flips: Mapping[int, int] = field(default_factory=dict)
+    """Sample -> number of the row whose handover first changes its label."""
+
+
+@dataclass(frozen=True)
+class _Flips:
+    """Where labels flip first."""
+
+    first: Mapping[int, int] = field(default_factory=dict)
+    """Sample -> the first row whose handover changes its label."""
+    handed: int = 0
+    """Flipped samples that were handed over."""
+
+
 @dataclass(eq=False)
-class Costing:
-    """One kernel family's costs."""
+class CostStudy:
+    """Measures what the layers of one kernel family cost."""
 
     work: Pass
     inputs: Sequence[Array]
@@ -52,12 +82,6 @@ class Costing:
     wanted: int | None = None
     """Samples to hand over, where the user says so."""
     threads: int | None = None
-    first: dict[int, int] = field(default_factory=dict, init=False)
-    """Sample -> the first row whose handover changes its label."""
-    handed: int = field(default=0, init=False)
-    """Flipped samples that were handed over."""
-    study: cost_record.Study | None = field(default=None, init=False)
-    """The curve with what it was judged by; `None` before it was run."""
 
     def __post_init__(self) -> None:
         graph = self.work.frozen.graph
@@ -67,8 +91,12 @@ class Costing:
         self.judge: Metric = choose(self.metric, [graph.tensors[key].shape for key in graph.outputs],
                                     labelled=self.labelled, has_labels=self.truth is not None)
 
-    def run(self, rows: Sequence[Row]) -> tuple[list[Row], dict[str, Any]]:
-        """The rows with their handovers, and `Run.costs`."""
+    def without_handover(self, rows: Sequence[Row]) -> Costs:
+        """The labels that flip alone: nothing is run."""
+        return Costs(list(rows), self.judge.name, self.truth, label_flips=self._label_flips(rows, _Flips()))
+
+    def run(self, rows: Sequence[Row]) -> Costs:
+        """Hand over at every row, and repair the suspects."""
         graph, pairs = self.work.frozen.graph, self.work.alignment.pairs
         cuts, reasons = plan(graph, self.work.candidate, pairs, self.work.unreadable)
         own = self.work.own
@@ -76,23 +104,23 @@ class Costing:
         tracer = Tracer(cuts, self.judge, tails, self, self.inputs)
         try:
             study = self._study(tracer, reasons)
-            self._flips(tracer, study.curve, reasons)
+            flips = self._flips(tracer, study.curve, reasons)
         finally:
             tails.close()
-        self.study = study
         named = cost_record.with_handovers(rows, study, reasons)
         summary = cost_record.summary(named, study, len(self.inputs[0]))
-        return named, summary | {"repairs": self._repairs(cost_record.suspects(named, study), study.curve.samples)}
+        repairs = self._repairs(cost_record.suspects(named, study), study.curve.samples)
+        return Costs(named, self.judge.name, self.truth, study, summary | {"repairs": repairs},
+                     self._label_flips(named, flips), flips.first)
 
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array]]:
         """The candidate's tensors on one batch, and its outputs in real values."""
         values = self.work.candidate_values(inputs)
         return values, self.work.real_outputs(values)
 
-    def label_flips(self, rows: Sequence[Row]) -> dict[str, Any] | None:
-        """`Run.label_flips`; `None` where the outputs are no classes."""
+    def _label_flips(self, rows: Sequence[Row], flips: _Flips) -> dict[str, Any] | None:
         known = self._labels()
-        return None if known is None else cost_record.label_flips(known, self.first, rows, self.handed)
+        return None if known is None else cost_record.label_flips(known, flips.first, rows, flips.handed)
 
     # -- the curve -------------------------------------------------------------------------------------
 
@@ -114,18 +142,18 @@ class Costing:
                 reasons[error.cut.row] = f"cannot be handed over: {error}"
                 tracer = replace(tracer, cuts=[cut for cut in tracer.cuts if cut is not error.cut])
 
-    def _flips(self, tracer: Tracer, curve: Curve, reasons: dict[int, str]) -> None:
-        """Note where each label flips first, also for flipped samples outside the curve's own."""
+    def _flips(self, tracer: Tracer, curve: Curve, reasons: dict[int, str]) -> _Flips:
+        """Where each label flips first, also for flipped samples outside the curve's own."""
         known = self._labels()
         if known is None or self.judge.name != "top1":
-            return
+            return _Flips()
         flipped = np.flatnonzero(known["reference"] != known["candidate"])
-        self.first = curve.first_change()
+        first = curve.first_change()
         others = np.setdiff1d(flipped, curve.samples)[:EXTRA_FLIPS]
         if others.size:
             tracer = replace(tracer, cuts=curve.cuts)
-            self.first |= self._traced(tracer, others, "following label flips", reasons).first_change()
-        self.handed = int(np.isin(flipped, np.concatenate([curve.samples, others])).sum())
+            first |= self._traced(tracer, others, "following label flips", reasons).first_change()
+        return _Flips(first, int(np.isin(flipped, np.concatenate([curve.samples, others])).sum()))
 
     def _labels(self) -> dict[str, NDArray[np.int64]] | None:
         """Labels of all samples by model; `None` where the outputs are no classes."""
@@ -173,7 +201,7 @@ def _last_op(row: Row) -> int:
 class _Bench:
     """Both models for a repair: the candidate with every tensor that crosses, the reference's suspect regions."""
 
-    def __init__(self, of: Costing, repairs: Sequence[repair.Repair]) -> None:
+    def __init__(self, of: CostStudy, repairs: Sequence[repair.Repair]) -> None:
         self.of, work = of, of.work
         pairs = {pair.candidate: pair for pair in work.pairs}
         taps = []

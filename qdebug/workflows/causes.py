@@ -9,7 +9,6 @@ from qdebug.findings.audit import audit
 from qdebug.findings.diagnose import diagnose
 from qdebug.findings.rules.rule import Context
 from qdebug.measure.statistics import measure
-from qdebug.models.litert.interpreter import Interpreter
 from qdebug.record.schema import Finding
 
 if TYPE_CHECKING:
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
 
 def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, Any]]]:
     """Ask every rule about a finished comparison; returns the findings and what came of each rule."""
-    main, graph = comparison.families[0], comparison.candidate.graph
-    reference, alignment = comparison.reference, comparison.alignment
-    measured = measure(reference, graph, alignment, comparison.inputs, observed=comparison.observed.get(main))
+    opened, alignment, main = comparison.opened, comparison.alignment, comparison.main
+    reference, graph = opened.reference, opened.candidate.graph
+    measured = measure(reference, graph, alignment, opened.inputs, observed=main.observed)
     kind = reference.kind
     checked = audit(reference.frozen.graph, graph, alignment, is_qat=kind == "qat", between_files=kind == "file")
-    others = {family: comparison.rows[family] for family in comparison.families[1:]}
+    others = {other.kernels: other.rows for other in comparison.families[1:]}
     findings, checks = diagnose(
         Context(
             reference.frozen.graph,
@@ -31,13 +30,10 @@ def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, A
             alignment,
             checked,
             reference.kind,
-            comparison.rows[main],
-            main,
+            main.rows,
+            main.kernels,
             others,
             measured,
         )
     )
-    interpreter = Interpreter(
-        comparison.candidate.content, graph, kernels=main, threads=comparison.options.threads
-    )
-    return add_costs(findings, reference, interpreter, alignment, comparison.inputs), checks
+    return add_costs(findings, reference, opened.interpreter(main.kernels), alignment, opened.inputs), checks

@@ -1,273 +1,147 @@
-"""One comparison: two opened models and arranged data, through alignment, passes and verdicts, to a record's parts."""
+"""The stages of a trace, each a function from what is known to a frozen result: align, measure, compare kernels, cost.
+
+`compare` leads through them; `causes` and `run_record` read what comes of it.
+"""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from qdebug.align import Alignment, align
 from qdebug.converter.moved_biases import align_settled
-from qdebug.converter.weights import Weights, find_weights
 from qdebug.cost.loss_stages import Origins
-from qdebug.cost.metrics import check as check_metric
 from qdebug.cost.second_verdict import NO_HANDOVER, Judged, second_verdict
-from qdebug.cost.study import Costing
-from qdebug.errors import ModelError, UsageError
-from qdebug.graph.graph import Key
-from qdebug.graph.quantization import Array
-from qdebug.measure.end_to_end import Ends
-from qdebug.measure.error_parts import measure_parts
-from qdebug.measure.file_reference import FileSide
+from qdebug.cost.study import Costs, CostStudy
+from qdebug.errors import ModelError
 from qdebug.measure.kernel_families import between, with_between
-from qdebug.measure.labels import Labels
-from qdebug.measure.layer_pass import Pass
 from qdebug.measure.probe import probe
+from qdebug.measure.statistics import input_stats
 from qdebug.measure.tensor_dump import save_tensors
-from qdebug.models.data.lazy_array import extremes
 from qdebug.models.kernels import Kernels
-from qdebug.models.litert.candidate import Candidate
-from qdebug.models.litert.interpreter import Interpreter
-from qdebug.models.reference.base import Reference
-from qdebug.models.reference.replay import Replay
-from qdebug.models.reference.tflite_model import FileReference
-from qdebug.record.schema import Cost, EndToEnd, Row
-from qdebug.verdict.accumulators import Counts
-from qdebug.verdict.expectation import Expectation, expect
-from qdebug.verdict.rows import build_rows
-from qdebug.workflows.progress import Progress, Silent
-from qdebug.workflows.trace_options import TraceOptions
+from qdebug.record.schema import Cost
+from qdebug.workflows.journal import Journal
+from qdebug.workflows.kernel_family import FamilyResult, file_weights, measure_family
+from qdebug.workflows.opened import Opened
 
 MOST_NAMED = 6
 """Layers that a note names."""
-SAME_WEIGHTS = "both files hold the very same weights and biases"
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Comparison:
-    """What is compared, and what came of it, by kernel family."""
+    """What came of two opened models."""
 
-    reference: Reference
-    candidate: Candidate
-    inputs: Sequence[Array]
-    """In the reference's order, batch first."""
-    truth: dict[int, NDArray[np.int64]] = field(default_factory=dict)
-    """Labels by number of the reference's output."""
-    baseline: Reference | None = None
-    options: TraceOptions = field(default_factory=TraceOptions)
-    progress: Progress = field(default_factory=Silent)
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.options.reference_kernels is not None and not isinstance(self.reference, FileReference):
-            raise UsageError(f"--reference-kernels {self.options.reference_kernels} is for a .tflite reference: "
-                             f"{self.reference.source} is a Keras model, which TensorFlow runs")
-        self.notes: list[str] = []
-        self.timing: dict[str, float] = {}
-        self.counts: dict[str, Counts] = {}
-        self.expectations: dict[str, dict[Key, Expectation]] = {}
-        self.rows: dict[str, list[Row]] = {}
-        self.works: dict[str, Pass] = {}
-        self.labels: dict[str, Labels] = {}
-        self.end_to_end: dict[str, list[EndToEnd]] = {}
-        self.observed: dict[str, int] = {}
-        """Kernel family -> output elements that change when the intermediate tensors are not kept."""
-        self.costs: dict[str, Any] | None = None
-        self.cost: Cost | None = None
-        """The second verdict, without the findings that say why."""
-        self.label_flips: dict[str, Any] | None = None
-        self.first_flips: dict[int, int] = {}
-        """Sample -> number of the row whose handover first changes its label."""
+    opened: Opened
+    alignment: Alignment
+    families: tuple[FamilyResult, ...]
+    """By kernel family, the one that the record's `layers` are of first."""
+    costs: Costs
+    cost: Cost
+    """The second verdict, without the findings that say why."""
 
     @property
-    def families(self) -> tuple[str, ...]:
-        """The kernel families to run, the one that the record's `layers` are of first."""
-        return self.options.families
+    def main(self) -> FamilyResult:
+        """The kernel family that the record's `layers` are of."""
+        return self.families[0]
 
-    def run(self) -> None:
-        """Align, then one pass per kernel family."""
-        start = time.perf_counter()
-        check_metric(self.options.metric)
-        if "align_s" not in self.timing:
-            self.align()
-        for family in self.families:
-            self._run_family(family)
-        self._tell_grids()
-        self._compare_families()
-        if self.costs is not None:
-            self._split()
-        self._judge_cost()
-        self.timing["total_s"] = time.perf_counter() - start
 
-    # -- alignment ---------------------------------------------------------------------------------------
-
-    def align(self) -> None:
-        """Pair the tensors of the two models, by structure first, then with values of the first sample besides."""
-        start = time.perf_counter()
-        frozen, graph = self.reference.frozen, self.candidate.graph
+def align_models(opened: Opened, journal: Journal) -> Alignment:
+    """Pair the tensors of the two models, by structure first, then with values of the first sample besides."""
+    with journal.timed("align_s"):
+        frozen, graph = opened.reference.frozen, opened.candidate.graph
         first = align(frozen.graph, graph)
-        interpreter = Interpreter(self.candidate.content, graph, kernels=self.families[0], threads=self.options.threads)
-        values = probe(frozen, graph, first, interpreter, self.inputs)
-        self.alignment: Alignment = align_settled(frozen.graph, graph, values)
-        self.timing["align_s"] = time.perf_counter() - start
+        values = probe(frozen, graph, first, opened.interpreter(opened.options.families[0]), opened.inputs)
+        return align_settled(frozen.graph, graph, values)
 
-    # -- passes ------------------------------------------------------------------------------------------
 
-    def open_pass(self, family: str) -> tuple[Pass, dict[Key, Weights | str]]:
-        """One kernel family's pass, judged by the file's own weights where those are not the reference's."""
-        frozen, graph = self.reference.frozen, self.candidate.graph
-        interpreter = Interpreter(self.candidate.content, graph, kernels=family, threads=self.options.threads)
-        delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
-        weights = {key: SAME_WEIGHTS if isinstance(entry, Weights) and entry.identical
-                   and graph.tensors[key].dtype in ("int8", "uint8") else entry
-                   for key, entry in find_weights(self.alignment, frozen.graph, graph).items()}
-        own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
-        between_files = self.reference.kind == "file"
-        expectations = expect(self.alignment, frozen.graph, graph, kernels=family, delegated=delegated, own=own,
-                              between_files=between_files)
-        side = self.file_side(family)
-        if side is not None and side.refused is not None:
-            self._note(f"the reference's layers are computed in float arithmetic, not on its kernels: {side.refused}")
-        if side is not None:
-            expectations = side.expectations(expectations, expect(
-                self.alignment, frozen.graph, graph, kernels=side.kernels, delegated=side.delegated(), own=own,
-                between_files=between_files), kernels=family)
-        work = Pass(frozen, graph, self.alignment, expectations, interpreter, self.options.threads, own, side)
-        return work, weights
+def warn_of_range(opened: Opened, alignment: Alignment, journal: Journal) -> None:
+    """Say where the data leaves the range that a quantized input covers; the trace goes on."""
+    for found in input_stats(opened.candidate.graph, alignment, opened.reference.frozen.graph, opened.inputs):
+        if found.beyond_percent > 0:
+            journal.warn(
+                f"{found.name}: the data goes from {found.minimum:.4g} to {found.maximum:.4g}, the candidate's input "
+                f"covers {found.low:.4g} to {found.high:.4g}: what lies beyond is clipped (is --scale missing?)")
 
-    def file_side(self, family: str) -> FileSide | None:
-        """A reference file on its own kernels, by default those of the candidate."""
-        if not isinstance(self.reference, FileReference):
-            return None
-        return FileSide(self.reference, self.candidate.graph, self.alignment,
-                        kernels=self.options.reference_kernels or family, threads=self.options.threads)
 
-    def _run_family(self, family: str) -> None:
-        start = time.perf_counter()
-        work, weights = self.open_pass(family)
-        interpreter, expectations = work.interpreter, dict(work.expectations)
-        self.works[family] = work
-        ends = Ends(self.reference.frozen.graph.output_names, self.inputs, self.truth,
-                     tolerance=self.options.tolerance,
-                     baseline=self._baseline_session(), told=lambda done: self.progress.step(
-                         f"tracing on {family} kernels", done, len(self.inputs[0])))
-        batch = min(self.options.batch_size or work.batch_size(), len(self.inputs[0]))
-        self.counts[family] = work.run(self.inputs, batch, each=ends.update)
-        if not interpreter.resizable:
-            self._note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
-        work.replay.close()
-        self.expectations[family] = expectations
-        self.rows[family] = build_rows(self.alignment, self.candidate.graph, self.counts[family], expectations,
-                                       weights, self._parts(work, weights, batch),
-                                       max(abs(end) for array in self.inputs for end in extremes(array)),
-                                       kind=self.reference.kind)
-        self.labels[family] = ends.labels
-        self.end_to_end[family] = ends.results(self.candidate.graph, self.alignment, self.seed)
-        self.timing[f"{family}_s"] = time.perf_counter() - start
-        self._observe(family, work, batch)
-        if family == self.families[0]:
-            if self.options.save_tensors is not None:
-                save_tensors(self.options.save_tensors, work, self.inputs)
-            self._cost(family, work, ends, batch)
+def compare(opened: Opened, alignment: Alignment, journal: Journal) -> Comparison:
+    """One pass per kernel family, then what each layer costs."""
+    with journal.timed("total_s"):
+        weights = file_weights(opened, alignment)
+        measured = [measure_family(opened, alignment, weights, family, journal) for family in opened.options.families]
+        if opened.options.save_tensors is not None:
+            save_tensors(opened.options.save_tensors, measured[0].work, opened.inputs)
+        _tell_grids(alignment, measured[0], journal)
+        first, *others = _with_differences(opened, measured, journal)
+        costs = measure_costs(opened, alignment, (first, *others), journal)
+        main = replace(first, rows=costs.rows)
+        cost = judge_costs(opened, main, costs)
+    return Comparison(opened, alignment, (main, *others), costs, cost)
 
-    def _baseline_session(self) -> Replay | None:
-        """What runs the baseline beside the pass, where there is one."""
-        if self.baseline is None:
-            return None
-        return Replay(self.baseline.frozen, [], {}, threads=self.options.threads)
 
-    def _parts(self, work: Pass, weights: Mapping[Key, Weights | str], batch: int) -> dict[Key, dict[str, Any]]:
-        """The parts of the local errors; of two files, where their weights or grids are not the same."""
-        if self.reference.kind == "qat":
-            return {}
-        if self.reference.kind == "float":
-            return measure_parts(work, weights, self.inputs, batch)
-        unlike = {key for key, one in work.expectations.items() if one.own_grids is not None or key in work.weights}
-        found = measure_parts(work, weights, self.inputs, batch) if unlike else {}
-        return {key: parts for key, parts in found.items() if key in unlike}
+def measure_costs(opened: Opened, alignment: Alignment, families: Sequence[FamilyResult], journal: Journal) -> Costs:
+    """Hand over at every row of the first family, where that was not left out, and follow the label flips."""
+    main, options = families[0], opened.options
+    study = CostStudy(main.work, opened.inputs, main.labels, main.labelled, main.batch, journal.step,
+                      metric=options.metric, wanted=options.handover_samples, threads=options.threads)
+    if not options.handover:
+        return study.without_handover(main.rows)
+    with journal.timed("handover_s"):
+        costs = study.run(main.rows)
+    with journal.timed("parts_s"):
+        return _with_parts(opened, alignment, families, costs, journal)
 
-    def _tell_grids(self) -> None:
-        """Note where two files hold a tensor on grids of their own."""
-        own = self.expectations[self.families[0]]
-        names = [pair.layer for pair in self.alignment.pairs
-                 if pair.candidate in own and own[pair.candidate].own_grids is not None]
-        if names:
-            more = f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else ""
-            self._note(f"{len(names)} of {len(own)} tensors have a grid of their own in each of the two files: "
-                       f"{', '.join(names[:MOST_NAMED])}{more}")
 
-    def _compare_families(self) -> None:
-        """Run every further kernel family next to the first one, and count where their codes differ."""
-        (first, _), *others = [(work, family) for family, work in self.works.items()]
-        for work, family in others:
-            start = time.perf_counter()
-            batch = min(self.options.batch_size or work.batch_size(), len(self.inputs[0]))
-            self.rows[family] = with_between(self.rows[family], between(first, work, self.inputs, batch))
-            self.timing[f"{family}_between_s"] = time.perf_counter() - start
+def judge_costs(opened: Opened, main: FamilyResult, costs: Costs) -> Cost:
+    """The second verdict, from what was measured: nothing is run for it."""
+    labels = {model: found for model in ("baseline", "reference", "candidate")
+              if (found := main.labels.of(model)) is not None}
+    graph, summary, options = opened.reference.frozen.graph, costs.summary or {}, opened.options
+    units = abs(math.prod(graph.tensors[graph.outputs[main.labelled]].shape[1:]))
+    return second_verdict(Judged(
+        metric=costs.metric, samples=len(opened.inputs[0]), rows=main.rows, labels=labels, truth=costs.truth,
+        classes=max(2, units), curve=costs.study, parts=summary.get("parts"),
+        parts_reason=summary.get("parts_reason") or (None if options.handover else NO_HANDOVER),
+        reference=main.spreads["reference"], candidate=main.spreads["candidate"], limit=options.max_accuracy_drop))
 
-    def _cost(self, family: str, work: Pass, ends: Ends, batch: int) -> None:
-        """Hand over at every row, where that was not left out, and follow the label flips."""
-        start = time.perf_counter()
-        costing = Costing(work, self.inputs, ends.labels, ends.labelled, batch, self.progress.step,
-                          metric=self.options.metric, wanted=self.options.handover_samples,
-                          threads=self.options.threads)
-        if self.options.handover:
-            self.rows[family], self.costs = costing.run(self.rows[family])
-            self.timing["handover_s"] = time.perf_counter() - start
-        self.label_flips, self.first_flips = costing.label_flips(self.rows[family]), costing.first
-        self.costing, self.spreads = costing, ends.spreads
 
-    def _split(self) -> None:
-        """Add to the costs what training, conversion and kernels cost; on fewer samples where kernels are slow."""
-        start, main = time.perf_counter(), self.families[0]
-        plain = self.labels[Kernels.REFERENCE].of("candidate") if Kernels.REFERENCE in self.labels else None
-        origins = Origins(self.reference.frozen, None if self.baseline is None else self.baseline.frozen,
-                          self.candidate.content, self.candidate.graph, self.alignment, self.inputs, self.labels[main],
-                          min(self.truth, default=0), main, self.options.threads, self.progress.step)
-        assert self.costs is not None
-        try:
-            self.costs["parts"] = origins.run(self.costs["layers"], plain)
-        except ModelError as error:
-            self.costs["parts"], self.costs["parts_reason"] = None, str(error)
-        self.timing["parts_s"] = time.perf_counter() - start
+def _tell_grids(alignment: Alignment, measured: FamilyResult, journal: Journal) -> None:
+    """Note where two files hold a tensor on grids of their own."""
+    own = measured.work.expectations
+    names = [pair.layer for pair in alignment.pairs
+             if pair.candidate in own and own[pair.candidate].own_grids is not None]
+    if names:
+        more = f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else ""
+        journal.note(f"{len(names)} of {len(own)} tensors have a grid of their own in each of the two files: "
+                     f"{', '.join(names[:MOST_NAMED])}{more}")
 
-    def _judge_cost(self) -> None:
-        """The second verdict, from what was measured: nothing is run for it."""
-        main, costing = self.families[0], self.costing
-        found, costs = self.labels[main], self.costs or {}
-        labels = {model: known for model in ("baseline", "reference", "candidate")
-                  if (known := found.of(model)) is not None}
-        graph = self.reference.frozen.graph
-        units = abs(math.prod(graph.tensors[graph.outputs[costing.labelled]].shape[1:]))
-        self.cost = second_verdict(Judged(
-            metric=costing.judge.name, samples=len(self.inputs[0]), rows=self.rows[main], labels=labels,
-            truth=costing.truth, classes=max(2, units), curve=costing.study, parts=costs.get("parts"),
-            parts_reason=costs.get("parts_reason") or (None if self.options.handover else NO_HANDOVER),
-            reference=self.spreads["reference"], candidate=self.spreads["candidate"],
-            limit=self.options.max_accuracy_drop))
 
-    def _observe(self, family: str, work: Pass, batch: int) -> None:
-        """Run the first batch without keeping intermediate tensors, to see whether looking changes the result."""
-        plain = Interpreter(self.candidate.content, self.candidate.graph, kernels=family, threads=self.options.threads,
-                            preserve=False)
-        size = batch if work.interpreter.resizable and plain.allocate(batch) else 1
-        part = [array[:size] for array in self.inputs]
-        ordered = [part[number] for number in self.alignment.inputs]
-        kept = work.candidate_values(part)
-        plain.run(ordered)
-        changed = sum(int(np.count_nonzero(kept[key] != plain.get(key)))
-                      for key in self.candidate.graph.outputs)
-        self.observed[family] = changed
-        if changed:
-            self._note(f"keeping intermediate tensors changes {changed} output elements of the first {size} samples "
-                       f"on the {family} kernels: what is shown is not quite what ships")
+def _with_differences(opened: Opened, measured: Sequence[FamilyResult], journal: Journal) -> list[FamilyResult]:
+    """The families, each after the first run next to it, with where their codes differ in the rows."""
+    first, *others = measured
+    found = [first]
+    for other in others:
+        with journal.timed(f"{other.kernels}_between_s"):
+            differences = between(first.work, other.work, opened.inputs, other.batch)
+            found.append(replace(other, rows=with_between(other.rows, differences)))
+    return found
 
-    def _note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
-            self.progress.note(text)
+
+def _with_parts(opened: Opened, alignment: Alignment, families: Sequence[FamilyResult], costs: Costs,
+                journal: Journal) -> Costs:
+    """The costs with what training, conversion and kernels cost; on fewer samples where kernels are slow."""
+    main = families[0]
+    plain = next((one.labels.of("candidate") for one in families if one.kernels == Kernels.REFERENCE), None)
+    baseline, candidate = opened.baseline, opened.candidate
+    origins = Origins(opened.reference.frozen, None if baseline is None else baseline.frozen, candidate.content,
+                      candidate.graph, alignment, opened.inputs, main.labels, main.labelled, main.kernels,
+                      opened.options.threads, journal.step)
+    assert costs.summary is not None
+    found: dict[str, Any]
+    try:
+        found = {"parts": origins.run(costs.summary["layers"], plain)}
+    except ModelError as error:
+        found = {"parts": None, "parts_reason": str(error)}
+    return replace(costs, summary=costs.summary | found)

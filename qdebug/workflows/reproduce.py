@@ -25,7 +25,10 @@ from qdebug.models.reference.base import Reference
 from qdebug.models.reference.open import file_sha256, load_reference
 from qdebug.record.samples import INDEX, unpack_samples
 from qdebug.record.schema import Run
-from qdebug.workflows.comparison import Comparison
+from qdebug.workflows.comparison import align_models
+from qdebug.workflows.journal import Journal
+from qdebug.workflows.kernel_family import file_weights, open_pass
+from qdebug.workflows.opened import Opened
 from qdebug.workflows.trace_options import TraceOptions
 
 SCRIPT = '''"""{title}"""
@@ -46,8 +49,8 @@ _RESOLVERS = {"builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUIL
 
 
 @dataclass(frozen=True, eq=False)
-class _Opened:
-    """The models of a record, opened and aligned on one sample."""
+class _OneSample:
+    """The models of a record, opened and aligned, and one sample for them."""
 
     work: Pass
     inputs: Sequence[Array]
@@ -71,7 +74,7 @@ def reproduce(run: Run, layer: str, arrays: bytes | None) -> dict[str, bytes]:
     return _files(run, opened, pair)
 
 
-def _files(run: Run, opened: _Opened, pair: Pair) -> dict[str, bytes]:
+def _files(run: Run, opened: _OneSample, pair: Pair) -> dict[str, bytes]:
     work, graph, kernels = opened.work, opened.work.candidate, str(run.candidate["kernels"])
     given = entries(graph, pair.candidate_ops)
     read = work.candidate_values(opened.inputs, extra=given)
@@ -97,15 +100,15 @@ def _one(values: Array, shape: Sequence[int]) -> Array:
     return np.reshape(values, (1, *shape[1:])) if shape else values
 
 
-def _open(run: Run, layer: str, arrays: bytes | None) -> _Opened:
+def _open(run: Run, layer: str, arrays: bytes | None) -> _OneSample:
     reference, content = _models(run)
     inputs, sample = _sample(run, layer, arrays, reference)
     kernels = str(run.candidate["kernels"])
-    comparison = Comparison(reference, Candidate.open(content, str(run.candidate["source"])), inputs,
-                            options=TraceOptions(kernels=kernels, handover=False))
-    comparison.align()
-    work, _ = comparison.open_pass(kernels)
-    return _Opened(work, inputs, sample)
+    opened = Opened(reference, Candidate.open(content, str(run.candidate["source"])), inputs,
+                    options=TraceOptions(kernels=kernels, handover=False))
+    alignment = align_models(opened, Journal())
+    work = open_pass(opened, alignment, file_weights(opened, alignment), kernels, Journal())
+    return _OneSample(work, inputs, sample)
 
 
 def _models(run: Run) -> tuple[Reference, bytes]:

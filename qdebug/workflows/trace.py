@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qdebug.cost.metrics import check as check_metric
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.graph.quantization import Array
 from qdebug.measure.labels import as_classes
@@ -30,7 +31,9 @@ from qdebug.models.reference.graph_part import WHOLE, GraphPart
 from qdebug.models.reference.open import load_reference
 from qdebug.record.schema import Run
 from qdebug.record.store import write_whole
-from qdebug.workflows.comparison import Comparison
+from qdebug.workflows.comparison import align_models, compare, warn_of_range
+from qdebug.workflows.journal import Journal
+from qdebug.workflows.opened import Opened, only_sample
 from qdebug.workflows.progress import Progress, Silent
 from qdebug.workflows.run_record import write_record
 from qdebug.workflows.trace_options import TraceOptions
@@ -47,7 +50,8 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
 
     `save_candidate`: where to keep a copy of the converted file.
     """
-    progress = progress or Silent()
+    options, progress = options or TraceOptions(), progress or Silent()
+    check_metric(options.metric)
     name = training.lookup(model)
     dataset = training.images_for_builtin(datasets.load(data, samples=samples, scale=scale))
     made = training.prepare(name, dataset, seed=seed, qat_epochs=qat_epochs, quantize=quantize, retrain=retrain,
@@ -57,14 +61,13 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
     content = read_file(made.candidate_path)
     if save_candidate is not None:
         write_whole(Path(save_candidate), content)
-    options = options or TraceOptions()
     candidate = _open_candidate(content, source, options)
     reference = load_reference(made.reference_path, name=source)
-    comparison = Comparison(
+    opened = Opened(
         reference, candidate,
         datasets.arrange(dataset, reference.frozen.specs), _truth(dataset, reference),
-        load_reference(made.baseline_path, name=source), options, progress, seed)
-    return write_record(comparison, dataset, {"quantize": quantize, "qat_epochs": qat_epochs})
+        load_reference(made.baseline_path, name=source), options, seed)
+    return _trace(opened, dataset, {"quantize": quantize, "qat_epochs": qat_epochs}, progress)
 
 
 def trace_files(reference: str, candidate: str | None = None, *, data: str, baseline: str | None = None,
@@ -113,8 +116,8 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         QDebugError: a file, an array or the pairing is not what it must be; the message is one line.
 
     """
-    progress = progress or Silent()
-    options = options or TraceOptions()
+    options, progress = options or TraceOptions(), progress or Silent()
+    check_metric(options.metric)
     content = _read_candidate(candidate)
     source = str(candidate) if isinstance(candidate, (str, Path)) else \
         str(save_candidate or ("memory" if candidate is not None else "converted by qdebug"))
@@ -139,8 +142,17 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         if save_candidate is not None:
             write_whole(Path(save_candidate), content)
         chosen = _open_candidate(content, source, options)
-    comparison = Comparison(opened, chosen, inputs, truth, before, options, progress)
-    return write_record(comparison, dataset, {"quantize": quantize} if candidate is None else {})
+    return _trace(Opened(opened, chosen, inputs, truth, before, options), dataset,
+                  {"quantize": quantize} if candidate is None else {}, progress)
+
+
+def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress) -> Run:
+    """Lead through the stages, from opened models to the record."""
+    journal = Journal(progress)
+    opened, dataset = only_sample(opened, dataset)
+    alignment = align_models(opened, journal)
+    warn_of_range(opened, alignment, journal)
+    return write_record(compare(opened, alignment, journal), dataset, settings, journal)
 
 
 def _open_candidate(content: bytes, source: str, options: TraceOptions) -> Candidate:

@@ -11,23 +11,27 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from tabulate import tabulate
 
+from qdebug.align import Alignment
 from qdebug.errors import QDebugError
-from qdebug.graph.graph import Op
+from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.batches import batches
 from qdebug.models.builtin import training
 from qdebug.models.data import dataset as datasets
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.open import load_reference
+from qdebug.record.schema import Row
 from qdebug.verdict.rows import first_divergent
-from qdebug.workflows.comparison import Comparison
-from qdebug.workflows.trace_options import TraceOptions
+from qdebug.workflows.comparison import align_models
+from qdebug.workflows.journal import Journal
+from qdebug.workflows.kernel_family import file_weights, measure_family
+from qdebug.workflows.opened import Opened
 from tests.faults import planting as edits
 
 Fault = tuple[str, Callable[[edits.Site], None]]
@@ -56,26 +60,24 @@ def faults(op: Op) -> Iterator[Fault]:
         yield "activation added", edits.activation(edits.RELU)
 
 
-def compare(reference: Reference, content: bytes, inputs: list[Array], kernels: str) -> tuple[Comparison, dict]:
-    """One comparison, and the candidate's codes of every pair."""
-    options = TraceOptions(kernels=kernels, handover=False)
-    comparison = Comparison(reference, Candidate.open(content, "fault"), inputs, options=options)
-    kept: dict = {}
-    original = Pass.candidate_values
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One kernel family of one file, and its codes at every pair."""
 
-    def candidate_values(self: Pass, *given: Any) -> dict:
-        read = original(self, *given)
-        for key, value in read.items():
-            kept.setdefault(key, []).append(value)
-        return read
+    graph: Graph
+    alignment: Alignment
+    rows: list[Row]
+    codes: dict[Key, Array]
 
-    Pass.candidate_values = candidate_values  # type: ignore[method-assign]
-    comparison._observe = lambda *_: None  # type: ignore[method-assign]
-    try:
-        comparison.run()
-    finally:
-        Pass.candidate_values = original  # type: ignore[method-assign]
-    return comparison, {key: np.concatenate(parts) for key, parts in kept.items()}
+
+def measure(reference: Reference, content: bytes, inputs: list[Array], kernels: str) -> Measured:
+    """Align, run and judge; nothing is handed over."""
+    opened, journal = Opened(reference, Candidate.open(content, "fault"), inputs), Journal()
+    alignment = align_models(opened, journal)
+    found = measure_family(opened, alignment, file_weights(opened, alignment), kernels, journal)
+    parts = [found.work.candidate_values(one.inputs) for one in batches(inputs, found.batch)]
+    return Measured(opened.candidate.graph, alignment, found.rows,
+                    {key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
 
 
 def main() -> None:
@@ -92,8 +94,8 @@ def main() -> None:
         reference = load_reference(made.reference_path)
         inputs = datasets.arrange(dataset, reference.frozen.specs)
         content = made.candidate_path.read_bytes()
-        healthy, codes = compare(reference, content, inputs, given.kernels)
-        for row, pair in zip(healthy.rows[given.kernels], healthy.alignment.pairs, strict=True):
+        healthy = measure(reference, content, inputs, given.kernels)
+        for row, pair in zip(healthy.rows, healthy.alignment.pairs, strict=True):
             for title, change in faults(pair.op) if pair.op is not None else ():
                 try:
                     broken = edits.edit(content, pair.op.index, change)
@@ -102,22 +104,22 @@ def main() -> None:
                 if broken == content:
                     continue
                 try:
-                    found, theirs = compare(reference, broken, inputs, given.kernels)
+                    found = measure(reference, broken, inputs, given.kernels)
                 except QDebugError as error:
                     score["refused: " + str(error)[:24]] += 1
                     continue
-                blamed = first_divergent(found.rows[given.kernels])
-                grid = found.candidate.graph.tensors[pair.candidate].quantization
-                was = healthy.candidate.graph.tensors[pair.candidate].quantization
-                moved = np.abs(grid.dequantize(theirs[pair.candidate]).astype(float)
-                               - was.dequantize(codes[pair.candidate])) / was.step
+                blamed = first_divergent(found.rows)
+                grid = found.graph.tensors[pair.candidate].quantization
+                was = healthy.graph.tensors[pair.candidate].quantization
+                moved = np.abs(grid.dequantize(found.codes[pair.candidate]).astype(float)
+                               - was.dequantize(healthy.codes[pair.candidate])) / was.step
                 differing = int((moved > 0.5).sum())
                 wanted = (row.expected_flip_percent or 0) * row.elements / 100
                 must = moved.max() >= 1.99 or differing > max(10, 5 * wanted)
                 outcome = "named" if blamed == row.layer else "silent" if blamed is None else "wrong layer"
                 score[f"{'must' if must else 'may'}: {outcome}"] += 1
                 if outcome == "wrong layer" or (must and outcome == "silent"):
-                    local = next(r for r in found.rows[given.kernels] if r.tensor_index == row.tensor_index)
+                    local = next(r for r in found.rows if r.tensor_index == row.tensor_index)
                     wrong.append([name, row.layer, row.op, title, outcome, blamed, f"{moved.max():.1f}", differing,
                                   row.elements, local.verdict, local.local and local.local.flip_percent,
                                   local.expected_flip_percent, local.local and local.local.max_lsb, local.mechanism])

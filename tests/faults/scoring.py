@@ -10,7 +10,10 @@ from qdebug.record.schema import Finding
 from qdebug.record.serialization import dumps
 from qdebug.verdict.rows import first_divergent, first_over_tolerance
 from qdebug.workflows.causes import find_causes
-from qdebug.workflows.comparison import Comparison
+from qdebug.workflows.comparison import Comparison, align_models
+from qdebug.workflows.comparison import compare as compare_opened
+from qdebug.workflows.journal import Journal
+from qdebug.workflows.opened import Opened
 from qdebug.workflows.trace_options import TraceOptions
 from tests.faults.fault_list import Fault, Planted
 
@@ -47,9 +50,10 @@ class Score:
 
 
 def compare(planted: Planted) -> tuple[list[Finding], Comparison]:
-    work = Comparison(planted.reference, Candidate.open(planted.content, planted.net.name), planted.inputs,
-                      options=TraceOptions(threads=1))
-    work.run()
+    opened = Opened(planted.reference, Candidate.open(planted.content, planted.net.name), planted.inputs,
+                    options=TraceOptions(threads=1))
+    journal = Journal()
+    work = compare_opened(opened, align_models(opened, journal), journal)
     findings = find_causes(work)[0]
     for one in findings:
         dumps(one)  # a record must be able to hold it
@@ -59,7 +63,7 @@ def compare(planted: Planted) -> tuple[list[Finding], Comparison]:
 def score(fault: Fault) -> Score:
     """Plant, compare, look."""
     findings, work = compare(fault.plant())
-    rows = work.rows[work.families[0]]
+    rows = work.main.rows
     return Score(fault, findings, first_divergent(rows), first_over_tolerance(rows, 0.01))
 
 

@@ -14,8 +14,10 @@ from qdebug.measure.layer_pass import Pass
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.reference.open import load_reference
 from qdebug.verdict.accumulators import CodeStats, Counts
-from qdebug.workflows.comparison import Comparison
-from qdebug.workflows.trace_options import TraceOptions
+from qdebug.workflows.comparison import align_models
+from qdebug.workflows.journal import Journal
+from qdebug.workflows.kernel_family import file_weights, open_pass
+from qdebug.workflows.opened import Opened
 from tests.support import converted_models
 
 pytestmark = pytest.mark.tf
@@ -26,10 +28,9 @@ SAMPLES = 40
 def opened(name: str = "plain") -> tuple[Pass, list[np.ndarray]]:
     model, content = converted_models.make(name)
     inputs = converted_models.batches(model, SAMPLES, seed=9)
-    comparison = Comparison(load_reference(model), Candidate.open(content, "memory"), inputs,
-                            options=TraceOptions(handover=False))
-    comparison.align()
-    return comparison.open_pass("xnnpack")[0], inputs
+    found = Opened(load_reference(model), Candidate.open(content, "memory"), inputs)
+    alignment = align_models(found, Journal())
+    return open_pass(found, alignment, file_weights(found, alignment), "xnnpack", Journal()), inputs
 
 
 def facts(counts: Counts) -> dict[Any, tuple]:

@@ -1,0 +1,142 @@
+"""One kernel family of the candidate against the reference: the pass over the data, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qdebug.align import Alignment
+from qdebug.converter.weights import Weights, find_weights
+from qdebug.graph.graph import Key
+from qdebug.measure.end_to_end import Ends
+from qdebug.measure.error_parts import measure_parts
+from qdebug.measure.file_reference import FileSide
+from qdebug.measure.labels import Labels
+from qdebug.measure.layer_pass import Pass
+from qdebug.measure.output_spread import OutputSpread
+from qdebug.models.data.lazy_array import extremes
+from qdebug.models.kernels import Kernels
+from qdebug.models.reference.replay import Replay
+from qdebug.models.reference.tflite_model import FileReference
+from qdebug.record.schema import EndToEnd, Row
+from qdebug.verdict.accumulators import Counts
+from qdebug.verdict.expectation import expect
+from qdebug.verdict.rows import build_rows
+from qdebug.workflows.journal import Journal
+from qdebug.workflows.opened import Opened
+
+SAME_WEIGHTS = "both files hold the very same weights and biases"
+FileWeights = Mapping[Key, Weights | str]
+"""By candidate tensor: the file's own weights where they are not the reference's, else why there are none to tell."""
+
+
+@dataclass(frozen=True, eq=False)
+class FamilyResult:
+    """What one kernel family gave."""
+
+    kernels: str
+    work: Pass
+    """Goes on running the candidate; the session of its regions is closed."""
+    batch: int
+    """Samples per batch."""
+    counts: Counts
+    rows: list[Row]
+    labels: Labels
+    labelled: int
+    """Number of the output that labels belong to."""
+    spreads: Mapping[str, OutputSpread]
+    """By model (`reference`, `candidate`): how far its outputs vary over the samples."""
+    end_to_end: list[EndToEnd]
+    observed: int
+    """Output elements of the first batch that change when the intermediate tensors are not kept."""
+
+
+def file_weights(opened: Opened, alignment: Alignment) -> FileWeights:
+    """The file's own weights at every pair that has some."""
+    graph = opened.candidate.graph
+    found = find_weights(alignment, opened.reference.frozen.graph, graph)
+    return {key: SAME_WEIGHTS if isinstance(entry, Weights) and entry.identical
+            and graph.tensors[key].dtype in ("int8", "uint8") else entry for key, entry in found.items()}
+
+
+def open_pass(opened: Opened, alignment: Alignment, weights: FileWeights, family: str, journal: Journal) -> Pass:
+    """One kernel family's pass, judged by the file's own weights where those are not the reference's."""
+    frozen, graph = opened.reference.frozen, opened.candidate.graph
+    interpreter = opened.interpreter(family)
+    delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
+    own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
+    between_files = opened.reference.kind == "file"
+    expectations = expect(alignment, frozen.graph, graph, kernels=family, delegated=delegated, own=own,
+                          between_files=between_files)
+    side = _file_side(opened, alignment, family)
+    if side is not None and side.refused is not None:
+        journal.note(f"the reference's layers are computed in float arithmetic, not on its kernels: {side.refused}")
+    if side is not None:
+        expectations = side.expectations(expectations, expect(
+            alignment, frozen.graph, graph, kernels=side.kernels, delegated=side.delegated(), own=own,
+            between_files=between_files), kernels=family)
+    return Pass(frozen, graph, alignment, expectations, interpreter, opened.options.threads, own, side)
+
+
+def measure_family(opened: Opened, alignment: Alignment, weights: FileWeights, family: str, journal: Journal
+                   ) -> FamilyResult:
+    """Run all samples on one kernel family; verdicts by row, labels and end-to-end numbers."""
+    with journal.timed(f"{family}_s"):
+        work = open_pass(opened, alignment, weights, family, journal)
+        inputs, graph = opened.inputs, opened.candidate.graph
+        ends = Ends(opened.reference.frozen.graph.output_names, inputs, opened.truth,
+                    tolerance=opened.options.tolerance, baseline=_baseline_session(opened),
+                    told=lambda done: journal.step(f"tracing on {family} kernels", done, len(inputs[0])))
+        batch = min(opened.options.batch_size or work.batch_size(), len(inputs[0]))
+        counts = work.run(inputs, batch, each=ends.update)
+        if not work.interpreter.resizable:
+            journal.note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
+        work.replay.close()
+        rows = build_rows(alignment, graph, counts, work.expectations, weights, _parts(opened, work, weights, batch),
+                          max(abs(end) for array in inputs for end in extremes(array)), kind=opened.reference.kind)
+    return FamilyResult(family, work, batch, counts, rows, ends.labels, ends.labelled, ends.spreads,
+                        ends.results(graph, alignment, opened.seed), _observe(opened, work, batch, journal))
+
+
+def _file_side(opened: Opened, alignment: Alignment, family: str) -> FileSide | None:
+    """A reference file on its own kernels, by default those of the candidate."""
+    if not isinstance(opened.reference, FileReference):
+        return None
+    return FileSide(opened.reference, opened.candidate.graph, alignment,
+                    kernels=opened.options.reference_kernels or family, threads=opened.options.threads)
+
+
+def _baseline_session(opened: Opened) -> Replay | None:
+    """What runs the baseline beside the pass, where there is one."""
+    if opened.baseline is None:
+        return None
+    return Replay(opened.baseline.frozen, [], {}, threads=opened.options.threads)
+
+
+def _parts(opened: Opened, work: Pass, weights: FileWeights, batch: int) -> dict[Key, dict[str, Any]]:
+    """The parts of the local errors; of two files, where their weights or grids are not the same."""
+    if opened.reference.kind == "qat":
+        return {}
+    if opened.reference.kind == "float":
+        return measure_parts(work, weights, opened.inputs, batch)
+    unlike = {key for key, one in work.expectations.items() if one.own_grids is not None or key in work.weights}
+    found = measure_parts(work, weights, opened.inputs, batch) if unlike else {}
+    return {key: parts for key, parts in found.items() if key in unlike}
+
+
+def _observe(opened: Opened, work: Pass, batch: int, journal: Journal) -> int:
+    """Run the first batch without keeping intermediate tensors, to see whether looking changes the result."""
+    family = work.interpreter.kernels
+    plain = opened.interpreter(family, preserve=False)
+    size = batch if work.interpreter.resizable and plain.allocate(batch) else 1
+    part = [array[:size] for array in opened.inputs]
+    kept = work.candidate_values(part)
+    plain.run([part[number] for number in work.alignment.inputs])
+    changed = sum(int(np.count_nonzero(kept[key] != plain.get(key))) for key in work.candidate.outputs)
+    if changed:
+        journal.note(f"keeping intermediate tensors changes {changed} output elements of the first {size} samples "
+                     f"on the {family} kernels: what is shown is not quite what ships")
+    return changed

@@ -1,0 +1,63 @@
+"""What a trace starts from: two opened models, the data that both are run on, and the options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.errors import UsageError
+from qdebug.graph.quantization import Array
+from qdebug.models.litert.candidate import Candidate
+from qdebug.models.litert.interpreter import Interpreter
+from qdebug.models.reference.base import Reference
+from qdebug.models.reference.tflite_model import FileReference
+from qdebug.workflows.trace_options import TraceOptions
+
+if TYPE_CHECKING:
+    from qdebug.models.data.dataset import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """Two models, the data for them, and how they are compared. Raises UsageError for options that do not fit them."""
+
+    reference: Reference
+    candidate: Candidate
+    inputs: Sequence[Array]
+    """In the reference's order, batch first."""
+    truth: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
+    """Class labels by number of the reference's output."""
+    baseline: Reference | None = None
+    """The float model from before quantization-aware training."""
+    options: TraceOptions = field(default_factory=TraceOptions)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.options.reference_kernels is not None and not isinstance(self.reference, FileReference):
+            raise UsageError(f"--reference-kernels {self.options.reference_kernels} is for a .tflite reference: "
+                             f"{self.reference.source} is a Keras model, which TensorFlow runs")
+
+    def interpreter(self, family: str, *, preserve: bool = True) -> Interpreter:
+        """The candidate on one kernel family; with `preserve` every intermediate tensor can be read after a run."""
+        return Interpreter(self.candidate.content, self.candidate.graph, kernels=family, threads=self.options.threads,
+                           preserve=preserve)
+
+
+def only_sample(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:
+    """Both, with the one sample that `options.sample` asks for, if it does. Raises UsageError where there is none."""
+    number = opened.options.sample
+    if number is None:
+        return opened, dataset
+    if not 0 <= number < dataset.count:
+        raise UsageError(f"--sample {number}: {dataset.source} has samples 0 to {dataset.count - 1}")
+    chosen = slice(number, number + 1)
+    return (
+        dataclasses.replace(opened, inputs=[array[chosen] for array in opened.inputs],
+                            truth={output: labels[chosen] for output, labels in opened.truth.items()}),
+        dataclasses.replace(dataset, inputs={name: array[chosen] for name, array in dataset.inputs.items()},
+                            labels={name: array[chosen] for name, array in dataset.labels.items()}))
