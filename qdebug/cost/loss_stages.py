@@ -23,7 +23,7 @@ from qdebug.cost.metrics import Top1
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
 from qdebug.measure.labels import LabelArray, Labels, top1
-from qdebug.models.litert.interpreter import Interpreter
+from qdebug.models.litert.candidate import Candidate
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import ReferenceTails
 
@@ -94,8 +94,7 @@ class Origins:
 
     reference: Frozen
     baseline: Frozen | None
-    content: bytes
-    candidate: Graph
+    candidate: Candidate
     alignment: Alignment
     inputs: Sequence[Array]
     labels: Labels
@@ -119,7 +118,7 @@ class Origins:
         count = len(self.inputs[0])
         samples = np.arange(count)
         if plain is None:
-            samples = choose_samples(count, wanted=None, limit=affordable(self.candidate, count))
+            samples = choose_samples(count, wanted=None, limit=affordable(self.candidate.graph, count))
             plain = self._plain_labels(samples)
         known = {model: found[samples] for model, found in known.items()} | {"reference kernels": plain}
         truth = self.labels.truth if self.labels.accuracy("reference") is not None else None
@@ -159,9 +158,8 @@ class Origins:
 
     def _plain_labels(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
         """Labels that the candidate gives on the reference kernels."""
-        interpreter = Interpreter(self.content, self.candidate, kernels="reference", threads=self.threads,
-                                  preserve=False)
-        key = self.candidate.outputs[self.alignment.outputs.index(self.labelled)]
+        interpreter = self.candidate.run_on("reference", threads=self.threads, preserve=False)
+        key = self.candidate.graph.outputs[self.alignment.outputs.index(self.labelled)]
         size = min(PLAIN_BATCH, len(samples))
         size = size if interpreter.allocate(size) else 1
         found = []
@@ -169,7 +167,7 @@ class Origins:
             chosen = samples[first: first + size]
             interpreter.allocate(len(chosen))
             interpreter.run(self._ordered(chosen))
-            found.append(top1(self.candidate.tensors[key].real(interpreter.get(key))))
+            found.append(top1(self.candidate.graph.tensors[key].real(interpreter.get(key))))
             self.step("running the candidate on reference kernels", first + len(chosen), len(samples))
         return np.concatenate(found)
 
@@ -178,8 +176,7 @@ class Origins:
         samples = changed[:KERNEL_SAMPLES]
         if not samples.size or self.kernels == "reference":
             return []
-        both = [Interpreter(self.content, self.candidate, kernels=family, threads=self.threads)
-                for family in (self.kernels, "reference")]
+        both = [self.candidate.run_on(family, threads=self.threads) for family in (self.kernels, "reference")]
         unlike, total = dict.fromkeys(self.alignment.pairs, 0), dict.fromkeys(self.alignment.pairs, 0)
         for sample in samples:
             for interpreter in both:

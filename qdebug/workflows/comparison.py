@@ -134,9 +134,9 @@ def _with_parts(opened: Opened, alignment: Alignment, families: Sequence[FamilyR
     """The costs with what training, conversion and kernels cost; on fewer samples where kernels are slow."""
     main = families[0]
     plain = next((one.labels.of("candidate") for one in families if one.kernels == Kernels.REFERENCE), None)
-    baseline, candidate = opened.baseline, opened.candidate
-    origins = Origins(opened.reference.frozen, None if baseline is None else baseline.frozen, candidate.content,
-                      candidate.graph, alignment, opened.inputs, main.labels, main.labelled, main.kernels,
+    baseline = opened.baseline
+    origins = Origins(opened.reference.frozen, None if baseline is None else baseline.frozen, opened.candidate,
+                      alignment, opened.inputs, main.labels, main.labelled, main.kernels,
                       opened.options.threads, journal.step)
     assert costs.summary is not None
     found: dict[str, Any]

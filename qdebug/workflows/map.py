@@ -44,12 +44,10 @@ def _probe(
     """Run both sides on random inputs. Where one cannot run, there is a note instead of values."""
     from qdebug.errors import QDebugError
     from qdebug.measure.probe import probe
-    from qdebug.models.litert.interpreter import Interpreter
 
     try:
-        runner = Interpreter(candidate.content, candidate.graph)
         inputs = random_inputs(candidate.graph, alignment, seed)
-        return probe(frozen, candidate.graph, alignment, runner, inputs), ""
+        return probe(frozen, candidate.graph, alignment, candidate.run_on(), inputs), ""
     except QDebugError as error:
         return None, f"values are no evidence here: {error}"
 

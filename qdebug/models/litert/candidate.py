@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qdebug.graph.graph import Graph
 from qdebug.models.litert import trial
+from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.litert.parse import parse
 
 
@@ -22,3 +23,7 @@ class Candidate:
         """Parse the flatbuffer; it is tried before it is run. Raises ModelError where it is none."""
         trial.watch(content)
         return cls(content, source, parse(content, source))
+
+    def run_on(self, kernels: str = "xnnpack", *, threads: int | None = None, preserve: bool = True) -> Interpreter:
+        """The file on one kernel family; with `preserve` every intermediate tensor can be read after a run."""
+        return Interpreter(self.content, self.graph, kernels=kernels, threads=threads, preserve=preserve)
