@@ -2,6 +2,6 @@
 
 from qdebug.align.aligner import align
 from qdebug.align.fingerprints import Probe
-from qdebug.align.pairs import Alignment, Pair
+from qdebug.align.pairs import Aligned, Alignment, Pair
 
-__all__ = ["Alignment", "Pair", "Probe", "align"]
+__all__ = ["Aligned", "Alignment", "Pair", "Probe", "align"]

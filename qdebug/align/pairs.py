@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qdebug.graph.graph import Key, Layer, Op
+from qdebug.graph.graph import Graph, Key, Layer, Op
 from qdebug.record.schema import Unpaired
 
 
@@ -56,3 +56,35 @@ class Alignment:
     def paired_ops(self) -> int:
         """How many candidate ops have at least one paired output."""
         return len({pair.op.index for pair in self.pairs if pair.op is not None})
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """Two graphs, and which tensor of the one stands for which of the other."""
+
+    reference: Graph
+    candidate: Graph
+    alignment: Alignment
+    kind: str
+    """What the reference is: `qat` (it carries FakeQuants), `float`, or `file`: a file that holds codes, whose ranges
+    are as much a converter's choice as the candidate's."""
+
+    @property
+    def graphs(self) -> tuple[Graph, Graph]:
+        """The reference's and the candidate's."""
+        return self.reference, self.candidate
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The alignment's, in the candidate's execution order."""
+        return self.alignment.pairs
+
+    @property
+    def is_qat(self) -> bool:
+        """Whether the reference carries quantizers."""
+        return self.kind == "qat"
+
+    @property
+    def between_files(self) -> bool:
+        """Whether the reference is a file that holds codes."""
+        return self.kind == "file"

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.align import Alignment, Pair
+from qdebug.align import Aligned, Pair
 from qdebug.converter.edited_grids import regridded
 from qdebug.converter.grids import EXACT, FIXED_GRIDS, FIXED_GRIDS16, KEEPS_CODES, PICKS, SAME_SCALE, readers_agree
 from qdebug.graph import op_facts
-from qdebug.graph.graph import MOVEMENT, Graph, Key, Tensor
+from qdebug.graph.graph import MOVEMENT, Key, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Grid
 from qdebug.verdict.error_propagation import carried_error
 from qdebug.verdict.kernel_rounding import TABLES, Uncertainty, noise_of
@@ -84,34 +84,32 @@ class Expectation:
         return self.tau + self.noise
 
 
-def expect(alignment: Alignment, reference: Graph, candidate: Graph, *, kernels: str,
-           delegated: frozenset[Key] = frozenset(), own: Collection[Key] = (),
-           between_files: bool = False) -> dict[Key, Expectation]:
+def expect(aligned: Aligned, *, kernels: str, delegated: frozenset[Key] = frozenset(), own: Collection[Key] = ()
+           ) -> dict[Key, Expectation]:
     """Expectations of every pair whose candidate tensor holds codes, by candidate tensor.
 
-    At the pairs in `own` the exact arithmetic is that of the file's own weights and biases. `between_files`: the
-    reference is a file too, whose ranges were chosen by a converter as the candidate's were, and may be others.
+    At the pairs in `own` the exact arithmetic is that of the file's own weights and biases.
     """
-    uncertainty = Uncertainty(reference, candidate, kernels, delegated, frozenset(own))
-    behind = regridded(candidate, own, {pair.candidate for pair in alignment.pairs}) \
-        if isinstance(own, Mapping) and own and not between_files else {}
-    model = _Expecter(alignment, reference, candidate, uncertainty, frozenset(own), between_files, behind)
-    return {pair.candidate: model.of(pair) for pair in alignment.pairs
-            if op_facts.grid_of(candidate.tensors[pair.candidate]) is not None}
+    uncertainty = Uncertainty(*aligned.graphs, kernels, delegated, frozenset(own))
+    behind = regridded(aligned.candidate, own, {pair.candidate for pair in aligned.pairs}) \
+        if isinstance(own, Mapping) and own and not aligned.between_files else {}
+    model = _Expecter(aligned, uncertainty, frozenset(own), behind)
+    return {pair.candidate: model.of(pair) for pair in aligned.pairs
+            if op_facts.grid_of(aligned.candidate.tensors[pair.candidate]) is not None}
 
 
 @dataclass(eq=False)
 class _Expecter:
-    alignment: Alignment
-    reference: Graph
-    candidate: Graph
+    aligned: Aligned
     uncertainty: Uncertainty
     own: frozenset[Key] = frozenset()
-    between_files: bool = False
     behind: Mapping[Key, Grid] = field(default_factory=dict)
     """Candidate tensor -> the grid that what reads it was made for, where that is another one."""
     on_grid: set[Key] = field(default_factory=set)
     """Candidate tensors whose reference values lie on the same grid, filled in execution order."""
+
+    def __post_init__(self) -> None:
+        self.reference, self.candidate = self.aligned.graphs
 
     def of(self, pair: Pair) -> Expectation:
         tensor = self.candidate.tensors[pair.candidate]
@@ -149,7 +147,7 @@ class _Expecter:
             measured_grid=pair.candidate not in self.on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid),
             kept_grid=kept, scale_fits=fits, predicted=kept is None and (
                 (on_grid and _requantizes_input(pair))
-                or (fits and ((ends_fake and not on_grid) or (self.between_files and inner)))),
+                or (fits and ((ends_fake and not on_grid) or (self.aligned.between_files and inner)))),
             wanted_grid=self._wanted_grid(pair, ends_fake) if not fits else None,
             coarse=coarse, coarse_rms=coarse_rms, natural=self._natural(pair),
             is_exact=only_moves and pair.candidate in self.on_grid, own_grids=own_grids)
@@ -198,7 +196,7 @@ class _Expecter:
         tensor = self.candidate.tensors[pair.candidate]
         theirs = op_facts.grid_of(tensor)
         ours = op_facts.fake_quant_grid(self.reference, self.reference.producers[pair.reference])
-        if not self.between_files or theirs is None or ours is None or self._donor(pair) is not None:
+        if not self.aligned.between_files or theirs is None or ours is None or self._donor(pair) is not None:
             return None
         if op_facts.same_scale(ours, theirs) or not readers_agree(self.candidate, pair.candidate):
             return None
@@ -225,7 +223,7 @@ class _Expecter:
     def _donor(self, pair: Pair) -> str | None:
         """The layer that gave this tensor its scale: joined to it by ops that must share one."""
         grid = op_facts.grid_of(self.candidate.tensors[pair.candidate])
-        by_candidate = {entry.candidate: entry for entry in self.alignment.pairs}
+        by_candidate = {entry.candidate: entry for entry in self.aligned.pairs}
         waiting, seen = [pair.candidate], {pair.candidate}
         while waiting:
             key = waiting.pop()

@@ -32,18 +32,19 @@ def audit_files(reference: str, candidate: str, *, custom_objects: str | None = 
 
 def audit_graphs(reference: Any, candidate: Any, *, kind: str, names: tuple[str, str]) -> AuditRecord:
     """Audit two graphs; `kind` is `qat`, `float` or `file`, `names` say which files they are of."""
+    from qdebug.align import Aligned
     from qdebug.converter.moved_biases import align_settled
     from qdebug.findings.audit import audit
     from qdebug.findings.diagnose import diagnose
     from qdebug.findings.rules.rule import Context
     from qdebug.models.litert.file_type import file_type
 
-    alignment = align_settled(reference, candidate)
-    found = audit(reference, candidate, alignment, is_qat=kind == "qat", between_files=kind == "file")
-    findings, checks = diagnose(Context(reference, candidate, alignment, found, kind))
+    aligned = Aligned(reference, candidate, align_settled(reference, candidate), kind)
+    found = audit(aligned)
+    findings, checks = diagnose(Context(aligned, found))
     left = [
         Unpaired(one.side, one.name, one.op, one.reason, one.op_index, one.layer)
-        for one in alignment.leftovers
+        for one in aligned.alignment.leftovers
         if one.side == "candidate"
     ]
     return AuditRecord(

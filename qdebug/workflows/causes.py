@@ -20,20 +20,7 @@ def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, A
     opened, alignment, main = comparison.opened, comparison.alignment, comparison.main
     reference, graph = opened.reference, opened.candidate.graph
     measured = measure(reference, graph, alignment, opened.inputs, observed=main.observed)
-    kind = reference.kind
-    checked = audit(reference.frozen.graph, graph, alignment, is_qat=kind == "qat", between_files=kind == "file")
+    aligned = opened.aligned(alignment)
     others = {other.kernels: other.rows for other in comparison.families[1:]}
-    findings, checks = diagnose(
-        Context(
-            reference.frozen.graph,
-            graph,
-            alignment,
-            checked,
-            reference.kind,
-            main.rows,
-            main.kernels,
-            others,
-            measured,
-        )
-    )
+    findings, checks = diagnose(Context(aligned, audit(aligned), main.rows, main.kernels, others, measured))
     return add_costs(findings, reference, opened.interpreter(main.kernels), alignment, opened.inputs), checks

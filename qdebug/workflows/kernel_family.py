@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from qdebug.measure.layer_pass import Pass
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.data.lazy_array import extremes
 from qdebug.models.kernels import Kernels
-from qdebug.models.reference.replay import Replay
+from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_model import FileReference
 from qdebug.record.schema import EndToEnd, Row
 from qdebug.verdict.accumulators import Counts
@@ -68,27 +69,25 @@ def open_pass(opened: Opened, alignment: Alignment, weights: FileWeights, family
     interpreter = opened.interpreter(family)
     delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
     own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
-    between_files = opened.reference.kind == "file"
-    expectations = expect(alignment, frozen.graph, graph, kernels=family, delegated=delegated, own=own,
-                          between_files=between_files)
+    aligned = opened.aligned(alignment)
+    expectations = expect(aligned, kernels=family, delegated=delegated, own=own)
     side = _file_side(opened, alignment, family)
     if side is not None and side.refused is not None:
         journal.note(f"the reference's layers are computed in float arithmetic, not on its kernels: {side.refused}")
     if side is not None:
-        expectations = side.expectations(expectations, expect(
-            alignment, frozen.graph, graph, kernels=side.kernels, delegated=side.delegated(), own=own,
-            between_files=between_files), kernels=family)
+        theirs = expect(aligned, kernels=side.kernels, delegated=side.delegated(), own=own)
+        expectations = side.expectations(expectations, theirs, kernels=family)
     return Pass(frozen, graph, alignment, expectations, interpreter, opened.options.threads, own, side)
 
 
 def measure_family(opened: Opened, alignment: Alignment, weights: FileWeights, family: str, journal: Journal
                    ) -> FamilyResult:
     """Run all samples on one kernel family; verdicts by row, labels and end-to-end numbers."""
-    with journal.timed(f"{family}_s"):
+    with journal.timed(f"{family}_s"), _baseline_session(opened) as baseline:
         work = open_pass(opened, alignment, weights, family, journal)
         inputs, graph = opened.inputs, opened.candidate.graph
         ends = Ends(opened.reference.frozen.graph.output_names, inputs, opened.truth,
-                    tolerance=opened.options.tolerance, baseline=_baseline_session(opened),
+                    tolerance=opened.options.tolerance, baseline=baseline,
                     told=lambda done: journal.step(f"tracing on {family} kernels", done, len(inputs[0])))
         batch = min(opened.options.batch_size or work.batch_size(), len(inputs[0]))
         counts = work.run(inputs, batch, each=ends.update)
@@ -109,11 +108,11 @@ def _file_side(opened: Opened, alignment: Alignment, family: str) -> FileSide | 
                     kernels=opened.options.reference_kernels or family, threads=opened.options.threads)
 
 
-def _baseline_session(opened: Opened) -> Replay | None:
+def _baseline_session(opened: Opened) -> AbstractContextManager[FrozenSession | None]:
     """What runs the baseline beside the pass, where there is one."""
     if opened.baseline is None:
-        return None
-    return Replay(opened.baseline.frozen, [], {}, threads=opened.options.threads)
+        return nullcontext()
+    return FrozenSession(opened.baseline.frozen, threads=opened.options.threads)
 
 
 def _parts(opened: Opened, work: Pass, weights: FileWeights, batch: int) -> dict[Key, dict[str, Any]]:

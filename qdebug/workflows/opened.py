@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from qdebug.align import Aligned, Alignment
 from qdebug.errors import UsageError
 from qdebug.graph.quantization import Array
 from qdebug.models.litert.candidate import Candidate
@@ -44,8 +45,11 @@ class Opened:
 
     def interpreter(self, family: str, *, preserve: bool = True) -> Interpreter:
         """The candidate on one kernel family; with `preserve` every intermediate tensor can be read after a run."""
-        return Interpreter(self.candidate.content, self.candidate.graph, kernels=family, threads=self.options.threads,
-                           preserve=preserve)
+        return self.candidate.run_on(family, threads=self.options.threads, preserve=preserve)
+
+    def aligned(self, alignment: Alignment) -> Aligned:
+        """Both graphs with their alignment."""
+        return Aligned(self.reference.frozen.graph, self.candidate.graph, alignment, self.reference.kind)
 
 
 def only_sample(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from qdebug.align import align
+from qdebug.align import Aligned, align
 from qdebug.measure.layer_pass import Pass
 from qdebug.models.builtin import training
 from qdebug.models.builtin.cache import default_folder
@@ -27,7 +27,7 @@ from qdebug.models.litert.parse import parse
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.convert import convert
 from qdebug.models.reference.open import load_reference
-from qdebug.models.reference.replay import Replay
+from qdebug.models.reference.session import FrozenSession
 from qdebug.models.tensorflow import load_tensorflow
 from qdebug.verdict.expectation import expect
 
@@ -50,18 +50,18 @@ class Bench:
         self.graph = parse(content)
         self.alignment = align(reference.frozen.graph, self.graph)
         interpreter = Interpreter(content, self.graph)
-        expectations = expect(self.alignment, reference.frozen.graph, self.graph, kernels="xnnpack",
-                              delegated=interpreter.delegated())
+        aligned = Aligned(reference.frozen.graph, self.graph, self.alignment, reference.kind)
+        expectations = expect(aligned, kernels="xnnpack", delegated=interpreter.delegated())
         self.work = Pass(reference.frozen, self.graph, self.alignment, expectations, interpreter)
         self.batch = min(self.work.batch_size(), len(inputs[0]))
         self.bare: dict[int, Interpreter] = {}
-        self.replay = Replay(reference.frozen, [], {})
+        self.session = FrozenSession(reference.frozen)
 
     def limit(self) -> None:
         """Both models, nothing collected."""
         for first in range(0, len(self.inputs[0]), self.batch):
             part = [array[first: first + self.batch] for array in self.inputs]
-            self.replay.outputs(part)
+            self.session.outputs(part)
             self._bare(len(part[0])).run(part)
 
     def _bare(self, batch: int) -> Interpreter:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from qdebug.align import align
 from qdebug.findings.audit import audit
 from qdebug.models.builtin import training
 from qdebug.models.litert.parse import parse
@@ -10,6 +9,7 @@ from tests.faults import fault_built  # noqa: F401 - adds its faults to the list
 from tests.faults import fault_nets as nets
 from tests.faults.fault_list import FAULTS, Planted
 from tests.faults.scoring import compare, score, table
+from tests.support.graphs import both
 
 pytestmark = [pytest.mark.tf, pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")]
 IN_CI = [fault for fault in FAULTS if fault.ci]
@@ -56,4 +56,4 @@ def test_a_healthy_built_in_model_has_no_deviation_and_no_error(name, quantize):
     assert [one for one in findings if one.severity == "error"] == []
     graph = parse(content)
     reference = net.reference.frozen.graph
-    assert audit(reference, graph, align(reference, graph)).deviations == ()
+    assert audit(both(reference, graph)).deviations == ()

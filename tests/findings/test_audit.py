@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from qdebug.align import align
 from qdebug.findings.audit import audit
 from qdebug.graph.graph import Graph, Op, Tensor
 from qdebug.graph.quantization import FakeQuant, Quantization
 from qdebug.models.litert.parse import parse
 from tests.faults import planting
 from tests.support.aligned_models import aligned, made
+from tests.support.graphs import both
 
 CHANNELS, TAPS = 4, 6
 LOW, HIGH = np.float32(-1.0), np.float32(1.5)
@@ -83,7 +83,7 @@ def candidate(graph, **changed):
 def deviations(**changed):
     ours = reference()
     file = candidate(ours, **changed)
-    return audit(ours, file, align(ours, file)).deviations
+    return audit(both(ours, file)).deviations
 
 
 def test_a_right_file_has_no_deviation():
@@ -169,7 +169,7 @@ def test_the_oracle_of_this_file_is_not_the_audit():
     other = dict(ours.tensors)
     other["gamma"] = dataclasses.replace(other["gamma"], data=other["gamma"].data * np.float32(1.01))
     moved = Graph(other, ours.ops, ours.inputs, ours.outputs, ours.input_names, ours.output_names)
-    assert {one.what for one in audit(moved, file, align(moved, file)).deviations} == {"weight_scale", "bias"}
+    assert {one.what for one in audit(both(moved, file)).deviations} == {"weight_scale", "bias"}
 
 
 @pytest.mark.tf
@@ -181,10 +181,10 @@ def test_weights_that_were_rounded_a_second_time_are_compared_on_their_own_scale
 
     def found(change):
         edited = parse(planting.edit(content, at, change))
-        deviations = audit(frozen.graph, edited, align(frozen.graph, edited)).deviations
+        deviations = audit(both(frozen.graph, edited)).deviations
         return {(one.layer, one.what, one.count) for one in deviations}
 
-    assert audit(frozen.graph, graph, alignment).deviations == ()
+    assert audit(both(frozen.graph, graph, alignment)).deviations == ()
     assert found(planting.weight(100)) == {("same", "weights", 1), ("same#2", "weights", 1)}  # (one buffer)
     permuted = found(planting.permuted_scales)
     assert {what for _, what, _ in permuted} >= {"weight_scale"}

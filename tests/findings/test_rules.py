@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from qdebug.align import align
 from qdebug.findings.audit import audit
 from qdebug.findings.diagnose import RULES, diagnose
 from qdebug.findings.evidence import InputStats, Measured
@@ -17,6 +16,7 @@ from qdebug.findings.rules.rule import Clean, Context, Found, NotApplicable, Rul
 from qdebug.graph.graph import Graph
 from qdebug.record.serialization import dumps
 from tests.findings import test_audit as hand
+from tests.support.graphs import both
 
 ALLOWED = {"weights_changed", "bias_changed", "activation_changed", "scale_changed", "zero_point_changed",
            "channel_scales_permuted", "wiring_changed", "non_finite"} | {f"RC{number:02d}" for number in range(1, 33)}
@@ -25,8 +25,8 @@ ALLOWED = {"weights_changed", "bias_changed", "activation_changed", "scale_chang
 def context(reference=None, **changed):
     ours = reference or hand.reference()
     file = hand.candidate(hand.reference(), **{key: value for key, value in changed.items() if key != "measured"})
-    pairs = align(ours, file)
-    return Context(ours, file, pairs, audit(ours, file, pairs), measured=changed.get("measured"))
+    aligned = both(ours, file)
+    return Context(aligned, audit(aligned), measured=changed.get("measured"))
 
 
 def names(found):

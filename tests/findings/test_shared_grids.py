@@ -9,6 +9,7 @@ from qdebug.findings.diagnose import diagnose
 from qdebug.findings.rules.rule import Context
 from tests.support import run_records
 from tests.support.aligned_models import aligned, made
+from tests.support.graphs import both
 
 pytestmark = pytest.mark.tf
 
@@ -31,8 +32,8 @@ def test_grids_that_change_nothing_are_not_told(name: str, codes: set[str], unsi
             run_records.row(number, pair.layer, local=run_records.stats(flips, int(flips > 0)),
                             off_grid_rms_lsb=off_grid)
             for number, pair in enumerate(alignment.pairs)]
-        found = audit(frozen.graph, graph, alignment)
-        findings = diagnose(Context(frozen.graph, graph, alignment, found, rows=rows))[0]
+        pairing = both(frozen.graph, graph, alignment)
+        findings = diagnose(Context(pairing, audit(pairing), rows=rows))[0]
         return {one.code for one in findings} & {"QD306", "QD307", "QD308", "QD309", "QD310", "QD311"}
 
     assert (noted(None), noted(3.0), noted(0.0)) == (codes, codes, set())

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import qdebug
-from qdebug.align import align
 from qdebug.errors import ModelError
 from qdebug.findings.audit import audit
 from qdebug.models.litert.parse import parse
@@ -17,6 +16,7 @@ from qdebug.models.reference.frozen_graph import freeze
 from qdebug.record.schema import Row, Run
 from tests.faults import planting
 from tests.support import converted_models
+from tests.support.graphs import both
 
 pytestmark = pytest.mark.tf
 
@@ -107,7 +107,7 @@ def test_a_dilation_between_the_blocks_is_compared_too():
 
     def found(file: bytes) -> list[tuple[str, str]]:
         graph = parse(file)
-        return [(one.layer, one.detail) for one in audit(reference, graph, align(reference, graph)).of("options")]
+        return [(one.layer, one.detail) for one in audit(both(reference, graph)).of("options")]
 
     change = planting.option(dilationHFactor=2, dilationWFactor=2)
     assert found(content) == []

@@ -14,11 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from qdebug.align import Aligned, Alignment, align
 from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
-from qdebug.graph.quantization import Quantization
+from qdebug.graph.quantization import Grid, Quantization
 
 Value = tuple[Key, Key]
-Grid = tuple[float, int]
+
+
+def both(reference: Graph, candidate: Graph, alignment: Alignment | None = None) -> Aligned:
+    """Two graphs with their alignment; the reference is a QAT one where it holds any FakeQuant."""
+    kind = "qat" if any(op.kind == "fake_quant" for op in reference.ops) else "float"
+    return Aligned(reference, candidate, alignment or align(reference, candidate), kind)
 
 
 @dataclass(eq=False)
@@ -50,7 +56,7 @@ class Net:
 
     def grid(self) -> Grid:
         """Draw a scale and zero point that no other tensor has."""
-        return float(np.float32(self.draw.uniform(0.01, 0.1))), int(self.draw.integers(-100, 100))
+        return Grid(float(np.float32(self.draw.uniform(0.01, 0.1))), int(self.draw.integers(-100, 100)))
 
     def ours(self, name: str, shape: Sequence[int], data: Any = None) -> Key:
         """Add a tensor to the reference."""

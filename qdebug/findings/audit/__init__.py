@@ -7,11 +7,11 @@ healthy file there are none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from qdebug.align import Alignment, Pair
+from qdebug.align import Aligned, Pair
 from qdebug.converter.rounded_reference import is_rounded
 from qdebug.findings.audit.activations import audit_activation
 from qdebug.findings.audit.biases import audit_bias, stored_bias
@@ -28,22 +28,16 @@ from qdebug.graph.graph import Graph
 __all__ = ["Audit", "Deviation", "Note", "Unchecked", "audit"]
 
 
-def audit(reference: Graph, candidate: Graph, alignment: Alignment, *, is_qat: bool | None = None,
-          between_files: bool = False) -> Audit:
-    """Compare everything that `candidate` holds with what `reference` says that it should hold.
-
-    `between_files`: the reference is a file too, and its ranges are as much a converter's choice as the candidate's.
-    """
-    if is_qat is None:
-        is_qat = any(op.kind == "fake_quant" for op in reference.ops)
-    grids = GridAudit(reference, candidate, alignment, is_qat, between_files)
+def audit(aligned: Aligned) -> Audit:
+    """Compare everything that the candidate holds with what the reference says that it should hold."""
+    grids = GridAudit(aligned)
     said = [*grids.run()]
-    if is_qat and has_integer_ops(candidate):
-        said += audit_islands(reference, candidate, alignment)
-    for pair in alignment.pairs:
-        said += _pair(reference, candidate, alignment, pair, grids)
-    said += note_shared(alignment.pairs)
-    order = {pair.layer: number for number, pair in enumerate(alignment.pairs)}
+    if aligned.is_qat and has_integer_ops(aligned.candidate):
+        said += audit_islands(aligned)
+    for pair in aligned.pairs:
+        said += _pair(aligned, pair, grids)
+    said += note_shared(aligned.pairs)
+    order = {pair.layer: number for number, pair in enumerate(aligned.pairs)}
     deviations = sorted(
         (one for one in said if isinstance(one, Deviation)),
         key=lambda one: (order.get(one.layer, -1), WHAT.index(one.what)),
@@ -52,27 +46,24 @@ def audit(reference: Graph, candidate: Graph, alignment: Alignment, *, is_qat: b
         tuple(deviations),
         tuple(one for one in said if isinstance(one, Note)),
         tuple(one for one in said if isinstance(one, Unchecked)),
-        _checked(candidate, alignment),
+        _checked(aligned.candidate, aligned.pairs),
     )
 
 
-def _pair(
-    reference: Graph, candidate: Graph, alignment: Alignment, pair: Pair, grids: GridAudit
-) -> Iterator[Deviation | Note | Unchecked]:
-    yield from audit_wiring(reference, candidate, alignment, pair)
-    yield from audit_options(reference, candidate, pair)
-    yield from audit_activation(reference, candidate, pair)
-    if pair.op is not None and pair.core is not None and op_facts.kernel(candidate, pair.op) is not None:
-        own = op_facts.kernel(reference, pair.core)
+def _pair(aligned: Aligned, pair: Pair, grids: GridAudit) -> Iterator[Deviation | Note | Unchecked]:
+    for check in (audit_wiring, audit_options, audit_activation):
+        yield from check(aligned, pair)
+    if pair.op is not None and pair.core is not None and op_facts.kernel(aligned.candidate, pair.op) is not None:
+        own = op_facts.kernel(aligned.reference, pair.core)
         rounded = own is not None and is_rounded(own)
-        yield from (audit_rounded if rounded else audit_kernel)(reference, candidate, pair)
-        yield from audit_bias(reference, candidate, pair, grids.planned)
+        yield from (audit_rounded if rounded else audit_kernel)(aligned, pair)
+        yield from audit_bias(aligned, pair, grids.planned)
 
 
-def _checked(candidate: Graph, alignment: Alignment) -> dict[str, int]:
+def _checked(candidate: Graph, pairs: Sequence[Pair]) -> dict[str, int]:
     """How many numbers of the file were looked at."""
     counts: Counter[str] = Counter()
-    for pair in alignment.pairs:
+    for pair in pairs:
         if op_facts.grid_of(candidate.tensors[pair.candidate]) is not None:
             counts["activation grids"] += 1
         kernel = op_facts.kernel(candidate, pair.op) if pair.op is not None else None

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from qdebug.align import Pair
+from qdebug.align import Aligned, Pair
 from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
 from qdebug.graph.op_facts import CUTS, LIMITS, limits
 
 
-def audit_activation(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Deviation | Unchecked]:
+def audit_activation(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unchecked]:
     """Compare what clamps the pair's values: the reference's activation ops, the file's fused activation."""
+    reference, candidate = aligned.graphs
     if pair.op is None or pair.core is None:
         return
     cuts = limits(candidate, pair.op)

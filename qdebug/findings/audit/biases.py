@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.align import Pair
+from qdebug.align import Aligned, Pair
 from qdebug.converter.rounded_reference import FOLDING
 from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.findings.audit.weights import FLOAT_WEIGHTS, INT32_MAX, Kernel, expected_kernel, float_room
@@ -29,10 +29,9 @@ WIDEN = 1e-6
 Codes = NDArray[np.float64]
 
 
-def audit_bias(
-    reference: Graph, candidate: Graph, pair: Pair, given: dict[Key, Grid]
-) -> Iterator[Deviation | Unchecked]:
+def audit_bias(aligned: Aligned, pair: Pair, given: dict[Key, Grid]) -> Iterator[Deviation | Unchecked]:
     """Compare the bias of one weighted pair; `given` are the grids that tensors should have."""
+    reference, candidate = aligned.graphs
     assert pair.op is not None
     held, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
     if held is None or isinstance(kernel, str):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from qdebug.align import Alignment, Pair
+from qdebug.align import Aligned, Pair
 from qdebug.findings.audit.deviations import Deviation, Place
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op
@@ -24,10 +24,11 @@ def has_integer_ops(candidate: Graph) -> bool:
     )
 
 
-def audit_islands(reference: Graph, candidate: Graph, alignment: Alignment) -> Iterator[Deviation]:
+def audit_islands(aligned: Aligned) -> Iterator[Deviation]:
     """Tell each float op among integer ones, with its reason in `detail`."""
+    reference, candidate = aligned.graphs
     causes: dict[Key, str] = {}
-    for pair in alignment.pairs:
+    for pair in aligned.pairs:
         op = pair.op
         if op is None or op.kind in ("quantize", "dequantize", "cast"):
             continue

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from qdebug.align import Alignment, Pair
+from qdebug.align import Aligned, Pair
 from qdebug.converter.edited_grids import regridded
 from qdebug.converter.grids import EMPTY, FIXED_GRIDS, SAME_SCALE, ULPS, nudged, readers_agree, same
 from qdebug.converter.weights import find_weights
 from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
-from qdebug.graph.graph import Graph, Key
+from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Grid
 
 
@@ -24,11 +24,7 @@ from qdebug.graph.quantization import CODE_RANGES, Grid
 class GridAudit:
     """Compares the grid of every pair with the one that the reference gives it."""
 
-    reference: Graph
-    candidate: Graph
-    alignment: Alignment
-    is_qat: bool
-    between_files: bool = False
+    aligned: Aligned
     planned: dict[Key, Grid] = field(default_factory=dict)
     """The grid that each paired tensor should have, where that is known."""
 
@@ -36,13 +32,14 @@ class GridAudit:
     """The grid of each tensor whose readers were made for another than it has now."""
 
     def __post_init__(self) -> None:
-        self.pairs: Mapping[Key, Pair] = {pair.candidate: pair for pair in self.alignment.pairs}
-        if not self.between_files and not self.is_qat:
-            held = find_weights(self.alignment, self.reference, self.candidate)
+        self.reference, self.candidate = self.aligned.graphs
+        self.pairs: Mapping[Key, Pair] = {pair.candidate: pair for pair in self.aligned.pairs}
+        if self.aligned.kind == "float":
+            held = find_weights(self.aligned.alignment, self.reference, self.candidate)
             self.behind = regridded(self.candidate, held, set(self.pairs))
         self.own = {
             pair.candidate: nudged(self.reference, self.reference.producers.get(pair.reference))
-            for pair in self.alignment.pairs
+            for pair in self.aligned.pairs
         }
 
     def found(self, key: Key) -> Grid | None:
@@ -52,7 +49,7 @@ class GridAudit:
 
     def run(self) -> Iterator[Deviation | Note | Unchecked]:
         """Audit every pair that holds codes, in execution order."""
-        for pair in self.alignment.pairs:
+        for pair in self.aligned.pairs:
             grid = self.found(pair.candidate)
             is_wide = self.candidate.tensors[pair.candidate].dtype == "int16"
             if grid is not None and (not is_wide or pair.candidate in self.behind):
@@ -74,13 +71,13 @@ class GridAudit:
                     pair.layer,
                     "grid",
                     f"takes its grid from {donor}: ops that join them must share one",
-                    {"own_scale": expected[0], "scale": grid[0], "donor": donor},
+                    {"own_scale": expected.scale, "scale": grid.scale, "donor": donor},
                 )
                 return
-            if self.between_files and self._is_own(pair, grid, expected):
+            if self.aligned.between_files and self._is_own(pair, grid, expected):
                 self.planned[pair.candidate] = grid
-                numbers = {"own_scale": grid[0], "scale": expected[0]}
-                told = f"scale {grid[0]:.4g}, the reference file's {expected[0]:.4g}"
+                numbers = {"own_scale": grid.scale, "scale": expected.scale}
+                told = f"scale {grid.scale:.4g}, the reference file's {expected.scale:.4g}"
                 yield Note(pair.layer, "own_grid", f"each file has a grid of its own here: {told}", numbers)
                 return
             yield from self._deviation(pair, grid, expected)
@@ -108,13 +105,13 @@ class GridAudit:
             return
         donor = self._donor(pair, grid)
         if donor is not None:
-            yield Note(pair.layer, "grid", f"takes its grid from {donor}", {"scale": grid[0], "donor": donor})
-        elif self.is_qat:
+            yield Note(pair.layer, "grid", f"takes its grid from {donor}", {"scale": grid.scale, "donor": donor})
+        elif self.aligned.is_qat:
             yield Note(
                 pair.layer,
                 "no_quantizer",
                 "no quantizer of the reference gives this tensor its range",
-                {"scale": grid[0], "zero_point": grid[1]},
+                {"scale": grid.scale, "zero_point": grid.zero_point},
             )
         else:
             yield Unchecked(pair.layer, "scale", "a range from calibration: the float reference does not hold it")
@@ -139,10 +136,11 @@ class GridAudit:
     def _deviation(self, pair: Pair, grid: Grid, expected: Grid, detail: str = "") -> Iterator[Deviation]:
         tensor = self.candidate.tensors[pair.candidate]
         place = Place(pair.layer, pair.op.index if pair.op is not None else None, tensor.name)
-        if abs(grid[0] - expected[0]) > ULPS * max(grid[0], expected[0]):
-            yield place.single("scale", expected[0], grid[0], ratio=grid[0] / expected[0], detail=detail)
-        if grid[1] != expected[1]:
-            yield place.single("zero_point", expected[1], grid[1], largest=float(abs(grid[1] - expected[1])),
+        if abs(grid.scale - expected.scale) > ULPS * max(grid.scale, expected.scale):
+            yield place.single("scale", expected.scale, grid.scale, ratio=grid.scale / expected.scale, detail=detail)
+        if grid.zero_point != expected.zero_point:
+            yield place.single("zero_point", expected.zero_point, grid.zero_point,
+                               largest=float(abs(grid.zero_point - expected.zero_point)),
                                detail=detail)
 
     # -- who shares a grid with whom -------------------------------------------------------------------------

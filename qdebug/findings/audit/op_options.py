@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.align import Pair
+from qdebug.align import Aligned, Pair
 from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Op
@@ -18,8 +18,9 @@ PADDINGS = {0: "SAME", 1: "VALID"}
 # -- options ------------------------------------------------------------------------------------
 
 
-def audit_options(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Deviation | Unchecked]:
+def audit_options(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unchecked]:
     """Compare strides, padding, dilation, window, axes and the like of the pair's op."""
+    reference, candidate = aligned.graphs
     if pair.op is None or pair.core is None:
         return
     check = OPTIONS.get(pair.core.kind)

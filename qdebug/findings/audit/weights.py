@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.align import Pair
+from qdebug.align import Aligned, Pair
 from qdebug.converter.constants import as_stored
 from qdebug.converter.folding import Folded, fold, in_front
 from qdebug.converter.grids import ULPS
@@ -128,8 +128,9 @@ def _scale_in_front(reference: Graph, pair: Pair, real: Rows) -> Rows:
     return np.asarray(front[1], np.float64).reshape(1, -1)
 
 
-def audit_kernel(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
+def audit_kernel(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
     """Compare weights and weight scales of one weighted pair."""
+    reference, candidate = aligned.graphs
     assert pair.op is not None
     held, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
     if held is None or held.data is None:

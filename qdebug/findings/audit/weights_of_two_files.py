@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.align import Pair
+from qdebug.align import Aligned, Pair
 from qdebug.converter.constants import as_stored
 from qdebug.converter.rounded_reference import ONE_SCALE, beyond_ties, half_room, kernel_steps
 from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
 from qdebug.findings.audit.weights import FLOAT_WEIGHTS, Rows, expected_kernel, index_of, stored_rows
 from qdebug.graph import op_facts
-from qdebug.graph.graph import Graph
 
 SLACK = 1.02
 """What float32 arithmetic may add to half a step."""
 
 
-def audit_rounded(reference: Graph, candidate: Graph, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
+def audit_rounded(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
     """Compare the weights of one weighted pair of two files."""
+    reference, candidate = aligned.graphs
     assert pair.op is not None
     assert pair.core is not None
     held, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)

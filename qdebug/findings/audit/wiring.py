@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qdebug.align import Alignment, Pair
+from qdebug.align import Aligned, Pair
 from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key
@@ -16,20 +16,19 @@ ORDERED = frozenset({"concat", "sub", "div", "pack", "matmul"})
 # -- wiring -------------------------------------------------------------------------------------
 
 
-def audit_wiring(
-    reference: Graph, candidate: Graph, alignment: Alignment, pair: Pair
-) -> Iterator[Deviation | Unchecked]:
+def audit_wiring(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unchecked]:
     """Compare the tensors that the file's op reads with those that the reference's region reads."""
+    reference, candidate = aligned.graphs
     if pair.op is None or not pair.region:  # a model input, as it is or quantized
         return
-    stands_for = {entry.candidate: entry.reference for entry in alignment.pairs}
-    names = {_unshaped(reference, entry.reference): entry.layer for entry in reversed(alignment.pairs)}
+    stands_for = {entry.candidate: entry.reference for entry in aligned.pairs}
+    names = {_unshaped(reference, entry.reference): entry.layer for entry in reversed(aligned.pairs)}
     wanted = {_unshaped(reference, key) for key, _ in pair.inputs}
     read = {source for key in candidate.data_inputs(pair.op) for source in _sources(candidate, key, set(stands_for))}
     found = {
         start
         for key in read
-        for start in _merged(reference, pair, stands_for.get(key, _model_input(reference, candidate, alignment, key)))
+        for start in _merged(reference, pair, stands_for.get(key, _model_input(aligned, key)))
     }
     place = Place(pair.layer, pair.op.index, candidate.tensors[pair.candidate].name)
     if wanted != found and None not in found:
@@ -69,9 +68,9 @@ def _unshaped(reference: Graph, key: Key | None) -> Key | None:
     return None if key is None else reference.first_alike.get(key, key)
 
 
-def _model_input(reference: Graph, candidate: Graph, alignment: Alignment, key: Key) -> Key | None:
-    if key in candidate.inputs:
-        return reference.inputs[alignment.inputs[candidate.inputs.index(key)]]
+def _model_input(aligned: Aligned, key: Key) -> Key | None:
+    if key in aligned.candidate.inputs:
+        return aligned.reference.inputs[aligned.alignment.inputs[aligned.candidate.inputs.index(key)]]
     return None
 
 

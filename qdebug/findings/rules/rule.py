@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from qdebug.align import Alignment, Pair
+from qdebug.align import Aligned, Alignment, Pair
 from qdebug.findings.audit import Audit
 from qdebug.findings.evidence import Measured
 from qdebug.graph.graph import MOVEMENT, Graph
@@ -50,11 +50,8 @@ Outcome = list[Found] | Clean | NotApplicable
 class Context:
     """Everything that a rule may look at."""
 
-    reference: Graph
-    candidate: Graph
-    alignment: Alignment
+    aligned: Aligned
     audit: Audit
-    reference_kind: str = "qat"
     rows: Sequence[Row] | None = None
     """`None` where nothing was run."""
     kernels: str = "xnnpack"
@@ -62,9 +59,29 @@ class Context:
     measured: Measured | None = None
 
     @property
+    def reference(self) -> Graph:
+        """The reference's graph."""
+        return self.aligned.reference
+
+    @property
+    def candidate(self) -> Graph:
+        """The candidate's graph."""
+        return self.aligned.candidate
+
+    @property
+    def alignment(self) -> Alignment:
+        """Which tensor of the one stands for which of the other."""
+        return self.aligned.alignment
+
+    @property
+    def reference_kind(self) -> str:
+        """`qat`, `float` or `file`, as in `Aligned`."""
+        return self.aligned.kind
+
+    @property
     def is_qat(self) -> bool:
-        """Tell whether the reference carries quantizers."""
-        return self.reference_kind == "qat"
+        """Whether the reference carries quantizers."""
+        return self.aligned.is_qat
 
     @cached_property
     def pairs(self) -> dict[str, Pair]:
