@@ -19,11 +19,13 @@ from qdebug.cli.commands.summary import summary
 from qdebug.cli.commands.sweep import sweep
 from qdebug.cli.commands.trace import trace
 from qdebug.cli.failures import guarded, set_debug
+from qdebug.cli.isolation import Commands
 from qdebug.cli.options import DEBUG_HELP
 from qdebug.record.version import __version__
 
 app = typer.Typer(
     name="qdebug",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

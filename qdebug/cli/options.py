@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from qdebug.cli.failures import add_debug
+from qdebug.cli.isolation import isolate
 from qdebug.models.kernels import FAMILIES, Kernels
 from qdebug.record.limits import FailOn
 
@@ -164,6 +165,10 @@ StorePath = Annotated[
     typer.Option("--store", envvar="QDEBUG_STORE", help="Directory of the recorded runs.", metavar="DIR"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes on standard error.")]
+Isolate = Annotated[
+    bool,
+    typer.Option("--isolate", help="Run in a process of its own, with limits.", callback=isolate, is_eager=True),
+]
 Debug = Annotated[bool, typer.Option("--debug", help=DEBUG_HELP, callback=add_debug)]
 RunName = Annotated[
     str, typer.Argument(help="An id, its number, a record's path, or latest.", metavar="[RUN]")

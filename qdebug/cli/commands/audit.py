@@ -24,6 +24,7 @@ def audit(
     output: o.OutputFile = None,
     force: o.Force = False,
     quiet: o.Quiet = False,
+    isolate: o.Isolate = False,  # noqa: ARG001 its callback runs the command
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
     """Check weights, biases, scales and graph of a TFLite file against its Keras model; needs no data."""

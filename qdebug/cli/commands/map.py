@@ -25,6 +25,7 @@ def map_models(
     output: o.OutputFile = None,
     force: o.Force = False,
     quiet: o.Quiet = False,
+    isolate: o.Isolate = False,  # noqa: ARG001 its callback runs the command
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
     """Show which reference layers each op of a TFLite file stands for, and what has no counterpart."""

@@ -50,6 +50,7 @@ def sweep(
     force: o.Force = False,
     store: o.StorePath = o.DEFAULT_STORE,
     quiet: o.Quiet = False,
+    isolate: o.Isolate = False,  # noqa: ARG001 its callback runs the command
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
     """Trace every combination of models and seeds, then show the summary of these runs."""

@@ -74,6 +74,7 @@ def trace(
     force: o.Force = False,
     store: o.StorePath = o.DEFAULT_STORE,
     quiet: o.Quiet = False,
+    isolate: o.Isolate = False,  # noqa: ARG001 its callback runs the command
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
     """Compare a Keras model with its TFLite file, end to end and layer by layer, and record the run."""
