@@ -78,6 +78,10 @@ class Weights:
     """Steps that rounding may move a weight by: more than half of one where the reference's was rounded too."""
     again: bool = False
     """Whether the reference's kernel is fake-quantized, and the file holds it on scales of its own."""
+    reference_rows: NDArray[np.float64] | None = None
+    """The folded reference kernel as (channels, taps)."""
+    kernel_step: float | None = None
+    """Scale of a kernel that holds all of its channels on one; `None` where every channel has its own."""
 
     @property
     def kernel_fits(self) -> bool:
@@ -203,7 +207,27 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         float(np.max(off / step, initial=0.0)) if np.all(step > 0) else None,
         gain=_gain(candidate, op, held),
         bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)), reference_dtype=kernel.dtype,
-        room_steps=0.5 + float(np.max(own / grid, initial=0.0)) * (0.5 + SLACK))
+        room_steps=0.5 + float(np.max(own / grid, initial=0.0)) * (0.5 + SLACK),
+        reference_rows=np.asarray(best.rows, np.float64), kernel_step=_one_scale(held, theirs.shape[0]))
+
+
+def _one_scale(held: Tensor, channels: int) -> float | None:
+    scale = None if held.quantization is None else np.unique(held.quantization.scale)
+    return float(scale[0]) if scale is not None and scale.size == 1 and channels > 1 else None
+
+
+def with_scale_by_channel(weights: Weights) -> Weights | None:
+    """The same with the reference's kernel rounded on a scale for each channel; `None` where the file has these.
+
+    Kernel scales are symmetric: the largest magnitude of a channel is code 127 (TFLite quantization spec).
+    """
+    rows = weights.reference_rows
+    if weights.kernel_step is None or rows is None or weights.core is None or len(weights.constants) != 1:
+        return None
+    step = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / 127, 1e-30)
+    rounded = np.asarray(np.rint(rows / step) * step, np.float32)
+    (place, held), = weights.constants.items()
+    return replace(weights, constants={place: _layout(weights.core, held.shape, rounded)}, rows=rounded)
 
 
 ADDING = frozenset({"add", "sub", "mul", "div"})

@@ -119,6 +119,12 @@ def summary(rows: Sequence[Row], study: Study, total: int) -> dict[str, Any]:
         study.curve.full_runs}
 
 
+def proven(rows: Sequence[Row]) -> list[Row]:
+    """The rows that lose more than chance explains, the costliest first."""
+    found = [row for row in rows if row.handover is not None and (row.handover.low or 0) > 0]
+    return sorted(found, key=lambda row: -(row.handover.drop or 0) if row.handover is not None else 0)
+
+
 def suspects(rows: Sequence[Row], study: Study) -> list[Row]:
     """The rows to repair: diverged ones, and those whose drop is beyond the noise; the costliest first.
 

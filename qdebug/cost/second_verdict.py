@@ -85,7 +85,7 @@ def second_verdict(of: Judged) -> Cost:
     metric = _name(of, by_labels=by_labels)
     unit = 100.0 if metric in SHARES else 1.0
     stages, since, whole = _by_labels(of) if by_labels else _by_curve(of, unit)
-    floor = _floor(metric, of.reference)
+    floor = loss_floor(metric, of.reference)
     before, after = _ends(of, since, by_labels=by_labels)
     cost = Cost(
         UNMEASURED, metric, whole.points, whole.low, whole.high, 1 - JOINT_ERROR, of.limit, of.samples, None,
@@ -104,7 +104,8 @@ def attributed(cost: Cost, findings: Sequence[Finding]) -> Cost:
         return one.points is None, SEVERITIES.index(one.severity) if one.severity in SEVERITIES else len(SEVERITIES)
 
     def code(layer: str) -> str | None:
-        named = [one for one in findings if one.layer == layer and (one.points is not None or one.severity != "note")]
+        named = [one for one in findings if layer in (one.layer, one.evidence.get("pays"))
+                 and (one.points is not None or one.severity != "note")]
         return min(named, key=rank).code if named else None
 
     return replace(cost, layers=[replace(one, finding=code(one.layer)) for one in cost.layers])
@@ -189,7 +190,7 @@ def _layers(rows: Sequence[Row], unit: float) -> list[CostLayer]:
     return sorted(found, key=lambda one: -one.points)
 
 
-def _floor(metric: str, reference: OutputSpread) -> float:
+def loss_floor(metric: str, reference: OutputSpread) -> float:
     """The loss that counts as none where no limit is given, since every healthy file has some."""
     if metric == "agreement":
         return TIES

@@ -13,14 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.cost import cost_record, repair
-from qdebug.cost.handover_curve import Curve, CutError, Tracer
+from qdebug.cost.handover_curve import Curve, CutError, Tails, Tracer
 from qdebug.cost.handover_cuts import choose_samples, plan
+from qdebug.cost.losses import Evaluation, in_conversion, in_training
 from qdebug.cost.metrics import Metric, choose
+from qdebug.cost.second_verdict import loss_floor
 from qdebug.errors import ModelError
+from qdebug.findings.loss_evidence import Losses
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.labels import Labels
 from qdebug.measure.layer_pass import Pass
+from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.litert.tail import CandidateTail
 from qdebug.models.reference.replay import Replay, Tap
 from qdebug.models.reference.session import ReferenceTails
@@ -55,6 +59,8 @@ class Costs:
     """`Run.label_flips`; `None` where the outputs are no classes."""
     first_flips: Mapping[int, int] = field(default_factory=dict)
     """Sample -> number of the row whose handover first changes its label."""
+    losses: Losses | None = None
+    """What was measured about points that are lost; `None` where none are, or nobody can tell."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,10 @@ class CostStudy:
     wanted: int | None = None
     """Samples to hand over, where the user says so."""
     threads: int | None = None
+    kind: str = "qat"
+    """The reference's kind."""
+    spread: OutputSpread = field(default_factory=OutputSpread)
+    """What the reference's outputs vary by."""
 
     def __post_init__(self) -> None:
         graph = self.work.frozen.graph
@@ -105,13 +115,14 @@ class CostStudy:
         try:
             study = self._study(tracer, reasons)
             flips = self._flips(tracer, study.curve, reasons)
+            named = cost_record.with_handovers(rows, study, reasons)
+            losses = self._losses(named, study, tails)
         finally:
             tails.close()
-        named = cost_record.with_handovers(rows, study, reasons)
         summary = cost_record.summary(named, study, len(self.inputs[0]))
         repairs = self._repairs(cost_record.suspects(named, study), study.curve.samples)
         return Costs(named, self.judge.name, self.truth, study, summary | {"repairs": repairs},
-                     self._label_flips(named, flips), flips.first)
+                     self._label_flips(named, flips), flips.first, losses)
 
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array]]:
         """The candidate's tensors on one batch, and its outputs in real values."""
@@ -121,6 +132,19 @@ class CostStudy:
     def _label_flips(self, rows: Sequence[Row], flips: _Flips) -> dict[str, Any] | None:
         known = self._labels()
         return None if known is None else cost_record.label_flips(known, flips.first, rows, flips.handed)
+
+    def _losses(self, rows: Sequence[Row], study: cost_record.Study, tails: Tails) -> Losses | None:
+        """Take losses apart: those of a float reference's file at its rows, those of training in the reference."""
+        floor = loss_floor(self.judge.name if self.judge.name != "top1" else
+                           "agreement" if self.truth is None else "accuracy", self.spread)
+        on = Evaluation(self.judge, self.inputs, study.curve.samples, self.truth, self.batch, self.threads, self.step,
+                        floor)
+        if self.kind == "float":
+            return in_conversion(on, self.work, study, rows, tails)
+        known = self._labels()
+        if self.kind != "qat" or known is None:
+            return None
+        return in_training(on, self.work, known.get("baseline"), known["reference"])
 
     # -- the curve -------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from qdebug.findings.rules import graph, inputs, kernels, parameters, ranges, reference_state
+from qdebug.findings.rules import graph, inputs, kernels, losses, parameters, ranges, reference_state
 from qdebug.findings.rules.rule import Clean, Context, Found, NotApplicable, Rule
 from qdebug.record.schema import Finding
 from qdebug.record.verdicts import SEVERITIES
@@ -18,6 +18,7 @@ RULES: tuple[Rule, ...] = (
     *graph.RULES,
     *parameters.RULES,
     *kernels.RULES,
+    *losses.RULES,
     *ranges.RULES,
 )
 """In the order of a diagnosis: a rule is silenced only by rules that stand before it."""
@@ -75,6 +76,7 @@ def _finding(rule: Rule, found: Found) -> Finding:
         {name: _plain(value) for name, value in found.evidence.items()},
         found.fix,
         f"qdebug explain {rule.code}",
+        *((found.points.points, found.points.low, found.points.high) if found.points is not None else ()),
     )
 
 

@@ -20,6 +20,8 @@ class InputStats:
     beyond_percent: float
     """Share of values more than half a step beyond that range."""
     used_codes_percent: float
+    is_right: bool | None = None
+    """Whether the reference is right on this data, and no better on data scaled to the range; `None`: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

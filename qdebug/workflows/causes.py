@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qdebug.cost.finding_costs import add_costs
+from qdebug.cost.input_check import judge_inputs
 from qdebug.findings.audit import audit
 from qdebug.findings.diagnose import diagnose
 from qdebug.findings.rules.rule import Context
@@ -20,7 +22,11 @@ def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, A
     opened, alignment, main = comparison.opened, comparison.alignment, comparison.main
     reference, graph = opened.reference, opened.candidate.graph
     measured = measure(reference, graph, alignment, opened.inputs, observed=main.observed)
+    labels = main.labels
+    measured = replace(measured, inputs=judge_inputs(
+        measured.inputs, reference, opened.inputs, labels.of("reference"), labels.truth, main.labelled))
     aligned = opened.aligned(alignment)
     others = {other.kernels: other.rows for other in comparison.families[1:]}
-    findings, checks = diagnose(Context(aligned, audit(aligned), main.rows, main.kernels, others, measured))
+    findings, checks = diagnose(
+        Context(aligned, audit(aligned), main.rows, main.kernels, others, measured, comparison.costs.losses))
     return add_costs(findings, reference, opened.interpreter(main.kernels), alignment, opened.inputs), checks

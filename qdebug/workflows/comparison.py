@@ -63,7 +63,8 @@ def warn_of_range(opened: Opened, alignment: Alignment, journal: Journal) -> Non
         if found.beyond_percent > 0:
             journal.warn(
                 f"{found.name}: the data goes from {found.minimum:.4g} to {found.maximum:.4g}, the candidate's input "
-                f"covers {found.low:.4g} to {found.high:.4g}: what lies beyond is clipped (is --scale missing?)")
+                f"covers {found.low:.4g} to {found.high:.4g}: what lies beyond is clipped "
+                "(calibrated on other data, or is --scale missing?)")
 
 
 def compare(opened: Opened, alignment: Alignment, journal: Journal) -> Comparison:
@@ -85,7 +86,8 @@ def measure_costs(opened: Opened, alignment: Alignment, families: Sequence[Famil
     """Hand over at every row of the first family, where that was not left out, and follow the label flips."""
     main, options = families[0], opened.options
     study = CostStudy(main.work, opened.inputs, main.labels, main.labelled, main.batch, journal.step,
-                      metric=options.metric, wanted=options.handover_samples, threads=options.threads)
+                      metric=options.metric, wanted=options.handover_samples, threads=options.threads,
+                      kind=opened.reference.kind, spread=main.spreads["reference"])
     if not options.handover:
         return study.without_handover(main.rows)
     with journal.timed("handover_s"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from qdebug.errors import UsageError
-from qdebug.findings.pages import graph, inputs, kernels, parameters, ranges, reference_state
+from qdebug.findings.pages import graph, inputs, kernels, losses, parameters, ranges, reference_state
 from qdebug.findings.pages.page import Page
 
 PAGES: dict[str, Page] = {
     page.code: page
     for page in sorted(
-        (*inputs.PAGES, *reference_state.PAGES, *graph.PAGES, *parameters.PAGES, *kernels.PAGES, *ranges.PAGES),
+        (*inputs.PAGES, *reference_state.PAGES, *graph.PAGES, *parameters.PAGES, *kernels.PAGES, *ranges.PAGES,
+         *losses.PAGES),
         key=lambda page: page.code,
     )
 }

@@ -14,6 +14,9 @@ FEW_CODES = 5.0
 """Percent of the input's codes: data that uses fewer was scaled in another way."""
 NEAR_255 = 0.2
 """Relative distance from a factor of 255: bytes where fractions are expected, or the reverse."""
+UNKNOWN = ("calibrate on samples like this data; only if the reference, too, is wrong on it, give the data the "
+           "preprocessing of training (images often need --scale 255). Labels (y) would tell which")
+"""Where no labels say whether the reference is right."""
 BETTER = 0.5
 """Reversed channels must fit at least this much better, as a share of the misfit."""
 
@@ -26,7 +29,10 @@ def input_range(context: Context) -> Outcome:
         return NotApplicable("no input holds codes")
     found = []
     for one in context.measured.inputs:
+        if one.is_right:
+            continue  # then the range is at fault: QD606 and QD607 say so, with what it costs
         width = one.high - one.low
+        unknown = one.is_right is None and not context.is_qat
         numbers = {
             "input": one.name,
             "data_min": one.minimum,
@@ -44,6 +50,7 @@ def input_range(context: Context) -> Outcome:
                     None,
                     f"the data is about {factor:.3g} times larger than what input {one.name} covers",
                     {**numbers, "factor": factor},
+                    UNKNOWN if unknown else
                     "scale the data as in training (for images often --scale 255), then trace again",
                 )
             )
@@ -53,7 +60,7 @@ def input_range(context: Context) -> Outcome:
                     None,
                     f"{one.beyond_percent:.3g} % of the data lies beyond what input {one.name} covers",
                     numbers,
-                    "give the data the preprocessing of training (mean and range)",
+                    UNKNOWN if unknown else "give the data the preprocessing of training (mean and range)",
                 )
             )
         elif _is_scaled_down(one):
@@ -62,6 +69,7 @@ def input_range(context: Context) -> Outcome:
                     None,
                     f"the data uses {one.used_codes_percent:.2g} % of the codes of input {one.name}",
                     numbers,
+                    UNKNOWN if unknown else
                     "give the data the preprocessing of training: it is scaled too far down",
                     severity=WARNING,
                 )

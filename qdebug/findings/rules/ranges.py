@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from qdebug.converter.grids import nudged
-from qdebug.findings.rules.reference_state import activation_quantizers
+from qdebug.findings.loss_evidence import Points
+from qdebug.findings.rules.losses import joined
+from qdebug.findings.rules.reference_state import activation_quantizers, trained_evidence
 from qdebug.findings.rules.rule import NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 
 NO_DATA = NotApplicable("no data was run")
@@ -15,12 +17,31 @@ APART = 50.0
 """Ratio of ranges that one scale cannot serve."""
 
 
+MEASURED = NotApplicable("what a range costs is measured at the handover: QD606, QD607")
+
+
+def _is_measured(context: Context) -> bool:
+    """Tell whether a handover has shown what the ranges of a float reference's file cost."""
+    return context.reference_kind == "float" and any(row.handover is not None for row in context.rows or ())
+
+
+def _trained(context: Context) -> dict[str, Points] | None:
+    """What each layer's trained range costs, where that is beyond chance; `None` where it was not measured."""
+    ranges = context.losses.ranges if context.losses is not None else None
+    return None if ranges is None else dict(ranges.layers)
+
+
 def input_outlier(context: Context) -> Outcome:
     """RC26: one outlier in training has widened the input's range for ever."""
     if context.measured is None:
         return NO_DATA
+    if _is_measured(context):
+        return MEASURED
+    costs = _trained(context)
     found = []
     for one in context.measured.inputs:
+        if costs is not None and one.name not in costs:
+            continue
         if one.used_codes_percent < FEW_CODES and one.maximum > one.minimum:
             width, data = one.high - one.low, one.maximum - one.minimum
             found.append(
@@ -37,6 +58,7 @@ def input_outlier(context: Context) -> Outcome:
                     },
                     "look for an outlier in the training data (the input's range is a running min and max, "
                     "kept for ever), and train the quantizers again without it",
+                    points=None if costs is None else costs[one.name],
                 )
             )
         elif one.beyond_percent > SATURATED:
@@ -52,6 +74,7 @@ def input_outlier(context: Context) -> Outcome:
                         "beyond_percent": one.beyond_percent,
                     },
                     "train the quantizers on data like this",
+                    points=None if costs is None else costs[one.name],
                 )
             )
     return outcome(found)
@@ -61,6 +84,11 @@ def bad_ranges(context: Context) -> Outcome:
     """RC26: layers that saturate, or use few codes, on this data."""
     if context.rows is None:
         return NO_DATA
+    if _is_measured(context):
+        return MEASURED
+    ranges = context.losses.ranges if context.losses is not None else None
+    if ranges is not None and not ranges.fitted.is_loss:
+        return outcome([])
     computed = [row for row in context.rows if context.computes(row.layer) and row.op != "SOFTMAX"]
     saturated = {
         row.layer: row.saturated_percent or 0.0 for row in computed if (row.saturated_percent or 0) > SATURATED
@@ -83,15 +111,18 @@ def bad_ranges(context: Context) -> Outcome:
         Found(
             None if many else worst,
             f"ranges fit this data badly, most at {worst}",
-            numbers,
+            numbers | trained_evidence(context),
             "train the ranges on data like this, or look for outliers in the training data",
+            points=None if ranges is None else ranges.fitted,
         )
     ]
 
 
 def joined_ranges(context: Context) -> Outcome:
     """RC11: very different ranges joined in one tensor."""
-    found = []
+    found = joined(context)
+    if found or _is_measured(context):
+        return outcome(found)
     widths = {one.op.outputs[0]: one.high - one.low for one in activation_quantizers(context.reference)}
     for pair in context.alignment.pairs:
         if pair.core is None or pair.core.kind != "concat":

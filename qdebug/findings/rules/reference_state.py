@@ -10,6 +10,7 @@ import numpy as np
 from qdebug.align import Pair
 from qdebug.findings.audit import Deviation
 from qdebug.findings.audit.deviations import MISFOLDED
+from qdebug.findings.loss_evidence import Points
 from qdebug.findings.rules.rule import ERROR, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 from qdebug.graph.graph import ACTIVATIONS, Graph, Op
 
@@ -87,6 +88,7 @@ def not_converged(context: Context) -> Outcome:
         "training_steps_about": steps,
         "told_by": basis,
         "quantizers": len(ranged),
+        **trained_evidence(context),
         **_saturated(context),
         **_reach(context),
     }
@@ -97,8 +99,25 @@ def not_converged(context: Context) -> Outcome:
             f"after about {steps} training steps",
             numbers,
             _train_on(left),
+            points=_range_points(context),
         )
     ]
+
+
+def _range_points(context: Context) -> Points | None:
+    """What comes back with the ranges of the data; `None` where that was not measured."""
+    ranges = context.losses.ranges if context.losses is not None else None
+    return None if ranges is None else ranges.fitted
+
+
+def trained_evidence(context: Context) -> dict[str, object]:
+    """What the trained ranges cost, all together and the first layers alone, where that was measured."""
+    ranges = context.losses.ranges if context.losses is not None else None
+    if ranges is None:
+        return {}
+    alone = "; ".join(f"{layer} {gained.points:.3g}" for layer, gained in ranges.layers)
+    return {"regained_by_the_data_s_own_ranges": round(ranges.fitted.points, 2),
+            **({"regained_by_one_layer_s_own_range": alone} if alone else {}), "range_samples": ranges.samples}
 
 
 def _train_on(left: float) -> str:
@@ -185,8 +204,10 @@ def never_updated(context: Context) -> Outcome:
                 "weight_quantizers": total,
                 "weight_scale": START / 127,
                 "largest_weight_code": _largest_code(context),
+                **trained_evidence(context),
             },
             "train the QAT model (fit) before converting; after a weights-only reload, run one epoch again",
+            points=_range_points(context),
         )
     ]
 

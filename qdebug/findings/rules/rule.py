@@ -10,6 +10,7 @@ from typing import Any
 from qdebug.align import Aligned, Alignment, Pair
 from qdebug.findings.audit import Audit
 from qdebug.findings.evidence import Measured
+from qdebug.findings.loss_evidence import Losses, Points
 from qdebug.graph.graph import MOVEMENT, Graph
 from qdebug.record.schema import Row
 
@@ -29,6 +30,8 @@ class Found:
     """Where it is not the rule's own."""
     cause: str | None = None
     """Where it is not the rule's own."""
+    points: Points | None = None
+    """What it costs, where that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Context:
     kernels: str = "xnnpack"
     by_kernels: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     measured: Measured | None = None
+    losses: Losses | None = None
+    """What was measured about lost points; `None` where nothing was."""
 
     @property
     def reference(self) -> Graph:

@@ -1,0 +1,129 @@
+"""Where points are lost, and by which part of which layer: what rules need to say why.
+
+Nothing is run where nothing is lost beyond chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.cost import cost_record
+from qdebug.cost.file_bench import FileBench
+from qdebug.cost.handover_curve import Tails
+from qdebug.cost.intervals import JOINT_ERROR, paired_interval
+from qdebug.cost.metrics import Metric, Top1
+from qdebug.cost.together import Ensemble
+from qdebug.cost.trained_bench import TrainedBench
+from qdebug.cost.trials import Bench, Subject, Trials, points, thinned
+from qdebug.errors import ModelError
+from qdebug.findings.loss_evidence import LayerLoss, Losses
+from qdebug.graph.quantization import Array
+from qdebug.measure.labels import LabelArray
+from qdebug.measure.layer_pass import Pass
+from qdebug.record.loss import LOST, judge
+from qdebug.record.schema import Row
+
+TRAINED_SAMPLES = 500
+"""Samples that the reference's own quantizers are tried on."""
+MOST = 0.5
+"""Share of a loss that its causes must account for."""
+Step = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """By what a loss is judged, and on which samples."""
+
+    metric: Metric
+    inputs: Sequence[Array]
+    samples: NDArray[np.int64]
+    truth: LabelArray | None
+    """True labels of all samples."""
+    batch: int
+    threads: int | None
+    step: Step
+    floor: float = 0.0
+    """Points that count as none without a limit."""
+
+
+def in_conversion(on: Evaluation, work: Pass, study: cost_record.Study, rows: Sequence[Row], tails: Tails
+                  ) -> Losses | None:
+    """Take apart the rows of a float reference's file that lose points; `None` where nothing is lost beyond chance.
+
+    Where these rows account for less than half of the loss, the first of the ranking are measured together.
+    """
+    kept = study.curve.kept
+    whole = points(on.metric, kept[0], kept[-1], kept[0], study.truth)
+    if judge(whole.points, whole.low, limit=None, floor=on.floor) != LOST:
+        return None
+    by_labels = on.metric.name == "top1"
+    least = 0.0 if by_labels else cost_record.LARGE * whole.points
+    proven = [row for row in cost_record.proven(rows) if row.handover is not None and (row.handover.drop or 0) > least]
+    bench = FileBench(work, proven[: cost_record.NAMED_LAYERS], study.curve.cuts, tails, on.threads)
+    try:
+        layers = _trials(on, bench, bench.subjects, least)
+    finally:
+        bench.close()
+    factor = 100.0 if by_labels else 1.0
+    told = sum(factor * (row.handover.drop or 0.0) for row in proven if row.handover is not None)
+    together = None
+    if told < MOST * whole.points:
+        ranking = sorted((row for row in rows if row.handover is not None and row.op_index is not None),
+                         key=lambda row: -(row.handover.drop or 0.0) if row.handover is not None else 0.0)
+        together = Ensemble(work, on.metric, on.inputs, on.samples, on.truth, on.batch, on.threads,
+                            lambda done, total: on.step("computing layers together", done, total)).run(ranking)
+    return Losses(_unit(on), whole, layers, together=together)
+
+
+def in_training(on: Evaluation, work: Pass, baseline: LabelArray | None, reference: LabelArray) -> Losses | None:
+    """What the quantizers of a quantization-aware reference cost, judged by true labels, else by the baseline's.
+
+    `baseline` and `reference`: labels of all samples. `None` where there is nothing to judge by, or where training
+    lost nothing beyond chance.
+    """
+    right = on.truth if on.truth is not None else baseline
+    if right is None or (baseline is not None and not _is_lost(baseline, reference, right)):
+        return None
+    samples = thinned(on.samples, TRAINED_SAMPLES)
+    names = {pair.reference: pair.layer for pair in reversed(work.alignment.pairs)}
+    output = on.metric.output if isinstance(on.metric, Top1) else 0
+    bench = TrainedBench(work.frozen, names, Top1(output=output), [array[samples] for array in on.inputs],
+                         right[samples], on.batch, on.threads)
+    unit = "points of accuracy" if on.truth is not None else "points of agreement"
+    try:
+        ranges = bench.ranges()
+        kernels = bench.kernels()
+        released = bench.released()
+        layers = []
+        if released.is_loss and (ranges is None or ranges.fitted.points < MOST * released.points):
+            again = Evaluation(bench.metric, on.inputs, samples, right, on.batch, on.threads, on.step)
+            layers = _trials(again, bench, bench.choose())
+    except ModelError:
+        return None
+    finally:
+        bench.close()
+    return Losses(unit, None, layers, kernels, None, ranges)
+
+
+def _trials(on: Evaluation, bench: Bench, subjects: Sequence[Subject], least: float = 0.0) -> list[LayerLoss]:
+    if not subjects:
+        return []
+    return Trials(bench, subjects, on.metric, on.inputs, on.samples, on.truth, on.batch, least,
+                  lambda done, total: on.step("taking losses apart", done, total)).run()
+
+
+def _is_lost(before: LabelArray, after: LabelArray, right: LabelArray) -> bool:
+    """Whether more labels went wrong than chance explains."""
+    lost = int(np.count_nonzero((before == right) & (after != right)))
+    gained = int(np.count_nonzero((before != right) & (after == right)))
+    return paired_interval(lost, gained, len(right), error=JOINT_ERROR)[0] > 0
+
+
+def _unit(on: Evaluation) -> str:
+    if on.metric.name != "top1":
+        return str(on.metric.name)
+    return "points of accuracy" if on.truth is not None else "points of agreement"

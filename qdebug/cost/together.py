@@ -1,0 +1,123 @@
+"""A loss without a culprit: what the first layers of the ranking bring back together.
+
+The file is computed layer by layer in real arithmetic, on its own weights and grids, which must give what the file
+gives; then once more with the first layers of the ranking kept in float. Points do not add up, so they are measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.align import Pair
+from qdebug.cost.metrics import Kept, Metric
+from qdebug.cost.trials import SAMPLES, points, thinned
+from qdebug.errors import ModelError
+from qdebug.findings.loss_evidence import Together
+from qdebug.graph.graph import Key
+from qdebug.graph.quantization import CODE_RANGES, Array, Grid
+from qdebug.measure.batches import batches
+from qdebug.measure.labels import LabelArray
+from qdebug.measure.layer_pass import Pass
+from qdebug.models.reference.cascade import Cascade
+from qdebug.record.schema import Row
+
+FIRST = 5
+"""Layers of the ranking that are kept in float together."""
+ALIKE = 0.25
+"""Share of the loss by which the computed file may differ from the file itself."""
+
+
+@dataclass(eq=False)
+class Ensemble:
+    """The file as a row of regions, of which some may be kept in float."""
+
+    work: Pass
+    metric: Metric
+    inputs: Sequence[Array]
+    samples: NDArray[np.int64]
+    truth: LabelArray | None
+    """True labels of all samples."""
+    batch: int
+    threads: int | None = None
+    step: Callable[[int, int], None] = lambda *_: None
+
+    def run(self, ranking: Sequence[Row]) -> Together | None:
+        """Keep the first of `ranking` in float; `None` where the file cannot be computed so."""
+        self.samples = thinned(self.samples, SAMPLES)
+        kept = [row for row in ranking if row.scale is not None][:FIRST]
+        ends = {pair.reference: pair.candidate for pair in self.work.pairs}
+        if not kept or any(key not in ends for key in self.work.frozen.graph.outputs):
+            return None
+        floats = {row.tensor_index for row in kept}
+        cascade = Cascade(self.work.frozen, self.work.taps, self.work.grids, threads=self.threads)
+        found: dict[str, list[Kept]] = {"reference": [], "file": [], "computed": [], "kept": []}
+        try:
+            for part in batches([array[self.samples] for array in self.inputs], self.batch):
+                read = self.work.candidate_values(part.inputs)
+                wanted = cascade.outputs(part.inputs)
+                found["reference"].append(self.metric.keep(wanted, wanted))
+                found["file"].append(self.metric.keep(wanted, self.work.real_outputs(read)))
+                for name, free in (("computed", frozenset[Key]()), ("kept", frozenset(floats))):
+                    values = self._values(cascade, part.inputs, free)
+                    outputs = [values[ends[key]].reshape(np.shape(plain)) for key, plain in
+                               zip(self.work.frozen.graph.outputs, wanted, strict=True)]
+                    found[name].append(self.metric.keep(wanted, outputs))
+                self.step(part.first + len(part.inputs[0]), len(self.samples))
+        except (ModelError, KeyError, ValueError):
+            return None
+        finally:
+            cascade.close()
+        return self._together(kept, {name: np.concatenate(held) for name, held in found.items()})
+
+    def _together(self, kept: Sequence[Row], found: Mapping[str, Kept]) -> Together | None:
+        truth = None if self.truth is None else self.truth[self.samples]
+
+        def lost(before: str, after: str) -> float:
+            return points(self.metric, found[before], found[after], found["reference"], truth).points
+
+        if not abs(lost("file", "computed")) <= ALIKE * abs(lost("reference", "file")):
+            return None
+        gained = points(self.metric, found["kept"], found["computed"], found["reference"], truth)
+        return Together(tuple(row.layer for row in kept), gained)
+
+    def _values(self, cascade: Cascade, inputs: Sequence[Array], free: frozenset[Key]) -> dict[Key, Array]:
+        """Real values of every paired tensor, on the file's grids but for the `free` ones."""
+        values: dict[Key, Array] = {}
+        numbers = {tap.candidate: number for number, tap in enumerate(cascade.taps)}
+        for pair in self.work.pairs:
+            if pair.candidate in numbers:
+                tap = cascade.taps[numbers[pair.candidate]]
+                is_free = pair.candidate in free
+                self._requantize(values, tap.ideal_inputs or ())
+                which = "local" if is_free or (tap.weights is None and tap.ideal_inputs is None) else "ideal"
+                found = cascade.value(numbers[pair.candidate], which, inputs, values)
+                grid = tap.kept_grid or tap.grid
+                values[pair.candidate] = found if is_free or grid is None else _rounded(found, grid, tap.dtype)
+            else:
+                values[pair.candidate] = self._moved(pair, values)
+        return values
+
+    def _moved(self, pair: Pair, values: Mapping[Key, Array]) -> Array:
+        """What only takes another shape."""
+        source = self.work.aliases[pair.candidate]
+        return values[source].reshape(len(values[source]), *self.work.candidate.tensors[pair.candidate].shape[1:])
+
+    def _requantize(self, values: dict[Key, Array], inputs: Sequence[tuple[Key, Key | None]]) -> None:
+        """Add the tensors that a QUANTIZE makes of known ones."""
+        for _, key in inputs:
+            if key is None or key in values:
+                continue
+            op = self.work.candidate.producers[key]
+            grid = self.work.grids[key]
+            assert grid is not None
+            values[key] = _rounded(values[op.inputs[0]], grid, self.work.candidate.tensors[key].dtype)
+
+
+def _rounded(values: Array, grid: Grid, dtype: str) -> Array:
+    low, high = CODE_RANGES[dtype]
+    codes = np.clip(np.rint(values / grid.scale) + grid.zero_point, low, high)
+    return np.asarray((codes - grid.zero_point) * grid.scale, np.float32)

@@ -1,0 +1,329 @@
+"""QD604 to QD610: what the grids cost, and why. Every one rests on points that were measured.
+
+A layer's error is taken apart before (`loss_evidence.LayerLoss`): the part that loses points beyond chance says what is
+at fault, and the grid that brings at least half of them back says why. Nothing here is told from a threshold on ranges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from qdebug.align import Pair
+from qdebug.converter.grids import FIXED_GRIDS, SAME_SCALE
+from qdebug.findings.loss_evidence import LayerLoss, Losses, Points
+from qdebug.findings.rules.rule import ERROR, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.graph.graph import Key
+
+NOT_MEASURED = NotApplicable("nothing is lost beyond chance, or no handover was run")
+MOST = 0.5
+"""Share of the lost points that a grid must bring back to be the reason."""
+STARVED = 16
+"""Codes, four bits: the evidence counts channels with fewer."""
+CALIBRATE = "calibrate (representative_dataset) on samples like this data, preprocessed alike, and convert again"
+
+
+def _brings_back(regained: Points | None, lost: Points | None) -> bool:
+    return regained is not None and lost is not None and regained.is_loss and regained.points >= MOST * lost.points
+
+
+def _why_steps(one: LayerLoss, context: Context) -> str:
+    """Which grid brings back what the steps take: the code of the finding."""
+    pair = context.pairs[one.layer]
+    if pair.op is not None and pair.op.kind in FIXED_GRIDS:
+        return "QD609"
+    if _brings_back(one.fitted, one.steps):
+        return "QD603" if _joined(context, pair) is not None else "QD606"
+    if _brings_back(one.by_channel, one.steps):
+        return "QD603" if _joined(context, pair) is not None else "QD604"
+    return "QD608"
+
+
+def _by_steps(context: Context, code: str) -> Iterator[tuple[LayerLoss, Pair]]:
+    losses = context.losses
+    for one in losses.layers if losses is not None else ():
+        if one.steps.is_loss and _why_steps(one, context) == code:
+            yield one, context.pairs[one.layer]
+
+
+def _joined(context: Context, pair: Pair) -> Pair | None:
+    """The concatenation whose grid this tensor is on: its own, or the one that it is joined by further down.
+
+    Where the joined tensor itself uses less than half of its codes, the grid is too wide for a reason of its own.
+    """
+    by_candidate = {entry.candidate: entry for entry in context.alignment.pairs}
+    key: Key | None = pair.candidate
+    own = context.candidate.producers.get(pair.candidate)
+    if own is not None and own.kind == "concat":
+        return pair
+    grid = context.candidate.tensors[pair.candidate].quantization
+    while key is not None and grid is not None:
+        readers = [op for op in context.candidate.consumers.get(key, ()) if op.kind in SAME_SCALE]
+        key = None
+        for op in readers:
+            theirs = context.candidate.tensors[op.output].quantization
+            if theirs is None or not (theirs.per_tensor and theirs.step == grid.step and theirs.zero == grid.zero):
+                continue
+            if op.kind == "concat":
+                found = by_candidate.get(op.output)
+                row = context.rows_by_layer.get(found.layer) if found is not None else None
+                return found if row is not None and (row.used_codes_percent or 0) >= 50 else None
+            key = op.output
+    return None
+
+
+# -- evidence ---------------------------------------------------------------------------------------------------------
+
+
+def _points(found: Points | None) -> float | None:
+    return None if found is None else round(found.points, 2)
+
+
+def _steps_evidence(one: LayerLoss) -> dict[str, Any]:
+    data = float(one.channels.low.min()), float(one.channels.high.max())
+    return {
+        "layer_points": _points(one.whole), "steps_points": _points(one.steps),
+        "regained_by_the_data_s_own_range": _points(one.fitted),
+        "regained_by_a_grid_for_each_channel": _points(one.by_channel),
+        "covered_min": one.grid_low, "covered_max": one.grid_high, "data_min": data[0], "data_max": data[1],
+        "step": one.channels.step, "steps_per_standard_deviation": one.deviation, "samples": one.samples}
+
+
+def _channel_evidence(one: LayerLoss) -> dict[str, Any]:
+    codes = one.channels.codes
+    widest = int(np.argmax(one.channels.spans))
+    order = np.argsort(codes, kind="stable")[:8]
+    return {"channels": int(codes.size), "channels_under_4_bits": int(np.count_nonzero(codes < STARVED)),
+            "median_bits": float(np.median(one.channels.bits)), "widest_channel": widest,
+            "widest_span": float(one.channels.spans[widest]),
+            "median_span": float(np.median(one.channels.spans)),
+            "codes_by_channel": "; ".join(f"{channel}: {codes[channel]}" for channel in order)
+            + ("; …" if codes.size > order.size else "")}
+
+
+def _times(one: LayerLoss) -> float:
+    """How many times the median channel the widest spans."""
+    spans = one.channels.spans
+    return float(spans.max() / max(np.median(spans), spans.max() * 1e-9, 1e-30))
+
+
+def _share(one: LayerLoss, part: Points) -> Points:
+    """What a cause takes: the whole of the layer where it alone is beyond chance."""
+    parts = [one.clipping, one.steps, *([one.kernel.weights] if one.kernel is not None else [])]
+    return one.whole if sum(found.is_loss for found in parts) == 1 and one.whole.is_loss else part
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _amount(points: Points, losses: Losses) -> str:
+    return f"{points.points:.3g} {losses.unit}"
+
+
+# -- the rules --------------------------------------------------------------------------------------------------------
+
+
+def _measured(context: Context) -> Losses | None:
+    return context.losses if context.losses is not None and \
+        (context.losses.layers or context.losses.together or context.losses.kernels) else None
+
+
+def starved(context: Context) -> Outcome:
+    """RC11: one channel takes the range of a tensor, and the others share few codes."""
+    losses = _measured(context)
+    if losses is None:
+        return NOT_MEASURED
+    found = []
+    for one, _ in _by_steps(context, "QD604"):
+        codes, channels = one.channels.codes, one.channels
+        few = codes < STARVED
+        few = few if few.any() else codes <= np.median(codes)
+        most, widest = int(codes[few].max()), int(np.argmax(channels.spans))
+        share = "share 1 code" if most == 1 else f"use at most {most} codes each"
+        found.append(Found(
+            one.layer,
+            f"{int(few.sum())} of {codes.size} channels {share}: channel {widest} spans {_number(_times(one))} times "
+            "the median one, on one grid",
+            {**_channel_evidence(one), **_steps_evidence(one)},
+            f"bring the channels to like ranges before converting (divide channel {widest} in the layer's kernel and "
+            "bias, multiply it back in the next layer's kernel), or clip or retrain it; else keep this layer in int16 "
+            "or float", points=_share(one, one.steps)))
+    return outcome(found)
+
+
+def one_scale(context: Context) -> Outcome:
+    """RC20: a kernel on one scale whose channels differ by a large factor, or one that 8 bits are too few for."""
+    losses = _measured(context)
+    if losses is None:
+        return NOT_MEASURED
+    found = []
+    for one in (*(layer.kernel for layer in losses.layers), *losses.kernels):
+        if one is None or not one.weights.is_loss:
+            continue
+        spans, is_one = one.spans, _brings_back(one.by_row, one.weights)
+        widest = int(np.argmax(spans))
+        times = float(spans.max() / max(np.median(spans), spans.max() * 1e-9, 1e-30))
+        numbers: dict[str, Any] = {
+            "weights_points": _points(one.weights),
+            "regained_by_a_scale_for_each_channel": _points(one.by_row), "channels": int(spans.size),
+            "largest_weight_channel": widest, "largest_weight": float(spans.max()),
+            "median_largest_weight": float(np.median(spans)), "samples": one.samples}
+        if one.step is not None:
+            codes = np.rint(spans / one.step).astype(np.int64)
+            numbers |= {"scale": one.step, "channels_under_8_codes": int(np.count_nonzero(codes < 8)),
+                        "largest_code_by_channel": "; ".join(
+                            f"{channel}: {codes[channel]}" for channel in np.argsort(codes, kind="stable")[:8])}
+        title = (f"weights on one scale: channel {widest} is {_number(times)} times larger than the median one"
+                 if is_one else f"rounding the weights alone takes {_amount(one.weights, losses)}")
+        fix = ("convert with a scale for each channel (leave out _experimental_disable_per_channel), or bring the "
+               "channels to like sizes" if is_one else
+               "keep this layer's weights in float (selective quantization), or train quantization-aware")
+        found.append(Found(one.layer, title, numbers, fix, points=one.weights))
+    return outcome(found)
+
+
+def too_wide(context: Context) -> Outcome:
+    """RC26: the range is wider than the data, and its steps are too coarse for it."""
+    losses = _measured(context)
+    if losses is None:
+        return NOT_MEASURED
+    found = []
+    for one, pair in _by_steps(context, "QD606"):
+        data = max(float(one.channels.high.max()), 0.0) - min(float(one.channels.low.min()), 0.0)
+        times = (one.grid_high - one.grid_low) / max(data, 1e-30)
+        kept = _kept_from(context, pair)
+        codes = round(data / one.channels.step) + 1
+        title = f"the range is {_number(times)} times wider than the data, which use {codes} codes"
+        fix = f"look for outliers in the calibration data; {CALIBRATE}"
+        if kept is not None and pair.op is not None:
+            title += f": {pair.op.raw} keeps the grid of {kept}"
+            fix = f"put a layer with a grid of its own behind {one.layer} (a 1x1 convolution), or keep it in float"
+        elif context.is_qat:
+            fix = "train the ranges on data like this; look for outliers in the training data"
+        found.append(Found(one.layer, title, {**_steps_evidence(one), "range_to_data": times}, fix,
+                           points=_share(one, one.steps)))
+    return outcome(found)
+
+
+def _kept_from(context: Context, pair: Pair) -> str | None:
+    """The layer whose grid this op must keep by design."""
+    if pair.op is None or pair.op.kind not in SAME_SCALE:
+        return None
+    names = {entry.candidate: entry.layer for entry in context.alignment.pairs}
+    ours = context.candidate.tensors[pair.candidate].quantization
+    for key in context.candidate.data_inputs(pair.op):
+        theirs = context.candidate.tensors[key].quantization
+        if key in names and ours is not None and theirs is not None and theirs.per_tensor and ours.per_tensor \
+                and (theirs.step, theirs.zero) == (ours.step, ours.zero):
+            return names[key]
+    return None
+
+
+def too_narrow(context: Context) -> Outcome:
+    """RC26: the range ends before the data do."""
+    losses = _measured(context)
+    if losses is None:
+        return NOT_MEASURED
+    found = []
+    for one in losses.layers:
+        if not one.clipping.is_loss:
+            continue
+        data = float(one.channels.low.min()), float(one.channels.high.max())
+        found.append(Found(
+            one.layer,
+            f"calibration saw less than the data: the range is {one.grid_low:.4g} to {one.grid_high:.4g}, the values "
+            f"go from {data[0]:.4g} to {data[1]:.4g} ({one.beyond_percent:.3g} % are clipped)",
+            {"layer_points": _points(one.whole), "clipping_points": _points(one.clipping), "covered_min": one.grid_low,
+             "covered_max": one.grid_high, "data_min": data[0], "data_max": data[1],
+             "beyond_percent": one.beyond_percent, "samples": one.samples},
+            CALIBRATE, points=_share(one, one.clipping)))
+    return outcome(found)
+
+
+def joined(context: Context) -> list[Found]:
+    """RC11: a tensor on the grid of a concatenation whose other parts are much larger; told by QD603."""
+    losses = _measured(context)
+    found: dict[str, Found] = {}
+    for one, pair in _by_steps(context, "QD603") if losses is not None else ():
+        whole = _joined(context, pair)
+        assert whole is not None
+        row = context.rows_by_layer.get(whole.layer)
+        data = float(one.channels.high.max()) - float(one.channels.low.min())
+        width = one.grid_high - one.grid_low
+        times = _number(width / max(data, 1e-30)) if whole.layer != one.layer else _number(_times(one))
+        at = "" if whole.layer == one.layer else f": {one.layer} keeps {round(data / one.channels.step) + 1} codes"
+        found.setdefault(whole.layer, Found(
+            whole.layer,
+            f"parts {times} times apart share one scale{at}",
+            {"pays": one.layer, "scale": row.scale if row is not None else one.channels.step,
+             **_steps_evidence(one), **_channel_evidence(one)},
+            "give the parts outputs of their own, or normalize them before joining", severity=ERROR,
+            points=_share(one, one.steps)))
+    return list(found.values())
+
+
+def too_few_bits(context: Context) -> Outcome:
+    """RC26: no grid of 8 bits serves these values: most lie close together, few far away."""
+    losses = _measured(context)
+    if losses is None:
+        return NOT_MEASURED
+    found = []
+    for one, _ in _by_steps(context, "QD608"):
+        trims = _brings_back(one.trimmed, one.steps)
+        fix = ("clip the rare extremes (a ReLU6, or calibration that leaves out the outermost 0.1 %)" if trims else
+               "keep this layer in int16 activations (16x8) or in float")
+        found.append(Found(
+            one.layer,
+            f"8 bits are too few for these values: {one.deviation:.2g} steps per standard deviation, on a grid that "
+            "fits the data",
+            {**_steps_evidence(one), "regained_without_the_outermost_values": _points(one.trimmed)}, fix,
+            points=_share(one, one.steps)))
+    return outcome(found)
+
+
+def fixed_grid(context: Context) -> Outcome:
+    """RC16: an op with a fixed output grid cannot tell the values apart."""
+    losses = _measured(context)
+    if losses is None:
+        return NOT_MEASURED
+    found = []
+    for one, pair in _by_steps(context, "QD609"):
+        kind = pair.op.raw if pair.op is not None else "the op"
+        found.append(Found(
+            one.layer, f"{kind} has a fixed output grid that is too coarse here: steps of {one.channels.step:.4g}, "
+            f"{one.deviation:.2g} of them per standard deviation", _steps_evidence(one),
+            f"judge by what goes into {kind} (take the arg max of the logits), or leave it out of the file",
+            points=_share(one, one.steps)))
+    return outcome(found)
+
+
+def spread(context: Context) -> Outcome:
+    """RC26: many layers lose a little each, and none alone is to blame."""
+    losses = _measured(context)
+    if losses is None or losses.together is None or losses.whole is None:
+        return NOT_MEASURED if losses is None else NotApplicable("layers that lose points account for the loss")
+    first = losses.together
+    return [Found(
+        None,
+        f"{_amount(losses.whole, losses)} are lost over many layers, no culprit: the first {len(first.layers)} of the "
+        f"ranking bring back {first.regained.points:.3g} together",
+        {"layers": ", ".join(first.layers), "regained_together": _points(first.regained),
+         "regained_low": first.regained.low, "regained_high": first.regained.high,
+         "points": _points(losses.whole)},
+        "keep these layers in float or int16 (selective quantization), or train quantization-aware: no single layer "
+        "is worth a repair", points=losses.whole)]
+
+
+WRONG_MODEL = ("QD203",)
+RULES = (
+    Rule("QD604", "RC11", ERROR, starved, silenced_by=WRONG_MODEL),
+    Rule("QD605", "RC20", ERROR, one_scale, silenced_by=(*WRONG_MODEL, "QD401")),
+    Rule("QD606", "RC26", ERROR, too_wide, silenced_by=(*WRONG_MODEL, "QD101", "QD201", "QD202")),
+    Rule("QD607", "RC26", ERROR, too_narrow, silenced_by=(*WRONG_MODEL, "QD101", "QD201", "QD202")),
+    Rule("QD608", "RC26", ERROR, too_few_bits, silenced_by=WRONG_MODEL),
+    Rule("QD609", "RC16", WARNING, fixed_grid, silenced_by=WRONG_MODEL),
+    Rule("QD610", "RC26", WARNING, spread, silenced_by=(*WRONG_MODEL, "QD101")),
+)

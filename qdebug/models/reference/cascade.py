@@ -1,0 +1,42 @@
+"""The file's arithmetic inside the reference: every layer on what the layers before it gave, each on a grid of choice.
+
+A region is run on real values, with the file's weights or the reference's own, and gives real values before any
+rounding; the caller rounds. So any set of layers can be kept in float while all others compute as the file does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qdebug.graph.graph import Key
+from qdebug.graph.quantization import Array
+from qdebug.models.reference.replay import Tap
+from qdebug.models.reference.session import engine_errors
+from qdebug.models.reference.unrounded_replay import Variants
+
+
+class Cascade(Variants):
+    """A session over the frozen reference that runs one region at a time."""
+
+    def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
+        """Keep the ends of a region's variants, which `value` runs one by one."""
+        found = super()._tap(number, tap)
+        if number == 0:
+            self._ends: list[dict[str, Any]] = []
+        self._ends.append(found)
+        return found
+
+    def value(self, number: int, which: str, inputs: Sequence[Array], given: Mapping[Key, Array]) -> Array:
+        """Run the region of tap `number` (`local`: the reference's weights, `ideal`: the file's) on `given` values.
+
+        `given` holds real values by candidate tensor; those that the region reads must be in it. Raises ModelError.
+        """
+        tap = self.taps[number]
+        starts = (*tap.inputs, *(tap.ideal_inputs or ()))
+        feeds: dict[Any, Any] = dict(zip(self.frozen.graph.inputs, inputs, strict=True))
+        feeds |= {self._fed[key]: given[key] for _, key in starts
+                  if key is not None and key in given and key in self._fed}
+        with engine_errors(f"the region of {tap.reference} cannot run alone"):
+            found: Array = self._session.run(self._ends[number][which], feeds)
+        return found

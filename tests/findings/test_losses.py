@@ -1,0 +1,108 @@
+"""Rules on lost points: the part that takes them names what is at fault, the grid that brings them back names why."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qdebug.findings.diagnose import diagnose
+from qdebug.findings.evidence import InputStats, Measured
+from qdebug.findings.loss_evidence import (
+    Channels,
+    KernelLoss,
+    LayerLoss,
+    Losses,
+    Points,
+    Together,
+    TrainedRanges,
+)
+from qdebug.record.schema import Finding
+from tests.findings.test_rules import context
+
+LOST, NONE = Points(40.0, 30.0, 50.0), Points(0.2, -1.0, 1.4)
+
+
+def layer(**changed: Any) -> LayerLoss:
+    """A layer of four channels that loses nothing, but for what is changed."""
+    plain = LayerLoss(
+        "q1", LOST, None, NONE, NONE, None, None, None,
+        Channels(np.zeros(4), np.array([0.9, 510.0, 1.9, 5.9]), 2.0), 0.0, 510.0, 0.0, 3.0, 397)
+    return dataclasses.replace(plain, **changed)
+
+
+def told(*layers: LayerLoss, **given: Any) -> list[Finding]:
+    """Findings with points."""
+    losses = Losses("points of accuracy", LOST, layers, **given)
+    return [one for one in diagnose(dataclasses.replace(context(), losses=losses))[0] if one.points is not None]
+
+
+@pytest.mark.parametrize(("changed", "code"), [
+    ({"steps": LOST, "fitted": NONE, "by_channel": LOST, "trimmed": NONE}, "QD604"),
+    ({"steps": LOST, "fitted": LOST, "by_channel": LOST, "trimmed": LOST}, "QD606"),
+    ({"steps": LOST, "fitted": Points(5.0, 1.0, 9.0), "by_channel": NONE, "trimmed": NONE}, "QD608"),
+    ({"clipping": LOST}, "QD607"),
+])
+def test_a_part_that_takes_points_names_its_cause(changed: dict[str, Any], code: str) -> None:
+    """One finding, at the layer, with the layer's points."""
+    found = told(layer(**changed))
+
+    assert [(one.code, one.layer, one.points, one.low) for one in found] == [(code, "q1", 40.0, 30.0)]
+
+
+def test_a_layer_whose_parts_are_within_chance_has_no_cause() -> None:
+    """Nothing is guessed."""
+    assert told(layer()) == []
+
+
+def test_starved_channels_are_counted_by_their_codes() -> None:
+    """0.9, 1.9 and 5.9 on a step of 2: 1, 2 and 4 codes; 510 has 256."""
+    (found,) = told(layer(steps=LOST, by_channel=LOST))
+
+    assert found.title.startswith("3 of 4 channels use at most 4 codes each: channel 1 spans 131 times")
+    assert found.evidence["codes_by_channel"] == "0: 1; 2: 2; 3: 4; 1: 256"
+    assert found.evidence["median_bits"] == pytest.approx(1.5)
+
+
+def test_a_kernel_on_one_scale_is_told_by_a_scale_for_each_channel() -> None:
+    """Weights up to 0.2 on a step of 0.1: codes up to 2."""
+    kernel = KernelLoss("q1", LOST, LOST, np.array([12.7, 0.2, 0.2]), 0.1, 397)
+    (found,) = told(layer(kernel=kernel))
+
+    assert (found.code, found.evidence["largest_code_by_channel"]) == ("QD605", "1: 2; 2: 2; 0: 127")
+    assert "on one scale: channel 0 is 63.5 times larger" in found.title
+    assert "on one scale" not in told(layer(kernel=dataclasses.replace(kernel, by_row=None)))[0].title
+
+
+def test_a_spread_loss_names_what_comes_back_together() -> None:
+    """The points are the whole loss, the evidence what the first layers bring back."""
+    (found,) = told(together=Together(("a", "b"), Points(21.0, 15.0, 27.0)))
+
+    assert (found.code, found.layer, found.points) == ("QD610", None, 40.0)
+    assert found.evidence["regained_together"] == 21.0
+    assert "no culprit" in found.title
+
+
+def test_trained_ranges_are_asked_of_quantization_aware_references_alone() -> None:
+    """What the ranges cost is no finding of its own where nothing else tells that they are not learnt."""
+    ranges = TrainedRanges(LOST, [("q1", LOST)], 397)
+
+    assert [one.code for one in told(ranges=ranges)] in ([], ["QD602"])
+
+
+def test_the_data_is_blamed_only_where_the_reference_is_wrong_on_it() -> None:
+    """Right: the calibration is at fault, QD101 is silent; unknown and float: both are named; wrong: scale the data."""
+    stats = InputStats("x", 0.0, 255.0, 100.0, -1.0, 1.5, 95.0, 60.0)
+
+    def fix(*, is_right: bool | None, kind: str) -> str | None:
+        measured = Measured(8, (dataclasses.replace(stats, is_right=is_right),))
+        plain = context(measured=measured)
+        asked = dataclasses.replace(plain, aligned=dataclasses.replace(plain.aligned, kind=kind))
+        return next((one.fix for one in diagnose(asked)[0] if one.code == "QD101"), None)
+
+    assert fix(is_right=True, kind="float") is None
+    assert str(fix(is_right=None, kind="float")).startswith("calibrate on samples like this data")
+    assert str(fix(is_right=False, kind="float")).startswith("scale the data")
+    assert str(fix(is_right=None, kind="qat")).startswith("scale the data")
