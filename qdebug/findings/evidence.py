@@ -18,7 +18,7 @@ class InputStats:
     """Lowest value that the input's codes cover."""
     high: float
     beyond_percent: float
-    """Share of values more than half a step beyond that range."""
+    """Share of values more than one step beyond that range."""
     used_codes_percent: float
     is_right: bool | None = None
     """Whether the reference is right on this data, and no better on data scaled to the range; `None`: nobody knows."""

@@ -24,6 +24,9 @@ ALIGNED = 64
 Limits = NDArray[np.float32]
 """Distances to the nearest code from which on a code is in doubt, by channel, many times over."""
 HALF = np.float32(0.5)
+CLIPPED = 1 + 2.0**-10
+"""Steps beyond the last code from which a value counts as clipped: up to one step is the rounding of that grid, such as
+1.0 on a grid that ends at 127/128. The rest is room for float32."""
 MOST = np.float32(np.finfo(np.float32).max)
 
 
@@ -89,10 +92,10 @@ def off_grid(values: Array, scale: float, zero_point: int, dtype: str) -> tuple[
     """How far values lie off a grid, and how many beyond it.
 
     The sum over elements of (1024 x distance to the grid in LSB)^2, rounded per element, and the elements that lie more
-    than half a step beyond the first or last code.
+    than one step (`CLIPPED`) beyond the first or last code.
     """
     low, high = (np.float32(end - zero_point) for end in CODE_RANGES[dtype])
-    residue, beyond = _off_grid(_flat(values), np.float32(scale), low - HALF, high + HALF)
+    residue, beyond = _off_grid(_flat(values), np.float32(scale), np.float32(low - CLIPPED), np.float32(high + CLIPPED))
     return int(residue), int(beyond)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.converter.weights import Weights
+from qdebug.graph.codes import CLIPPED
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.measure.batches import batches
@@ -39,8 +40,8 @@ class Part:
     count: int = 0
     squares: float = 0.0
     largest: float = 0.0
-    share: int = 0
-    """Elements of which this part takes more than half a step."""
+    beyond: int = 0
+    """Elements of which this part takes more than one step (`CLIPPED`)."""
 
     def update(self, values: NDArray[np.floating]) -> None:
         """Count the values of one batch; an element that is not finite counts for nothing."""
@@ -48,12 +49,12 @@ class Part:
         self.count += finite.size
         self.squares += float(finite @ finite)
         self.largest = max(self.largest, float(np.abs(finite).max(initial=0.0)))
-        self.share += int(np.count_nonzero(np.abs(finite) > 0.5))
+        self.beyond += int(np.count_nonzero(np.abs(finite) > CLIPPED))
 
     def merge(self, other: Part) -> None:
         """Add another shard."""
         self.count, self.squares = self.count + other.count, self.squares + other.squares
-        self.largest, self.share = max(self.largest, other.largest), self.share + other.share
+        self.largest, self.beyond = max(self.largest, other.largest), self.beyond + other.beyond
 
     @property
     def rms(self) -> float:
@@ -105,7 +106,7 @@ class Parts:
                 found[name], found[f"{name}_reason"] = None, why
                 continue
             found[name] = {"rms_lsb": part.rms, "max_lsb": part.largest}
-        found["range"]["clipped_percent"] = 100 * self.parts["range"].share / max(self.parts["range"].count, 1)
+        found["range"]["clipped_percent"] = 100 * self.parts["range"].beyond / max(self.parts["range"].count, 1)
         found["rounding"]["floor_lsb"] = FLOOR_LSB
         if isinstance(weights, Weights):
             found["weights"].update(weights_in_words(weights))

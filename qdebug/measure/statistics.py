@@ -13,6 +13,7 @@ import numpy as np
 
 from qdebug.align import Alignment, Pair
 from qdebug.findings.evidence import InputStats, Measured, NormStats, Reach
+from qdebug.graph.codes import CLIPPED
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import CODE_RANGES, Array, Quantization
 from qdebug.models.data.lazy_array import extremes, pieces
@@ -72,8 +73,8 @@ def _reach(graph: Graph, op: Op, sampled: Array) -> Reach:
     low, high = (
         float(tensor.data.reshape(-1)[0]) for tensor in graph.constants(op)[:2] if tensor.data is not None
     )
-    half = (high - low) / 510
-    beyond = np.count_nonzero((values < low - half) | (values > high + half))
+    room = CLIPPED * (high - low) / 255
+    beyond = np.count_nonzero((values < low - room) | (values > high + room))
     return Reach(float(values.min()), float(values.max()), 100 * beyond / max(values.size, 1))
 
 
@@ -129,10 +130,10 @@ def input_stats(
             continue
         values = inputs[number]
         low, high = (float(quantization.step * (code - quantization.zero)) for code in CODE_RANGES[dtype])
-        (least, most), half = extremes(values), quantization.step / 2
+        (least, most), room = extremes(values), CLIPPED * quantization.step
         beyond, total = 0, 0.0
         for piece in pieces(values):
-            beyond += int(np.count_nonzero((piece < low - half) | (piece > high + half)))
+            beyond += int(np.count_nonzero((piece < low - room) | (piece > high + room)))
             total += float(piece.sum(dtype=np.float64))
         used = (min(most, high) - max(least, low)) / (high - low) if high > low else 0.0
         found.append(

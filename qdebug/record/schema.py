@@ -104,6 +104,8 @@ class Row:
     reason: str
     mechanism: str | None = None
     """For `requantized`: the by-design mechanism, in a few words."""
+    decided_by: str | None = None
+    """For `diverged`: the number that decides, in a few words, where it is not the share of flips."""
     reference_tensor: str | None = None
     elements: int = 0
     """Elements compared."""

@@ -44,6 +44,12 @@ class Judged:
     reason: str
     expected_flip_percent: float | None = None
     mechanism: str | None = None
+    decided_by: str | None = None
+    """For `diverged`: the number that decides, in a few words, where it is not the number of flips."""
+
+
+Wrong = tuple[str, str]
+"""What is wrong whatever the flips are: in a sentence, and as the number that decides."""
 
 
 def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = None) -> Judged:
@@ -58,10 +64,11 @@ def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) 
     if stats.unmeasured_local or not stats.local.total:
         return Judged("unmeasured", NOT_REPLAYED)
     expected = _expected(stats, expectation)
-    percent = 100 * expected / stats.local.total
+    repeats = (weights is not None or expectation.predicted) and stats.designed > 0
+    percent = None if repeats else 100 * expected / stats.local.total
     wrong = _wrong_values(stats, expectation, weights) or _wrong_grid(stats, expectation, expected)
     if wrong is not None:
-        return Judged("diverged", wrong, percent)
+        return Judged("diverged", wrong[0], percent, decided_by=wrong[1])
     largest = stats.local.largest
     if not stats.local.flips:
         return Judged("exact", "no code differs", percent)
@@ -70,12 +77,14 @@ def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) 
         return Judged("requantized", between, percent, expectation.mechanism)
     unexplained, where = _unexplained(stats)
     small = SMALL if expectation.mechanism else 1
-    simulated = weights is not None or expectation.predicted
-    if where is not None or (stats.farthest > SMALL if simulated else largest > small):
+    by_simulation = weights is not None or expectation.predicted
+    if where is not None or (stats.farthest > SMALL if by_simulation else largest > small):
         place = f" in channel {where}" if where is not None and where >= 0 else ""
         part = "kernel: " if weights is not None else ""
         many = f"{unexplained} flips{place} are" if where is not None else "the largest flips are"
-        return Judged("diverged", f"{part}{many} more than rounding can make, up to {largest} LSB", percent)
+        decided = f"{unexplained} unexplained flips" if where is not None else f"{stats.farthest} LSB off"
+        return Judged("diverged", f"{part}{many} more than rounding can make, up to {largest} LSB", percent,
+                      decided_by=decided)
     if weights is not None and (largest > 1 or weights.again or expectation.mechanism is not None):
         return _weights_rounded(weights, expectation, largest, percent)
     if expectation.mechanism is not None:
@@ -84,31 +93,33 @@ def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) 
                   "the file's own weights, the reference's rounded, explain every flip", percent)
 
 
-def _wrong_values(stats: CodeStats, expectation: Expectation, weights: Weights | None) -> str | None:
+def _wrong_values(stats: CodeStats, expectation: Expectation, weights: Weights | None) -> Wrong | None:
     """What is wrong whatever the codes do: NaN, other weights, values beyond the range."""
     if stats.local.non_finite:
-        return f"{stats.local.non_finite} values are NaN or infinite on one side only"
+        count = stats.local.non_finite
+        return f"{count} values are NaN or infinite on one side only", f"{count} not finite"
     wrong = _weights_changed(weights, stats.scale) if weights is not None else None
     if wrong is None and not expectation.may_clip and stats.clipped > _most_clipped(stats.total):
-        return (f"range: {100 * stats.clipped / stats.total:.3g} % of the reference's values lie "
-                "beyond what the candidate's codes cover")
+        share = f"{100 * stats.clipped / stats.total:.3g} %"
+        return (f"range: {share} of the reference's values lie beyond what the candidate's codes cover",
+                f"{share} clipped")
     return wrong
 
 
-def _wrong_grid(stats: CodeStats, expectation: Expectation, expected: float) -> str | None:
+def _wrong_grid(stats: CodeStats, expectation: Expectation, expected: float) -> Wrong | None:
     """What a grid that nothing accounts for does: values cut off, codes moved, or more flips than are expected."""
     if expectation.scale_fits:
         return None
     if stats.clipped:
         return (f"range: its scale and zero point are not the reference's, and {stats.clipped} of the reference's "
-                "values lie beyond what its codes cover")
+                "values lie beyond what its codes cover"), f"{stats.clipped} clipped"
     moved = _moved(stats, expectation.wanted_grid) if expectation.wanted_grid is not None else 0.0
     if moved >= MOVED:
         return ("its scale and zero point are not the reference's, and nothing in the graph accounts for that: "
-                f"they move codes by up to {moved:.3g}")
+                f"they move codes by up to {moved:.3g}"), f"codes {moved:.3g} off"
     if stats.local.flips > expected + FEW + ALLOWED * stats.local.total:
         return ("its scale and zero point are not the reference's, and nothing in the graph accounts for that; "
-                f"up to {stats.local.largest} LSB")
+                f"up to {stats.local.largest} LSB"), f"up to {stats.local.largest} LSB"
     return None
 
 
@@ -125,7 +136,7 @@ def _most_clipped(total: int) -> float:
     return MAY_CLIP * total + 3 * math.sqrt(MAY_CLIP * total) + FEW
 
 
-def _weights_changed(weights: Weights, scale: float) -> str | None:
+def _weights_changed(weights: Weights, scale: float) -> Wrong | None:
     """Which of the file's weights cannot be the reference's, rounded, and by how much; `None` where all can.
 
     `scale` is that of the output, 0 for one that holds no codes.
@@ -136,7 +147,7 @@ def _weights_changed(weights: Weights, scale: float) -> str | None:
         size = f"{weights.steps:.3g} steps" if weights.steps is not None else \
             f"{weights.kernel_excess[channel]:.3g} times what {weights.dtype} allows"
         return (f"weights: {count} of {weights.kernel_excess.size} channels are not the reference's, rounded: up to "
-                f"{size} off in channel {channel}")
+                f"{size} off in channel {channel}"), f"weights {size} off"
     effect = weights.bias_error / (scale or 1.0)
     wrong = (weights.bias_excess > 1) & (effect > (FELT if scale else 0.0))
     if not np.any(wrong):
@@ -145,10 +156,11 @@ def _weights_changed(weights: Weights, scale: float) -> str | None:
     unit = "LSB of the output" if scale else "in real units"
     what = "the file has no bias, the reference has" if weights.bias_missing else \
         f"{int(wrong.sum())} of {wrong.size} channels are not the reference's, rounded"
-    return f"bias: {what}: up to {effect[channel]:.3g} {unit} off in channel {channel}"
+    size = f"{effect[channel]:.3g}"
+    return f"bias: {what}: up to {size} {unit} off in channel {channel}", f"bias {size}{' LSB' if scale else ''} off"
 
 
-def _weights_rounded(weights: Weights, expectation: Expectation, largest: int, percent: float) -> Judged:
+def _weights_rounded(weights: Weights, expectation: Expectation, largest: int, percent: float | None) -> Judged:
     """The verdict where only the rounding of the weights, and a by-design mechanism if any, make the difference."""
     named = f"weights rounded to {BITS.get(weights.dtype, weights.dtype)}"
     if weights.again:
@@ -179,14 +191,16 @@ def judge_float(stats: FloatStats, *, depth: int, bound: float = FLOAT_BOUND, we
     if stats.relative <= allowed:
         return Judged("rounding", f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}")
     wrong = _weights_changed(weights, 0.0) if weights is not None else None
-    return Judged("diverged", wrong or f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}")
+    said = wrong[0] if wrong is not None else \
+        f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}"
+    return Judged("diverged", said, decided_by=None if wrong is None else wrong[1])
 
 
 def _judge_held(stats: FloatStats, ideal: FloatStats, weights: Weights, allowed: float, largest_input: float) -> Judged:
     """The verdict on a float tensor whose op holds its weights in fewer bits than the reference."""
     wrong = _weights_changed(weights, 0.0)
     if wrong is not None:
-        return Judged("diverged", wrong)
+        return Judged("diverged", wrong[0], decided_by=wrong[1])
     named = f"weights rounded to {BITS.get(weights.dtype, weights.dtype)}"
     if weights.dtype == "float32":
         named = f"the reference's weights rounded to {BITS.get(weights.reference_dtype, weights.reference_dtype)}"

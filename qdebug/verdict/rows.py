@@ -20,6 +20,7 @@ NO_PARTS = {"qat": "the reference is quantization-aware: it holds the file's own
             "float": "this op only gives another shape",
             "file": "both files hold the same weights and grids here"}
 """By the kind of the reference: why a row that holds codes has no parts."""
+SIMULATED = "every code of the file is simulated here: a prediction would repeat the measurement"
 ABOUT = 1.1
 """How much larger than the reference's the candidate's own largest value may be."""
 OPAQUE = frozenset({"while", "if", "call", "call_once", "lstm", "rnn", "svdf", "unidirectional_sequence_lstm",
@@ -86,6 +87,8 @@ def _code_row(row: Row, stats: CodeStats, expectation: Expectation, weights: Wei
         channels = Channels(stats.flips.tolist(), stats.sums.tolist(), stats.largest.tolist(),
                             stats.local.total // stats.channels)
     reasons = {} if local is not None else {"local": judged.reason}
+    if judged.expected_flip_percent is None and local is not None:
+        reasons["expected_flip_percent"] = SIMULATED
     clipped: float | None = 100 * stats.clipped / stats.total
     if not expectation.measured_grid:
         clipped, reasons["clipped_percent"] = None, "the reference is fake-quantized here: it clips itself"
@@ -127,7 +130,7 @@ def _float_row(row: Row, pair: Pair, counts: Counts, weights: Weights | str | No
 
 def _judged(row: Row, judged: Judged) -> Row:
     return replace(row, verdict=judged.verdict, reason=judged.reason, mechanism=judged.mechanism,
-                   expected_flip_percent=judged.expected_flip_percent)
+                   decided_by=judged.decided_by, expected_flip_percent=judged.expected_flip_percent)
 
 
 def _unmeasured(row: Row, why: str) -> Row:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from qdebug.graph import codes as rounding
-from qdebug.graph.codes import dequantize, fake_quantized, gives, limits_of, nearest, off_grid, quantize
+from qdebug.graph.codes import CLIPPED, dequantize, fake_quantized, gives, limits_of, nearest, off_grid, quantize
 from qdebug.graph.quantization import CODE_RANGES, FakeQuant, Quantization
 from qdebug.models.tensorflow import load_tensorflow
 
@@ -165,10 +165,11 @@ def test_fed_values_need_no_copy():
 
 
 def test_distance_to_the_grid_and_what_lies_beyond_are_those_of_the_plain_formulas():
-    """In 1/1024 LSB, rounded per element; half a step beyond the last code is still within."""
+    """In 1/1024 LSB, rounded per element; a step beyond the last code is the rounding of that grid."""
     steps = EVERYWHERE / np.float32(2)
     off = np.rint((steps - np.rint(steps)) * np.float32(1024)).astype(np.int64)
-    beyond = np.count_nonzero((steps < -128 - 5 - 0.5) | (steps > 127 - 5 + 0.5))
+    beyond = np.count_nonzero((steps < -128 - 5 - CLIPPED) | (steps > 127 - 5 + CLIPPED))
 
     assert off_grid(EVERYWHERE, 2.0, 5, "int8") == (int(off @ off), beyond)
-    assert off_grid(np.array([122.5, 122.6], np.float32), 1.0, 5, "int8")[1] == 1
+    assert off_grid(np.array([122.6, 123.0, 123.1], np.float32), 1.0, 5, "int8")[1] == 1
+    assert off_grid(np.array([-1.0, 1.0], np.float32), 1 / 128, 0, "int8")[1] == 0

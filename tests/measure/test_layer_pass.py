@@ -158,7 +158,9 @@ def test_what_the_converter_rounds_again_is_by_design_and_simulated():
                              ("side_gap", "its scale is the one of all")):
         assert rows[layer].verdict == "requantized"
         assert mechanism in rows[layer].mechanism
-        assert rows[layer].local.flip_percent == pytest.approx(rows[layer].expected_flip_percent)
+        assert rows[layer].local.flip_percent > 0
+        assert rows[layer].expected_flip_percent is None
+        assert "simulated" in rows[layer].reasons["expected_flip_percent"]
         assert rows[layer].unexplained_flips == 0
     assert rows["side_gap"].local.max_lsb > 2
 

@@ -135,3 +135,20 @@ def test_what_is_simulated_exactly_may_be_large():
     spoilt[0, 0] += 3
     assert judge(counted(spoilt, local, far, ideal=candidate),
                  expectation(mechanism="two grids meet", ideal=True, predicted=True)).verdict == "diverged"
+
+
+def test_a_row_that_diverges_shows_the_number_that_decides():
+    """Where no code flips, the share that is clipped stands beside the verdict."""
+    candidate, local = flipped(0)
+    judged = judge(counted(candidate, local, clipped=500), expectation())
+
+    assert (judged.verdict, judged.decided_by) == ("diverged", "5 % clipped")
+
+
+def test_an_expectation_that_repeats_the_measurement_is_left_out():
+    """Where every code of a mechanism is simulated, its flips are no prediction."""
+    candidate, local = flipped(900)
+    given = counted(candidate, local, np.ones(local.shape, bool), ideal=candidate)
+
+    assert judge(given, expectation(mechanism="two grids meet", predicted=True)).expected_flip_percent is None
+    assert judge(given, expectation(mechanism="two grids meet")).expected_flip_percent is not None

@@ -85,7 +85,7 @@ class Taken:
     residue: int = 0
     """Sum over elements of (1024 x distance to the grid in LSB)^2, rounded per element."""
     clipped: int = 0
-    """Elements whose reference value lies more than half a step beyond the candidate's range."""
+    """Elements whose reference value lies more than one step beyond the candidate's range."""
     non_finite: tuple[int, int] = (0, 0)
     """Of the values that codes were made of, cumulative and local: those that are NaN or infinite."""
 

@@ -128,11 +128,8 @@ def _shares(coded: list[Row]) -> str:
     known = [row for row in busy if row.expected_flip_percent is not None]
     share = _mean([(row, row.local.flip_percent) for row in busy if row.local])
     text = f"{numbers.percent(share)} % of codes"
-    if known:
-        expected = numbers.percent(_mean([(row, row.expected_flip_percent) for row in known]))
-        text += f", {expected} % expected" + (
-            "" if len(known) == len(busy) else f" of {len(known)} of {len(busy)} rows"
-        )
+    if known and len(known) == len(busy):
+        text += f", {numbers.percent(_mean([(row, row.expected_flip_percent) for row in known]))} % expected"
     return text
 
 

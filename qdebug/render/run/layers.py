@@ -60,6 +60,12 @@ def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
         _error_field("cumulative", "max_relative", "rel. error", numbers.error, relative),
         _error_field("cumulative", "sqnr_db", "SQNR dB", numbers.decibel, sqnr),
         text_field("verdict", "verdict", lambda row: numbers.name(row.verdict)),
+        text_field(
+            "decided_by",
+            "decided by",
+            lambda row: numbers.name(row.decided_by),
+            detail=ESSENTIAL if any(row.decided_by and not _flips_tell(row) for row in rows) else DATA,
+        ),
         *handover_fields(rows),
         text_field("mark", "mark", mark, detail=USEFUL),
         text_field("shape", "shape", lambda row: numbers.shape(row.shape), detail=USEFUL),
@@ -117,6 +123,12 @@ def _error_field(kind: str, value: str, heading: str, write: Callable[[Any], str
     return number_field(
         f"{kind}_{value}", f"{kind} {heading}", cell, detail=detail, short=f"{short} {heading}"
     )
+
+
+def _flips_tell(row: Row) -> bool:
+    """Whether a row's flips alone show why it diverges: more than are expected."""
+    flips = None if row.local is None else row.local.flip_percent
+    return bool(flips) and (flips or 0.0) > (row.expected_flip_percent or 0.0)
 
 
 def _has_codes(row: Row) -> bool:
