@@ -33,7 +33,7 @@ from qdebug.record.verdicts import SEVERITIES
 FEWEST = 20
 """Samples from which a reference is compared with chance."""
 ONE_SAMPLE = "one sample tells no loss from chance"
-NO_HANDOVER = "--no-handover: nothing was handed over"
+NO_HANDOVER = "nothing was handed over (--no-handover)"
 CONSTANT = "nothing to compare: the output is constant on this data"
 
 
@@ -88,13 +88,14 @@ def second_verdict(of: Judged) -> Cost:
     floor = loss_floor(metric, of.reference)
     before, after = _ends(of, since, by_labels=by_labels)
     cost = Cost(
-        UNMEASURED, metric, whole.points, whole.low, whole.high, 1 - JOINT_ERROR, of.limit, of.samples, None,
-        stages, _layers(of.rows, unit), since=since, before=before, after=after, floor=floor)
+        UNMEASURED, metric, whole.points, whole.low, whole.high, 1 - JOINT_ERROR, of.limit,
+        of.samples if by_labels or of.curve is None else len(of.curve.curve.samples), None,
+        stages, _layers(of, unit), since=since, before=before, after=after, floor=floor)
     verdict = judge(cost.points, cost.low, limit=of.limit, floor=floor)
     reason = _unmeasured(of, cost, is_lost=judge(cost.points, cost.low, limit=None, floor=floor) == LOST)
     if reason is not None:
-        return replace(cost, vacuous=reason.startswith("nothing to compare"),
-                       reasons={**cost.reasons, "verdict": reason})
+        return replace(cost, points=None, low=None, high=None, stages=[], layers=[], reasons={"verdict": reason},
+                       vacuous=reason.startswith("nothing to compare"))
     return replace(cost, verdict=verdict, stage=_stage(cost) if verdict == LOST else None)
 
 
@@ -181,12 +182,26 @@ def _ends(of: Judged, since: str, *, by_labels: bool) -> tuple[float | None, flo
     return before, after
 
 
-def _layers(rows: Sequence[Row], unit: float) -> list[CostLayer]:
-    """The rows whose own loss is beyond chance, most costly first."""
-    found = [CostLayer(row.layer, unit * row.handover.drop, unit * row.handover.low,
-                       None if row.handover.high is None else unit * row.handover.high)
-             for row in rows if row.handover is not None and row.handover.drop is not None
-             and row.handover.low is not None and row.handover.low > 0]
+def _layers(of: Judged, unit: float) -> list[CostLayer]:
+    """The rows that take more than chance explains, most costly first.
+
+    What later layers give back is not counted: a row takes by how much it raises the least loss that is reached at it
+    or behind it, so that all rows together take no more than the whole. Intervals move along.
+    """
+    handed = [(row, row.handover, row.handover.drop) for row in of.rows
+              if row.handover is not None and row.handover.drop is not None]
+    if not handed or of.curve is None:
+        return []
+    after = np.cumsum([drop for _, _, drop in handed], dtype=np.float64)
+    whole = of.curve.drop(0, -1, error=JOINT_ERROR)[0]
+    kept = np.minimum.accumulate(np.append(after, whole)[::-1])[::-1][:-1]
+    found = []
+    for place, (row, given, drop) in enumerate(handed):
+        taken = float(kept[place] - max(kept[place - 1] if place else 0.0, 0.0))
+        back = max(drop - taken, 0.0)
+        if given.low is not None and given.low > back and taken > 0:
+            high = None if given.high is None else unit * (given.high - back)
+            found.append(CostLayer(row.layer, unit * taken, unit * (given.low - back), high))
     return sorted(found, key=lambda one: -one.points)
 
 

@@ -55,6 +55,11 @@ def count(value: int | None) -> str:
     return ABSENT if value is None else str(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number and its noun: `1 layer`, `2 layers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def seconds(value: float | None) -> str:
     """Write a duration in seconds."""
     return ABSENT if value is None or not math.isfinite(value) else f"{value:.2f} s"

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qdebug.cost import cost_record
+from qdebug.cost.handover_curve import Curve
+from qdebug.cost.handover_cuts import Cut
+from qdebug.cost.metrics import choose
 from qdebug.cost.second_verdict import Judged, attributed, is_no_better_than_chance, second_verdict
 from qdebug.measure.output_spread import OutputSpread
-from qdebug.record.schema import Cost, Finding, Handover
+from qdebug.record.schema import Cost, Finding, Row
 from tests.support import run_records
 
 COUNT = 400
@@ -154,20 +158,44 @@ def test_the_spread_of_outputs_adds_up_over_batches() -> None:
     assert math.isnan(OutputSpread().deviation)
 
 
-def handed(layer: str, drop: float, low: float) -> Any:
-    given = Handover(0.9, 0.9, drop, low, drop + 0.1, COUNT)
-    return dataclasses.replace(next(row for row in run_records.run().layers if row.layer == layer), handover=given)
+def handed(*curve: np.ndarray) -> tuple[list[Row], cost_record.Study]:
+    """Rows and curve of a network whose labels are these when the candidate ran up to row 0, 1, ... and to its end."""
+    kept = np.stack([TRUTH, *curve, curve[-1]])[..., None]
+    cuts = [Cut(number, ()) for number in range(len(curve))]
+    study = cost_record.Study(Curve(cuts, np.arange(COUNT), kept), choose("top1", [(1, 10)], has_labels=True), TRUTH)
+    return cost_record.with_handovers(run_records.run().layers[: len(curve)], study, {}), study
 
 
-def test_layers_with_a_proven_loss_are_ranked_and_get_their_cause() -> None:
-    """The most costly first; what chance explains is left out; the finding is one that was measured, else the worst."""
-    rows = [handed("dense", 0.05, 0.02), handed("dense_1", 0.2, 0.1), handed("dense_2", 0.01, -0.01)]
-    cost = judged(wrong(100), rows=rows)
-    assert [(one.layer, one.points) for one in cost.layers] == [("dense_1", 20.0), ("dense", 5.0)]
+def layers(cost: Cost) -> list[tuple[str, float]]:
+    return [(one.layer, one.points) for one in cost.layers]
 
+
+def test_layers_with_a_proven_loss_are_ranked_and_add_up_to_the_whole() -> None:
+    """The most costly first; what chance explains is left out; each with its interval."""
+    rows, study = handed(wrong(20), wrong(22), wrong(102))
+    cost = judged(wrong(102), rows=rows, curve=study)
+    assert layers(cost) == [("dense_1", pytest.approx(20.0)), ("input_1", pytest.approx(5.0))]
+    assert all(one.low < one.points < one.high for one in cost.layers)
+    assert sum(points for _, points in layers(cost)) <= cost.points
+
+
+def test_what_later_layers_give_back_is_not_counted() -> None:
+    """A layer that takes 50 points, 30 of which later layers mend, takes 20; and none where all comes back."""
+    rows, study = handed(wrong(20), wrong(220), wrong(100))
+    cost = judged(wrong(100), rows=rows, curve=study)
+    assert layers(cost) == [("dense", pytest.approx(20.0)), ("input_1", pytest.approx(5.0))]
+    assert cost.layers[0].low < 20 < cost.layers[0].high
+    rows, study = handed(wrong(100), TRUTH, TRUTH)
+    assert judged(TRUTH, rows=rows, curve=study).layers == []
+
+
+def test_a_layer_gets_the_finding_that_says_why() -> None:
+    """One whose cost was measured, else the most severe one that is more than a note."""
     def finding(code: str, layer: str, severity: str, points: float | None = None) -> Finding:
         return Finding(code, "RC26", layer, severity, "t", {}, "f", "u", points)
 
-    found = attributed(cost, [finding("QD311", "dense", "note"), finding("QD402", "dense_1", "error"),
-                              finding("QD604", "dense_1", "warning", 20.0)])
+    rows, study = handed(wrong(20), wrong(22), wrong(102))
+    found = attributed(judged(wrong(102), rows=rows, curve=study), [
+        finding("QD311", "input_1", "note"), finding("QD402", "dense_1", "error"),
+        finding("QD604", "dense_1", "warning", 20.0)])
     assert [one.finding for one in found.layers] == ["QD604", None]

@@ -54,12 +54,11 @@ def test_a_loss_by_kernels_and_one_without_a_culprit():
     assert headline(spread).startswith("Accuracy falls 41.1 points (33.0 to 49.7) in conversion. No layer")
 
 
-def test_a_layer_that_takes_more_than_the_whole_takes_all():
-    """Other layers may gain; a part is never told as more than the whole."""
-    layers = [CostLayer("dense_1", 43.0, 30.0, 50.0, None)]
-    assert ", all of it at dense_1." in headline(run_records.lossy_run(cost=run_records.cost(layers=layers)))
-    block = cost_block(run_records.lossy_run(cost=run_records.cost(layers=layers)))
-    assert "dense_1: all of the 41.1 points (30.0 to 50.0)" in block.lines
+def test_a_layer_that_takes_the_whole_takes_all():
+    """A part is never told as more than the whole."""
+    run = run_records.lossy_run(cost=run_records.cost(layers=[CostLayer("dense_1", 41.1, 30.0, 50.0, None)]))
+    assert ", all of it at dense_1." in headline(run)
+    assert "dense_1: all of the 41.1 points (30.0 to 50.0)" in cost_block(run).lines
 
 
 def test_several_layers_of_a_loss():
@@ -102,6 +101,14 @@ def test_all_layers_that_diverge_are_named():
                             "conv_3) and 1 more. stem_relu is the first layer that diverges: ")
 
 
+def test_layers_that_diverge_by_one_cause_name_it_once():
+    """An error of the whole run stands behind all of them."""
+    error = dataclasses.replace(run_records.diverged_run().findings[0], code="QD101", layer=None, title="too large")
+    rows = [dataclasses.replace(row, verdict="diverged") for row in run_records.run().layers]
+    run = run_records.run(layers=rows, verdict="diverged", first_divergent="input_1", findings=[error])
+    assert headline(run).startswith("5 layers diverge (QD101): input_1, dense, dense_1 and 2 more. input_1 is ")
+
+
 def test_another_model_owns_the_headline():
     """Then no layer's cost and no repair is told."""
     finding = dataclasses.replace(run_records.lossy_run().findings[0], code="QD203", severity="error",
@@ -134,14 +141,14 @@ def test_repairs_are_told_where_they_help_or_why_not():
 
 
 def test_the_block_adds_up():
-    """Layers in order of points; where their sum is more than the whole, what others gain is said."""
-    layers = [CostLayer("dense_1", 40.0, 29.0, 49.7, "QD604"), CostLayer("dense", 5.1, 1.0, 9.0)]
+    """Stages, then layers in order of points with intervals and causes."""
+    layers = [CostLayer("dense_1", 36.0, 29.0, 49.7, "QD604"), CostLayer("dense", 5.1, 1.0, 9.0)]
     block = cost_block(run_records.lossy_run(cost=run_records.cost(layers=layers)))
     assert block.headline == (
         "What it costs: 41.1 points of accuracy (33.0 to 49.7 at 99 %): 99.5 % to 58.4 %, 397 samples")
     assert list(block.lines) == [
-        "by stage: conversion 41.1, choice of kernels 0", "dense_1: 40.0 points (29.0 to 49.7), QD604",
-        "dense: 5.1 points (1.0 to 9.0)", "other layers gain 4.0 of this back"]
+        "by stage: conversion 41.1, choice of kernels 0", "dense_1: 36.0 points (29.0 to 49.7), QD604",
+        "dense: 5.1 points (1.0 to 9.0)"]
 
 
 def test_every_output_follows_the_worse_verdict():

@@ -27,7 +27,7 @@ def answer(run: Run) -> str:
     told = [_whole(run) or " ".join([*_faults(run), *_well(run, holds, holds)]), *_plainly_blamed(run)]
     unmeasured = unmeasured_layers(run)
     if unmeasured:
-        told.append(f"{counted(unmeasured, 'row')} could not be measured: nothing is said of "
+        told.append(f"{numbers.counted(unmeasured, 'row')} could not be measured: nothing is said of "
                     f"{'it' if unmeasured == 1 else 'them'}.")
     return " ".join(told)
 
@@ -151,9 +151,3 @@ def _mean(shares: list[tuple[Row, float | None]]) -> float:
 def unmeasured_layers(run: Run) -> int:
     """How many layers have no verdict."""
     return sum(row.verdict == "unmeasured" for row in run.layers)
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and its noun: `1 layer`, `2 layers`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-

@@ -16,8 +16,6 @@ MOST_LAYERS = 5
 """Layers that have a line of their own."""
 HELPS = 5.0
 """Percent of the loss that a repair must bring back to be told of."""
-SAME = 0.05
-"""Points by which sums may miss each other: what rounding to one digit does."""
 
 
 def cost_block(run: Run) -> Entry | None:
@@ -35,10 +33,9 @@ def cost_block(run: Run) -> Entry | None:
 
 def _whole(cost: Cost) -> str:
     what = numbers.name(cost.metric)
-    ends = f"{level(cost, cost.before)} to {level(cost, cost.after)}, {cost.samples} samples"
+    ends = f"{level(cost, cost.before)} to {level(cost, cost.after)}, {numbers.counted(cost.samples, 'sample')}"
     if cost.verdict == UNMEASURED:
-        known = "" if cost.points is None else f" ({what} {ends})"
-        return f"not known, {numbers.name(cost.reasons.get('verdict', 'it was not measured'))}{known}"
+        return f"not known, {numbers.name(cost.reasons.get('verdict', 'it was not measured'))}"
     if cost.low is not None and cost.low > 0:
         at = f"{100 * cost.confidence:.3g} %"
         interval = "" if cost.high is None else f" ({size(cost, cost.low)} to {size(cost, cost.high)} at {at})"
@@ -59,7 +56,9 @@ def _stages(cost: Cost) -> str:
         text = f"{name} {'gains ' if gain else ''}{size(cost, abs(stage.points))}"
         if stage.points and not is_proven(stage) and not (gain and stage.high is not None and stage.high < 0):
             text += " (within chance)"
-        told.append(text + (f" (on {stage.samples} samples)" if stage.samples not in (None, cost.samples) else ""))
+        if stage.samples is not None and stage.samples != cost.samples:
+            text += f" (on {numbers.counted(stage.samples, 'sample')})"
+        told.append(text)
     return "by stage: " + ", ".join(told) if told else ""
 
 
@@ -74,20 +73,20 @@ def _training(run: Run) -> list[str]:
 
 
 def _layers(cost: Cost) -> list[str]:
-    whole, told = cost.points or 0.0, []
+    whole, told = cost.points or 0.0, list[str]()
+    if cost.low is None or not cost.low > cost.floor:
+        return told
     conversion = next((one.points for one in cost.stages if one.stage == "conversion"), None)
     if conversion is not None and cost.since == "baseline":
         whole = conversion
     unit = " points" if cost.metric in SHARES else ""
     for one in cost.layers[:MOST_LAYERS]:
-        much = f"all of the {size(cost, whole)}{unit}" if one.points >= whole > 0 else f"{size(cost, one.points)}{unit}"
+        much = f"{size(cost, one.points)}{unit}" if one.points < whole else f"all of the {size(cost, whole)}{unit}"
         told.append(f"{numbers.name(one.layer)}: {much}{between(cost, one.low, one.high)}"
                     + (f", {numbers.name(one.finding)}" if one.finding is not None else ""))
-    rest, total = cost.layers[MOST_LAYERS:], sum(one.points for one in cost.layers)
+    rest = cost.layers[MOST_LAYERS:]
     if rest:
         told.append(f"{len(rest)} more layers: {size(cost, sum(one.points for one in rest))}{unit}")
-    if cost.layers[1:] and total > whole + SAME:
-        told.append(f"other layers gain {size(cost, total - whole)} of this back")
     return told
 
 

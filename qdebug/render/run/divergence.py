@@ -26,10 +26,17 @@ def divergence(run: Run) -> list[str]:
         return ["The run diverged, though no single layer did."]
     if first is None:
         return [f"No first diverging layer is known, yet {named(rows)} diverged: look at the table."]
-    told = [f"{numbers.name(row.layer)} ({cause_of(run, row)})" for row in rows[:MOST_NAMED]]
-    more = f" and {len(rows) - MOST_NAMED} more" if rows[MOST_NAMED:] else ""
-    return [*([f"{len(rows)} layers diverge: {', '.join(told)}{more}."] if rows[1:] else []),
+    return [*([_several(run, rows)] if rows[1:] else []),
             f"{numbers.name(first.layer)} is the first layer that diverges: {symptom(first)}.", *_cause(run, first)]
+
+
+def _several(run: Run, rows: list[Row]) -> str:
+    causes = [cause_of(run, row) for row in rows]
+    more = f" and {len(rows) - MOST_NAMED} more" if rows[MOST_NAMED:] else ""
+    if len(set(causes)) == 1:
+        return f"{len(rows)} layers diverge ({causes[0]}): {named(rows)}."
+    told = [f"{numbers.name(row.layer)} ({cause})" for row, cause in zip(rows[:MOST_NAMED], causes, strict=False)]
+    return f"{len(rows)} layers diverge: {', '.join(told)}{more}."
 
 
 def cause_of(run: Run, row: Row) -> str:

@@ -9,7 +9,7 @@ from qdebug.record.loss import worse
 from qdebug.record.schema import Finding, Run
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Entry, Facts, Sentence
-from qdebug.render.run.answer import answer, counted, headline, unmeasured_layers
+from qdebug.render.run.answer import answer, headline, unmeasured_layers
 from qdebug.render.run.baseline_drift import drift_table
 from qdebug.render.run.cost_block import cost_block
 from qdebug.render.run.coverage import coverage_table
@@ -99,7 +99,7 @@ def coverage(run: Run) -> str:
         why = "; ".join(counts[:MOST_NAMED]) + ("; …" if counts[MOST_NAMED:] else "")
         text += f", {needless.total()} {'needs' if needless.total() == 1 else 'need'} no pair ({why})"
     unmeasured = unmeasured_layers(run)
-    return text + (f", {unmeasured} of {counted(len(run.layers), 'row')} not measured" if unmeasured else "")
+    return text + (f", {unmeasured} of {numbers.counted(len(run.layers), 'row')} not measured" if unmeasured else "")
 
 
 def finding_entry(number: int, finding: Finding) -> Entry:

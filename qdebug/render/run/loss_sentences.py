@@ -80,7 +80,8 @@ def _lost(run: Run, cost: Cost) -> str:
         chosen = numbers.name(run.candidate.get("kernels"))
         return f"{start} by the choice of kernels: {chosen} give other labels than the reference kernels{others}."
     where = "" if other_model(run) is not None else _layers(run, cost)
-    return f"{start} in conversion{where}{others}."
+    stage = "from one file to the other" if run.reference.get("kind") == "file" else "in conversion"
+    return f"{start} {stage}{where}{others}."
 
 
 def _layers(run: Run, cost: Cost) -> str:
@@ -135,7 +136,7 @@ def is_proven(stage: CostStage) -> bool:
 
 
 def _kept(cost: Cost) -> str:
-    ends = f"{level(cost, cost.before)} to {level(cost, cost.after)}, {cost.samples} samples"
+    ends = f"{level(cost, cost.before)} to {level(cost, cost.after)}, {numbers.counted(cost.samples, 'sample')}"
     what = numbers.name(cost.metric)
     if cost.points is not None and cost.low is not None and cost.low > 0:
         much = f"{size(cost, cost.points)}{' points' if cost.metric in SHARES else ''}"
@@ -143,8 +144,8 @@ def _kept(cost: Cost) -> str:
             interval, limit = between(cost, cost.low, cost.high), numbers.error(cost.limit)
             return f"{what[:1].upper()}{what[1:]} falls {much}{interval}, within the limit of {limit}."
         if cost.metric == "agreement":
-            same = level(cost, cost.after)
-            return f"Little is lost: {same} of the labels are the reference's ({cost.samples} samples)."
+            same, count = level(cost, cost.after), numbers.counted(cost.samples, "sample")
+            return f"Little is lost: {same} of the labels are the reference's ({count})."
         share = f"less than {100 * SPREAD_SHARE:g} % of what they vary by" if cost.metric == "mae" else \
             "as rounding does"
         return f"Little is lost: the outputs are {much} off on average ({what}), {share}."
