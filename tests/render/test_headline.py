@@ -11,6 +11,7 @@ from qdebug.render.formats.report import report
 from qdebug.render.run.answer import answer, headline
 from qdebug.render.run.cost_block import cost_block
 from qdebug.render.run.document import document
+from qdebug.render.run.end_to_end import end_to_end_table
 from tests.support import run_records
 
 LOST = ("Accuracy falls 41.1 points (33.0 to 49.7) in conversion, 40.8 of them at dense_1: 7 of its 8 channels share "
@@ -161,3 +162,11 @@ def test_every_output_follows_the_worse_verdict():
     assert '<p class="answer rounding">' in report(healthy)
     assert "#cf222e" in notebook(lossy)
     assert "#cf222e" not in notebook(healthy)
+
+
+def test_an_end_to_end_difference_that_loses_accuracy_is_not_expected():
+    """What a layer loses stands beside the failed comparison, instead of `quantization, expected`."""
+    table = end_to_end_table(run_records.lossy_run())
+    told = dict(zip((column.name for column in table.columns), table.lines[-1].cells, strict=True))
+    assert told["because"] == "dense_1 loses accuracy"
+    assert table.lines[-1].status == "failed"

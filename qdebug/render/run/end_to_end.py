@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qdebug.record.loss import LOST, cost_of
 from qdebug.record.schema import EndToEnd, Run
 from qdebug.record.verdicts import VERDICTS
 from qdebug.render import numbers
@@ -48,6 +49,10 @@ def _own_difference(run: Run) -> tuple[str, bool]:
     if run.verdict == "diverged":
         layer = "a layer" if run.first_divergent is None else numbers.name(run.first_divergent)
         return f"{layer} diverges", False
+    cost = cost_of(run)
+    if cost.verdict == LOST and cost.stage in ("conversion", "kernels"):
+        return (f"{numbers.name(cost.layers[0].layer)} loses {cost.metric}" if cost.layers else
+                f"{cost.metric} is lost in {cost.stage}"), False
     unmeasured = sum(row.verdict == "unmeasured" for row in run.layers)
     if unmeasured or run.verdict not in VERDICTS:
         return f"not known: {unmeasured} of {len(run.layers)} rows not measured", False
