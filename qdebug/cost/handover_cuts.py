@@ -69,10 +69,12 @@ def plan(reference: Graph, candidate: Graph, pairs: Sequence[Pair], unreadable: 
         ready.append(pair)
         last = max((entry.op.index for entry in ready if entry.op is not None), default=-1)
         given = _given(candidate, ready, last)
-        crossing = (Crossing(reference.tensors[key], candidate.tensors[given[key]],
-                             given[key] in candidate.blocks_first)
-                    for key in needed(reference, given))
-        cuts.append(Cut(row, tuple(crossing)))
+        crossing = tuple(Crossing(reference.tensors[key], candidate.tensors[given[key]],
+                                  given[key] in candidate.blocks_first) for key in needed(reference, given))
+        if any(one.candidate.key in candidate.ahead and not one.blocks for one in crossing):
+            reasons[row] = "cannot be handed over: the first axis of what crosses is not the samples'"
+            continue
+        cuts.append(Cut(row, crossing))
     return cuts, reasons
 
 

@@ -6,6 +6,7 @@ the same words (`conv`, `dense`, `add`, `fake_quant`, ...), so that they can be 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -158,6 +159,43 @@ class Graph:
             if op.kind == "space_to_batch" or (op.kind != "batch_to_space" and not found.isdisjoint(op.inputs)):
                 found.update(op.outputs)
         return frozenset(found)
+
+    @cached_property
+    def ahead(self) -> dict[Key, int]:
+        """Tensor -> how many of its values stand before the axis of its samples, where that is not the first.
+
+        So it is with time-major tensors, and with the blocks of a SPACE_TO_BATCH.
+        """
+        found: dict[Key, int] = {}
+        for op in self.ops:
+            given = max(self.data_inputs(op), key=lambda key: found.get(key, 1), default=None)
+            for key in op.outputs if given is not None else ():
+                before = self._ahead_behind(op, found.get(given, 1), self.tensors[given].shape, self.tensors[key].shape)
+                if before > 1:
+                    found[key] = before
+        return found
+
+    def _ahead_behind(self, op: Op, before: int, given: tuple[int, ...], made: tuple[int, ...]) -> int:
+        """`ahead` of what `op` makes, of shape `made`, of a tensor of shape `given` with `before` values ahead."""
+        sizes, made = [abs(size) for size in given], tuple(abs(size) for size in made)
+        axis = next((axis for axis, size in enumerate(sizes) if size == 1 and math.prod(sizes[:axis]) == before), None)
+        held = next((np.asarray(tensor.data, np.int64) for tensor in self.constants(op)
+                     if tensor.data is not None and tensor.data.size and op.kind in MOVEMENT), None)
+        if op.kind in ("space_to_batch", "batch_to_space") and held is not None:
+            blocks = int(np.prod(held))
+            return before * blocks if op.kind == "space_to_batch" else max(1, before // blocks)
+        if op.kind == "transpose" and held is not None and axis is not None and held.size == len(made):
+            return math.prod(made[: held.reshape(-1).tolist().index(axis)])
+        number = int(op.attributes.get("axis") or 0)
+        if op.kind == "pack" and axis is not None:
+            return before * (made[number % len(made)] if number % len(made) <= axis else 1)
+        if op.kind == "unpack" and axis is not None:
+            return before // (sizes[number % len(sizes)] if number % len(sizes) < axis else 1)
+        if before == 1 or axis is None or math.prod(made) == math.prod(sizes):
+            return before
+        if len(made) == len(sizes):
+            return math.prod(made[:axis])
+        return math.prod(made[: max(0, len(made) - (len(sizes) - axis))])
 
     def ancestors(self, keys: Iterable[Key], stop: Iterable[Key] = ()) -> Iterator[Op]:
         """Ops that compute `keys`, found by walking back; tensors in `stop` are not passed."""

@@ -31,21 +31,22 @@ def batches(inputs: Sequence[Array], size: int) -> Iterator[Batch]:
         yield Batch(first, [array[first: first + size] for array in inputs])
 
 
-def by_sample(values: Array, samples: int, blocks: bool) -> Array:
-    """A tensor whose first axis holds more than samples, as (samples, ...); the last axis stays.
+def by_sample(values: Array, samples: int, ahead: int) -> Array:
+    """A tensor whose first axis is not that of the samples alone, as (samples, ...); the last axis stays.
 
-    SPACE_TO_BATCH puts its `blocks` before the samples, a dense layer on several axes folds them in behind.
+    `ahead` values of each stand before the samples' axis (`Graph.ahead`); a dense layer on several axes folds them in
+    behind.
     """
-    if not blocks:
-        last = values.shape[-1] if values.size % (samples * values.shape[-1]) == 0 else 1
+    last = values.shape[-1] if values.size % (samples * values.shape[-1]) == 0 else 1
+    if ahead == 1:
         return values.reshape(samples, -1, last)
-    apart = values.reshape(-1, samples, *values.shape[1:])
-    return np.ascontiguousarray(np.moveaxis(apart, 0, 1)).reshape(samples, -1, values.shape[-1])
+    apart = values.reshape(ahead, samples, -1)
+    return np.ascontiguousarray(np.moveaxis(apart, 0, 1)).reshape(samples, -1, last)
 
 
-def taken_by_sample(taken: Taken, shape: tuple[int, ...], samples: int, blocks: bool) -> Taken:
+def taken_by_sample(taken: Taken, shape: tuple[int, ...], samples: int, ahead: int) -> Taken:
     """The same for what was taken at a tensor of that shape."""
-    arrays: dict[str, Any] = {name: by_sample(array.reshape(shape), samples, blocks)
+    arrays: dict[str, Any] = {name: by_sample(array.reshape(shape), samples, ahead)
                               for name in ("cumulative", "local", "doubtful", "ideal")
                               if (array := getattr(taken, name)) is not None}
     return replace(taken, **arrays)

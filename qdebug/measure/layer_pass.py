@@ -218,9 +218,9 @@ class Pass:
     def _update(self, counts: Counts, pair: Pair, values: Array, taken: Taken, one: Batch,
                 known: Known | None) -> Known | None:
         first, samples = one.first, len(one.inputs[0])
-        if len(values) != samples:
-            blocks = pair.candidate in self.candidate.blocks_first
-            values, taken = by_sample(values, samples, blocks), taken_by_sample(taken, values.shape, samples, blocks)
+        ahead = self.candidate.ahead.get(pair.candidate, 1)
+        if ahead > 1 or len(values) != samples:
+            values, taken = by_sample(values, samples, ahead), taken_by_sample(taken, values.shape, samples, ahead)
         if pair.candidate in counts.codes:
             return counts.codes[pair.candidate].update(
                 values, taken.cumulative, taken.local, first=first, doubtful=taken.doubtful, ideal=taken.ideal,

@@ -40,8 +40,10 @@ class Carried:
         return math.sqrt(self.square)
 
 
-def carried_error(graph: Graph, ops: Collection[Op], last: Op) -> Carried | None:
+def carried_error(graph: Graph, ops: Collection[Op], last: Op, rounded: Collection[Key] = ()) -> Carried | None:
     """The error at the output of `last` before its own rounding, its inputs' being exact where `ops` begin.
+
+    Those in `rounded` are not: the file has put them on their grid, the reference has not.
 
     `None` where the slope of a step is not bounded.
     """
@@ -51,6 +53,8 @@ def carried_error(graph: Graph, ops: Collection[Op], last: Op) -> Carried | None
     def at(key: Key) -> Carried | None:
         if key not in known:
             known[key] = _rounded(graph, key, _through(graph, inside[key], at)) if key in inside else _given(graph, key)
+            if key in rounded:
+                known[key] = _rounded(graph, key, known[key])
         return known[key]
 
     return _through(graph, last, at)

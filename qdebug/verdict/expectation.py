@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import Aligned, Pair
+from qdebug.align.shape_ops import without_shape_ops
 from qdebug.converter.edited_grids import regridded
 from qdebug.converter.grids import EXACT, FIXED_GRIDS, FIXED_GRIDS16, KEEPS_CODES, PICKS, SAME_SCALE, readers_agree
 from qdebug.graph import op_facts
@@ -93,7 +94,10 @@ def expect(aligned: Aligned, *, kernels: str, delegated: frozenset[Key] = frozen
     uncertainty = Uncertainty(*aligned.graphs, kernels, delegated, frozenset(own))
     behind = regridded(aligned.candidate, own, {pair.candidate for pair in aligned.pairs}) \
         if isinstance(own, Mapping) and own and not aligned.between_files else {}
-    model = _Expecter(aligned, uncertainty, frozenset(own), behind)
+    left_out = without_shape_ops(aligned.candidate)[1]
+    computed = frozenset(key for op in aligned.candidate.ops if op.index in left_out for key in op.outputs
+                         if op_facts.grid_of(aligned.candidate.tensors[key]) is not None)
+    model = _Expecter(aligned, uncertainty, frozenset(own), behind, computed)
     return {pair.candidate: model.of(pair) for pair in aligned.pairs
             if op_facts.grid_of(aligned.candidate.tensors[pair.candidate]) is not None}
 
@@ -105,6 +109,8 @@ class _Expecter:
     own: frozenset[Key] = frozenset()
     behind: Mapping[Key, Grid] = field(default_factory=dict)
     """Candidate tensor -> the grid that what reads it was made for, where that is another one."""
+    computed: frozenset[Key] = frozenset()
+    """Candidate tensors that hold codes and are computed from the shape of the data alone: constants but for that."""
     on_grid: set[Key] = field(default_factory=set)
     """Candidate tensors whose reference values lie on the same grid, filled in execution order."""
 
@@ -175,7 +181,8 @@ class _Expecter:
             return "two grids meet: an input is requantized before the op", True
         if self._between(pair):
             names = " and ".join(entry.raw for entry in pair.candidate_ops)
-            return f"{names} each round, the reference does once", True
+            return f"{names} each round, the reference does once" if len(pair.candidate_ops) > 1 else \
+                "the file rounds a constant that it computes, such as what a zero state gives", True
         if op is not None and op.kind in ("avg_pool", "resize_bilinear"):
             return f"{op.raw} rounds on the grid of its input", True
         if op is not None and op.kind == "leaky_relu":
@@ -277,7 +284,7 @@ class _Expecter:
         if not between or tensor.quantization is None or pair.op is None:
             return 0, None
         step = tensor.quantization.step
-        carried = carried_error(self.candidate, pair.candidate_ops, pair.op)
+        carried = carried_error(self.candidate, pair.candidate_ops, pair.op, self.computed)
         if carried is None:
             return min(MOST_COARSE, 1 + math.ceil(sum(between) / step / 2)), None
         return 1 + math.ceil(carried.most / step), carried.rms / step
@@ -286,8 +293,10 @@ class _Expecter:
         """Scales of the tensors between the steps of a region that the reference computes unrounded."""
         if any(op.kind == "fake_quant" for op in pair.region):
             return []
-        inner = [op for op in pair.candidate_ops if op is not pair.op and op.kind not in MOVEMENT | {"quantize"}]
-        grids = [op_facts.grid_of(self.candidate.tensors[op.output]) for op in inner]
+        inner = [op.output for op in pair.candidate_ops
+                 if op is not pair.op and op.kind not in MOVEMENT | {"quantize"}]
+        inner += [key for op in pair.candidate_ops for key in op.inputs if key in self.computed and key not in inner]
+        grids = [op_facts.grid_of(self.candidate.tensors[key]) for key in inner]
         return [grid.scale for grid in grids if grid is not None]
 
 

@@ -79,3 +79,84 @@ def test_ops_that_jump_have_rows_of_their_own():
                                               "FLOOR_MOD", "ARG_MAX", "GATHER"}
     assert run.coverage.unpaired == [one for one in run.coverage.unpaired if one.needs_no_pair or
                                      one.reason.startswith("fused into")]
+
+
+# -- kernels and biases of several axes ---------------------------------------------------------------------
+
+EINSUMS = {"heads": ("abc,cde->abde", (None, 2, 4), "de", (16, 6)),
+           "bias of one axis": ("abc,cde->abde", (None, 2, 4), "e", (16, 6)),
+           "taps last": ("abc,dec->abde", (None, 2, 4), "de", (16, 6)),
+           "turned": ("abc,ced->adbe", (2, None, 4), "de", (16, 6)),
+           "joined": ("abcd,edc->abe", (None, 5), "e", (16, 3, 2)),
+           "over steps": ("abc,bd->adc", (7, None), "d", (16, 6))}
+"""Equation, shape and axes of the bias, shape of what is given."""
+
+
+@pytest.mark.parametrize(("which", "batch", "kind"), [
+    ("heads", 1, "int8"), ("heads", 1, "16x8"), ("bias of one axis", 1, "int8"), ("bias of one axis", None, "int8"),
+    ("taps last", 1, "int8"), ("turned", None, "int8"), ("turned", 1, "float32"), ("joined", 1, "int8"),
+    ("over steps", None, "int8")])
+def test_kernels_and_biases_of_several_axes_are_the_files_flat_ones(which: str, batch: int | None, kind: str):
+    """An EinsumDense's kernel and bias are FULLY_CONNECTED's, in the order of axes that converters lay them out in."""
+    equation, shape, bias, given = EINSUMS[which]
+    model = einsum_net(equation, shape, bias, given, batch)
+    run = traced(model, file_of(model, kind))
+
+    assert troubles(run) == []
+    assert sum("weights" in row.evidence for row in run.layers) == 1
+
+
+@pytest.mark.parametrize("which", ["heads", "joined"])
+def test_one_wrong_weight_of_several_axes_is_found(which: str):
+    """A weight of the reference that the file does not hold makes the layer diverge, and is counted."""
+    model = einsum_net(*EINSUMS[which], None)
+    content = file_of(model, "int8")
+    layer = model.get_layer("proj")
+    held = layer.get_weights()
+    held[0].reshape(-1)[3] += 2.0
+    layer.set_weights(held)
+    run = traced(model, content)
+
+    assert [(one.code, one.evidence["count"]) for one in run.findings if one.code == "QD401"] == [("QD401", 1)]
+
+
+def einsum_net(equation: str, shape: tuple[int | None, ...], bias: str, given: tuple[int, ...],
+               batch: int | None) -> Any:
+    """One EinsumDense behind the reshaped image."""
+    from qdebug.models.tensorflow import load_tensorflow
+    from tests.support.converted_models import randomize
+
+    keras = load_tensorflow().tf_keras
+    keras.backend.clear_session()
+    i = keras.layers.Input((8, 8, 3), batch_size=batch, name="image")
+    x = keras.layers.Reshape((*given, 2), name="tokens")(i)[..., 0]
+    model = keras.Model(i, keras.layers.EinsumDense(equation, shape, bias_axes=bias, name="proj")(x))
+    randomize(model, 3)
+    return model
+
+
+# -- unrolled recurrences -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("batch", "kind"), [(1, "float32"), (1, "int8"), (None, "int8")])
+def test_unrolled_recurrent_layers_are_time_major_and_begin_with_zeros(batch: int | None, kind: str):
+    """Steps are stacked before the samples, and the file folds away, or rounds, what the zero state gives."""
+    from qdebug.models.tensorflow import load_tensorflow
+    from tests.support.converted_models import randomize
+
+    keras = load_tensorflow().tf_keras
+    keras.backend.clear_session()
+    L = keras.layers
+
+    def build(batch: int | None) -> Any:
+        i = L.Input((8, 8, 3), batch_size=batch, name="image")
+        x = L.Reshape((2, 96), name="steps")(i)
+        x = L.GRU(5, unroll=True, return_sequences=True, name="first")(x)
+        model = keras.Model(i, L.Dense(3, name="logits")(L.GRU(4, unroll=True, name="second")(x)))
+        randomize(model, 3)
+        return model
+
+    run = traced(build(None), file_of(build(batch), kind))
+
+    assert troubles(run) == []
+    assert {"PACK", "UNPACK"} <= {row.op for row in run.layers}

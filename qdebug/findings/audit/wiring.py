@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from qdebug.align import Aligned, Pair
 from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
-from qdebug.graph.graph import Graph, Key
+from qdebug.graph.graph import Graph, Key, Op
 
 ORDERED = frozenset({"concat", "sub", "div", "pack", "matmul"})
 """Kinds for which the order of inputs matters."""
+TURNS = op_facts.RESHAPES | {"transpose"}
 
 
 # -- wiring -------------------------------------------------------------------------------------
@@ -31,7 +34,7 @@ def audit_wiring(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unchecked
         for start in _merged(reference, pair, stands_for.get(key, _model_input(aligned, key)))
     }
     place = Place(pair.layer, pair.op.index, candidate.tensors[pair.candidate].name)
-    if wanted != found and None not in found:
+    if wanted != found and None not in found and not _counting(reference, pair) <= found <= wanted:
         yield Deviation(
             pair.layer,
             "wiring",
@@ -47,6 +50,26 @@ def audit_wiring(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unchecked
         yield from _order(reference, candidate, pair, stands_for, names, place)
 
 
+def _counting(reference: Graph, pair: Pair) -> set[Key | None]:
+    """The region's inputs without those that are multiplied by 0: a file leaves out a state that begins with zeros."""
+    starts, waiting, found = {key for key, _ in pair.inputs}, [pair.reference], set[Key]()
+    seen = set[Key]()
+    while waiting:
+        key = waiting.pop()
+        producer = reference.producers.get(key)
+        if key in starts:
+            found.add(key)
+        elif producer is not None and key not in seen and not _is_zero(reference, producer):
+            waiting.extend(reference.data_inputs(producer))
+        seen.add(key)
+    return {_unshaped(reference, key) for key in found}
+
+
+def _is_zero(reference: Graph, op: Op) -> bool:
+    held = [tensor.data for tensor in reference.constants(op) if tensor.data is not None and tensor.data.size]
+    return op.kind == "mul" and any(not np.any(data) for data in held)
+
+
 def _merged(reference: Graph, pair: Pair, key: Key | None) -> set[Key | None]:
     """The region's own inputs, if `key` comes from a twin of an op inside this region.
 
@@ -60,9 +83,12 @@ def _merged(reference: Graph, pair: Pair, key: Key | None) -> set[Key | None]:
 
 
 def _unshaped(reference: Graph, key: Key | None) -> Key | None:
-    """Return the tensor whose values these are, before any reshape; the first of several that are computed alike."""
+    """Return the tensor whose values these are, before any reshape; the first of several that are computed alike.
+
+    Two transpositions may cancel out in a file; each one's own order of axes is compared as an option.
+    """
     producer = reference.producers.get(key) if key is not None else None
-    while producer is not None and producer.kind in op_facts.RESHAPES and len(reference.data_inputs(producer)) == 1:
+    while producer is not None and producer.kind in TURNS and len(reference.data_inputs(producer)) == 1:
         key = reference.data_inputs(producer)[0]
         producer = reference.producers.get(key)
     return None if key is None else reference.first_alike.get(key, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -192,9 +193,18 @@ def read_tensors(interpreter: Interpreter, inputs: Sequence[Array], keys: Sequen
         interpreter.run([array[number: number + 1] for array in inputs])
         for key in keys:
             rows[key].append(interpreter.get(key))
-    blocks = interpreter.graph.blocks_first
-    return {key: np.stack(entries, axis=1).reshape(-1, *entries[0].shape[1:]) if key in blocks
-            else np.concatenate(entries) for key, entries in rows.items()}
+    ahead = interpreter.graph.ahead
+    return {key: _together(entries, ahead.get(key, 1)) for key, entries in rows.items()}
+
+
+def _together(entries: Sequence[Array], ahead: int) -> Array:
+    """One sample after the other, as a batch of them would be; `ahead` values of each stand before their axis."""
+    if ahead == 1:
+        return np.concatenate(entries)
+    shape = entries[0].shape
+    axis = next((axis for axis, size in enumerate(shape) if size == 1 and math.prod(shape[:axis]) == ahead), 0)
+    whole = np.stack([entry.reshape(ahead, -1) for entry in entries], axis=1)
+    return whole.reshape(*shape[:axis], shape[axis] * len(entries), *shape[axis + 1:])
 
 
 def _random(rng: np.random.Generator, tensor: Tensor, count: int) -> Array:

@@ -18,6 +18,7 @@ import numpy as np
 from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.graph.quantization import FakeQuant
+from qdebug.models.reference.constant_values import constant_values, same_for_all
 from qdebug.models.tensorflow import load_tensorflow
 
 KINDS = {
@@ -280,38 +281,12 @@ class _Builder:
         return name
 
     def _evaluate(self, names: set[str]) -> None:
-        tf = load_tensorflow().tf
         wanted = sorted(name for name in names if not self._follows_shape(name) and not self._is_handle(name))
         ranges = sorted({name for key in wanted for name in self._range_inputs(key)})
-        graph = tf.Graph()
-        with graph.as_default():
-            tf.import_graph_def(self._behind(wanted + ranges), name="")
-        with tf.compat.v1.Session(graph=graph) as session:
-            values = session.run(wanted + ranges)
-        self.constants = dict(zip(wanted + ranges, values, strict=True))
-
-    def _behind(self, names: Sequence[str]) -> Any:
-        """The ops that compute these tensors, without control inputs.
-
-        Where a function was inlined, its constants wait for the function's inputs: those of the model, which are not
-        fed here.
-        """
-        nodes = {node.name: node for node in self.definition.node}
-        kept = load_tensorflow().tf.compat.v1.GraphDef(versions=self.definition.versions,
-                                                       library=self.definition.library)
-        waiting, seen = [name.partition(":")[0] for name in names], set[str]()
-        while waiting:
-            name = waiting.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            node = kept.node.add()
-            node.CopyFrom(nodes[name])
-            data = [given for given in node.input if not given.startswith("^")]
-            del node.input[:]
-            node.input.extend(data)
-            waiting.extend(given.partition(":")[0] for given in data)
-        return kept
+        self.constants = constant_values(self.definition, wanted + ranges)
+        shaped = sorted(name for name in names - set(wanted) if not self._is_handle(name))
+        self.constants.update(same_for_all(self.definition, shaped, {
+            name: (spec.shape, spec.dtype) for name, spec in zip(self.inputs, self.specs, strict=True)}))
 
     def _is_handle(self, name: str) -> bool:
         """Whether a tensor holds no numbers: a list of tensors, a resource."""
