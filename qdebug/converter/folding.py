@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -9,7 +10,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.graph import op_facts
-from qdebug.graph.graph import Graph, Op
+from qdebug.graph.graph import Graph, Key, Op
+
+
+@dataclass(frozen=True)
+class ChannelAxes:
+    """Where a tensor has the output channels of a weighted op: on several axes behind an einsum."""
+
+    axes: tuple[int, ...]
+    """Counted from the last, in the order in which the kernel's rows have them."""
+    sizes: tuple[int, ...]
+
+    def flat(self, values: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """A constant that is broadcast against the tensor, as one value a channel, or () for one of all.
+
+        `None` where it is another one along another axis.
+        """
+        if values.size == 1:
+            return values.reshape(())
+        full = (*(1,) * (-min(self.axes) - values.ndim), *values.shape)
+        at = {axis: full[axis] for axis in self.axes}
+        if math.prod(full) != math.prod(at.values()) or any(at[axis] not in (1, size) for axis, size
+                                                            in zip(self.axes, self.sizes, strict=True)):
+            return None
+        order = sorted(self.axes)
+        picked = np.transpose(values.reshape([at[axis] for axis in order]), [order.index(axis) for axis in self.axes])
+        return np.broadcast_to(picked, self.sizes).reshape(-1)
+
+    def spread(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """One value a channel, in a shape in which it is broadcast against the tensor."""
+        order = sorted(self.axes)
+        full = dict(zip(self.axes, self.sizes, strict=True))
+        return np.transpose(values.reshape(self.sizes), [self.axes.index(axis) for axis in order]).reshape(
+            [full.get(axis, 1) for axis in range(order[0], 0)])
+
+
+def channel_axes(graph: Graph, core: Op, key: Key) -> ChannelAxes:
+    """The axes of tensor `key`, behind `core`, that hold its channels: the last one where nothing else is known."""
+    shape, held = graph.tensors[key].shape, op_facts.kernel(graph, core)
+    labels, order = op_facts.einsum_labels(graph, core), op_facts.einsum_order(graph, core)
+    if held is None or held.data is None or (core.kind == "einsum" and order is None):
+        return ChannelAxes((-1,), (shape[-1] if shape else 1,))
+    sizes = held.data.shape
+    if labels is not None and order is not None:
+        own = tuple(sizes[axis] for axis in order[0])
+        if len(shape) == len(graph.tensors[core.output].shape):
+            return ChannelAxes(tuple(labels[2].index(labels[1][axis]) - len(labels[2]) for axis in order[0]), own)
+        count = math.prod(own)
+    elif core.kind == "depthwise":
+        count = sizes[-2] * sizes[-1]
+    else:
+        count = sizes[-2 if core.kind == "transpose_conv" or core.attributes.get("transpose_b") else -1]
+    for axes in range(1, len(shape) + 1):
+        if math.prod(shape[-axes:]) == count:
+            return ChannelAxes(tuple(range(-axes, 0)), tuple(shape[-axes:]))
+    return ChannelAxes((-1,), (count,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +104,12 @@ def fold(graph: Graph, core: Op, region: tuple[Op, ...]) -> Folded | None:
             if op.kind == "batch_norm":
                 return None
             break
-        size = np.asarray(np.abs(size * known[0]) + known[2])
-        factor, offset = np.asarray(factor * known[0]), np.asarray(offset * known[0] + known[1])
+        axes = channel_axes(graph, core, op.output)
+        scale, shift, large = (axes.flat(part) for part in known)
+        if scale is None or shift is None or large is None:
+            break
+        size = np.asarray(np.abs(size * scale) + large)
+        factor, offset = np.asarray(factor * scale), np.asarray(offset * scale + shift)
         key, last = op.output, op
     return Folded(np.asarray(factor), np.asarray(offset), last, np.asarray(size))
 
@@ -67,7 +126,7 @@ def step(graph: Graph, op: Op) -> tuple[NDArray[np.float64], NDArray[np.float64]
         return scale, beta - mean * scale, np.abs(beta) + np.abs(mean * scale)
     if len(values) != 1 or len(op.inputs) != 2:
         return None
-    value = values[0].reshape(-1) if values[0].ndim > 1 and values[0].size == values[0].shape[-1] else values[0]
+    value = values[0]
     if op.kind in ("bias_add", "add"):
         return one, value, np.abs(value)
     if op.kind == "sub":
@@ -93,8 +152,8 @@ class Affine:
     """Shape (channels,)."""
     size: NDArray[np.float64]
     """Shape (channels,): sum of the magnitudes of what `offset` is the sum of."""
-    shape: tuple[int, ...]
-    """Shape of the offset where the reference adds it."""
+    axes: ChannelAxes
+    """Where the output of the weighted op, to which the offset is added, has its channels."""
     ops: Mapping[str, int]
     """Name of each op that is folded -> position of its data input."""
 
@@ -102,7 +161,7 @@ class Affine:
 def folds(graph: Graph, core: Op, region: tuple[Op, ...], rows: Rows) -> Iterator[Affine]:
     """Every amount of folding around `core` within `region`, none first; nothing where statistics are the batch's."""
     front = in_front(graph, core, region, rows.shape[1])
-    channels = rows.shape[0]
+    channels, axes = rows.shape[0], channel_axes(graph, core, core.output)
     seen: set[str | None] = set()
     for count in range(len(region) + 1):
         folded = fold(graph, core, region[:count])
@@ -116,11 +175,12 @@ def folds(graph: Graph, core: Op, region: tuple[Op, ...], rows: Rows) -> Iterato
                                 for part in (folded.factor, folded.offset, folded.size))
         ops = _behind(graph, core, folded.behind)
         scaled = rows * factor.reshape(-1, 1)
-        yield Affine(scaled, offset, size, folded.offset.shape, ops)
+        yield Affine(scaled, offset, size, axes, ops)
         if front is not None:
             moved, scale, shift = front
             added = scaled @ shift
-            yield Affine(scaled * scale, offset + added, size + np.abs(scaled) @ np.abs(shift), (), {**ops, **moved})
+            yield Affine(scaled * scale, offset + added, size + np.abs(scaled) @ np.abs(shift), axes,
+                         {**ops, **moved})
 
 
 def _behind(graph: Graph, core: Op, last: Op | None) -> dict[str, int]:

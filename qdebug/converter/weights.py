@@ -6,6 +6,7 @@ to half a step of its scale, and an op can only be judged by the weights that it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from qdebug.align import Alignment, Pair
 from qdebug.converter.constants import as_stored, match_constants
-from qdebug.converter.folding import Affine, fold, folds, in_front
+from qdebug.converter.folding import Affine, ChannelAxes, fold, folds, in_front
 from qdebug.converter.rounded_reference import (
     HALF,
     beyond_ties,
@@ -174,7 +175,7 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
     theirs = op_facts.kernel_rows(candidate, op, side="candidate")
     if kernel is None or kernel.data is None or held is None or ours is None or theirs is None:
         return "its kernel is not constant"
-    shape = kernel.data.shape
+    order = op_facts.einsum_order(reference, core) if ours.shape == theirs.shape else None
     if ours.shape != theirs.shape:
         if core.kind not in ("einsum", "matmul") or ours.size != theirs.size:
             return "the kernels have different shapes"
@@ -200,9 +201,10 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         room = room + half_room(best.offset)
     off = np.abs(bias - best.offset)
     return Weights(
-        core, op, held.dtype, {(core.name, core.inputs.index(kernel.key)): _layout(core, shape, theirs)}, theirs,
-        _shaped(bias, best.shape),
-        _shaped(best.offset, best.shape), best.ops, np.max(apart / limit, axis=1, initial=0.0), off / room, off,
+        core, op, held.dtype,
+        {(core.name, core.inputs.index(kernel.key)): _layout(core, kernel.data.shape, theirs, order)}, theirs,
+        _shaped(bias, best.axes), _shaped(best.offset, best.axes), best.ops,
+        np.max(apart / limit, axis=1, initial=0.0), off / room, off,
         None if held.quantization is None else float(np.max(apart / (grid / (0.5 + SLACK)), initial=0.0)),
         float(np.max(off / step, initial=0.0)) if np.all(step > 0) else None,
         gain=_gain(candidate, op, held),
@@ -304,15 +306,23 @@ def _gain(candidate: Graph, op: Op, held: Tensor) -> NDArray[np.float32] | None:
     return np.asarray(reduced / 2.0**15 * np.exp2(exponent) / exact, np.float32)
 
 
-def _shaped(bias: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A bias as it is added in the reference: one zero where there is none, (heads, size) in an attention."""
+def _shaped(bias: NDArray[np.float64], axes: ChannelAxes) -> NDArray[np.float32]:
+    """A bias as it is added to the output of the reference's op: one zero where there is none."""
     if not np.any(bias):
         return np.zeros(1, np.float32)
-    return bias.astype(np.float32).reshape(shape if len(shape) > 1 else -1)
+    fits = bias.size == math.prod(axes.sizes)
+    return np.asarray(axes.spread(bias) if fits else bias, np.float32)
 
 
-def _layout(core: Op, shape: tuple[int, ...], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Kernel rows (channels, taps) in the layout of the reference op: the inverse of `fingerprints.kernel_rows`."""
+def _layout(core: Op, shape: tuple[int, ...], rows: NDArray[np.float32],
+            order: tuple[tuple[int, ...], tuple[int, ...]] | None) -> NDArray[np.float32]:
+    """Kernel rows (channels, taps) in the layout of the reference op: the inverse of `op_facts.kernel_rows`.
+
+    `order`: of an einsum's kernel, the axes that the rows have, one after another.
+    """
+    if order is not None:
+        axes = (*order[0], *order[1])
+        return np.ascontiguousarray(rows.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes)))
     if core.kind in ("conv", "conv3d"):
         return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[-1], *shape[:-1]), 0, -1))
     if core.kind == "transpose_conv":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,7 +52,35 @@ def kernel_rows(graph: Graph, op: Op, *, side: str) -> NDArray[np.float32] | Non
         return data.reshape(-1, data.shape[-2] * data.shape[-1]).T
     if op.kind == "dense" or (op.kind == "matmul" and data.ndim == 2):
         return data if op.attributes.get("transpose_b") else data.T
-    return data.reshape(1, -1)
+    order = einsum_order(graph, op)
+    if order is None:
+        return data.reshape(1, -1)
+    return np.transpose(data, (*order[0], *order[1])).reshape(math.prod(data.shape[axis] for axis in order[0]), -1)
+
+
+def einsum_labels(graph: Graph, op: Op) -> tuple[str, str, str] | None:
+    """The letters of an einsum's data, kernel and output, without those before an ellipsis; `None` for another op."""
+    held = kernel(graph, op)
+    sides, _, wanted = str(op.attributes.get("equation", "")).replace(" ", "").partition("->")
+    given = sides.split(",")
+    if op.kind != "einsum" or held is None or len(given) != 2 or len(op.inputs) != 2 or not wanted:
+        return None
+    own = given.pop(op.inputs.index(held.key))
+    return given[0].rpartition("...")[2], own, wanted.rpartition("...")[2]
+
+
+def einsum_order(graph: Graph, op: Op) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """An einsum's kernel axes as converters lay them out: output channels as in the kernel, then taps as in the data.
+
+    `None` where an axis of the kernel is neither, as that of heads which have kernels of their own.
+    """
+    labels = einsum_labels(graph, op)
+    if labels is None:
+        return None
+    data, own, wanted = labels
+    channels = tuple(axis for axis, letter in enumerate(own) if letter in wanted and letter not in data)
+    taps = tuple(own.index(letter) for letter in data if letter in own and letter not in wanted)
+    return (channels, taps) if len(channels) + len(taps) == len(own) and channels else None
 
 
 def einsum_transposes(equation: str) -> bool:

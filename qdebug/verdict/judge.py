@@ -240,7 +240,9 @@ def _expected(stats: CodeStats, expectation: Expectation) -> float:
     """Expected local flips: half of the elements in doubt, less the part that is float noise, and the designed ones."""
     margin = expectation.margin
     share = np.divide(expectation.tau, margin, out=np.zeros_like(margin), where=margin > 0)
-    doubtful = stats.doubtful if margin.size == stats.doubtful.size else np.array([stats.doubtful.sum()])
+    doubtful = stats.doubtful
+    if margin.size != doubtful.size:  # (one for all, or channels that are spread over several axes)
+        doubtful, share = np.array([doubtful.sum()]), share.max(keepdims=True)
     plain = float(np.sum(doubtful * np.broadcast_to(np.minimum(share, 1.0), doubtful.shape)) / 2)
     return plain + (stats.designed if expectation.scale_fits else 0)
 
