@@ -93,12 +93,10 @@ def made_jobs(pairs: Path, only: str) -> Iterator[Job]:
 def make_pairs(pairs: Path) -> None:
     """Write a folder with reference, candidate and data for every fault of CI and every pair of converted files."""
     from tests.benchmarks import two_files
+    from tests.faults import fault_built, fault_list
 
-    sys.path.insert(0, str(Path(two_files.__file__).parents[1] / "faults"))
-    import fault_built  # noqa: F401 - adds its faults to the list
-    from fault_list import FAULTS
-
-    for fault in FAULTS:
+    assert fault_built, "which adds its faults to the list"
+    for fault in fault_list.FAULTS:
         if fault.ci:
             planted = fault.plant()
             net = "" if fault.net.startswith("tiny: ") else f"{fault.net} "
