@@ -17,5 +17,5 @@ def test_no_layer_diverges(run):
 
 
 def test_accuracy_is_kept(run):
-    """The conversion costs at most one percent point."""
-    assert run.accuracy["candidate"] >= run.accuracy["reference"] - 0.01
+    """The conversion costs at most two percent points."""
+    assert run.accuracy["candidate"] >= run.accuracy["reference"] - 0.02
