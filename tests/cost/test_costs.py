@@ -20,20 +20,24 @@ MODELS = ("dense4", "resnet", "branches")
 
 
 class Made:
-    """The built-in models with the digits; traces are kept, so that tests may share them."""
+    """Classifiers of the digits with computed weights; pairs and traces are kept, so that tests may share them."""
 
     def __init__(self) -> None:
         from qdebug.models.builtin import training
 
         self.dataset = training.images_for_builtin(datasets.load("digits"))
         self.runs: dict[Any, Run] = {}
+        self.pairs: dict[str, tuple[Any, Any, bytes]] = {}
 
-    def files(self, model: str) -> tuple[Path, Path, Path]:
-        """Baseline, reference, candidate."""
-        from qdebug.models.builtin import training
+    def pair(self, model: str) -> tuple[Any, Any, bytes]:
+        """Baseline, reference, candidate; what training made of the head of `dense4` is wrong."""
+        if model not in self.pairs:
+            from tests.support.digit_classifiers import classifier, quantized_pair
 
-        made = training.prepare(model, self.dataset)
-        return made.baseline_path, made.reference_path, made.candidate_path
+            images, labels = np.asarray(self.dataset.train_inputs["x"]), self.dataset.train_labels["y"]
+            baseline = classifier(model, images, labels)
+            self.pairs[model] = (baseline, *quantized_pair(baseline, images, exchange if model == "dense4" else None))
+        return self.pairs[model]
 
     def trace(self, model: str, faults: tuple[str, ...] = (), *, share: float = 0.5, **options: Any) -> Run:
         """Trace with the layers named in `faults` spoilt."""
@@ -42,8 +46,7 @@ class Made:
             from qdebug.workflows.trace import trace
             from tests.support.tflite_faults import spoil
 
-            baseline, reference, candidate = self.files(model)
-            content = candidate.read_bytes()
+            baseline, reference, content = self.pair(model)
             for number, layer in enumerate(faults):
                 content = spoil(content, self.op(model, layer), share=share, seed=number)
             self.runs[key] = trace(reference, content, self.dataset, baseline=baseline, options=TraceOptions(**options))
@@ -54,6 +57,13 @@ class Made:
         found = next(row.op_index for row in self.trace(model).layers if row.layer == layer)
         assert found is not None
         return found
+
+
+def exchange(model: Any) -> None:
+    """Exchange what the head gives for 0 and 6, which are told right most often: a fifth of all samples is wrong."""
+    for variable in model.get_layer("quant_dense_3").weights:
+        if variable.name.rpartition("/")[2] in ("kernel:0", "bias:0"):
+            variable.assign(variable.numpy()[..., [6, 1, 2, 3, 4, 5, 0, 7, 8, 9]])
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +127,12 @@ def test_a_fault_that_costs_no_accuracy_is_told_by_agreement(made: Made, model: 
 
 def test_two_culprits_are_told_apart(made: Made) -> None:
     """Two spoilt layers: each takes its step, both are repaired, and neither repair alone restores all."""
-    run = made.trace("resnet", ("block2_b_bn", "block2_shortcut_bn"), share=0.8)
+    run = made.trace("resnet", ("block2_b_bn", "block2_shortcut_bn"), share=0.3)
     found = drops(run, "agreement_drop")
     assert set(sorted(found, key=found.__getitem__)[-2:]) == {"block2_b_bn", "block2_shortcut_bn"}
     repairs = {one["layer"]: one["restored_percent"] for one in run.costs["repairs"]}
     assert set(repairs) == {"block2_b_bn", "block2_shortcut_bn"}
-    assert all(10 < restored < 90 for restored in repairs.values())
+    assert all(5 < restored < 90 for restored in repairs.values()), repairs
 
 
 def test_the_rest_of_a_cut_candidate_is_the_candidate(made: Made) -> None:
@@ -132,7 +142,7 @@ def test_the_rest_of_a_cut_candidate_is_the_candidate(made: Made) -> None:
     from qdebug.models.litert.tail import CandidateTail
 
     for model in ("dense4", "branches"):
-        content = made.files(model)[2].read_bytes()
+        content = made.pair(model)[2]
         graph = parse(content)
         whole = Interpreter(content, graph)
         images = made.dataset.inputs["x"][:3]
@@ -159,31 +169,24 @@ def test_the_parts_add_up_to_the_loss(made: Made, model: str) -> None:
         total * (run.accuracy["baseline"] - run.accuracy["candidate"]))
 
 
-def test_one_sample_more_or_less_is_noise(made: Made) -> None:
-    """What chance explains is called so, and no layer is blamed for it; a loss beyond chance is not."""
-    from dataclasses import replace
-
-    from qdebug.render.run.costs import sentences
-
-    run = made.trace("cnn")
-    told = next(text for text in sentences(run) if text.startswith("From baseline"))
-    parts = run.costs["parts"]
-    assert abs(sum(part["lost_samples"] for part in parts)) == 1
-    assert "(1 of 297 samples, within noise): training gains 0.34 (within noise), conversion costs 0" in told
-    proven = next(text for text in sentences(made.trace("dense4")) if text.startswith("From baseline"))
-    assert "are lost (297 samples): training costs 8.08 (most at dense_3), conversion" in proven
-    bare = [{name: value for name, value in part.items() if "low" not in name} for part in parts]
-    older = sentences(replace(run, costs={**run.costs, "parts": bare}))
-    assert not any("noise" in text for text in older), "a record from before does not say"
+def test_what_training_cost_is_told_from_chance(made: Made) -> None:
+    """Two classes exchanged in the head are a loss beyond chance, most of it there; rounding alone is none."""
+    proven = made.trace("dense4").costs["parts"][0]
+    assert proven["low"] > 0
+    assert proven["layers"][0]["layer"] == "dense_3"
+    assert all(part["low"] <= 0 <= part["high"] for part in made.trace("resnet").costs["parts"])
 
 
-@pytest.mark.parametrize("model", ["dense4", "cnn"])
+@pytest.mark.parametrize("model", ["dense4", "resnet"])
 def test_training_has_its_layers(made: Made, model: str) -> None:
-    """The layers' drops, from the baseline to the reference, are what training cost; here no layer is left out."""
+    """The five layers that change most, from the baseline to the reference; the five of dense4 are all it has."""
     part = made.trace(model).costs["parts"][0]
-    assert len(part["layers"]) < 5
-    assert sum(one["drop"] for one in part["layers"]) == pytest.approx(part["lost"])
+    told = [one["drop"] for one in part["layers"]]
+    assert told == sorted(told, key=abs, reverse=True)
+    assert len(told) <= 5
     assert all(one["low"] <= one["drop"] <= one["high"] for one in part["layers"])
+    if model == "dense4":
+        assert sum(told) == pytest.approx(part["lost"])
 
 
 def test_other_kernels_cost_where_they_differ(made: Made) -> None:
@@ -196,7 +199,7 @@ def test_without_labels_agreement_is_what_is_lost(made: Made) -> None:
     """The value is the agreement, accuracy says why it is missing, and the parts are agreements with the baseline."""
     from qdebug.workflows.trace import trace
 
-    baseline, reference, candidate = made.files("dense4")
+    baseline, reference, candidate = made.pair("dense4")
     run = trace(reference, candidate, made.dataset.inputs["x"], baseline=baseline)
     handover = run.layers[-1].handover
     assert (handover.value, handover.accuracy) == (handover.agreement, None)
@@ -217,12 +220,13 @@ def test_outputs_that_are_no_classes_have_an_error(made: Made) -> None:
 
 def test_a_built_in_model_can_be_kept(tmp_path: Path, made: Made) -> None:
     """--save-candidate writes the file that was traced."""
+    from qdebug.models.builtin import training
     from qdebug.workflows.trace import trace_builtin
 
     kept = tmp_path / "dense4.tflite"
     run = trace_builtin("dense4", samples=8, save_candidate=str(kept), options=TraceOptions(handover=False))
     assert hashlib.sha256(kept.read_bytes()).hexdigest() == run.candidate["sha256"]
-    assert kept.read_bytes() == made.files("dense4")[2].read_bytes()
+    assert kept.read_bytes() == training.prepare("dense4", made.dataset).candidate_path.read_bytes()
 
 
 def test_no_handover_leaves_it_out(made: Made) -> None:
@@ -230,7 +234,7 @@ def test_no_handover_leaves_it_out(made: Made) -> None:
     run = made.trace("dense4", handover=False)
     assert run.costs is None
     assert all(row.handover is None for row in run.layers)
-    assert run.label_flips["flipped"] == 0
+    assert run.label_flips["flipped"] == made.trace("dense4").label_flips["flipped"]
 
 
 def test_a_sample_of_the_samples_is_said(made: Made) -> None:

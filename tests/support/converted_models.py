@@ -62,8 +62,8 @@ def randomize(net: Any, seed: int = 5) -> None:
             variable.assign(draw.uniform(0.5, 1.5, shape))
 
 
-def quantized(net: Any) -> Any:
-    """The QAT copy, its ranges set by a few batches (a short moving average, so that they fit)."""
+def quantized(net: Any, data: Callable[[int], list[np.ndarray]] | None = None) -> Any:
+    """The QAT copy, its ranges set by four batches (a short moving average, so that they fit), random by default."""
     stack = load_tensorflow()
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
 
@@ -72,8 +72,8 @@ def quantized(net: Any) -> Any:
     try:
         qat = stack.tfmot.quantization.keras.quantize_model(net)
         for seed in range(4):
-            data = batches(qat, seed=seed)
-            qat(data if len(data) > 1 else data[0], training=True)
+            batch = batches(qat, seed=seed) if data is None else data(seed)
+            qat(batch if len(batch) > 1 else batch[0], training=True)
     finally:
         quant_ops.MovingAvgQuantize = slow
     return qat
