@@ -17,17 +17,10 @@ SAYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """A cache of trained models that is not the user's."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def folder(tmp_path, cache, monkeypatch):
+def folder(tmp_path, monkeypatch):
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("QDEBUG_CACHE", str(cache))
     return tmp_path
 
 
