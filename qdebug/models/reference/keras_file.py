@@ -142,7 +142,7 @@ def _folder(path: Path) -> KerasFile:
 
 def _metadata(content: bytes) -> list[str]:
     load_tensorflow()
-    from tf_keras.src.protobuf import saved_metadata_pb2
+    from tf_keras.protobuf import saved_metadata_pb2
 
     return [str(node.metadata) for node in _message(saved_metadata_pb2.SavedMetadata(), content).nodes]
 
