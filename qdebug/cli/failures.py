@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import platform
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 import typer
@@ -52,6 +53,21 @@ def guarded(command: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Tell what cannot be made of a recorded run as a fault of the record: it was whole when it was written.
+
+    Its free parts (costs, evidence, settings) have no schema that could refuse them when they are read.
+    """
+    from qdebug.errors import StoreError
+
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        text = f"damaged record: {what} cannot be shown ({type(error).__name__}: {error}); trace again"
+        raise StoreError(text, details="".join(traceback.format_exception(error))) from error
+
+
 def report(error: BaseException) -> int:
     """Tell an error on standard error; return the exit code that it means."""
     if isinstance(error, KeyboardInterrupt):
@@ -60,7 +76,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, QDebugError):
         if _DEBUG[0]:
             say("".join(traceback.format_exception(error)).rstrip())
-        say(f"error: {' '.join(str(error).split())}")
+        say(f"error: {_on_one_line(error)}")
         if error.details:
             say(error.details if _DEBUG[0] else "(--debug shows more)")
         return COULD_NOT_COMPARE
@@ -69,7 +85,15 @@ def report(error: BaseException) -> int:
     return BUG
 
 
+def _on_one_line(error: BaseException) -> str:
+    """The text of an error, whatever names are in it: no control characters, and no names without end."""
+    from qdebug.render.numbers import name
+
+    return name(" ".join(str(error).split()))
+
+
 def say(text: str) -> None:
-    """Write a line to standard error, in whatever encoding it has."""
+    """Write a line to standard error, in whatever encoding it has; where that is closed or full, nobody is told."""
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=True)
+    with contextlib.suppress(OSError, ValueError):
+        typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=True)

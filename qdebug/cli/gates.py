@@ -69,6 +69,8 @@ class GateOptions:
 
 def tell(gates: Sequence[Gate], write: Callable[[str], None] = say) -> int:
     """Say what the gates found, each on one line; return the exit code."""
+    from qdebug.render.numbers import name
+
     for gate in gates:
-        write(" ".join(gate.text.split()))
+        write(name(" ".join(gate.text.split())))
     return 0 if all(gate.passed for gate in gates) else TRIPPED

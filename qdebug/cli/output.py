@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,11 +101,34 @@ def write_file(path: Path, text: str, *, force: bool) -> None:
     check_writable(path, force=force)
     try:
         if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
         else:
-            write_whole(path, text.encode())
+            write_whole(path, text.encode(errors="backslashreplace"))
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; name another file") from error
+
+
+def write_files(files: Mapping[Path, str], folder: Path | None = None, *, force: bool) -> list[Path]:
+    """Write several files, and make `folder` for them: all, or none that was not there before. Raises UsageError."""
+    made = [] if folder is None else [place for place in (folder, *folder.parents) if not place.exists()]
+    new = [path for path in files if not path.exists()]
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        for path in files:
+            check_writable(path, force=force)
+        for path, text in files.items():
+            write_file(path, text, force=force)
+    except (OSError, UsageError) as error:
+        with contextlib.suppress(OSError):
+            for path in new:
+                path.unlink(missing_ok=True)
+            for place in made:
+                place.rmdir()
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"cannot write to {folder}: {error.strerror}; name a directory") from error
+    return list(files)
 
 
 def write_standard_output(text: str) -> None:
@@ -115,3 +139,7 @@ def write_standard_output(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError) as error:  # full, closed, or not there at all
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 nothing is flushed at the end
+        reason = getattr(error, "strerror", None) or "it is closed"
+        raise UsageError(f"cannot write to standard output: {reason}; give -o FILE") from error

@@ -11,7 +11,7 @@ import numpy as np
 from qdebug.graph.quantization import Array
 from qdebug.measure.layer_pass import Pass
 from qdebug.models.reference.session import FrozenSession
-from qdebug.record.store import write_whole
+from qdebug.record.store import keep_file
 
 
 def tensors(work: Pass, inputs: Sequence[Array]) -> dict[str, Array]:
@@ -41,4 +41,4 @@ def save_tensors(path: Path, work: Pass, inputs: Sequence[Array]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **{name: np.asarray(array) for name, array in
                                                        tensors(work, inputs).items()})
-    write_whole(path, buffer.getvalue())
+    keep_file(path, buffer.getvalue())

@@ -61,6 +61,9 @@ def _rebuild(kind: Any, plain: Any) -> Any:
     if origin in (types.UnionType, typing.Union):
         options = [option for option in arguments if option is not type(None)]
         return None if plain is None else _rebuild(options[0], plain) if len(options) == 1 else plain
+    if (origin is list and not isinstance(plain, list)) or (
+            (origin is dict or dataclasses.is_dataclass(kind)) and not isinstance(plain, dict)):
+        raise TypeError(f"{str(plain)[:40]!r} where {'a list' if origin is list else 'names and values'} are needed")
     if origin is list:
         return [_rebuild(arguments[0], item) for item in plain]
     if origin is dict:

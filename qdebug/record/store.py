@@ -11,22 +11,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qdebug.errors import StoreError
+from qdebug.errors import StoreError, UsageError
 from qdebug.record.schema import SCHEMA, Run
 from qdebug.record.serialization import dumps, from_json
 
 LATEST = "latest"
 
 _RECORD = re.compile(r"(\d{4,})-.+\.json")
-_NUMBERED = re.compile(r"\.?(\d{4,})[-.].+")
+_NUMBERED = re.compile(r"(\d{4,})-.+|\.(\d{4,})\.claim")
+_LEFT = re.compile(r"\.\d{4,}\.claim|\..+\.part")
+"""What a save that was killed leaves behind."""
+_ABANDONED = 24 * 3600
+"""Seconds after which no save goes on any more."""
 _SHOWN = 5
+_MOST_DIGITS = 20
 
 
 class Store:
@@ -96,8 +103,17 @@ class Store:
         """Delete one record and its arrays, given as a run, an id, a number or `latest`; return its id."""
         path = self._locate(run.id if isinstance(run, Run) else run)
         try:
+            return self._unlink(path)
+        except FileNotFoundError as error:
+            raise StoreError(f"cannot remove {path}: {_cause(error)}") from error
+
+    def _unlink(self, path: Path) -> str:
+        """Delete a record, then its arrays. Raises FileNotFoundError where it is gone already."""
+        try:
             path.unlink()
             path.with_suffix(".npz").unlink(missing_ok=True)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise StoreError(f"cannot remove {path}: {_cause(error)}") from error
         return path.stem
@@ -105,12 +121,27 @@ class Store:
     def keep(self, count: int) -> list[str]:
         """Delete all but the newest `count` records; return the ids that went."""
         records = self._records()
-        return [self.remove(path.stem) for path in records[: max(0, len(records) - max(0, count))]]
+        gone = []
+        for path in records[: max(0, len(records) - max(0, count))]:
+            with contextlib.suppress(FileNotFoundError):  # another process that keeps as many removed it first
+                gone.append(self._unlink(path))
+        return gone
 
     def _create(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError), (self.path / ".gitignore").open("x") as file:
             file.write("*\n")
+        self._clear()
+
+    def _clear(self) -> None:
+        """Remove what saves that were killed have left, once it is old: claims, parts, arrays without their record."""
+        until = time.time() - _ABANDONED
+        for path in self.path.iterdir():
+            alone = path.suffix == ".npz" and _NUMBERED.fullmatch(path.name) and not path.with_suffix(".json").exists()
+            if alone or _LEFT.fullmatch(path.name):
+                with contextlib.suppress(OSError):  # (another process may do the same)
+                    if path.stat().st_mtime < until:
+                        path.unlink()
 
     @contextlib.contextmanager
     def _claimed_number(self) -> Iterator[int]:
@@ -135,7 +166,7 @@ class Store:
         for path in self.path.iterdir():
             match = _NUMBERED.fullmatch(path.name)
             if match:
-                yield int(match[1])
+                yield int(match[1] or match[2])
 
     def _publish(self, run: Run, arrays: bytes | None) -> None:
         record = dumps(run).encode()
@@ -188,7 +219,9 @@ class Store:
 def load(path: Path) -> Run:
     """Read one record. Raises StoreError where the file is not a whole record of this schema."""
     try:
-        plain = json.loads(path.read_bytes(), parse_constant=_refuse)
+        if path.exists() and not path.is_file():
+            raise StoreError(f"cannot read the record {path}: it is no file")
+        plain = json.loads(path.read_bytes(), parse_constant=_refuse, parse_float=_finite, parse_int=_small)
     except OSError as error:
         raise StoreError(f"cannot read the record {path}: {_cause(error)}") from error
     except (ValueError, RecursionError) as error:
@@ -208,6 +241,14 @@ def _as_run(path: Path, plain: Any) -> Run:
         return from_json(Run, plain)
     except ValueError as error:
         raise StoreError(f"corrupt record {path}: {error}; remove the file, or trace again") from error
+
+
+def keep_file(path: Path, content: bytes) -> None:
+    """Write a whole file that the user asked for, or nothing. Raises UsageError where that cannot be done."""
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {_cause(error)}; name another file") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -252,6 +293,19 @@ def _file_name(slug: str) -> str:
 
 def _cause(error: OSError) -> str:
     return error.strerror or type(error).__name__
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is too large")
+    return value
+
+
+def _small(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"{text[:20]}... is too large")
+    return int(text)
 
 
 def _refuse(constant: str) -> NoReturn:

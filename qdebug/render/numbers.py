@@ -10,6 +10,8 @@ import math
 import unicodedata
 
 ABSENT = "-"
+LONGEST = 1000
+"""Characters of a name that are written; reasons and remedies are half as long at most."""
 
 
 def percent(value: float | None) -> str:
@@ -66,14 +68,20 @@ def seconds(value: float | None) -> str:
 
 
 def name(value: object) -> str:
-    """Write a name or a sentence on one line: control and format characters are shown as escapes."""
+    """Write a name or a sentence on one line: control and format characters are shown as escapes.
+
+    Of a text that no page has room for, the end is kept: it tells names of one model apart.
+    """
     if value is None:
         return ABSENT
+    text = str(value)
+    if len(text) > LONGEST:
+        text = f"...{text[3 - LONGEST:]}"
     return "".join(
         character.encode("unicode_escape").decode()
         if unicodedata.category(character) in _UNSHOWN
         else character
-        for character in str(value)
+        for character in text
     )
 
 

@@ -30,7 +30,7 @@ from qdebug.models.reference.convert import convert
 from qdebug.models.reference.graph_part import WHOLE, GraphPart
 from qdebug.models.reference.open import load_reference
 from qdebug.record.schema import Run
-from qdebug.record.store import write_whole
+from qdebug.record.store import keep_file
 from qdebug.workflows.comparison import align_models, compare, warn_of_range
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import Opened, only_sample
@@ -60,7 +60,7 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
     source = f"zoo:{name}"
     content = read_file(made.candidate_path)
     if save_candidate is not None:
-        write_whole(Path(save_candidate), content)
+        keep_file(Path(save_candidate), content)
     candidate = _open_candidate(content, source, options)
     reference = load_reference(made.reference_path, name=source)
     opened = Opened(
@@ -140,7 +140,7 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         progress.step("converting", 0, 0)
         content = convert(opened.model, quantize=quantize, representative=_representative(dataset, opened))
         if save_candidate is not None:
-            write_whole(Path(save_candidate), content)
+            keep_file(Path(save_candidate), content)
         chosen = _open_candidate(content, source, options)
     return _trace(Opened(opened, chosen, inputs, truth, before, options), dataset,
                   {"quantize": quantize} if candidate is None else {}, progress)

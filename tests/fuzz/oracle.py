@@ -13,13 +13,16 @@ LOOSE = 2e-3
 """Share of the largest output by which a float reference computed by Keras and by its frozen graph may differ."""
 
 
-def outputs(content: bytes, given: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """Real values of a file's outputs, sample by sample, on the builtin kernels."""
+def outputs(content: bytes, given: dict[str, np.ndarray], kernels: str) -> list[np.ndarray]:
+    """Real values of a file's outputs, sample by sample."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    native = Interpreter(
-        model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    )
+    resolvers = {
+        "xnnpack": OpResolverType.AUTO,
+        "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        "reference": OpResolverType.BUILTIN_REF,
+    }
+    native = Interpreter(model_content=content, experimental_op_resolver_type=resolvers[kernels])
     native.allocate_tensors()
     rows: list[list[np.ndarray]] = []
     single = len(given) == 1
@@ -48,7 +51,7 @@ def _real(native: Any, detail: dict[str, Any]) -> np.ndarray:
     return value.astype(np.float64)
 
 
-def contradiction(record: Path, candidate: bytes, reference: list[np.ndarray], data: Path) -> str | None:
+def contradiction(record: Path, candidate: bytes, reference: list[np.ndarray], data: Path, kernels: str) -> str | None:
     """What the record says otherwise than LiteRT does, of a file with one output; None where they agree."""
     if len(reference) != 1:
         return None
@@ -56,7 +59,7 @@ def contradiction(record: Path, candidate: bytes, reference: list[np.ndarray], d
         given = {name: archive[name] for name in archive if name != "y"}
     run = json.loads(record.read_text())
     said = next(entry for entry in run["end_to_end"] if entry["name"] == "reference vs candidate")
-    measured = outputs(candidate, given)[0]
+    measured = outputs(candidate, given, kernels)[0]
     if not np.all(np.isfinite(measured)):
         return (
             None

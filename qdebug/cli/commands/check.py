@@ -23,6 +23,7 @@ def check(
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
     """Hold one recorded run against limits, and exit with 1 where one is broken."""
+    from qdebug.cli.failures import reading
     from qdebug.cli.gates import GateOptions
     from qdebug.cli.output import write_standard_output
     from qdebug.errors import UsageError
@@ -41,4 +42,6 @@ def check(
     )
     if gates.is_empty:
         raise UsageError("nothing to check: give a limit such as --fail-on diverged, --budget or --against")
-    raise typer.Exit(gates.hold(records.find(run), lambda line: write_standard_output(line + "\n")))
+    with reading(f"run {run}"):
+        code = gates.hold(records.find(run), lambda line: write_standard_output(line + "\n"))
+    raise typer.Exit(code)

@@ -31,6 +31,7 @@ def diff(
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
     """Show what changed between two recorded runs, layer by layer."""
+    from qdebug.cli.failures import reading
     from qdebug.cli.gates import tell
     from qdebug.cli.output import Output
     from qdebug.record import diff, gates
@@ -38,7 +39,8 @@ def diff(
     from qdebug.render.diff import document, layers_table
 
     target, records = Output(output, force, format, json).check(), Store(store)
-    found = diff.compare(records.find(before), records.find(after))
-    target.write(found, layers_table(found), document(found))
+    with reading(f"run {before} or {after}"):
+        found = diff.compare(records.find(before), records.find(after))
+        target.write(found, layers_table(found), document(found))
     if fail_on is FailOn.WORSE:
         raise typer.Exit(tell([gates.check_difference(found, "--fail-on worse")]))

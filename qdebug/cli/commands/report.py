@@ -27,33 +27,28 @@ def report(
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
     """Write one recorded run as a self-contained HTML page, or as overlays for Model Explorer."""
-    from qdebug.cli.failures import say
-    from qdebug.cli.output import check_writable, write_file
+    from qdebug.cli.failures import reading, say
+    from qdebug.cli.output import check_writable, write_files
     from qdebug.record.store import Store
 
     records = Store(store)
     found = records.find(run)
-    files = {} if explorer is None else overlays(found, explorer)
     page = output if output is not None or explorer is not None else Path(f"{found.id or 'report'}.html")
-    for path in (*files, *([page] if page else [])):
-        check_writable(path, force=force)
     if page is not None:
-        from qdebug.render.formats.report import report as render
+        check_writable(page, force=force)
+    with reading(f"run {run}"):
+        files = {} if explorer is None else overlays(found, explorer)
+        if page is not None:
+            from qdebug.render.formats.report import report as render
 
-        files[page] = render(found, records.arrays(run, found))
-    for path, text in files.items():
-        write_file(path, text, force=force)
+            files[page] = render(found, records.arrays(run, found))
+    for path in write_files(files, explorer, force=force):
         if not quiet:
             say(f"wrote {path}")
 
 
 def overlays(found: Run, folder: Path) -> dict[Path, str]:
-    """Return the files for Model Explorer, by path; make the directory."""
-    from qdebug.errors import UsageError
+    """The files for Model Explorer, by path."""
     from qdebug.render.formats.explorer import overlays as render
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}; name a directory") from error
     return {folder / name: text for name, text in render(found).items()}

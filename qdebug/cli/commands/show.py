@@ -36,6 +36,7 @@ def show(
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
     """Show one recorded run again, in any format."""
+    from qdebug.cli.failures import reading
     from qdebug.cli.output import Output
     from qdebug.record.store import Store
     from qdebug.render.run.document import document
@@ -49,8 +50,9 @@ def show(
         return
     if worst is not None:
         table = o.View.WORST
-    chosen = view(found, table or o.View.LAYERS, worst or 10)
-    target.write(found, chosen, None if table else document(found))
+    with reading(f"run {run}"):
+        chosen = view(found, table or o.View.LAYERS, worst or 10)
+        target.write(found, chosen, None if table else document(found))
 
 
 def view(run: Run, name: o.View, worst: int = 10) -> Table:

@@ -36,7 +36,9 @@ def summary(
 
 def write_summary(runs: list[Run], by: str | None, target: Output) -> None:
     """Write the summary of these runs as text and as JSON."""
+    from qdebug.cli.failures import reading
     from qdebug.record.summary import summarize
     from qdebug.render.summary import summary_table
 
-    target.write(summarize(runs, by), summary_table(runs, by))
+    with reading("a run of the store"):
+        target.write(summarize(runs, by), summary_table(runs, by))

@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from qdebug.record.schema import ErrorStats, Row, Run
+from qdebug.render import numbers
 
 _STEP = 40
+_LABEL, _LAST = 60, "\uffff"
+"""Characters of a label that are drawn, from its end; vl-convert cuts labels in the middle of characters beyond."""
 NARROW, FULL = 480, 1060
 """Widths of a chart with few layers: on a phone or paper, and in a page that is as wide as it gets."""
 _WIDE = 2600
@@ -49,8 +52,8 @@ def depth_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
     coded = any(_flips(row.local) is not None or _flips(row.cumulative) is not None for row in rows)
     read = _flips if coded else _relative
     values = [
-        {"at": place, "layer": row.layer, "kind": kind, "value": value}
-        for place, row in enumerate(rows)
+        {"at": place, "layer": label, "kind": kind, "value": value}
+        for place, (row, label) in enumerate(zip(rows, _labels(rows), strict=True))
         for kind, value in (("cumulative", read(row.cumulative)), ("local", read(row.local)),
                             ("expected, local", row.expected_flip_percent if coded else None))
         if value is not None
@@ -77,14 +80,14 @@ def handover_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
     """The task metric when the candidate runs up to each row, and each row's drop with its interval."""
     rows = [row for row in run.layers if row.handover is not None]
     values, metric = [], "agreement"
-    for place, row in enumerate(rows):
+    for place, (row, label) in enumerate(zip(rows, _labels(rows), strict=True)):
         given = row.handover
         assert given is not None
         metric = "accuracy" if given.accuracy is not None else "agreement" if given.agreement is not None \
             else given.metric
         value = next((one for one in (given.accuracy, given.agreement, given.value) if one is not None), None)
         if value is not None:
-            values.append({"at": place, "layer": row.layer, "value": value, "drop": given.drop, "low": given.low,
+            values.append({"at": place, "layer": label, "value": value, "drop": given.drop, "low": given.low,
                            "high": given.high})
     if not values:
         return None
@@ -151,9 +154,16 @@ def channel_chart(row: Row) -> dict[str, Any] | None:
 
 
 def _by_layer(rows: list[Row], *, labels: bool = True) -> dict[str, Any]:
-    names = [row.layer for row in rows]
+    names = _labels(rows)
     axis: dict[str, Any] = {"labels": labels, "ticks": labels, "labelAngle": -40, "title": None}
     return {"field": "layer", "type": "ordinal", "sort": names, "axis": axis, "scale": {"domain": names}}
+
+
+def _labels(rows: list[Row]) -> list[str]:
+    """One label for each row, all different: short, and of characters that the renderer can measure."""
+    short = [numbers.name(row.layer)[-_LABEL:] for row in rows]
+    plain = ["".join(character if character <= _LAST else "\ufffd" for character in text) for text in short]
+    return [text if plain.count(text) == 1 else f"{text} ({place})" for place, text in enumerate(plain)]
 
 
 def _colours(colours: dict[str, str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 from qdebug.errors import UsageError
@@ -15,6 +16,7 @@ POINTER = "◀ "
 """Stands before a mark, so that the eye finds it."""
 
 _GAP = "  "
+_MARKDOWN = ("github", "pipe")
 _CSV = "csv"
 _PLAIN = "plain"
 _PIPE = {
@@ -60,9 +62,26 @@ def to_csv(table: Table) -> str:
     absent = [column.align == "right" for column in table.columns]
     for line in table.lines:
         writer.writerow(
-            "" if number and cell == ABSENT else cell for number, cell in zip(absent, line.cells, strict=True)
+            "" if number and cell == ABSENT else inert(cell) for number, cell in zip(absent, line.cells, strict=True)
         )
     return buffer.getvalue()
+
+
+def inert(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: one that is none begins with a quotation mark."""
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")) or cell == ABSENT:
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def markdown(cell: str) -> str:
+    """A cell whose text stays text where Markdown is rendered: no HTML, no links, no code."""
+    text = cell.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("://", ":&#47;&#47;")
+    return re.sub(r"([\\`*\[\]])", r"\\\1", text).replace("www.", "www&#46;")
 
 
 def plain(table: Table) -> str:
@@ -107,7 +126,8 @@ def _by_tabulate(table: Table, name: str) -> str:
     shown = table.upto(DATA if name == "tsv" else USEFUL)
     headers = [column.name if name == "tsv" else column.heading for column in shown.columns]
     escape = _PIPE.get(name, "|")
-    rows = [[cell.replace("|", escape) for cell in line.cells] for line in shown.lines]
+    cells = inert if name == "tsv" else markdown if name in _MARKDOWN else str
+    rows = [[cells(cell).replace("|", escape) for cell in line.cells] for line in shown.lines]
     aligned = [column.align for column in shown.columns] if rows else None
     text = tabulate.tabulate(rows, headers, tablefmt=name, disable_numparse=True, colalign=aligned)
     return str(text) + "\n"
