@@ -100,9 +100,7 @@ def _nearest(op: Op, tensor: Tensor, places: list[_Held]) -> tuple[float, Place,
 
     A step of a float16 constant is twice what rounding to it may change.
     """
-    assert tensor.data is not None
-    given = tensor.data if tensor.quantization is None else tensor.quantization.dequantize(tensor.data)
-    values = given.astype(np.float64).reshape(-1)
+    values = tensor.constant.astype(np.float64).reshape(-1)
     scale = np.abs(values) * 2.0**-10 + 2.0**-24 if tensor.quantization is None else tensor.quantization.scale.max()
     if tensor.dtype == "float32":
         scale = np.abs(values) * 2.0**-20 + 1e-12

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.align import Alignment, Pair
+from qdebug.align import Pair
 from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
+from qdebug.measure.batches import batches
+from qdebug.measure.layer_pass import Pass
 from qdebug.measure.statistics import sample_size
-from qdebug.models.litert.interpreter import Interpreter
-from qdebug.models.reference.base import Reference
 from qdebug.models.reference.session import FrozenSession
 from qdebug.record.schema import Finding
 
@@ -22,32 +22,24 @@ COSTED = 5
 """Findings whose cost is measured, the first ones; each takes three runs of the reference on the sample."""
 
 
-# -- what a row's own error costs ----------------------------------------------------------------
-
-
-def add_costs(
-    findings: Sequence[Finding],
-    reference: Reference,
-    candidate: Interpreter,
-    alignment: Alignment,
-    inputs: Sequence[Array],
-) -> list[Finding]:
+def add_costs(findings: Sequence[Finding], work: Pass, inputs: Sequence[Array], batch: int) -> list[Finding]:
     """Say, for errors at a layer, how much of the end-to-end error goes away without that row's local error.
 
-    The reference finishes from the row twice: with what the candidate computed there, and with what the
-    reference would have computed there from the candidate's own inputs. Both are compared with the outputs of
-    the reference (RMS); the share is 1 - without / with. Other paths stay the reference's own.
+    The reference finishes from the row twice: with what the candidate computed there, and with what the reference
+    would have computed there from the candidate's own inputs. Both are compared with the outputs of the reference
+    (RMS); the share is 1 - without / with. Other paths stay the reference's own. The candidate runs `batch` samples at
+    once.
     """
-    pairs = {pair.layer: pair for pair in alignment.pairs}
+    pairs, frozen = {pair.layer: pair for pair in work.alignment.pairs}, work.frozen
     wanted = [one for one in findings if one.severity == "error" and one.layer in pairs][:COSTED]
     if not wanted:
         return list(findings)
-    part = [array[: sample_size(reference.frozen.graph, [])] for array in inputs]
+    part = [array[: sample_size(frozen.graph, [])] for array in inputs]
     count = min(len(part[0]), 64)
     part = [array[:count] for array in part]
-    read = _candidate_values(candidate, alignment, part)
-    with FrozenSession(reference.frozen) as session:
-        costs = {one.layer: _cost(session, pairs[str(one.layer)], part, read, reference.frozen.graph) for one in wanted}
+    read = _candidate_values(work, part, batch)
+    with FrozenSession(frozen, threads=work.threads) as session:
+        costs = {one.layer: _cost(session, pairs[str(one.layer)], part, read, frozen.graph) for one in wanted}
     return [
         replace(one, evidence={**one.evidence, **costs[one.layer]}) if one in wanted else one
         for one in findings
@@ -91,18 +83,10 @@ def _shaped(value: Array, graph: Graph, key: Key) -> Array:
     )
 
 
-def _candidate_values(
-    candidate: Interpreter, alignment: Alignment, part: Sequence[Array]
-) -> dict[Key, Array]:
-    """Run the candidate sample by sample; real values of every paired tensor."""
+def _candidate_values(work: Pass, part: Sequence[Array], batch: int) -> dict[Key, Array]:
+    """Real values of every paired tensor of the candidate that LiteRT keeps."""
     rows: dict[Key, list[Array]] = {}
-    candidate.allocate(1)
-    for number in range(len(part[0])):
-        candidate.run([part[place][number : number + 1] for place in alignment.inputs])
-        for pair in alignment.pairs:
-            try:
-                value = candidate.get(pair.candidate)
-            except KeyError:
-                continue
-            rows.setdefault(pair.candidate, []).append(candidate.graph.tensors[pair.candidate].real(value))
+    for one in batches(part, batch):
+        for key, values in work.candidate_values(one.inputs, tuple(work.misshapen)).items():
+            rows.setdefault(key, []).append(work.candidate.tensors[key].real(values))
     return {key: np.concatenate(values) for key, values in rows.items()}

@@ -45,6 +45,13 @@ class Tensor:
     """For a constant that passed a FakeQuant op: that op."""
 
     @property
+    def constant(self) -> Array:
+        """A constant in real values: float32 of integers that have a scale, whatever their type; else as it is."""
+        assert self.data is not None, self.name
+        return self.quantization.dequantize(self.data) if self.quantization is not None \
+            and np.issubdtype(self.data.dtype, np.integer) else self.data
+
+    @property
     def holds_codes(self) -> bool:
         """Whether its values are codes: it has scales, and a type that holds codes (not int32)."""
         return self.quantization is not None and self.dtype in CODE_RANGES

@@ -36,8 +36,7 @@ def kernel_rows(graph: Graph, op: Op, *, side: str) -> NDArray[np.float32] | Non
     tensor = kernel(graph, op)
     if tensor is None or tensor.data is None:
         return None
-    data = tensor.quantization.dequantize(tensor.data) if tensor.quantization is not None \
-        and np.issubdtype(tensor.data.dtype, np.integer) else tensor.data.astype(np.float32)
+    data = tensor.constant.astype(np.float32)
     if op.kind == "conv3d":
         return np.moveaxis(data, -1, 0).reshape(data.shape[-1], -1)
     if side == "candidate":
@@ -159,6 +158,4 @@ def limits(graph: Graph, op: Op) -> tuple[float, float] | None:
 
 def _first(tensor: Tensor) -> float:
     """The value of a constant that is the same everywhere, in real units."""
-    assert tensor.data is not None
-    held = tensor.data if tensor.quantization is None else tensor.quantization.dequantize(tensor.data)
-    return float(held.reshape(-1)[0])
+    return float(tensor.constant.reshape(-1)[0])

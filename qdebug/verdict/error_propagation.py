@@ -66,9 +66,7 @@ def _given(graph: Graph, key: Key) -> Carried | None:
     if tensor.data is not None:
         if tensor.data.size == 0 or not np.issubdtype(tensor.data.dtype, np.number):
             return None
-        values = tensor.data.astype(np.float64) if tensor.quantization is None else \
-            tensor.quantization.dequantize(tensor.data)
-        return Carried(float(values.min()), float(values.max()), 0.0, 0.0)
+        return Carried(float(tensor.constant.min()), float(tensor.constant.max()), 0.0, 0.0)
     ends = _ends(graph, key)
     return None if ends is None else Carried(*ends, 0.0, 0.0)
 

@@ -29,4 +29,4 @@ def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, A
     others = {other.kernels: other.rows for other in comparison.families[1:]}
     findings, checks = diagnose(
         Context(aligned, audit(aligned), main.rows, main.kernels, others, measured, comparison.costs.losses))
-    return add_costs(findings, reference, opened.interpreter(main.kernels), alignment, opened.inputs), checks
+    return add_costs(findings, main.work, opened.inputs, main.batch), checks

@@ -48,3 +48,15 @@ def test_only_a_tensor_with_one_scale_of_codes_has_a_grid():
 
     assert grids == {"codes": Grid(0.5, 3), "channels": None, "sums": None, "reals": None}
     assert [tensor.holds_codes for tensor in (CODES, BY_CHANNEL, ACCUMULATOR, REALS)] == [True, True, False, False]
+
+
+def test_a_constant_is_real_whatever_it_is_stored_in():
+    """Integers that have a scale are dequantized, int32 biases too; floats and plain integers are as they are."""
+    codes = replace(CODES, data=np.array([[3, 4]], np.int8))
+    bias = replace(ACCUMULATOR, data=np.array([[5, -1]], np.int32))
+    halves = np.array([[1.5]], np.float16)
+
+    assert codes.constant.tolist() == [[0.0, 0.5]]
+    assert bias.constant.tolist() == [[1.0, -2.0]]
+    assert replace(REALS, data=halves).constant is halves
+    assert replace(REALS, data=np.array([7])).constant.tolist() == [7]

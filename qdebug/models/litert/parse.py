@@ -125,8 +125,7 @@ def _compute_constants(ops: tuple[Op, ...], tensors: dict[Any, Tensor]) -> None:
             continue
         made = tensors[op.output]
         if op.kind == "dequantize":
-            data = given.quantization.dequantize(given.data) if given.quantization is not None \
-                else given.data.astype(np.float32)
+            data = given.constant.astype(np.float32)
         elif made.quantization is not None and made.dtype in CODE_RANGES:
             shape = [1] * given.data.ndim
             shape[made.quantization.axis if shape else 0] = -1

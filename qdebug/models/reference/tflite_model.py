@@ -120,9 +120,8 @@ def _keep_constant_grids(graph: Graph, op: Op, file: Graph, lifted: Op) -> None:
         for stored in given:
             if stored.data is None or own.data is None or stored.data.size != own.data.size:
                 continue
-            real = stored.data if stored.quantization is None else stored.quantization.dequantize(stored.data)
             rounded = stored.dtype == "float16" or stored.quantization is not None
-            if rounded and np.array_equal(np.ravel(real).astype(np.float32), np.ravel(own.data)):
+            if rounded and np.array_equal(np.ravel(stored.constant).astype(np.float32), np.ravel(own.data)):
                 graph.tensors[own.key] = replace(own, quantization=stored.quantization, dtype=stored.dtype)
 
 
@@ -183,10 +182,8 @@ def _with_product(tensor: Tensor, op: Op, file: Graph) -> Tensor:
 
 
 def _constant(tensor: Tensor) -> Any:
-    assert tensor.data is not None
-    if tensor.quantization is not None and np.issubdtype(tensor.data.dtype, np.integer):
-        return load_tensorflow().tf.constant(tensor.quantization.dequantize(tensor.data))
-    return load_tensorflow().tf.constant(tensor.data.astype(np.float32) if tensor.dtype == "float16" else tensor.data)
+    half = tensor.dtype == "float16"
+    return load_tensorflow().tf.constant(tensor.constant.astype(np.float32) if half else tensor.constant)
 
 
 def _layer_name(tensor: str, op: Op) -> str:
