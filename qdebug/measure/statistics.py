@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from qdebug.align import Alignment, Pair
+from qdebug.align import Aligned, Pair
 from qdebug.findings.evidence import InputStats, Measured, NormStats, Reach
 from qdebug.graph.codes import CLIPPED
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import CODE_RANGES, Array, Quantization
 from qdebug.models.data.lazy_array import extremes, pieces
-from qdebug.models.reference.base import Reference
+from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import FrozenSession
 
 BYTES = 64 * 2**20
@@ -25,27 +25,20 @@ BYTES = 64 * 2**20
 SAMPLES = 2048
 
 
-def measure(
-    reference: Reference,
-    candidate: Graph,
-    alignment: Alignment,
-    inputs: Sequence[Array],
-    *,
-    observed: int | None = None,
-) -> Measured:
-    """Take the numbers that rules ask for."""
-    graph = reference.frozen.graph
+def measure(frozen: Frozen, aligned: Aligned, inputs: Sequence[Array], *, observed: int | None = None) -> Measured:
+    """Take the numbers that rules ask for; `frozen` is the reference of `aligned`."""
+    graph = frozen.graph
     norms = [op for op in graph.ops if op.kind == "batch_norm" and graph.data_inputs(op)]
-    rounded = {pair.layer: op for pair in alignment.pairs if (op := _quantizer(graph, pair)) is not None}
+    rounded = {pair.layer: op for pair in aligned.pairs if (op := _quantizer(graph, pair)) is not None}
     keys = list(dict.fromkeys(graph.data_inputs(op)[0] for op in (*norms, *rounded.values())))
     part = [array[: sample_size(graph, keys)] for array in inputs]
-    with FrozenSession(reference.frozen) as session:
+    with FrozenSession(frozen) as session:
         values = dict(zip(keys, session.fetch(keys, part), strict=True)) if keys else {}
         order = _channel_order(graph, norms, session, part, values)
-    homes = {op.index: pair.layer for pair in reversed(alignment.pairs) for op in pair.region}
+    homes = {op.index: pair.layer for pair in reversed(aligned.pairs) for op in pair.region}
     return Measured(
         len(part[0]),
-        tuple(input_stats(candidate, alignment, graph, inputs)),
+        tuple(input_stats(aligned, inputs)),
         tuple(_norm(graph, op, values[graph.data_inputs(op)[0]], homes) for op in norms),
         {layer: _reach(graph, op, values[graph.data_inputs(op)[0]]) for layer, op in rounded.items()},
         order,
@@ -119,13 +112,11 @@ def _channel_order(
     return misfit(values[key]), misfit(flipped)
 
 
-def input_stats(
-    candidate: Graph, alignment: Alignment, graph: Graph, inputs: Sequence[Array]
-) -> list[InputStats]:
+def input_stats(aligned: Aligned, inputs: Sequence[Array]) -> list[InputStats]:
     """What the data does to every quantized input: its range next to the range that the codes cover."""
     found = []
-    for key, number in zip(candidate.inputs, alignment.inputs, strict=True):
-        quantization, dtype = _input_grid(candidate, key)
+    for key, number in zip(aligned.candidate.inputs, aligned.alignment.inputs, strict=True):
+        quantization, dtype = _input_grid(aligned.candidate, key)
         if quantization is None or dtype not in CODE_RANGES or inputs[number].dtype.kind != "f":
             continue
         values = inputs[number]
@@ -138,7 +129,7 @@ def input_stats(
         used = (min(most, high) - max(least, low)) / (high - low) if high > low else 0.0
         found.append(
             InputStats(
-                graph.input_names[number],
+                aligned.reference.input_names[number],
                 least,
                 most,
                 total / max(values.size, 1),

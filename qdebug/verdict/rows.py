@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from qdebug.align import Alignment, Pair
+from qdebug.align import Aligned, Alignment, Pair
 from qdebug.converter.constants import as_stored
 from qdebug.converter.rounded_reference import HALF
 from qdebug.converter.weights import Weights
@@ -28,25 +28,24 @@ OPAQUE = frozenset({"while", "if", "call", "call_once", "lstm", "rnn", "svdf", "
 """Candidate kinds that hold control flow or a state: one block, whose error is shown and not judged."""
 
 
-def build_rows(alignment: Alignment, candidate: Graph, counts: Counts,
-               expectations: Mapping[Key, Expectation], weights: Mapping[Key, Weights | str] | None = None,
-               parts: Mapping[Key, dict[str, Any]] | None = None, largest_input: float = 0.0, *,
-               kind: str = "qat") -> list[Row]:
+def build_rows(aligned: Aligned, counts: Counts, expectations: Mapping[Key, Expectation],
+               weights: Mapping[Key, Weights | str] | None = None,
+               parts: Mapping[Key, dict[str, Any]] | None = None, largest_input: float = 0.0) -> list[Row]:
     """One row per pair, in execution order.
 
     `weights` and `parts` are those of a reference that is not quantization-aware, by candidate tensor;
-    `largest_input` is the largest magnitude that the models are given, `kind` the reference's.
+    `largest_input` is the largest magnitude that the models are given.
     """
-    weights, parts = weights or {}, parts or {}
-    names = {pair.candidate: pair.layer for pair in alignment.pairs}
+    weights, parts, candidate = weights or {}, parts or {}, aligned.candidate
+    names = {pair.candidate: pair.layer for pair in aligned.pairs}
     rows = []
-    for index, pair in enumerate(alignment.pairs):
+    for index, pair in enumerate(aligned.pairs):
         row = _bare_row(index, pair, candidate, names)
         if pair.candidate in counts.codes:
             row = _code_row(row, counts.codes[pair.candidate], expectations[pair.candidate],
                             weights.get(pair.candidate), parts.get(pair.candidate))
             if row.parts is None:
-                row = replace(row, reasons={**row.reasons, "parts": NO_PARTS[kind]})
+                row = replace(row, reasons={**row.reasons, "parts": NO_PARTS[aligned.kind]})
         elif pair.candidate in counts.floats:
             row = _float_row(row, pair, counts, weights.get(pair.candidate), largest_input,
                              _float_bound(pair, candidate, weights.get(pair.candidate)))

@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, Any]]]:
     """Ask every rule about a finished comparison; returns the findings and what came of each rule."""
     opened, alignment, main = comparison.opened, comparison.alignment, comparison.main
-    reference, graph = opened.reference, opened.candidate.graph
-    measured = measure(reference, graph, alignment, opened.inputs, observed=main.observed)
-    labels = main.labels
+    aligned, labels = opened.aligned(alignment), main.labels
+    measured = measure(opened.reference.frozen, aligned, opened.inputs, observed=main.observed)
     measured = replace(measured, inputs=judge_inputs(
-        measured.inputs, reference, opened.inputs, labels.of("reference"), labels.truth, main.labelled))
-    aligned = opened.aligned(alignment)
+        measured.inputs, opened.reference, opened.inputs, labels.of("reference"), labels.truth, main.labelled))
     others = {other.kernels: other.rows for other in comparison.families[1:]}
     findings, checks = diagnose(
         Context(aligned, audit(aligned), main.rows, main.kernels, others, measured, comparison.costs.losses))

@@ -59,7 +59,7 @@ def align_models(opened: Opened, journal: Journal) -> Alignment:
 
 def warn_of_range(opened: Opened, alignment: Alignment, journal: Journal) -> None:
     """Say where the data leaves the range that a quantized input covers; the trace goes on."""
-    for found in input_stats(opened.candidate.graph, alignment, opened.reference.frozen.graph, opened.inputs):
+    for found in input_stats(opened.aligned(alignment), opened.inputs):
         if found.beyond_percent > 0:
             journal.warn(
                 f"{found.name}: the data goes from {found.minimum:.4g} to {found.maximum:.4g}, the candidate's input "

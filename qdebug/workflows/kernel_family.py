@@ -94,8 +94,9 @@ def measure_family(opened: Opened, alignment: Alignment, weights: FileWeights, f
         if not work.interpreter.resizable:
             journal.note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
         work.replay.close()
-        rows = build_rows(alignment, graph, counts, work.expectations, weights, _parts(opened, work, weights, batch),
-                          max(abs(end) for array in inputs for end in extremes(array)), kind=opened.reference.kind)
+        rows = build_rows(opened.aligned(alignment), counts, work.expectations, weights,
+                          _parts(opened, work, weights, batch),
+                          max(abs(end) for array in inputs for end in extremes(array)))
     return FamilyResult(family, work, batch, counts, rows, ends.labels, ends.labelled, ends.spreads,
                         ends.results(graph, alignment, opened.seed), _observe(opened, work, batch, journal))
 
