@@ -12,7 +12,7 @@ from qdebug.cost.handover_curve import Tails
 from qdebug.cost.handover_cuts import Cut
 from qdebug.cost.trials import BY_ROW, EXACT, WEIGHTS, Subject, Values
 from qdebug.graph.quantization import Array
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import Pass
 from qdebug.models.reference.replay import Tap
 from qdebug.models.reference.unrounded_replay import Variants
 from qdebug.record.schema import Row
@@ -40,8 +40,8 @@ class FileBench:
         self.subjects = [_subject(entry) for entry in self.entries]
         taps = [entry.tap for entry in self.entries]
         again = [entry.again for entry in self.entries if entry.again is not None]
-        self.replay = Variants(work.frozen, taps, work.grids, threads=threads)
-        self.by_row = Variants(work.frozen, again, work.grids, threads=threads) if again else None
+        self.replay = Variants(work.frozen, taps, work.plan.grids, threads=threads)
+        self.by_row = Variants(work.frozen, again, work.plan.grids, threads=threads) if again else None
 
     def close(self) -> None:
         """Give the sessions' memory back."""
@@ -74,7 +74,7 @@ class FileBench:
 
 def _entries(work: Pass, rows: Sequence[Row], cuts: Sequence[Cut]) -> list[_Entry]:
     """The rows that hold codes, are replayed, and cross to the reference at a cut of their own."""
-    taps = {tap.candidate: tap for tap in work.taps if tap.grid is not None}
+    taps = {tap.candidate: tap for tap in work.plan.taps if tap.grid is not None}
     by_row = {cut.row: cut for cut in cuts}
     found = []
     for row in rows:

@@ -23,7 +23,7 @@ from qdebug.errors import ModelError
 from qdebug.findings.loss_evidence import LayerLoss, Losses
 from qdebug.graph.quantization import Array
 from qdebug.measure.labels import LabelArray
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import Pass
 from qdebug.record.loss import LOST, judge
 from qdebug.record.schema import Row
 

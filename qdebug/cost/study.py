@@ -23,7 +23,7 @@ from qdebug.findings.loss_evidence import Losses
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.labels import Labels
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import Pass, ReferenceModel
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.litert.tail import CandidateTail
 from qdebug.models.reference.replay import Replay, Tap
@@ -108,7 +108,7 @@ class CostStudy:
     def run(self, rows: Sequence[Row]) -> Costs:
         """Hand over at every row, and repair the suspects."""
         graph, pairs = self.work.frozen.graph, self.work.alignment.pairs
-        cuts, reasons = plan(graph, self.work.candidate, pairs, self.work.unreadable)
+        cuts, reasons = plan(graph, self.work.candidate, pairs, self.work.plan.unmeasurable.reasons)
         own = self.work.own
         tails = ReferenceTails(self.work.frozen, threads=self.threads) if own is None else own.tails()
         tracer = Tracer(cuts, self.judge, tails, self, self.inputs)
@@ -227,26 +227,21 @@ class _Bench:
 
     def __init__(self, of: CostStudy, repairs: Sequence[repair.Repair]) -> None:
         self.of, work = of, of.work
-        pairs = {pair.candidate: pair for pair in work.pairs}
+        pairs = {pair.candidate: pair for pair in work.plan.pairs}
         taps = []
         for entry in repairs:
             pair = pairs[entry.key]
             taps.append(Tap(pair.reference, pair.candidate, pair.region, pair.inputs,
-                            work.candidate.tensors[entry.key].dtype, work.grids[entry.key]))
+                            work.candidate.tensors[entry.key].dtype, work.plan.grids[entry.key]))
         self.keys = [entry.key for entry in repairs]
         self.extra = [key for entry in repairs for key in entry.tail.inputs]
-        self.replay = Replay(work.frozen, taps, work.grids, threads=of.threads)
+        self.replay = Replay(work.frozen, taps, work.plan.grids, threads=of.threads)
 
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array], dict[Key, Array]]:
         """The candidate's tensors, the reference's outputs, and what the regions make of the candidate's inputs."""
         codes = self.of.work.candidate_values(inputs, self.extra)
-        outputs, fetched = self.replay.run(inputs, codes)
-        taken = dict(zip(self.keys, self.replay.taken(fetched), strict=True))
-        work = self.of.work
-        if work.own is not None:
-            run = work.own.run(inputs, codes)
-            outputs, taken = run.outputs, {key: run.instead(key, entry) for key, entry in taken.items()}
-        local = {key: entry.local for key, entry in taken.items() if entry.local is not None}
+        outputs, taken = ReferenceModel(self.replay, self.of.work.own).run(inputs, codes)
+        local = {key: entry.local for key, entry in zip(self.keys, taken, strict=True) if entry.local is not None}
         return codes, outputs, local
 
     def real_outputs(self, read: Mapping[Key, Array]) -> list[Array]:

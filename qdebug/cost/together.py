@@ -21,7 +21,7 @@ from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Array, Grid
 from qdebug.measure.batches import batches
 from qdebug.measure.labels import LabelArray
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import Pass
 from qdebug.models.reference.cascade import Cascade
 from qdebug.record.schema import Row
 
@@ -49,11 +49,11 @@ class Ensemble:
         """Keep the first of `ranking` in float; `None` where the file cannot be computed so."""
         self.samples = thinned(self.samples, SAMPLES)
         kept = [row for row in ranking if row.scale is not None][:FIRST]
-        ends = {pair.reference: pair.candidate for pair in self.work.pairs}
+        ends = {pair.reference: pair.candidate for pair in self.work.plan.pairs}
         if not kept or any(key not in ends for key in self.work.frozen.graph.outputs):
             return None
         floats = {row.tensor_index for row in kept}
-        cascade = Cascade(self.work.frozen, self.work.taps, self.work.grids, threads=self.threads)
+        cascade = Cascade(self.work.frozen, self.work.plan.taps, self.work.plan.grids, threads=self.threads)
         found: dict[str, list[Kept]] = {"reference": [], "file": [], "computed": [], "kept": []}
         try:
             for part in batches([array[self.samples] for array in self.inputs], self.batch):
@@ -88,7 +88,7 @@ class Ensemble:
         """Real values of every paired tensor, on the file's grids but for the `free` ones."""
         values: dict[Key, Array] = {}
         numbers = {tap.candidate: number for number, tap in enumerate(cascade.taps)}
-        for pair in self.work.pairs:
+        for pair in self.work.plan.pairs:
             if pair.candidate in numbers:
                 tap = cascade.taps[numbers[pair.candidate]]
                 is_free = pair.candidate in free
@@ -103,7 +103,7 @@ class Ensemble:
 
     def _moved(self, pair: Pair, values: Mapping[Key, Array]) -> Array:
         """What only takes another shape."""
-        source = self.work.aliases[pair.candidate]
+        source = self.work.plan.aliases[pair.candidate]
         return values[source].reshape(len(values[source]), *self.work.candidate.tensors[pair.candidate].shape[1:])
 
     def _requantize(self, values: dict[Key, Array], inputs: Sequence[tuple[Key, Key | None]]) -> None:
@@ -112,7 +112,7 @@ class Ensemble:
             if key is None or key in values:
                 continue
             op = self.work.candidate.producers[key]
-            grid = self.work.grids[key]
+            grid = self.work.plan.grids[key]
             assert grid is not None
             values[key] = _rounded(values[op.inputs[0]], grid, self.work.candidate.tensors[key].dtype)
 

@@ -24,7 +24,7 @@ from qdebug.graph.codes import CLIPPED
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.measure.batches import batches
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import Pass
 from qdebug.models.reference.unrounded_replay import Variants
 
 NAMES = ("weights", "bias", "range", "rounding", "kernel")
@@ -132,10 +132,10 @@ SAMPLES = 32
 def measure_parts(work: Pass, weights: Mapping[Key, Weights | str], inputs: Sequence[Array],
                   batch: int) -> dict[Key, dict[str, Any]]:
     """The record's `parts` of every pair that holds codes, by candidate tensor."""
-    grids = {tap.candidate: tap.kept_grid or tap.grid for tap in work.taps if tap.grid is not None}
-    taps = [tap for tap in work.taps if tap.candidate in grids]
+    grids = {tap.candidate: tap.kept_grid or tap.grid for tap in work.plan.taps if tap.grid is not None}
+    taps = [tap for tap in work.plan.taps if tap.candidate in grids]
     counts = {tap.candidate: Parts(tap.dtype, *grid) for tap in taps if (grid := grids[tap.candidate]) is not None}
-    replay = Variants(work.frozen, taps, work.grids, threads=work.threads)
+    replay = Variants(work.frozen, taps, work.plan.grids, threads=work.threads)
     try:
         for one in batches([array[:SAMPLES] for array in inputs], min(batch, SAMPLES)):
             read = work.candidate_values(one.inputs)

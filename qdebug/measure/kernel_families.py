@@ -10,7 +10,7 @@ import numpy as np
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.batches import batches
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import Pass
 from qdebug.record.schema import Row
 from qdebug.verdict.accumulators import Differences
 
@@ -20,7 +20,7 @@ def between(first: Pass, other: Pass, inputs: Sequence[Array], batch: int) -> di
     found: dict[Key, Differences] = {}
     for one in batches(inputs, batch):
         ours, theirs = first.candidate_values(one.inputs), other.candidate_values(one.inputs)
-        for key, grid in first.grids.items():
+        for key, grid in first.plan.grids.items():
             if grid is None or key not in theirs:
                 continue
             change = theirs[key].reshape(-1).astype(np.int32) - ours[key].reshape(-1)

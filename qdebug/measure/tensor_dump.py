@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from qdebug.graph.quantization import Array
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import Pass
 from qdebug.models.reference.session import FrozenSession
 from qdebug.record.store import keep_file
 
@@ -21,12 +21,12 @@ def tensors(work: Pass, inputs: Sequence[Array]) -> dict[str, Array]:
     """
     read = work.candidate_values(inputs)
     with FrozenSession(work.frozen, threads=work.threads) as session:
-        reference = session.fetch([pair.reference for pair in work.pairs], inputs)
+        reference = session.fetch([pair.reference for pair in work.plan.pairs], inputs)
     if work.own is not None:
         own = work.own.real_values(inputs)
-        reference = [own.get(pair.candidate, wanted) for pair, wanted in zip(work.pairs, reference, strict=True)]
+        reference = [own.get(pair.candidate, wanted) for pair, wanted in zip(work.plan.pairs, reference, strict=True)]
     found: dict[str, Array] = {}
-    for pair, wanted in zip(work.pairs, reference, strict=True):
+    for pair, wanted in zip(work.plan.pairs, reference, strict=True):
         values, tensor = read[pair.candidate], work.candidate.tensors[pair.candidate]
         found[f"{pair.layer}/reference"] = wanted
         found[f"{pair.layer}/candidate"] = tensor.real(values)

@@ -16,7 +16,7 @@ from qdebug.measure.end_to_end import Ends
 from qdebug.measure.error_parts import measure_parts
 from qdebug.measure.file_reference import FileSide
 from qdebug.measure.labels import Labels
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import Pass, open_models
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.data.lazy_array import extremes
 from qdebug.models.kernels import Kernels
@@ -65,7 +65,6 @@ def file_weights(opened: Opened, alignment: Alignment) -> FileWeights:
 
 def open_pass(opened: Opened, alignment: Alignment, weights: FileWeights, family: str, journal: Journal) -> Pass:
     """One kernel family's pass, judged by the file's own weights where those are not the reference's."""
-    frozen, graph = opened.reference.frozen, opened.candidate.graph
     interpreter = opened.interpreter(family)
     delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
     own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
@@ -77,7 +76,8 @@ def open_pass(opened: Opened, alignment: Alignment, weights: FileWeights, family
     if side is not None:
         theirs = expect(aligned, kernels=side.kernels, delegated=side.delegated(), own=own)
         expectations = side.expectations(expectations, theirs, kernels=family)
-    return Pass(frozen, graph, alignment, expectations, interpreter, opened.options.threads, own, side)
+    return open_models(opened.reference.frozen, aligned, expectations, interpreter, threads=opened.options.threads,
+                       weights=own, own=side)
 
 
 def measure_family(opened: Opened, alignment: Alignment, weights: FileWeights, family: str, journal: Journal

@@ -17,7 +17,7 @@ import numpy as np
 from qdebug.align import Pair
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.graph.quantization import Array
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import Pass
 from qdebug.models.builtin import cache
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.excerpt import entries, excerpt
@@ -68,8 +68,8 @@ def reproduce(run: Run, layer: str, arrays: bytes | None) -> dict[str, bytes]:
     if row.local is None:
         raise UsageError(f"--row {layer}: it was not measured ({row.reason}); choose another row")
     opened = _open(run, layer, arrays)
-    pair = next((one for one in opened.work.pairs if str(one.candidate) == str(row.tensor_index)), None)
-    if pair is None or pair not in opened.work.tapped:
+    pair = next((one for one in opened.work.plan.pairs if str(one.candidate) == str(row.tensor_index)), None)
+    if pair is None or pair not in opened.work.plan.tapped:
         raise UsageError(f"--row {layer}: it only moves data, there is nothing to reproduce; choose another row")
     return _files(run, opened, pair)
 
@@ -79,7 +79,7 @@ def _files(run: Run, opened: _OneSample, pair: Pair) -> dict[str, bytes]:
     given = entries(graph, pair.candidate_ops)
     read = work.candidate_values(opened.inputs, extra=given)
     _, fetched = work.replay.run(opened.inputs, read)
-    measured = list(work.replay.taken(fetched))[work.tapped.index(pair)]
+    measured = list(work.replay.taken(fetched))[work.plan.tapped.index(pair)]
     own = pair.candidate in work.weights and measured.ideal is not None
     expected = measured.ideal if own else measured.local
     work.replay.close()

@@ -18,7 +18,7 @@ import numpy as np
 from tabulate import tabulate
 
 from qdebug.align import Aligned, align
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import open_models
 from qdebug.models.builtin import training
 from qdebug.models.builtin.cache import default_folder
 from qdebug.models.data import dataset as datasets
@@ -52,7 +52,7 @@ class Bench:
         interpreter = Interpreter(content, self.graph)
         aligned = Aligned(reference.frozen.graph, self.graph, self.alignment, reference.kind)
         expectations = expect(aligned, kernels="xnnpack", delegated=interpreter.delegated())
-        self.work = Pass(reference.frozen, self.graph, self.alignment, expectations, interpreter)
+        self.work = open_models(reference.frozen, aligned, expectations, interpreter)
         self.batch = min(self.work.batch_size(), len(inputs[0]))
         self.bare: dict[int, Interpreter] = {}
         self.session = FrozenSession(reference.frozen)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import qdebug
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import Pass
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.reference.open import load_reference
 from qdebug.verdict.accumulators import CodeStats, Counts
@@ -85,9 +85,9 @@ def test_layers_at_the_inputs_run_once_where_the_codes_there_are_alike(monkeypat
 def test_a_layer_that_reads_the_input_in_the_file_alone_is_run():
     """Its local pass is fed with the input's codes, the reference's own run with what the layer ought to read."""
     work, _ = opened()
-    image = work.tapped[0].candidate
-    begins = next(tap for tap in work.taps if tap.inputs[0][1] == image)
-    later = next(tap for tap in work.taps if tap.inputs[0][1] == begins.candidate)
+    image = work.plan.tapped[0].candidate
+    begins = next(tap for tap in work.plan.taps if tap.inputs[0][1] == image)
+    later = next(tap for tap in work.plan.taps if tap.inputs[0][1] == begins.candidate)
 
     assert work.replay._begins_alike(begins)
     assert not work.replay._begins_alike(later)
@@ -97,9 +97,9 @@ def test_a_layer_that_reads_the_input_in_the_file_alone_is_run():
 def test_a_value_between_two_codes_takes_the_longer_way(monkeypatch):
     """The harness rounds a half to even, a FakeQuant up: the first layer is then fed with the candidate's own code."""
     work, inputs = opened()
-    key = work.tapped[0].candidate
+    key = work.plan.tapped[0].candidate
     between = inputs[0].copy()
-    between[3, 2, 2, 0] = np.float32(4.5 * work.grids[key].scale)
+    between[3, 2, 2, 0] = np.float32(4.5 * work.plan.grids[key].scale)
     taken = watched(work, monkeypatch)
     at_input = work.run([between], 10).codes[key]
 

@@ -1,0 +1,107 @@
+"""A pass over two real models: a `.tflite` candidate on one kernel family, and a frozen reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qdebug.align import Aligned, Alignment
+from qdebug.converter.weights import Weights
+from qdebug.graph.graph import Graph, Key
+from qdebug.graph.quantization import Array
+from qdebug.measure.batches import BATCH_BYTES, LARGEST_BATCH
+from qdebug.measure.file_reference import FileSide
+from qdebug.measure.layer_pass import LayerPass
+from qdebug.measure.probe import first_sample
+from qdebug.measure.tap_plan import plan_taps
+from qdebug.measure.unmeasurable import find_unmeasurable
+from qdebug.models.litert.interpreter import Interpreter, read_tensors
+from qdebug.models.reference.frozen_graph import Frozen
+from qdebug.models.reference.replay import Replay, Taken
+from qdebug.models.reference.session import FrozenSession
+from qdebug.verdict.expectation import Expectation
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateFile:
+    """The candidate on one kernel family, as a pass reads it."""
+
+    interpreter: Interpreter
+
+    def read(self, inputs: Sequence[Array], keys: Sequence[Key]) -> dict[Key, Array]:
+        """These tensors on one batch; `inputs` in the candidate's order."""
+        return read_tensors(self.interpreter, inputs, keys)
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceModel:
+    """The reference as a whole and by regions; where it is a file, its own kernels compute what they can."""
+
+    replay: Replay
+    own: FileSide | None = None
+
+    def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Iterable[Taken]]:
+        """Outputs in real values on one batch, and what was taken at every tap: made when it is iterated."""
+        outputs, fetched = self.replay.run(inputs, codes)
+        taken = self.replay.taken(fetched)
+        if self.own is None:
+            return outputs, taken
+        run = self.own.run(inputs, codes)
+        return run.outputs, (run.instead(tap.candidate, entry)
+                             for tap, entry in zip(self.replay.taps, taken, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Pass(LayerPass):
+    """One kernel family's pass, and the models that it runs."""
+
+    frozen: Frozen
+    interpreter: Interpreter
+    replay: Replay
+    expectations: Mapping[Key, Expectation]
+    weights: Mapping[Key, Weights] = field(default_factory=dict)
+    """The file's own weights at pairs where they are not the reference's."""
+    own: FileSide | None = None
+    """A reference file on its own kernels."""
+    threads: int | None = None
+
+    @property
+    def candidate(self) -> Graph:
+        """The candidate's graph."""
+        return self.plan.aligned.candidate
+
+    @property
+    def alignment(self) -> Alignment:
+        """Of all pairs, those that cannot be measured too."""
+        return self.plan.aligned.alignment
+
+    def batch_size(self) -> int:
+        """Samples per batch that fit the memory budget."""
+        elements = sum(abs(int(np.prod(tensor.shape))) for tensor in self.candidate.tensors.values()
+                       if tensor.data is None)
+        largest = max((abs(int(np.prod(tensor.shape))) for tensor in self.frozen.graph.tensors.values()
+                       if tensor.data is None), default=1)
+        return int(np.clip(BATCH_BYTES // (elements * 8 + largest * 16 + 1), 1, LARGEST_BATCH))
+
+
+def open_models(frozen: Frozen, aligned: Aligned, expectations: Mapping[Key, Expectation],
+                interpreter: Interpreter, *, threads: int | None = None, weights: Mapping[Key, Weights] | None = None,
+                own: FileSide | None = None) -> Pass:
+    """Look at one sample, plan, and open the session of the regions.
+
+    Raises ModelError where an output of the candidate has another shape.
+    """
+    weights = weights or {}
+    samples = [np.zeros(first_sample(spec.shape), spec.dtype) for spec in frozen.specs]
+
+    def fetch(keys: Sequence[Key]) -> list[Array]:
+        with FrozenSession(frozen, threads=threads) as session:
+            return session.fetch(keys, samples)
+
+    unmeasurable = find_unmeasurable(aligned, samples, interpreter, fetch)
+    plan = plan_taps(aligned, expectations, weights, unmeasurable, own_kernels=own is not None)
+    replay = Replay(frozen, plan.taps, plan.grids, reshaped=plan.reshaped, threads=threads)
+    return Pass(plan, CandidateFile(interpreter), ReferenceModel(replay, own), frozen, interpreter, replay,
+                expectations, weights, own, threads)

@@ -1,0 +1,72 @@
+"""Which candidate tensors cannot be measured, found on one sample before a pass: for the plan of what to measure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from qdebug.align import Aligned, Pair
+from qdebug.errors import ModelError
+from qdebug.graph.graph import Key
+from qdebug.graph.quantization import Array
+from qdebug.verdict.accumulators import UNREADABLE
+
+
+class Runner(Protocol):
+    """A candidate that runs on one batch after another."""
+
+    def allocate(self, batch: int) -> bool:
+        """Set the batch size; False where the model does not take it."""
+
+    def run(self, values: Sequence[Array]) -> None:
+        """Invoke on one batch of real inputs, in the candidate's order."""
+
+    def get(self, key: Key) -> Array:
+        """A tensor after `run`; raises KeyError where it is not kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unmeasurable:
+    """Candidate tensors that cannot be compared with their counterparts."""
+
+    reasons: Mapping[Key, str] = field(default_factory=dict)
+    """All of them, and why."""
+    misshapen: frozenset[Key] = frozenset()
+    """Those that have another number of elements than the reference's tensor."""
+
+
+def find_unmeasurable(aligned: Aligned, samples: Sequence[Array], runner: Runner,
+                      fetch: Callable[[Sequence[Key]], Sequence[Array]]) -> Unmeasurable:
+    """Run `samples` (one, in the reference's order) through the candidate and look at its tensors.
+
+    XNNPACK does not keep what no op reads. `fetch` gives the reference's tensors on the same sample; it is asked only
+    where a shape is not the one in the file, as with the blocks of a SPACE_TO_BATCH. Raises ModelError where an output
+    has another shape.
+    """
+    runner.allocate(1)
+    runner.run([samples[number] for number in aligned.alignment.inputs])
+    reasons: dict[Key, str] = {}
+    shapes: dict[Pair, tuple[int, ...]] = {}
+    for pair in aligned.pairs:
+        try:
+            shapes[pair] = runner.get(pair.candidate).shape
+        except KeyError:
+            reasons[pair.candidate] = UNREADABLE
+    if all(shape == aligned.candidate.tensors[pair.candidate].shape for pair, shape in shapes.items()):
+        return Unmeasurable(reasons)
+    ours = fetch([pair.reference for pair in shapes])
+    misshapen = {pair.candidate: f"shape: {pair.op.raw if pair.op is not None else 'the input'} gives {_by(shape)}, "
+                 f"the reference {_by(value.shape)}"
+                 for (pair, shape), value in zip(shapes.items(), ours, strict=True) if math.prod(shape) != value.size}
+    wrong = [pair for pair in aligned.pairs if pair.candidate in misshapen]
+    lost = next((pair.candidate for pair in wrong if pair.candidate in aligned.candidate.outputs), None)
+    if lost is not None:
+        raise ModelError(f"the candidate's output {aligned.candidate.tensors[lost].name} cannot be compared: at "
+                         f"{wrong[0].layer} already, {misshapen[wrong[0].candidate]}; convert the model again")
+    return Unmeasurable(reasons | misshapen, frozenset(misshapen))
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
