@@ -170,9 +170,12 @@ def _loss(run: Run, name: str, limit: float | None) -> Gate:
 
 def _told(points: float | None, low: float | None, high: float | None, metric: str) -> str:
     unit = " points" if metric in SHARES else ""
+    if points is not None and points < 0 and low is not None and high is not None:
+        low, high = -high, -low
     interval = "" if low is None or high is None else f" ({low:.3g} to {high:.3g})"
     beyond = "" if low is not None and low > 0 else ", not beyond chance"
-    return f"{metric} lost {points or 0.0:.3g}{unit}{interval}{beyond}"
+    size = points or 0.0
+    return f"{metric} {'gained' if size < 0 else 'lost'} {abs(size):.3g}{unit}{interval}{beyond}"
 
 
 def _limits_loss(limits: Limits) -> bool:

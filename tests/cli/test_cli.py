@@ -212,6 +212,23 @@ def test_a_built_in_model_can_be_kept(call, tracer, tmp_path, monkeypatch):
     assert [options.get("save_candidate") for options in given] == ["new.tflite", None]
 
 
+def test_both_verdicts_are_gated_at_once(call, tracer):
+    """A loss trips its own gate, the other holds; the limit reaches the trace, from the command line and from TOML."""
+    tracer.run = run_records.lossy_run(id="")
+    result = call("trace", "--model", "dense4", "--fail-on", "diverged", "--fail-on", "lost")
+
+    assert result.exit_code == 1
+    assert "PASS: --fail-on diverged" in result.stderr
+    assert "FAIL: --fail-on lost: accuracy lost 41.1 points" in result.stderr
+    assert call("trace", "--model", "dense4", "--max-accuracy-drop", "50").exit_code == 0
+    assert tracer.calls[-1]["options"].max_accuracy_drop == 50
+    assert call("trace", "--model", "dense4", "--max-accuracy-drop", "-1").exit_code == 2
+    assert call("check", "1", "--fail-on", "lost").exit_code == 1
+    Path("pyproject.toml").write_text('[tool.qdebug]\nfail-on = "lost"\nmax-accuracy-drop = 3\n')
+    assert call("trace", "--model", "dense4").exit_code == 1
+    assert tracer.calls[-1]["options"].max_accuracy_drop == 3
+
+
 def test_json_alone_on_standard_output(call, tracer):
     """With `--json -` standard output is the record's JSON and nothing else."""
     result = call("trace", "--model", "dense4", "--json", "-")

@@ -77,7 +77,11 @@ def drops(run: Run, name: str = "drop") -> dict[str, float]:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_no_drop_of_a_healthy_model_is_beyond_chance(made: Made, model: str) -> None:
-    """No simultaneous 99 % interval excludes 0, on either side."""
+    """No simultaneous 99 % interval excludes 0, on either side; so conversion loses nothing, and no layer is named."""
+    cost = made.trace(model).cost
+    assert cost is not None
+    assert (cost.metric, cost.layers, cost.stage) in [("accuracy", [], None), ("accuracy", [], "training")]
+    assert [one.low <= 0 <= one.high for one in cost.stages if one.stage != "training"] == [True, True]
     for row in made.trace(model).layers:
         assert row.handover is not None
         assert row.handover.low <= 0 <= row.handover.high, row.layer
@@ -97,6 +101,9 @@ def test_the_last_cut_is_the_candidate_end_to_end(made: Made, model: str, faulty
     assert run.costs["after_last_row"] == 0
     assert sum(drops(run).values()) == pytest.approx(run.accuracy["reference"] - run.accuracy["candidate"])
     assert run.costs["lost"] == pytest.approx(sum(drops(run).values()))
+    conversion = next(one.points for one in run.cost.stages if one.stage == "conversion")
+    assert conversion == pytest.approx(100 * run.costs["lost"])
+    assert sum(one.points for one in run.cost.layers) <= conversion + 1e-9
     assert sum(drops(run, "agreement_drop").values()) == pytest.approx(1 - last.agreement)
 
 

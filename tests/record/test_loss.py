@@ -42,6 +42,9 @@ def test_gates_name_the_loss():
     assert texts(run, max_accuracy_drop=2)[0].startswith("FAIL: --max-accuracy-drop: accuracy lost 41.1 points")
     assert texts(run_records.run(cost=KEPT), "lost") == [
         "PASS: --fail-on lost: accuracy lost 0.5 points (-0.4 to 1.4), not beyond chance, 397 samples"]
+    gained = run_records.cost(verdict="kept", points=-2.0, low=-3.0, high=-1.0, stage=None, layers=[])
+    assert texts(run_records.run(cost=gained), "lost") == [
+        "PASS: --fail-on lost: accuracy gained 2 points (1 to 3), 397 samples"]
 
 
 def test_both_verdicts_may_be_gated():
