@@ -34,6 +34,15 @@ def test_a_loss_in_conversion():
     assert answer(run_records.lossy_run()).startswith(f"{LOST} No layer diverges: every difference is ±1 LSB rounding")
 
 
+def test_the_cause_of_a_loss_is_named_once():
+    """An error that stands behind the loss is not told again as one more error; another one is."""
+    finding = dataclasses.replace(run_records.lossy_run().findings[0], severity="error")
+    other = dataclasses.replace(finding, code="QD402", layer="dense", title="another bias")
+    assert "Yet" not in headline(run_records.lossy_run(findings=[finding]))
+    assert headline(run_records.lossy_run(findings=[finding, other])).endswith(
+        "Yet there is an error: QD402 at dense, another bias.")
+
+
 def test_a_loss_in_training():
     """A faithful file is told from a reference that was spoilt before."""
     assert headline(trained()) == (

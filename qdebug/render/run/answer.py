@@ -84,8 +84,9 @@ def _nothing(run: Run) -> str:
 
 
 def _errors(run: Run) -> list[str]:
-    """Name the first error where no layer diverges."""
-    errors = [one for one in by_severity(run) if one.severity == SEVERITIES[0]]
+    """Name the first error where no layer diverges; one that is named as the cause of a loss is none more."""
+    told = {(one.finding, one.layer) for one in cost_of(run).layers}
+    errors = [one for one in by_severity(run) if one.severity == SEVERITIES[0] and (one.code, one.layer) not in told]
     if not errors:
         return []
     where = "" if errors[0].layer is None else f" at {numbers.name(errors[0].layer)}"
