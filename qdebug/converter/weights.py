@@ -83,6 +83,8 @@ class Weights:
     """The folded reference kernel as (channels, taps)."""
     kernel_step: float | None = None
     """Scale of a kernel that holds all of its channels on one; `None` where every channel has its own."""
+    kernel_order: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    """Of an einsum's kernel, its axes that the channels and the taps of `rows` run over."""
 
     @property
     def kernel_fits(self) -> bool:
@@ -210,7 +212,8 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         gain=_gain(candidate, op, held),
         bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)), reference_dtype=kernel.dtype,
         room_steps=0.5 + float(np.max(own / grid, initial=0.0)) * (0.5 + SLACK),
-        reference_rows=np.asarray(best.rows, np.float64), kernel_step=_one_scale(held, theirs.shape[0]))
+        reference_rows=np.asarray(best.rows, np.float64), kernel_step=_one_scale(held, theirs.shape[0]),
+        kernel_order=order)
 
 
 def _one_scale(held: Tensor, channels: int) -> float | None:
@@ -229,7 +232,8 @@ def with_scale_by_channel(weights: Weights) -> Weights | None:
     step = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / 127, 1e-30)
     rounded = np.asarray(np.rint(rows / step) * step, np.float32)
     (place, held), = weights.constants.items()
-    return replace(weights, constants={place: _layout(weights.core, held.shape, rounded)}, rows=rounded)
+    return replace(weights, constants={place: _layout(weights.core, held.shape, rounded, weights.kernel_order)},
+                   rows=rounded)
 
 
 ADDING = frozenset({"add", "sub", "mul", "div"})

@@ -13,7 +13,7 @@ from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.batches import batches
-from qdebug.measure.layer_pass import Pass
+from qdebug.measure.models_pass import Pass
 from qdebug.measure.statistics import sample_size
 from qdebug.models.reference.session import FrozenSession
 from qdebug.record.schema import Finding
@@ -87,6 +87,6 @@ def _candidate_values(work: Pass, part: Sequence[Array], batch: int) -> dict[Key
     """Real values of every paired tensor of the candidate that LiteRT keeps."""
     rows: dict[Key, list[Array]] = {}
     for one in batches(part, batch):
-        for key, values in work.candidate_values(one.inputs, tuple(work.misshapen)).items():
+        for key, values in work.candidate_values(one.inputs, tuple(work.plan.unmeasurable.misshapen)).items():
             rows.setdefault(key, []).append(work.candidate.tensors[key].real(values))
     return {key: np.concatenate(values) for key, values in rows.items()}
