@@ -10,7 +10,7 @@ import numpy as np
 from qdebug.converter.weights import Weights, with_scale_by_channel
 from qdebug.cost.handover_curve import Tails
 from qdebug.cost.handover_cuts import Cut
-from qdebug.cost.trials import BY_ROW, EXACT, WEIGHTS, Subject, Values
+from qdebug.cost.trials import BY_ROW, EXACT, PLAIN, WEIGHTS, Subject, Values
 from qdebug.graph.quantization import Array
 from qdebug.measure.models_pass import Pass
 from qdebug.models.reference.replay import Tap
@@ -53,9 +53,10 @@ class FileBench:
         """The reference's outputs, and what its regions make of the candidate's own inputs."""
         self.codes = self.work.candidate_values(inputs)
         again = iter(self.by_row.values(inputs, self.codes) if self.by_row is not None else ())
+        plain = self.replay.fetch([entry.tap.reference for entry in self.entries], inputs)
         found = []
-        for entry, values in zip(self.entries, self.replay.values(inputs, self.codes), strict=True):
-            held = {EXACT: np.asarray(values["local"], np.float32)}
+        for entry, values, own in zip(self.entries, self.replay.values(inputs, self.codes), plain, strict=True):
+            held = {EXACT: np.asarray(values["local"], np.float32), PLAIN: np.asarray(own, np.float32)}
             if entry.weights is not None:
                 held[WEIGHTS] = np.asarray(values["ideal"], np.float32)
             if entry.again is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import Pair
+from qdebug.converter.grids import FIXED_GRIDS
 from qdebug.cost.metrics import Kept, Metric
 from qdebug.cost.trials import SAMPLES, points, thinned
 from qdebug.errors import ModelError
@@ -23,6 +24,7 @@ from qdebug.measure.batches import batches
 from qdebug.measure.labels import LabelArray
 from qdebug.measure.models_pass import Pass
 from qdebug.models.reference.cascade import Cascade
+from qdebug.models.reference.replay import Tap
 from qdebug.record.schema import Row
 
 FIRST = 5
@@ -54,15 +56,19 @@ class Ensemble:
             return None
         floats = {row.tensor_index for row in kept}
         cascade = Cascade(self.work.frozen, self.work.plan.taps, self.work.plan.grids, threads=self.threads)
-        found: dict[str, list[Kept]] = {"reference": [], "file": [], "computed": [], "kept": []}
+        found: dict[str, list[Kept]] = {"reference": [], "file": [], "computed": [], "kept": [], "fitted": []}
         try:
+            data = self._data_ranges(cascade)
+            fitted = {key: _fitted(tap, *data[key]) for tap in cascade.taps if (key := tap.candidate) in data}
+            runs: dict[str, tuple[frozenset[Key], Mapping[Key, Grid]]] = {
+                "computed": (frozenset(), {}), "kept": (frozenset(floats), {}), "fitted": (frozenset(), fitted)}
             for part in batches([array[self.samples] for array in self.inputs], self.batch):
                 read = self.work.candidate_values(part.inputs)
                 wanted = cascade.outputs(part.inputs)
                 found["reference"].append(self.metric.keep(wanted, wanted))
                 found["file"].append(self.metric.keep(wanted, self.work.real_outputs(read)))
-                for name, free in (("computed", frozenset[Key]()), ("kept", frozenset(floats))):
-                    values = self._values(cascade, part.inputs, free)
+                for name, (free, grids) in runs.items():
+                    values = self._values(cascade, part.inputs, free, grids)
                     outputs = [values[ends[key]].reshape(np.shape(plain)) for key, plain in
                                zip(self.work.frozen.graph.outputs, wanted, strict=True)]
                     found[name].append(self.metric.keep(wanted, outputs))
@@ -71,9 +77,22 @@ class Ensemble:
             return None
         finally:
             cascade.close()
-        return self._together(kept, {name: np.concatenate(held) for name, held in found.items()})
+        return self._together(kept, {name: np.concatenate(held) for name, held in found.items()},
+                              [(tap, data[tap.candidate]) for tap in cascade.taps if tap.candidate in data])
 
-    def _together(self, kept: Sequence[Row], found: Mapping[str, Kept]) -> Together | None:
+    def _data_ranges(self, cascade: Cascade) -> dict[Key, tuple[float, float]]:
+        """Range of the reference's own values at every tensor whose grid was chosen for them; 0 is in it."""
+        fixed = {pair.candidate for pair in self.work.plan.pairs if pair.op is not None and pair.op.kind in FIXED_GRIDS}
+        taps = [tap for tap in cascade.taps if tap.grid is not None and tap.candidate not in fixed]
+        low, high = np.zeros(len(taps)), np.zeros(len(taps))
+        for part in batches([array[self.samples] for array in self.inputs], self.batch):
+            values = cascade.fetch([tap.reference for tap in taps], part.inputs)
+            low = np.minimum(low, [float(held.min()) for held in values])
+            high = np.maximum(high, [float(held.max()) for held in values])
+        return {tap.candidate: (float(least), float(most)) for tap, least, most in zip(taps, low, high, strict=True)}
+
+    def _together(self, kept: Sequence[Row], found: Mapping[str, Kept],
+                  ranges: Sequence[tuple[Tap, tuple[float, float]]]) -> Together | None:
         truth = None if self.truth is None else self.truth[self.samples]
 
         def lost(before: str, after: str) -> float:
@@ -81,11 +100,17 @@ class Ensemble:
 
         if not abs(lost("file", "computed")) <= ALIKE * abs(lost("reference", "file")):
             return None
-        gained = points(self.metric, found["kept"], found["computed"], found["reference"], truth)
-        return Together(tuple(row.layer for row in kept), gained)
+        gained, fitted = (points(self.metric, found[name], found["computed"], found["reference"], truth)
+                          for name in ("kept", "fitted"))
+        held = [((tap.kept_grid or tap.grid or Grid(1.0, 0)), tap.dtype, *data) for tap, data in ranges]
+        wide = sum(grid.ends(dtype)[1] - grid.ends(dtype)[0] >= 2 * (high - low) for grid, dtype, low, high in held)
+        narrow = sum(low < grid.ends(dtype)[0] - grid.scale or high > grid.ends(dtype)[1] + grid.scale
+                     for grid, dtype, low, high in held)
+        return Together(tuple(row.layer for row in kept), gained, fitted, wide, narrow, len(held))
 
-    def _values(self, cascade: Cascade, inputs: Sequence[Array], free: frozenset[Key]) -> dict[Key, Array]:
-        """Real values of every paired tensor, on the file's grids but for the `free` ones."""
+    def _values(self, cascade: Cascade, inputs: Sequence[Array], free: frozenset[Key], grids: Mapping[Key, Grid]
+                ) -> dict[Key, Array]:
+        """Real values of every paired tensor, on the file's grids but for the `free` ones and those in `grids`."""
         values: dict[Key, Array] = {}
         numbers = {tap.candidate: number for number, tap in enumerate(cascade.taps)}
         for pair in self.work.plan.pairs:
@@ -95,7 +120,7 @@ class Ensemble:
                 self._requantize(values, tap.ideal_inputs or ())
                 which = "local" if is_free or (tap.weights is None and tap.ideal_inputs is None) else "ideal"
                 found = cascade.value(numbers[pair.candidate], which, inputs, values)
-                grid = tap.kept_grid or tap.grid
+                grid = grids.get(pair.candidate) or tap.kept_grid or tap.grid
                 values[pair.candidate] = found if is_free or grid is None else _rounded(found, grid, tap.dtype)
             else:
                 values[pair.candidate] = self._moved(pair, values)
@@ -115,6 +140,13 @@ class Ensemble:
             grid = self.work.plan.grids[key]
             assert grid is not None
             values[key] = _rounded(values[op.inputs[0]], grid, self.work.candidate.tensors[key].dtype)
+
+
+def _fitted(tap: Tap, low: float, high: float) -> Grid:
+    """A grid of all codes from `low` to `high`."""
+    least, most = CODE_RANGES[tap.dtype]
+    scale = max((high - low) / (most - least), 1e-30)
+    return Grid(scale, round(least - low / scale))
 
 
 def _rounded(values: Array, grid: Grid, dtype: str) -> Array:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from qdebug.cost.metrics import Kept, Metric
-from qdebug.cost.trials import EXACT, Subject, Values, points
+from qdebug.cost.trials import EXACT, PLAIN, Subject, Values, points
 from qdebug.findings.loss_evidence import KernelLoss, Points, TrainedRanges
 from qdebug.graph.graph import Graph, Key, Op, Tensor
 from qdebug.graph.op_facts import fake_quant_grid, kernel, kernel_rows
@@ -163,7 +163,8 @@ class TrainedBench:
         graph = self.frozen.graph
         values = self.tails.fetch([*(one.before for one in self.chosen), *graph.outputs], inputs)
         count = len(self.chosen)
-        return values[count:], [{EXACT: np.asarray(one, np.float32)} for one in values[:count]]
+        return values[count:], [
+            {EXACT: np.asarray(one, np.float32), PLAIN: np.asarray(one, np.float32)} for one in values[:count]]
 
     def run(self, number: int, values: Values | None, inputs: Sequence[Array]) -> list[Array]:
         """The reference's outputs with the output of one chosen quantizer replaced."""

@@ -27,7 +27,7 @@ SAMPLES = 1000
 """Samples that trials run on: a loss of two points is then told from none."""
 TRIMMED = 1e-3
 """Share of the values at each end that the trimmed grid leaves out."""
-EXACT, FILE, WEIGHTS, BY_ROW = "exact", "file", "weights", "by_row"
+EXACT, PLAIN, FILE, WEIGHTS, BY_ROW = "exact", "plain", "file", "weights", "by_row"
 Values = NDArray[np.float32]
 
 
@@ -57,7 +57,11 @@ class Bench(Protocol):
     """Runs a model with the values of one tensor replaced."""
 
     def read(self, inputs: Sequence[Array]) -> tuple[list[Array], list[dict[str, Values]]]:
-        """One batch: outputs to compare with, and of each subject `exact` and, where there are, `weights`, `by_row`."""
+        """One batch: outputs to compare with, and the values of each subject.
+
+        `exact` from the file's own inputs, `plain` in the reference's own run, and where there are any `weights` (with
+        the file's kernel and bias) and `by_row` (with a kernel on a scale for each channel).
+        """
 
     def run(self, number: int, values: Values | None, inputs: Sequence[Array]) -> list[Array]:
         """Outputs with the tensor of subject `number` replaced; with `None` it stays what the file makes of it.
@@ -68,7 +72,7 @@ class Bench(Protocol):
 
 @dataclass(eq=False)
 class _Seen:
-    """What was seen of one subject's exact values."""
+    """What was seen of one subject: ends of its exact and plain values, and how the exact ones spread."""
 
     low: NDArray[np.float64] | None = None
     high: NDArray[np.float64] | None = None
@@ -79,12 +83,17 @@ class _Seen:
     ends: tuple[float, float] = (np.inf, -np.inf)
     """Ends of the range that holds all but the outermost values of every batch."""
 
-    def update(self, values: Values, subject: Subject) -> None:
-        flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
-        flat = np.where(np.isfinite(flat), flat, 0.0)
-        low, high = flat.min(axis=0), flat.max(axis=0)
-        self.low = low if self.low is None else np.minimum(self.low, low)
-        self.high = high if self.high is None else np.maximum(self.high, high)
+    def update(self, held: Mapping[str, Values], subject: Subject) -> None:
+        for name in (EXACT, PLAIN):  # (what a fault further up makes small or large says nothing of the range)
+            flat = held[name].reshape(-1, held[name].shape[-1]).astype(np.float64)
+            flat = np.where(np.isfinite(flat), flat, 0.0)
+            low, high = flat.min(axis=0), flat.max(axis=0)
+            self.low = low if self.low is None else np.minimum(self.low, low)
+            self.high = high if self.high is None else np.maximum(self.high, high)
+        self._spread(held[EXACT].reshape(-1).astype(np.float64), subject)
+
+    def _spread(self, flat: NDArray[np.float64], subject: Subject) -> None:
+        flat = flat[np.isfinite(flat)]
         (least, most), half = subject.span, subject.scale / 2
         self.beyond += int(np.count_nonzero((flat < least - half) | (flat > most + half)))
         self.total += flat.size
@@ -143,7 +152,7 @@ class Trials:
                 self.reference.append(self.metric.keep(outputs, outputs))
             for number, held in enumerate(values):
                 if is_first:
-                    self.seen[number].update(held[EXACT], self.subjects[number])
+                    self.seen[number].update(held, self.subjects[number])
                 for name in wanted[number]:
                     if name == FILE or name in held or name not in (WEIGHTS, BY_ROW):
                         self._try(number, name, held, part.inputs, outputs)

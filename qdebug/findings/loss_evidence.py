@@ -105,6 +105,14 @@ class Together:
     """The first of the ranking."""
     regained: Points
     """What comes back where these compute in float and all others as the file does."""
+    fitted: Points
+    """What comes back where every layer is on a grid over the data's own range (and 0)."""
+    wide: int
+    """Layers whose range is at least twice that of the data."""
+    narrow: int
+    """Layers whose range ends more than a step before the data."""
+    of: int
+    """Layers that hold codes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qdebug.cost.metrics import choose
-from qdebug.cost.trials import EXACT, Subject, Trials, on_grid, thinned
+from qdebug.cost.trials import EXACT, PLAIN, Subject, Trials, on_grid, thinned
 from qdebug.errors import ModelError
 from qdebug.findings.loss_evidence import LayerLoss
 from qdebug.graph.quantization import Grid
@@ -23,12 +23,13 @@ class Hand:
     """One subject whose exact values are given; the classes are what `read_out` makes of them."""
 
     def __init__(self, exact: np.ndarray, file: np.ndarray, read_out: Callable[[np.ndarray], np.ndarray]) -> None:
-        self.exact, self.file, self.read_out = exact, file, read_out
+        self.exact, self.file, self.read_out, self.plain = exact, file, read_out, exact
 
     def read(self, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
         """Give the exact values of the samples whose numbers are the inputs."""
         self.rows = inputs[0][:, 0].astype(int)
-        return [self.read_out(self.exact[self.rows])], [{EXACT: self.exact[self.rows]}]
+        values = self.exact[self.rows]
+        return [self.read_out(values)], [{EXACT: values, PLAIN: self.plain[self.rows]}]
 
     def run(self, number: int, values: np.ndarray | None, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Read out the values given, or the file's."""
@@ -72,6 +73,25 @@ def test_a_range_too_wide_is_told_by_the_data_s_own() -> None:
     assert found.fitted is not None
     assert found.fitted.points > 0.9 * found.steps.points
     assert found.deviation == pytest.approx(SIGNAL.std(), rel=1e-3)
+
+
+def test_a_range_that_a_fault_further_up_leaves_empty_is_not_too_wide() -> None:
+    """In the reference's own run the values fill the grid: the steps cost, and the data's own range is no help."""
+    class Damaged(Hand):
+        """What comes in is 100 times too small."""
+
+        def __init__(self) -> None:
+            super().__init__(SIGNAL, np.rint(SIGNAL).astype(np.float32), lambda values: values)
+            self.plain = SIGNAL * np.float32(100)
+
+    metric = choose("top1", [(-1, 4)], has_labels=True)
+    numbers = np.arange(COUNT, dtype=np.float32).reshape(-1, 1)
+    (found,) = Trials(Damaged(), [Subject("x", "int8", Grid(1.0, 0))], metric, [numbers], np.arange(COUNT), TRUTH,
+                      64).run()
+
+    assert found.steps.is_loss
+    assert found.fitted is not None
+    assert found.fitted.points < 0.5 * found.steps.points
 
 
 def test_a_range_too_narrow_is_told_by_clipping() -> None:

@@ -1,7 +1,7 @@
 """Trace one network that loses points, score what was said, and print all as a table.
 
 python -m pytest -q -s -m study tests/faults/test_losses.py
-python tests/faults/loss_scoring.py [words of a case's name]
+python tests/faults/loss_scoring.py [unseen] [words of a case's name]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from loss_cases import CASES, Case
 from loss_nets import accuracy
+from loss_unseen import UNSEEN
 
 from qdebug.models.data.dataset import from_arrays
 from qdebug.record.schema import Finding, Run
@@ -119,7 +120,8 @@ def table(scores: Sequence[Score]) -> str:
 
 if __name__ == "__main__":
     words = " ".join(sys.argv[1:])
-    chosen = [one for one in CASES if words in one.name]
+    chosen = [one for one in UNSEEN if words.removeprefix("unseen").strip() in one.name] \
+        if words.startswith("unseen") else [one for one in CASES if words in one.name]
     found = []
     for one in chosen:
         found.append(score(one))

@@ -78,11 +78,19 @@ def test_a_kernel_on_one_scale_is_told_by_a_scale_for_each_channel() -> None:
 
 def test_a_spread_loss_names_what_comes_back_together() -> None:
     """The points are the whole loss, the evidence what the first layers bring back."""
-    (found,) = told(together=Together(("a", "b"), Points(21.0, 15.0, 27.0)))
+    (found,) = told(together=Together(("a", "b"), Points(21.0, 15.0, 27.0), NONE, 1, 0, 9))
 
     assert (found.code, found.layer, found.points) == ("QD610", None, 40.0)
     assert found.evidence["regained_together"] == 21.0
     assert "no culprit" in found.title
+
+
+@pytest.mark.parametrize(("wide", "narrow", "code"), [(7, 0, "QD606"), (1, 6, "QD607")])
+def test_a_spread_loss_that_ranges_explain_is_the_calibration_s(wide: int, narrow: int, code: str) -> None:
+    """Where the data's own ranges bring it back together, no single layer is to blame, and the calibration is."""
+    (found,) = told(together=Together(("a", "b"), NONE, LOST, wide, narrow, 9))
+
+    assert (found.code, found.layer, found.points) == (code, None, 40.0)
 
 
 def test_trained_ranges_are_asked_of_quantization_aware_references_alone() -> None:

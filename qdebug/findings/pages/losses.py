@@ -42,7 +42,8 @@ PAGES = (
         "went to 60. The step is 60 / 255 = 0.235, so the data use 1 / 0.235 + 1 = 5 codes, log2(5) = 2.3 bits. A pool "
         "or a reshape keeps the grid of its input, and that may be too wide for it, too.",
         "The points are measured: the layer's exact values are rounded to the file's step, then on a grid over the "
-        "data's own range. The first takes points, the second brings at least half of them back.",
+        "data's own range. The first takes points, the second brings at least half of them back. Where many layers "
+        "take a little each, all of them are put on such grids at once, and no layer is named.",
         "Find the outlier in the calibration data and leave it out; calibrate on samples like those of the field.",
     ),
     Page(

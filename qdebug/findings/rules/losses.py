@@ -13,7 +13,7 @@ import numpy as np
 
 from qdebug.align import Pair
 from qdebug.converter.grids import FIXED_GRIDS, SAME_SCALE
-from qdebug.findings.loss_evidence import LayerLoss, Losses, Points
+from qdebug.findings.loss_evidence import LayerLoss, Losses, Points, Together
 from qdebug.findings.rules.rule import ERROR, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 from qdebug.graph.graph import Key
 
@@ -205,7 +205,25 @@ def too_wide(context: Context) -> Outcome:
             fix = "train the ranges on data like this; look for outliers in the training data"
         found.append(Found(one.layer, title, {**_steps_evidence(one), "range_to_data": times}, fix,
                            points=_share(one, one.steps)))
+    first = _by_all_ranges(losses)
+    if first is not None and first.wide >= first.narrow:
+        found.append(Found(
+            None, f"the ranges of {first.wide} of {first.of} layers are at least twice as wide as the data: grids over "
+            f"the data's own ranges bring back {_amount(first.fitted, losses)}", _together_evidence(first),
+            f"look for outliers in the calibration data; {CALIBRATE}", points=first.fitted))
     return outcome(found)
+
+
+def _by_all_ranges(losses: Losses) -> Together | None:
+    """What was measured of all layers together, where the data's own ranges bring most of the loss back."""
+    first = losses.together
+    return first if first is not None and _brings_back(first.fitted, losses.whole) else None
+
+
+def _together_evidence(first: Together) -> dict[str, Any]:
+    return {"regained_by_all_ranges_of_the_data": _points(first.fitted), "ranges_too_wide": first.wide,
+            "ranges_too_narrow": first.narrow, "layers": first.of, "first_of_the_ranking": ", ".join(first.layers),
+            "regained_by_these_in_float": _points(first.regained)}
 
 
 def _kept_from(context: Context, pair: Pair) -> str | None:
@@ -240,6 +258,12 @@ def too_narrow(context: Context) -> Outcome:
              "covered_max": one.grid_high, "data_min": data[0], "data_max": data[1],
              "beyond_percent": one.beyond_percent, "samples": one.samples},
             CALIBRATE, points=_share(one, one.clipping)))
+    first = _by_all_ranges(losses)
+    if first is not None and first.wide < first.narrow:
+        found.append(Found(
+            None, f"calibration saw less than the data: {first.narrow} of {first.of} ranges end before the data; grids "
+            f"over the data's own ranges bring back {_amount(first.fitted, losses)}", _together_evidence(first),
+            CALIBRATE, points=first.fitted))
     return outcome(found)
 
 
@@ -305,6 +329,8 @@ def spread(context: Context) -> Outcome:
     losses = _measured(context)
     if losses is None or losses.together is None or losses.whole is None:
         return NOT_MEASURED if losses is None else NotApplicable("layers that lose points account for the loss")
+    if _by_all_ranges(losses) is not None:
+        return NotApplicable("ranges that do not fit the data account for the loss: QD606, QD607")
     first = losses.together
     return [Found(
         None,
