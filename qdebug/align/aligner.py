@@ -185,6 +185,19 @@ class _Aligner:
                     self._walk_back(theirs[0], ours[0])
         for number, key in enumerate(self.candidate.outputs):
             self._walk_back(key, self.reference.outputs[outputs[number]])
+            self._quantized_output(key, self.reference.outputs[outputs[number]])
+
+    def _quantized_output(self, key: Key, ours: Key) -> None:
+        """Pair what a QUANTIZE at the model's end makes of a tensor of real values: it rounds, and nothing reads it."""
+        op = self.candidate.producers.get(key)
+        if op is None or op.kind != "quantize" or key in self.found:
+            return
+        given = self.candidate.data_inputs(op)
+        before = self.found.get(given[0]) if given else None
+        if before is not None and before.reference == ours \
+                and op_facts.grid_of(self.candidate.tensors[given[0]]) is None:
+            self.reasons.pop(op.index, None)
+            self._pair(key, ours, op, None, ("graph",), WEAK_CONFIDENCE[1])
 
     def _walk_back(self, key: Key, ours: Key) -> None:
         """Pair `key` with `ours` and go on towards the inputs, while weak ops on both sides go together."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from qdebug.align.pairs import Pair
 from qdebug.graph.graph import Graph, Key, Layer, Op
+from qdebug.graph.op_facts import RESHAPES
 from qdebug.record.schema import Unpaired
 
 
@@ -25,10 +26,18 @@ def with_regions(reference: Graph, candidate: Graph, found: Mapping[Key, Pair]) 
         region, starts = _between(reference, pair.reference, set(by_reference) - {pair.reference})
         theirs, given = _between(candidate, pair.candidate, set(found) - {pair.candidate})
         fed = tuple((key, _source(key, by_reference, given)) for key in starts)
+        if _only_rounds(pair, found):  # (the same reference tensor, on the codes' grid)
+            region, fed = (), ((pair.reference, given[0]),)
         layers = dict.fromkeys(op.layer for op in region if op.layer is not None)
         done.append(replace(pair, layer=name, region=region, inputs=fed, layers=tuple(layers),
                             candidate_ops=theirs, candidate_inputs=given))
     return tuple(done)
+
+
+def _only_rounds(pair: Pair, found: Mapping[Key, Pair]) -> bool:
+    """Whether a pair's op quantizes a tensor that stands for the same reference tensor."""
+    before = found.get(pair.op.inputs[0]) if pair.op is not None and pair.op.kind == "quantize" else None
+    return before is not None and before.reference == pair.reference and pair.core is None
 
 
 def _between(graph: Graph, end: Key, stops: Collection[Key]) -> tuple[tuple[Op, ...], tuple[Key, ...]]:
@@ -72,6 +81,10 @@ def _short(layer: Layer, reference: Graph) -> str:
     return layer.name if len(same) == 1 else "/".join(layer.path[1:]) or layer.name
 
 
+IDLE = RESHAPES | {"identity", "cast", "fake_quant"}
+"""Reference kinds that a file needs no op for: they compute no new values, or only round them."""
+
+
 def leftovers(reference: Graph, candidate: Graph, pairs: Sequence[Pair],
               known: Mapping[int, str]) -> Iterator[Unpaired]:
     """Every candidate op and every reference layer without a row. `known`: reasons found on the way, by op number."""
@@ -93,8 +106,10 @@ def leftovers(reference: Graph, candidate: Graph, pairs: Sequence[Pair],
 def _reference_leftovers(reference: Graph, pairs: Sequence[Pair]) -> Iterator[Unpaired]:
     ends = {reference.producers[pair.reference].layer for pair in pairs if pair.reference in reference.producers}
     home = {layer: pair for pair in reversed(pairs) for layer in pair.layers}
+    busy = {op.layer for op in reference.ops if op.kind not in IDLE}
     for layer in dict.fromkeys(op.layer for op in reference.ops if op.layer is not None):
         if layer in ends:
             continue
-        reason = f"fused into {home[layer].layer}" if layer in home else "no candidate op computes this"
+        reason = f"fused into {home[layer].layer}" if layer in home else \
+            "no candidate op computes this" if layer in busy else "only gives another shape: the file has no op for it"
         yield Unpaired("reference", layer.name, layer.kind, reason, layer=layer.name)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from qdebug.findings.rules import graph, inputs, kernels, losses, parameters, ranges, reference_state
+from qdebug.findings.rules import graph, inputs, jumps, kernels, losses, parameters, ranges, reference_state
 from qdebug.findings.rules.rule import Clean, Context, Found, NotApplicable, Rule
 from qdebug.record.schema import Finding
 from qdebug.record.verdicts import SEVERITIES
@@ -18,6 +18,7 @@ RULES: tuple[Rule, ...] = (
     *graph.RULES,
     *parameters.RULES,
     *kernels.RULES,
+    *jumps.RULES,
     *losses.RULES,
     *ranges.RULES,
 )

@@ -15,6 +15,17 @@ RESHAPES = frozenset({"reshape", "squeeze", "expand_dims"})
 
 ELEMENTWISE_CONSTANT = frozenset({"add", "sub", "mul", "div"})
 
+JUMPS = {
+    **dict.fromkeys(("floor", "ceil", "round", "floor_div", "trunc", "sign"), "it rounds to whole steps of its own"),
+    "floor_mod": "it begins anew at every multiple of its divisor",
+    **dict.fromkeys(("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
+                    "it is true on one side and false on the other"),
+    **dict.fromkeys(("arg_max", "arg_min", "topk_v2", "non_max_suppression_v4", "non_max_suppression_v5"),
+                    "the one that comes out first changes as a whole"),
+    **dict.fromkeys(("select", "select_v2", "where", "gather", "one_hot"), "it picks another value as a whole"),
+}
+"""Kinds whose result can change by its whole range with the smallest step of an input, and how."""
+
 WEIGHTED = frozenset({"conv", "depthwise", "dense", "transpose_conv", "conv3d", "einsum"})
 
 

@@ -106,6 +106,11 @@ def check_verdict(run: Run, fail_on: FailOn, without: Collection[str] = ()) -> G
         where = f"the run's verdict is {run.verdict!r}"
         checks += (Check(run.id, FAILED, where),)
     counted = f"{len(measured)} of {len(rows)} rows measured"
+    alone = [row.layer for row, _ in rows if row.is_unpaired]
+    if alone and severity < VERDICTS.index(fail_on):
+        names = ", ".join(alone[:_NAMED]) + (f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else "")
+        return Gate(False, f"FAIL: {limit}: without a counterpart, and so not compared: {names} ({counted})", limit,
+                    checks)
     if severity < VERDICTS.index(fail_on):
         return Gate(True, f"PASS: {limit}: the worst verdict is {where} ({counted})", limit, checks)
     return Gate(False, f"FAIL: {limit}: {where} ({counted})", limit, checks)
@@ -113,7 +118,7 @@ def check_verdict(run: Run, fail_on: FailOn, without: Collection[str] = ()) -> G
 
 def _verdict_check(row: Row, where: str, fail_on: FailOn) -> Check:
     if row.verdict == "unmeasured":
-        return Check(where, UNMEASURED, row.reason)
+        return Check(where, FAILED if row.is_unpaired else UNMEASURED, row.reason)
     failed = not (_severity(row) < VERDICTS.index(fail_on))
     return Check(where, FAILED if failed else PASSED, f"{row.verdict}: {row.reason}")
 
@@ -258,7 +263,7 @@ def _measured(run: Run, budget: Budget, name: str) -> Iterator[tuple[Check, floa
         if value is None:
             why = row.reason if row.verdict == "unmeasured" else "holds no codes"
             by_name = any(pattern == row.layer and getattr(own, name) is not None for pattern, own in budget.layers)
-            yield Check(where, FAILED if by_name else UNMEASURED, f"not measured ({why})"), math.inf
+            yield Check(where, FAILED if by_name or row.is_unpaired else UNMEASURED, f"not measured ({why})"), math.inf
             continue
         state = PASSED if value <= limit else FAILED
         excess = value - limit if math.isfinite(value) else math.inf

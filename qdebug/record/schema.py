@@ -85,7 +85,8 @@ class Row:
     op: str
     op_index: int | None
     tensor: str
-    tensor_index: int
+    tensor_index: int | None
+    """The number of the candidate tensor; `None` for a layer that only the reference has."""
     shape: list[int]
     dtype: str
     scale: float | None
@@ -117,6 +118,11 @@ class Row:
     between: ErrorStats | None = None
     """In `by_kernels`: these kernels' codes less those of the first family, each run from the model's input."""
     reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_unpaired(self) -> bool:
+        """Tell the row of an op or layer without a counterpart: nothing of it was compared."""
+        return self.verdict == "unmeasured" and not self.evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,11 @@ class Unpaired:
     def needs_no_pair(self) -> bool:
         """Tell a candidate op that is known to need no counterpart, such as an inserted QUANTIZE."""
         return self.side == "candidate" and not self.reason.startswith("no ")
+
+    @property
+    def computes(self) -> bool:
+        """Tell what computes values on one side alone: it is not compared, and counts as a row."""
+        return self.reason.startswith("no ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,9 @@ class _Expecter:
         if not between or tensor.quantization is None or pair.op is None:
             return 0, None
         step = tensor.quantization.step
+        if any(op.kind in op_facts.JUMPS for op in pair.candidate_ops):
+            low, high = CODE_RANGES[tensor.dtype]
+            return high - low, None
         carried = carried_error(self.candidate, pair.candidate_ops, pair.op, self.computed)
         if carried is None:
             return min(MOST_COARSE, 1 + math.ceil(sum(between) / step / 2)), None

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from qdebug.align import Aligned
 from qdebug.cost.cost_record import with_flips
 from qdebug.cost.second_verdict import attributed
 from qdebug.errors import ModelError
@@ -17,9 +18,10 @@ from qdebug.models.data.dataset import Dataset
 from qdebug.models.litert.file_type import file_type
 from qdebug.record import verdicts
 from qdebug.record.samples import pack_samples
-from qdebug.record.schema import Run
+from qdebug.record.schema import Row, Run
 from qdebug.record.version import __version__
 from qdebug.verdict import rows as r
+from qdebug.verdict.unpaired import with_unpaired
 from qdebug.workflows.causes import find_causes
 from qdebug.workflows.comparison import Comparison
 from qdebug.workflows.journal import Journal
@@ -35,7 +37,7 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
     opened, alignment, main, costs = comparison.opened, comparison.alignment, comparison.main, comparison.costs
     if not alignment.pairs:
         raise ModelError("nothing could be compared: no candidate tensor has a counterpart")
-    rows, labels, options = main.rows, main.labels, opened.options
+    rows, labels, options = _rows(comparison), main.labels, opened.options
     models = ["baseline", "reference", "candidate"]
     accuracy = {model: labels.accuracy(model) for model in models}
     known = {model: found.tolist() for model in models if (found := labels.of(model)) is not None}
@@ -51,7 +53,7 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
         seed=opened.seed, accuracy=accuracy, end_to_end=main.end_to_end,
         coverage=r.coverage(alignment, rows), layers=rows, first_divergent=r.first_divergent(rows),
         first_over_tolerance=r.first_over_tolerance(rows, options.tolerance), findings=findings,
-        worst_samples=with_flips(r.worst_samples(alignment, main.counts, known), costs.first_flips, rows),
+        worst_samples=with_flips(r.worst_samples(alignment, main.counts, known), costs.first_flips, main.rows),
         verdict=verdicts.worst_verdict(rows),
         timing={name: round(value, 3) for name, value in journal.timing.items()},
         baseline=_baseline(comparison),
@@ -65,6 +67,13 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
     given = {spec.name: array for spec, array in zip(opened.reference.frozen.specs, opened.inputs, strict=True)}
     kept = [*(one.index for one in run.worst_samples), *range(min(FIRST_SAMPLES, dataset.count))]
     return replace(run, arrays=pack_samples(kept, given))
+
+
+def _rows(comparison: Comparison) -> list[Row]:
+    """The rows of the pairs, and of what pairs with nothing."""
+    graphs = comparison.opened.reference.frozen.graph, comparison.opened.candidate.graph
+    return with_unpaired(comparison.main.rows,
+                         Aligned(*graphs, comparison.alignment, comparison.opened.reference.kind))
 
 
 def _reference(comparison: Comparison) -> dict[str, Any]:

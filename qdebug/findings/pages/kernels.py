@@ -70,4 +70,17 @@ PAGES = (
         "The row counts such elements; they never pass a gate.",
         "Look at the layer's constants and inputs on the sample that the row names as worst.",
     ),
+    Page(
+        "QD507",
+        "discontinuous",
+        "warning",
+        "An op that jumps turns one step of its input into its whole range",
+        "floor, a remainder, a comparison, the index of the largest: their result does not change with small changes "
+        "of their input, then all at once. A matrix product of whole numbers on a grid of 0.15 is off by up to 0.076: "
+        "35.98 in place of 36. Modulo 2 that is 1.98 in place of 0. The op itself is exact on what it is given.",
+        "The op's row is exact or rounding, its cumulative error is as large as its range. It is an error where the "
+        "signal is less than 10 dB above that, a warning below 30 dB, else a note.",
+        "Keep the op, and what feeds it, in float, or compute it outside of the file. Where its input holds whole "
+        "numbers, a scale of 1 (or of 1/n) makes every one of them a code.",
+    ),
 )

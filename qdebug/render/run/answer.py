@@ -25,7 +25,11 @@ def answer(run: Run) -> str:
         return headline(run)
     holds = "" if run.verdict == "diverged" else _holds(_measured(run))
     told = [_whole(run) or " ".join([*_faults(run), *_well(run, holds, holds)]), *_plainly_blamed(run)]
-    unmeasured = unmeasured_layers(run)
+    alone = [row for row in run.layers if row.is_unpaired]
+    if alone:
+        told.append(f"{named(alone)} {'has' if len(alone) == 1 else 'have'} no counterpart and "
+                    f"{'was' if len(alone) == 1 else 'were'} not compared.")
+    unmeasured = unmeasured_layers(run) - len(alone)
     if unmeasured:
         told.append(f"{numbers.counted(unmeasured, 'row')} could not be measured: nothing is said of "
                     f"{'it' if unmeasured == 1 else 'them'}.")
