@@ -49,6 +49,19 @@ def test_unmeasured_rows_are_named():
     assert texts(run_records.run(layers=[]), max_local_lsb=1) == ["FAIL: --max-local-lsb: nothing was measured"]
 
 
+def test_what_has_no_counterpart_never_passes():
+    """A row without a counterpart trips the gates on verdicts and numbers, whatever the others are."""
+    alone = run_records.row(5, "floor_mod_3", op="FLOOR_MOD", local=None, cumulative=None, evidence=[],
+                            verdict="unmeasured", reason="no counterpart in the reference")
+    run = run_records.run(layers=[*run_records.run().layers, alone])
+
+    assert texts(run, fail_on=FailOn.DIVERGED) == [
+        "FAIL: --fail-on diverged: without a counterpart, and so not compared: floor_mod_3 (5 of 6 rows measured)"]
+    assert texts(run, max_local_lsb=100) == [
+        "FAIL: --max-local-lsb: not measured (no counterpart in the reference) at floor_mod_3"]
+    assert texts(run_records.run(), fail_on=FailOn.DIVERGED)[0].startswith("PASS")
+
+
 def test_not_finite_fails():
     """A row with NaN on one side keeps no limit, however wide."""
     run = run_records.run(layers=[run_records.row(0, "a", local=run_records.stats(0.1, 1, non_finite=1))])

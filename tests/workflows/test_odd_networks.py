@@ -81,6 +81,30 @@ def test_ops_that_jump_have_rows_of_their_own():
                                      one.reason.startswith("fused into")]
 
 
+def test_a_remainder_behind_rounded_numbers_is_told():
+    """The arithmetic is right and the bits are not: FLOOR_MOD makes its whole range of one step, and says so."""
+    from qdebug.models.tensorflow import load_tensorflow
+    from qdebug.workflows.trace import trace
+    from tests.support.wild_models import TraceOptions
+
+    keras = load_tensorflow().tf_keras
+    keras.backend.clear_session()
+    draw = np.random.default_rng(0)
+    bits, table = draw.integers(0, 2, (64, 40)).astype(np.float32), draw.integers(0, 2, (40, 6)).astype(np.float32)
+    i = keras.layers.Input((40,), name="bits")
+    model = keras.Model(i, tf().math.floormod(tf().matmul(i, tf().constant(table)), 2.0))
+    converter = tf().lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf().lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([one[None]] for one in bits)
+    converter.inference_input_type = converter.inference_output_type = tf().int8
+    run = trace(model, converter.convert(), bits, options=TraceOptions(handover=False))
+    told = [(one.code, one.severity) for one in run.findings if one.code == "QD507"]
+
+    assert run.verdict in ("exact", "rounding")
+    assert told == [("QD507", "error")]
+    assert [row.op for row in run.layers][-2:] == ["FLOOR_MOD", "QUANTIZE"]
+
+
 # -- kernels and biases of several axes ---------------------------------------------------------------------
 
 EINSUMS = {"heads": ("abc,cde->abde", (None, 2, 4), "de", (16, 6)),

@@ -72,7 +72,7 @@ PAGES = (
     ),
     Page(
         "QD507",
-        "discontinuous",
+        "RC08",
         "warning",
         "An op that jumps turns one step of its input into its whole range",
         "floor, a remainder, a comparison, the index of the largest: their result does not change with small changes "

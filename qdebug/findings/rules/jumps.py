@@ -56,4 +56,4 @@ def _step(context: Context, key: Key) -> float | None:
     return None
 
 
-RULES = (Rule("QD507", "discontinuous", WARNING, jumps, silenced_by=("QD203",)),)
+RULES = (Rule("QD507", "RC08", WARNING, jumps, silenced_by=("QD203",)),)
