@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import Alignment
+from qdebug.errors import AlignmentError
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.measure.labels import Labels, has_classes
@@ -99,7 +100,13 @@ class Ends:
         self.spreads = {"reference": OutputSpread(), "candidate": OutputSpread()}
 
     def update(self, first: int, reference: list[Array], candidate: list[Array]) -> None:
-        """Count one batch of outputs, `first` the number of its first sample."""
+        """Count one batch of outputs, `first` the number of its first sample.
+
+        Raises AlignmentError where a side has no output that the other has.
+        """
+        if not len(self.names) == len(reference) == len(candidate):
+            raise AlignmentError(f"the reference has {len(reference)} outputs, and the candidate {len(candidate)}; give "
+                                 "the model that this file was converted from")
         outputs = {"reference": reference, "candidate": candidate}
         count = len(reference[0])
         if self.baseline is not None:

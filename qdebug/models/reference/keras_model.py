@@ -15,6 +15,7 @@ import numpy as np
 
 from qdebug.errors import ModelError, UsageError
 from qdebug.models.limits import LimitError
+from qdebug.models.quiet import quietly
 from qdebug.models.reference import layer_config
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.frozen_graph import Frozen, freeze
@@ -93,7 +94,7 @@ def custom_object_names(module: str) -> Mapping[str, Any]:
     """The public classes and functions of `module`, by name. Raises UsageError where it cannot be imported."""
     try:
         found = importlib.import_module(module)
-    except Exception as error:  # the module is the user's: whatever it raises on being imported
+    except (Exception, SystemExit) as error:  # the module is the user's: whatever it raises on being imported
         raise UsageError(f"--custom-objects {module}: cannot be imported ({type(error).__name__}: {error}); give the "
                          "name of a module on the Python path", details=repr(error)) from error
     return {name: value for name, value in vars(found).items() if callable(value) and not name.startswith("_")}
@@ -110,7 +111,8 @@ def _keras(version: str) -> Any:
 
 def _call_loader(load: Any, path: Path, option: str) -> Any:
     try:
-        model = load()
+        with quietly():
+            model = load()
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         hint = "; name its module with --custom-objects" if "nknown" in str(error) or "ocate" in str(error) else ""
