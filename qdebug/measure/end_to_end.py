@@ -105,8 +105,8 @@ class Ends:
         Raises AlignmentError where a side has no output that the other has.
         """
         if not len(self.names) == len(reference) == len(candidate):
-            raise AlignmentError(f"the reference has {len(reference)} outputs, and the candidate {len(candidate)}; give "
-                                 "the model that this file was converted from")
+            raise AlignmentError(f"the reference has {len(reference)} outputs, and the candidate {len(candidate)}: "
+                                 "give the model that this file was converted from")
         outputs = {"reference": reference, "candidate": candidate}
         count = len(reference[0])
         if self.baseline is not None:
