@@ -100,7 +100,8 @@ def open_models(frozen: Frozen, aligned: Aligned, expectations: Mapping[Key, Exp
         with FrozenSession(frozen, threads=threads) as session:
             return session.fetch(keys, samples)
 
-    unmeasurable = find_unmeasurable(aligned, samples, interpreter, fetch)
+    unmeasurable = find_unmeasurable(aligned, samples, interpreter, fetch).without_arithmetic(
+        aligned, frozen.unknown, frozenset() if own is None else own.replayed)
     plan = plan_taps(aligned, expectations, weights, unmeasurable, own_kernels=own is not None)
     replay = Replay(frozen, plan.taps, plan.grids, reshaped=plan.reshaped, threads=threads)
     return Pass(plan, CandidateFile(interpreter), ReferenceModel(replay, own), frozen, interpreter, replay,

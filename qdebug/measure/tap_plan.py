@@ -67,10 +67,11 @@ def plan_taps(aligned: Aligned, expectations: Mapping[Key, Expectation], weights
     `weights`: the file's own, at pairs where they are not the reference's. `own_kernels`: the reference is a file that
     runs on kernels of its own, besides.
     """
-    kept = {pair.candidate for pair in aligned.pairs} - unmeasurable.reasons.keys()
+    measured = {pair.candidate for pair in aligned.pairs} - unmeasurable.reasons.keys()
+    kept = measured | unmeasurable.readable
     pairs = tuple(replace(pair, inputs=tuple((key, source if source in kept else None) for key, source in pair.inputs))
-                  for pair in aligned.pairs if pair.candidate in kept)
-    keys = [pair.candidate for pair in pairs]
+                  for pair in aligned.pairs if pair.candidate in measured)
+    keys = [*(pair.candidate for pair in pairs), *unmeasurable.readable]
     keys += [key for pair in pairs for _, key in _requantized_inputs(pair) or () if key is not None]
     candidate = aligned.candidate
     grids = {key: candidate.tensors[key].grid for key in keys}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from qdebug.align import Aligned, Pair
@@ -35,6 +35,16 @@ class Unmeasurable:
     """All of them, and why."""
     misshapen: frozenset[Key] = frozenset()
     """Those that have another number of elements than the reference's tensor."""
+    readable: frozenset[Key] = frozenset()
+    """Those whose values are there all the same: what reads them has a local error."""
+
+    def without_arithmetic(self, aligned: Aligned, unknown: Mapping[str, str], run: frozenset[Key]) -> Unmeasurable:
+        """These, and the pairs whose layer holds an op of `unknown` (its name -> why), but for those in `run`."""
+        found = {pair.candidate: why for pair in aligned.pairs
+                 if pair.candidate not in run and pair.candidate not in self.reasons
+                 for why in [next((unknown[op.name] for op in pair.region if op.name in unknown), None)]
+                 if why is not None}
+        return replace(self, reasons={**self.reasons, **found}, readable=frozenset(found))
 
 
 def find_unmeasurable(aligned: Aligned, samples: Sequence[Array], runner: Runner,

@@ -12,6 +12,8 @@ from qdebug.models.tensorflow import load_tensorflow
 
 def constant_values(definition: Any, names: Sequence[str]) -> dict[str, Any]:
     """The values of tensors that depend on nothing that is fed."""
+    if not names:
+        return {}
     with _opened(definition, names) as session:
         return dict(zip(names, session.run(list(names)), strict=True))
 

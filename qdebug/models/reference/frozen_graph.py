@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,8 @@ class Frozen:
     definition: Any
     """The GraphDef, with every variable a constant."""
     specs: tuple[InputSpec, ...]
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """Ops whose values are no measure of anything -> why: of a `.tflite` reference, those that LiteRT computes."""
 
 
 def freeze(model: Any) -> Frozen:

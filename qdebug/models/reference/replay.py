@@ -286,7 +286,7 @@ class Replay(FrozenSession):
                          strict=True)) if definition.node else {}
         found.update(mapped)
         shape = self.graph.get_tensor_by_name(tap.reference).shape
-        for tensor in found.values():
+        for tensor in (found[end], found[before]):
             if tensor.shape.rank is None:
                 tensor.set_shape(shape)
         return found[end], found[before]

@@ -35,7 +35,7 @@ def scope_of(name: str) -> tuple[str, ...]:
 def layers_of(names: Mapping[str, str]) -> dict[str, Layer]:
     """One layer for every op: `names` gives the type of each op that computes something, by the op's name."""
     scopes = {name: scope_of(name) for name in names}
-    plain = _without_number(set(scopes.values()))
+    plain = without_number(set(scopes.values()))
     short = _shortened(plain.values())
     kinds = {scopes[name]: kind for name, kind in names.items()}
     made = {scope: Layer("/".join(short[plain[scope]]), "/".join(scope), 1,
@@ -44,8 +44,8 @@ def layers_of(names: Mapping[str, str]) -> dict[str, Layer]:
     return {name: made[scopes[name]] for name in names}
 
 
-def _without_number(scopes: set[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """Drop the number that Keras adds to every name when it traces a model a second time: `conv_1`, `dense_1`."""
+def without_number(scopes: set[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Each scope without the number that Keras adds to all names when it traces a model a second time: `conv_1`."""
     ends = [NUMBERED.match(scope[-1]) for scope in scopes]
     numbers = {end.group(2) for end in ends if end is not None}
     if len(scopes) < 2 or None in ends or len(numbers) != 1:

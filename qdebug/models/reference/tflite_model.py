@@ -20,12 +20,18 @@ from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.graph.quantization import Grid
 from qdebug.models.litert import trial
 from qdebug.models.litert.parse import parse
+from qdebug.models.reference import tflite_foreign as foreign
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.frozen_graph import Frozen, InputSpec, as_frozen
+from qdebug.models.reference.tflite_names import layer_names
 from qdebug.models.reference.tflite_ops import lift
 from qdebug.models.tensorflow import load_tensorflow
 
 ANOTHER = "give the Keras model that the file was converted from"
+
+
+CALLED_BACK = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+"""TensorFlow ops that call Python."""
 
 
 class FileReference(Reference):
@@ -45,7 +51,7 @@ class FileReference(Reference):
     @cached_property
     def lifted(self) -> Lifted:
         """The file as one TensorFlow graph, and which tensor of it stands for which of the file's."""
-        return lift_file(self.file, self.source)
+        return lift_file(self.file, self.source, self.model)
 
     @property
     def frozen(self) -> Frozen:
@@ -60,10 +66,15 @@ class Lifted:
     frozen: Frozen
     tensors: Mapping[Key, tuple[Key, ...]]
     """Tensor of the frozen graph -> the file's tensors with its values: several, where ops only change the type."""
+    function: Any = None
+    """What was traced: it keeps alive what the graph calls back."""
 
 
-def lift_file(file: Graph, source: str) -> Lifted:
-    """Lift the file's graph into TensorFlow. Raises ModelError for an op whose arithmetic is not known."""
+def lift_file(file: Graph, source: str, content: bytes | None = None) -> Lifted:
+    """Lift the file's graph into TensorFlow; with its `content`, LiteRT computes the ops that cannot be lifted.
+
+    Raises ModelError where an op can neither be lifted nor run alone.
+    """
     tf = load_tensorflow().tf
     specs = tuple(InputSpec(name.partition(":")[0].removeprefix("serving_default_"),
                             (None, *file.tensors[key].shape[1:]),
@@ -73,15 +84,22 @@ def lift_file(file: Graph, source: str) -> Lifted:
                  for number, spec in enumerate(specs)]
     uses: dict[str, Layer] = {}
     values: dict[Key, Any] = {}
+    names = layer_names({op.index: str(file.tensors[op.output].name) for op in file.ops if op.outputs},
+                        {op.index: op.raw for op in file.ops})
+    unknown: dict[str, str] = {}
 
     def call(*given: Any) -> list[Any]:
         values.clear()
+        unknown.clear()
         for key, value, spec in zip(file.inputs, given, specs, strict=True):
             with tf.name_scope(f"input_{key}") as scope:
                 uses[scope.rstrip("/")] = Layer(spec.name, str(file.tensors[key].name))
                 values[key] = _on_grid(value, file.tensors[key])
         for op in file.ops:
-            _lift_op(op, file, values, uses)
+            with tf.name_scope(f"op_{op.index}") as scope:
+                uses[scope.rstrip("/")] = Layer(names[op.index], names[op.index], 1, op.raw, (names[op.index],))
+                if _lift_op(op, file, values, content):
+                    unknown[scope.rstrip("/")] = foreign.reason(op)
         return [tf.identity(values[key]) for key in file.outputs]
 
     try:
@@ -92,11 +110,25 @@ def lift_file(file: Graph, source: str) -> Lifted:
         raise ModelError(f"--reference {source}: cannot be computed in float arithmetic ({_first_line(error)}); "
                          f"{ANOTHER}", details=str(error)) from error
     frozen = as_frozen(graph, uses, specs, file.output_names)
+    frozen = _with_unknown(frozen, file, unknown)
     _keep_grids(frozen.graph, file)
     tensors: dict[Key, tuple[Key, ...]] = {}
     for key, value in values.items():
         tensors[value.name] = (*tensors.get(value.name, ()), key)
-    return Lifted(frozen, tensors)
+    return Lifted(frozen, tensors, graph)
+
+
+def _with_unknown(frozen: Frozen, file: Graph, unknown: Mapping[str, str]) -> Frozen:
+    """Call the ops that LiteRT computes by their own kinds, and say why they are no measure."""
+    if not unknown:
+        return frozen
+    own = {op.index: op for op in file.ops}
+    scopes = {op.name: op.name.partition("/")[0] for op in frozen.graph.ops}
+    there = {name: own[int(scope.removeprefix("op_"))] for name, scope in scopes.items() if scope in unknown}
+    ops = tuple(replace(op, kind=there[op.name].kind, raw=there[op.name].raw) if op.raw in CALLED_BACK
+                and op.name in there else op for op in frozen.graph.ops)
+    return replace(frozen, graph=replace(frozen.graph, ops=ops),
+                   unknown={name: unknown[scopes[name]] for name in there})
 
 
 def _keep_grids(graph: Graph, file: Graph) -> None:
@@ -125,22 +157,25 @@ def _keep_constant_grids(graph: Graph, op: Op, file: Graph, lifted: Op) -> None:
                 graph.tensors[own.key] = replace(own, quantization=stored.quantization, dtype=stored.dtype)
 
 
-def _lift_op(op: Op, file: Graph, values: dict[Key, Any], uses: dict[str, Layer]) -> None:
-    """Compute one op of the file; what it computes is put on the grid of its output."""
-    tf = load_tensorflow().tf
+def _lift_op(op: Op, file: Graph, values: dict[Key, Any], content: bytes | None) -> bool:
+    """Compute one op of the file, put on the grid of its output; whether LiteRT had to do it."""
     if all(file.tensors[key].data is not None for key in op.outputs):
-        return
-    name = _layer_name(file.tensors[op.output].name, op)
-    with tf.name_scope(f"op_{op.index}") as scope:
-        uses[scope.rstrip("/")] = Layer(name, name, 1, op.raw, (name,))
-        given = [values[key] if key in values else _constant(_with_product(file.tensors[key], op, file))
-                 for key in op.inputs]
-        try:
-            made = lift(op, given, file)
-        except Exception as error:  # TensorFlow raises whatever shapes, types or options that do not fit lead to
+        return False
+    given = [values[key] if key in values else _constant(_with_product(file.tensors[key], op, file))
+             for key in op.inputs]
+    by_kernel = False
+    try:
+        made = lift(op, given, file)
+    except Exception as error:  # TensorFlow raises whatever shapes, types or options that do not fit lead to
+        if not isinstance(error, KeyError) or content is None or not file.data_inputs(op):
             raise ModelError(_cannot(op, error), details=str(error)) from error
-        for key, value in zip(op.outputs, made if isinstance(made, (list, tuple)) else [made], strict=False):
-            values[key] = _on_grid(value, file.tensors[key])
+        try:
+            made, by_kernel = foreign.by_kernel(op, given, file, content), True
+        except Exception as second:  # (an op of a delegate, a custom op)
+            raise ModelError(_cannot(op, error), details=str(second)) from second
+    for key, value in zip(op.outputs, made if isinstance(made, (list, tuple)) else [made], strict=False):
+        values[key] = value if by_kernel else _on_grid(value, file.tensors[key])
+    return by_kernel
 
 
 def _cannot(op: Op, error: Exception) -> str:
@@ -184,11 +219,3 @@ def _with_product(tensor: Tensor, op: Op, file: Graph) -> Tensor:
 def _constant(tensor: Tensor) -> Any:
     half = tensor.dtype == "float16"
     return load_tensorflow().tf.constant(tensor.constant.astype(np.float32) if half else tensor.constant)
-
-
-def _layer_name(tensor: str, op: Op) -> str:
-    """The layer that a converter names a tensor by: `resnet/stem_relu/Relu6;...` is `stem_relu`."""
-    parts = tensor.partition(";")[0].split("/")
-    if len(parts) > 2:
-        return "/".join(parts[1:-1])
-    return f"{op.raw.lower()}_{op.index}"

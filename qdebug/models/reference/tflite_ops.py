@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from qdebug.graph.graph import Graph, Op
+from qdebug.models.litert.parse import KINDS
 from qdebug.models.tensorflow import load_tensorflow
 
 
@@ -36,10 +37,15 @@ SIMPLE = {
     "maximum": "math.maximum", "minimum": "math.minimum", "squared_difference": "math.squared_difference",
     "transpose": "transpose", "pad": "pad", "tile": "tile", "broadcast": "broadcast_to",
     "expand_dims": "expand_dims", "log_softmax": "nn.log_softmax",
-    "space_to_batch": "space_to_batch", "batch_to_space": "batch_to_space", "shape": "shape",
+    "space_to_batch": "space_to_batch", "batch_to_space": "batch_to_space", "rank": "rank",
     "greater": "greater", "greater_equal": "greater_equal", "less": "less", "less_equal": "less_equal",
     "equal": "equal", "not_equal": "not_equal", "logical_and": "logical_and", "logical_or": "logical_or",
     "logical_not": "logical_not", "ceil": "math.ceil", "round": "round", "sign": "sign",
+    "floor_div": "math.floordiv", "floor_mod": "math.floormod", "zeros_like": "zeros_like", "range": "range",
+    "atan2": "math.atan2", "segment_sum": "math.segment_sum", "scatter_nd": "scatter_nd",
+    "broadcast_args": "broadcast_dynamic_shape", "matrix_diag": "linalg.diag", "matrix_set_diag": "linalg.set_diag",
+    "unsorted_segment_sum": "math.unsorted_segment_sum", "unsorted_segment_prod": "math.unsorted_segment_prod",
+    "unsorted_segment_max": "math.unsorted_segment_max", "unsorted_segment_min": "math.unsorted_segment_min",
 }
 """Kinds whose inputs TensorFlow takes as they are."""
 
@@ -58,6 +64,11 @@ def lift(op: Op, given: list[Any], graph: Graph) -> Any:
     ends = {"relu": tf.nn.relu, "relu6": tf.nn.relu6, "tanh": tf.tanh,
             "relu_n1_to_1": lambda value: tf.clip_by_value(value, -1.0, 1.0)}
     return ends[str(activation)](made) if activation in ends else made
+
+
+def is_known(raw: str) -> bool:
+    """Whether the arithmetic of an operator, by its name in the schema, is known here."""
+    return raw in OTHERS or KINDS.get(raw, raw.lower()) in SIMPLE
 
 
 def _tf() -> Any:
@@ -129,7 +140,8 @@ def _pool(call: Call) -> Any:
 def _reduce(call: Call) -> Any:
     tf = _tf()
     reduce = {"mean": tf.reduce_mean, "sum": tf.reduce_sum, "reduce_max": tf.reduce_max,
-              "reduce_min": tf.reduce_min, "reduce_prod": tf.reduce_prod}[call.op.kind]
+              "reduce_min": tf.reduce_min, "reduce_prod": tf.reduce_prod, "reduce_any": tf.reduce_any,
+              "reduce_all": tf.reduce_all}[call.op.kind]
     return reduce(call.given[0], call.given[1], keepdims=bool(call.op.attributes.get("keep_dims")))
 
 
@@ -144,11 +156,63 @@ def _strided_slice(call: Call) -> Any:
     tf = _tf()
     masks = {name: int(call.op.attributes.get(name, 0))
              for name in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")}
-    return tf.strided_slice(*call.given, **masks)
+    begin, end, strides = (call.graph.tensors[key].data for key in call.op.inputs[1:4])
+    whole = begin is not None and end is not None and strides is not None and begin.size and not any(masks.values()) \
+        and (begin[0], strides[0]) == (0, 1) and end[0] == call.graph.tensors[call.op.inputs[0]].shape[0]
+    return tf.strided_slice(*call.given, **(masks | {"end_mask": 1} if whole else masks))
 
 
 def _slice(call: Call) -> Any:
-    return _tf().slice(*call.given)
+    """A size that is the built-in batch is left open."""
+    begin, size = (call.graph.tensors[key].data for key in call.op.inputs[1:3])
+    if begin is None or size is None or begin[0] != 0 or size[0] != call.graph.tensors[call.op.inputs[0]].shape[0]:
+        return _tf().slice(*call.given)
+    return _tf().slice(call.given[0], begin, np.concatenate([[-1], size[1:]]).astype(begin.dtype))
+
+
+def _broadcast(call: Call) -> Any:
+    """A shape that begins with the built-in batch takes that of the input."""
+    tf = _tf()
+    shape, given = call.graph.tensors[call.op.inputs[1]].data, call.graph.tensors[call.op.inputs[0]].shape
+    if shape is None or len(given) != len(shape) or not shape.size or shape[0] != given[0]:
+        return tf.broadcast_to(*call.given)
+    return tf.broadcast_to(call.given[0], tf.concat([tf.shape(call.given[0], shape.dtype)[:1], shape[1:]], 0))
+
+
+def _chosen(call: Call) -> Any:
+    """The index of the largest or smallest along an axis."""
+    tf = _tf()
+    pick = tf.argmax if call.op.raw == "ARG_MAX" else tf.argmin
+    axis = tf.reshape(call.given[1], [])
+    return pick(call.given[0], axis, output_type=tf.as_dtype(call.graph.tensors[call.op.output].dtype))
+
+
+def _one_hot(call: Call) -> Any:
+    return _tf().one_hot(*call.given, axis=int(call.op.attributes.get("axis", -1)))
+
+
+def _conv3d(call: Call) -> Any:
+    tf = _tf()
+    by = [int(call.op.attributes[f"stride_{axis}"]) for axis in "dhw"]
+    dilations = [int(call.op.attributes[f"dilation_{axis}factor"]) for axis in "dhw"]
+    value = tf.nn.conv3d(call.given[0], call.given[1], [1, *by, 1], _padding(call), dilations=[1, *dilations, 1])
+    return _biased(value, call, 2)
+
+
+def _local_norm(call: Call) -> Any:
+    names = {"depth_radius": "radius", "bias": "bias", "alpha": "alpha", "beta": "beta"}
+    return _tf().nn.local_response_normalization(
+        call.given[0], **{name: call.op.attributes[key] for name, key in names.items()})
+
+
+def _gather(call: Call) -> Any:
+    axis, batch = (int(call.op.attributes.get(name, 0)) for name in ("axis", "batch_dims"))
+    return _tf().gather(*call.given, axis=axis, batch_dims=batch)
+
+
+def _cumsum(call: Call) -> Any:
+    masks = {name: bool(call.op.attributes.get(name)) for name in ("exclusive", "reverse")}
+    return _tf().cumsum(call.given[0], _tf().reshape(call.given[1], []), **masks)
 
 
 def _reshape(call: Call) -> Any:
@@ -210,14 +274,23 @@ OTHERS: dict[str, Lift] = {
     "GELU": _plain("nn.gelu", "approximate"),
     "CONCATENATION": lambda call: _tf().concat(call.given, int(call.op.attributes["axis"])),
     "PACK": lambda call: _tf().stack(call.given, int(call.op.attributes.get("axis", 0))),
-    "GATHER": lambda call: _tf().gather(*call.given, axis=int(call.op.attributes.get("axis", 0))),
+    "GATHER": _gather, "GATHER_ND": lambda call: _tf().gather_nd(*call.given),
+    "EMBEDDING_LOOKUP": lambda call: _tf().gather(call.given[1], call.given[0]),
+    "SHAPE": lambda call: _tf().shape(call.given[0], _tf().as_dtype(call.graph.tensors[call.op.output].dtype)),
+    "ARG_MAX": _chosen, "ARG_MIN": _chosen, "ONE_HOT": _one_hot, "CONV_3D": _conv3d, "BROADCAST_TO": _broadcast,
+    "TOPK_V2": lambda call: tuple(_tf().math.top_k(call.given[0], _tf().reshape(call.given[1], []))),
+    "REDUCE_ANY": _reduce, "REDUCE_ALL": _reduce, "ADD_N": lambda call: _tf().add_n(call.given),
+    "LOCAL_RESPONSE_NORMALIZATION": _local_norm, "WHERE": lambda call: _tf().where(call.given[0]),
+    "REVERSE_SEQUENCE": lambda call: _tf().reverse_sequence(
+        call.given[0], call.given[1], seq_axis=int(call.op.attributes["seq_dim"]),
+        batch_axis=int(call.op.attributes["batch_dim"])),
     "CAST": lambda call: _tf().cast(call.given[0], call.graph.tensors[call.op.output].dtype),
     "PADV2": lambda call: _tf().pad(call.given[0], call.given[1], constant_values=call.given[2]),
     "QUANTIZE": lambda call: call.given[0], "DEQUANTIZE": lambda call: call.given[0],
     "FILL": lambda call: _tf().fill(call.given[0], _tf().reshape(call.given[1], [])),
     "REVERSE_V2": lambda call: _tf().reverse(*call.given),
-    "CUMSUM": lambda call: _tf().cumsum(*call.given),
-    "SELECT_V2": lambda call: _tf().where(*call.given), "SELECT": lambda call: _tf().where(*call.given),
+    "CUMSUM": _cumsum, "SELECT_V2": lambda call: _tf().where(*call.given),
+    "SELECT": lambda call: _tf().compat.v1.where(*call.given),
     "DEPTH_TO_SPACE": _plain("nn.depth_to_space", "block_size"),
     "SPACE_TO_DEPTH": _plain("nn.space_to_depth", "block_size"),
     "UNPACK": _plain("unstack", "num", "axis"),
