@@ -93,6 +93,25 @@ def test_what_is_kept(changes, told):
     assert headline(run) == f"The file is faithful. {told}"
 
 
+def test_a_vacuous_run_says_so_and_names_its_error():
+    """Neither faithful nor lossy is claimed where everything is constant; an error may say why."""
+    cost = run_records.cost(verdict="unmeasured", vacuous=True, points=None, layers=[],
+                            reasons={"verdict": "nothing to compare: 4 of 5 layers are constant on this data"})
+    error = dataclasses.replace(run_records.lossy_run().findings[0], severity="error")
+    assert headline(run_records.run(cost=cost)) == "Nothing to compare: 4 of 5 layers are constant on this data."
+    assert answer(run_records.run(cost=cost, findings=[error])).endswith(
+        "on this data. See QD604 at dense_1, 7 of its 8 channels share 1 code.")
+
+
+def test_a_healthy_regression_blames_no_layer():
+    """Every layer of an int8 regression moves the outputs a little: none is to blame, and classes are no matter."""
+    cost = run_records.cost(verdict="kept", metric="mae", points=0.006, low=0.005, high=0.007, floor=0.07, stage=None)
+    repairs = [{"layer": "dense_1", "restored_percent": -1.0, "agreement": None}]
+    flips = {"samples": 600, "flipped": 5, "layers": []}
+    lines = cost_block(run_records.run(cost=cost, costs={"repairs": repairs}, label_flips=flips)).lines
+    assert not [line for line in lines if "dense_1" in line or "label" in line]
+
+
 def test_an_unmeasured_cost_says_why():
     """The reason stands in the headline, before any loss is claimed."""
     why = "the reference itself has 10 % accuracy on these 10 classes: check labels and preprocessing first"

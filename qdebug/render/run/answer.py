@@ -42,7 +42,7 @@ def _whole(run: Run) -> str:
         return _nothing(run)
     vacuous, other = nothing_compared(run), other_model(run)
     if vacuous is not None:
-        return f"{numbers.name(vacuous[:1].upper() + vacuous[1:])}."
+        return " ".join([f"{numbers.name(vacuous[:1].upper() + vacuous[1:])}.", *_errors(run, "See")])
     if other is None:
         return ""
     return f"The file was not made from this reference: {numbers.name(other.code)}, {numbers.name(other.title)}."
@@ -87,7 +87,7 @@ def _nothing(run: Run) -> str:
     return f"No layer could be compared: {because}."
 
 
-def _errors(run: Run) -> list[str]:
+def _errors(run: Run, start: str = "Yet there is an error:") -> list[str]:
     """Name the first error where no layer diverges; one that is named as the cause of a loss is none more."""
     told = {(one.finding, one.layer) for one in cost_of(run).layers}
     errors = [one for one in by_severity(run) if one.severity == SEVERITIES[0] and (one.code, one.layer) not in told]
@@ -95,7 +95,7 @@ def _errors(run: Run) -> list[str]:
         return []
     where = "" if errors[0].layer is None else f" at {numbers.name(errors[0].layer)}"
     more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
-    return [f"Yet there is an error: {numbers.name(errors[0].code)}{where}, {numbers.name(errors[0].title)}{more}."]
+    return [f"{start} {numbers.name(errors[0].code)}{where}, {numbers.name(errors[0].title)}{more}."]
 
 
 def _holds(measured: list[Row]) -> str:

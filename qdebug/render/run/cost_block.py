@@ -26,7 +26,8 @@ def cost_block(run: Run) -> Entry | None:
     lines = [_stages(cost), *_training(run)]
     if other_model(run) is None:
         lines += [*_layers(cost), *_repairs(run, cost)]
-    lines += _flips(run.label_flips) if run.label_flips is not None else []
+    if run.label_flips is not None and cost.metric in SHARES:  # (an error's outputs may be no classes at all)
+        lines += _flips(run.label_flips)
     status = {LOST: "diverged", UNMEASURED: "unmeasured"}.get(cost.verdict, "passed")
     return Entry(f"What it costs: {_whole(cost)}", tuple(line for line in lines if line), status)
 
@@ -92,7 +93,7 @@ def _layers(cost: Cost) -> list[str]:
 
 def _repairs(run: Run, cost: Cost) -> list[str]:
     """Repairs that help; of a layer that is to blame also why one does not."""
-    told, blamed = [], {one.layer: one for one in cost.layers}
+    told, blamed = [], {one.layer for one in cost.layers} if cost.verdict == LOST else set()
     rows = {row.layer: row for row in run.layers}
     for one in (run.costs or {}).get("repairs", []):
         layer, restored = numbers.name(one["layer"]), one["restored_percent"]
