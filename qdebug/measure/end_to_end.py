@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qdebug.align import Alignment
 from qdebug.errors import AlignmentError
 from qdebug.graph.graph import Graph, Key
-from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.graph.quantization import Array
 from qdebug.measure.labels import Labels, has_classes
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.reference.session import FrozenSession
@@ -124,9 +124,8 @@ class Ends:
         """The record's entries, in the record's order."""
         scales: dict[int, float | None] = {}
         for key, number in zip(candidate.outputs, alignment.outputs, strict=True):
-            tensor = candidate.tensors[_codes_behind(candidate, key)]
-            grid = tensor.quantization
-            scales[number] = grid.step if grid is not None and tensor.dtype in CODE_RANGES else None
+            grid = candidate.tensors[_codes_behind(candidate, key)].grid
+            scales[number] = None if grid is None else grid.scale
         return [stats.result(f"{one} vs {other}", self.names[number], scale=scales[number], seed=seed)
                 for (one, other, number), stats in self.stats.items()]
 

@@ -14,8 +14,8 @@ import numpy as np
 from qdebug.align import Aligned, Pair
 from qdebug.findings.evidence import InputStats, Measured, NormStats, Reach
 from qdebug.graph.codes import CLIPPED
-from qdebug.graph.graph import Graph, Key, Op
-from qdebug.graph.quantization import CODE_RANGES, Array, Quantization
+from qdebug.graph.graph import Graph, Key, Op, Tensor
+from qdebug.graph.quantization import Array
 from qdebug.models.data.lazy_array import extremes, pieces
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import FrozenSession
@@ -116,12 +116,11 @@ def input_stats(aligned: Aligned, inputs: Sequence[Array]) -> list[InputStats]:
     """What the data does to every quantized input: its range next to the range that the codes cover."""
     found = []
     for key, number in zip(aligned.candidate.inputs, aligned.alignment.inputs, strict=True):
-        quantization, dtype = _input_grid(aligned.candidate, key)
-        if quantization is None or dtype not in CODE_RANGES or inputs[number].dtype.kind != "f":
+        tensor, values = _quantized_input(aligned.candidate, key), inputs[number]
+        if tensor.grid is None or values.dtype.kind != "f":
             continue
-        values = inputs[number]
-        low, high = (float(quantization.step * (code - quantization.zero)) for code in CODE_RANGES[dtype])
-        (least, most), room = extremes(values), CLIPPED * quantization.step
+        low, high = tensor.grid.ends(tensor.dtype)
+        (least, most), room = extremes(values), CLIPPED * tensor.grid.scale
         beyond, total = 0, 0.0
         for piece in pieces(values):
             beyond += int(np.count_nonzero((piece < low - room) | (piece > high + room)))
@@ -142,9 +141,8 @@ def input_stats(aligned: Aligned, inputs: Sequence[Array]) -> list[InputStats]:
     return found
 
 
-def _input_grid(candidate: Graph, key: Key) -> tuple[Quantization | None, str]:
+def _quantized_input(candidate: Graph, key: Key) -> Tensor:
+    """The tensor that holds a model input's codes: itself, or what a QUANTIZE makes of it."""
     tensor = candidate.tensors[key]
-    if tensor.quantization is None:
-        readers = [op for op in candidate.consumers.get(key, ()) if op.kind == "quantize"]
-        tensor = candidate.tensors[readers[0].output] if readers else tensor
-    return tensor.quantization, tensor.dtype
+    readers = [op for op in candidate.consumers.get(key, ()) if op.kind == "quantize"]
+    return candidate.tensors[readers[0].output] if readers and tensor.quantization is None else tensor

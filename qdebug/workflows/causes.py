@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, Any]]]:
     """Ask every rule about a finished comparison; returns the findings and what came of each rule."""
-    opened, alignment, main = comparison.opened, comparison.alignment, comparison.main
-    aligned, labels = opened.aligned(alignment), main.labels
+    opened, aligned, main = comparison.opened, comparison.aligned, comparison.main
+    labels = main.labels
     measured = measure(opened.reference.frozen, aligned, opened.inputs, observed=main.observed)
     measured = replace(measured, inputs=judge_inputs(
         measured.inputs, opened.reference, opened.inputs, labels.of("reference"), labels.truth, main.labelled))

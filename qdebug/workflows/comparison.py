@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qdebug.align import Alignment, align
+from qdebug.align import Aligned, align
 from qdebug.converter.moved_biases import align_settled
 from qdebug.cost.loss_stages import Origins
 from qdebug.cost.second_verdict import NO_HANDOVER, Judged, second_verdict
@@ -35,7 +35,7 @@ class Comparison:
     """What came of two opened models."""
 
     opened: Opened
-    alignment: Alignment
+    aligned: Aligned
     families: tuple[FamilyResult, ...]
     """By kernel family, the one that the record's `layers` are of first."""
     costs: Costs
@@ -48,18 +48,18 @@ class Comparison:
         return self.families[0]
 
 
-def align_models(opened: Opened, journal: Journal) -> Alignment:
+def align_models(opened: Opened, journal: Journal) -> Aligned:
     """Pair the tensors of the two models, by structure first, then with values of the first sample besides."""
     with journal.timed("align_s"):
         frozen, graph = opened.reference.frozen, opened.candidate.graph
         first = align(frozen.graph, graph)
         values = probe(frozen, graph, first, opened.interpreter(opened.options.families[0]), opened.inputs)
-        return align_settled(frozen.graph, graph, values)
+        return Aligned(frozen.graph, graph, align_settled(frozen.graph, graph, values), opened.reference.kind)
 
 
-def warn_of_range(opened: Opened, alignment: Alignment, journal: Journal) -> None:
+def warn_of_range(opened: Opened, aligned: Aligned, journal: Journal) -> None:
     """Say where the data leaves the range that a quantized input covers; the trace goes on."""
-    for found in input_stats(opened.aligned(alignment), opened.inputs):
+    for found in input_stats(aligned, opened.inputs):
         if found.beyond_percent > 0:
             journal.warn(
                 f"{found.name}: the data goes from {found.minimum:.4g} to {found.maximum:.4g}, the candidate's input "
@@ -67,22 +67,22 @@ def warn_of_range(opened: Opened, alignment: Alignment, journal: Journal) -> Non
                 "(calibrated on other data, or is --scale missing?)")
 
 
-def compare(opened: Opened, alignment: Alignment, journal: Journal) -> Comparison:
+def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
     """One pass per kernel family, then what each layer costs."""
     with journal.timed("total_s"):
-        weights = file_weights(opened, alignment)
-        measured = [measure_family(opened, alignment, weights, family, journal) for family in opened.options.families]
+        weights = file_weights(aligned)
+        measured = [measure_family(opened, aligned, weights, family, journal) for family in opened.options.families]
         if opened.options.save_tensors is not None:
             save_tensors(opened.options.save_tensors, measured[0].work, opened.inputs)
-        _tell_grids(alignment, measured[0], journal)
+        _tell_grids(aligned, measured[0], journal)
         first, *others = _with_differences(opened, measured, journal)
-        costs = measure_costs(opened, alignment, (first, *others), journal)
+        costs = measure_costs(opened, aligned, (first, *others), journal)
         main = replace(first, rows=costs.rows)
         cost = judge_costs(opened, main, costs)
-    return Comparison(opened, alignment, (main, *others), costs, cost)
+    return Comparison(opened, aligned, (main, *others), costs, cost)
 
 
-def measure_costs(opened: Opened, alignment: Alignment, families: Sequence[FamilyResult], journal: Journal) -> Costs:
+def measure_costs(opened: Opened, aligned: Aligned, families: Sequence[FamilyResult], journal: Journal) -> Costs:
     """Hand over at every row of the first family, where that was not left out, and follow the label flips."""
     main, options = families[0], opened.options
     study = CostStudy(main.work, opened.inputs, main.labels, main.labelled, main.batch, journal.step,
@@ -93,7 +93,7 @@ def measure_costs(opened: Opened, alignment: Alignment, families: Sequence[Famil
     with journal.timed("handover_s"):
         costs = study.run(main.rows)
     with journal.timed("parts_s"):
-        return _with_parts(opened, alignment, families, costs, journal)
+        return _with_parts(opened, aligned, families, costs, journal)
 
 
 def judge_costs(opened: Opened, main: FamilyResult, costs: Costs) -> Cost:
@@ -109,10 +109,10 @@ def judge_costs(opened: Opened, main: FamilyResult, costs: Costs) -> Cost:
         reference=main.spreads["reference"], candidate=main.spreads["candidate"], limit=options.max_accuracy_drop))
 
 
-def _tell_grids(alignment: Alignment, measured: FamilyResult, journal: Journal) -> None:
+def _tell_grids(aligned: Aligned, measured: FamilyResult, journal: Journal) -> None:
     """Note where two files hold a tensor on grids of their own."""
     own = measured.work.expectations
-    names = [pair.layer for pair in alignment.pairs
+    names = [pair.layer for pair in aligned.pairs
              if pair.candidate in own and own[pair.candidate].own_grids is not None]
     if names:
         more = f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else ""
@@ -131,14 +131,14 @@ def _with_differences(opened: Opened, measured: Sequence[FamilyResult], journal:
     return found
 
 
-def _with_parts(opened: Opened, alignment: Alignment, families: Sequence[FamilyResult], costs: Costs,
+def _with_parts(opened: Opened, aligned: Aligned, families: Sequence[FamilyResult], costs: Costs,
                 journal: Journal) -> Costs:
     """The costs with what training, conversion and kernels cost; on fewer samples where kernels are slow."""
     main = families[0]
     plain = next((one.labels.of("candidate") for one in families if one.kernels == Kernels.REFERENCE), None)
     baseline = opened.baseline
     origins = Origins(opened.reference.frozen, None if baseline is None else baseline.frozen, opened.candidate,
-                      alignment, opened.inputs, main.labels, main.labelled, main.kernels,
+                      aligned.alignment, opened.inputs, main.labels, main.labelled, main.kernels,
                       opened.options.threads, journal.step)
     assert costs.summary is not None
     found: dict[str, Any]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.align import Alignment
+from qdebug.align import Aligned, Alignment
 from qdebug.converter.weights import Weights, find_weights
 from qdebug.graph.graph import Key
 from qdebug.measure.end_to_end import Ends
@@ -55,22 +55,20 @@ class FamilyResult:
     """Output elements of the first batch that change when the intermediate tensors are not kept."""
 
 
-def file_weights(opened: Opened, alignment: Alignment) -> FileWeights:
+def file_weights(aligned: Aligned) -> FileWeights:
     """The file's own weights at every pair that has some."""
-    graph = opened.candidate.graph
-    found = find_weights(alignment, opened.reference.frozen.graph, graph)
+    graph, found = aligned.candidate, find_weights(aligned.alignment, *aligned.graphs)
     return {key: SAME_WEIGHTS if isinstance(entry, Weights) and entry.identical
             and graph.tensors[key].dtype in ("int8", "uint8") else entry for key, entry in found.items()}
 
 
-def open_pass(opened: Opened, alignment: Alignment, weights: FileWeights, family: str, journal: Journal) -> Pass:
+def open_pass(opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal) -> Pass:
     """One kernel family's pass, judged by the file's own weights where those are not the reference's."""
     interpreter = opened.interpreter(family)
     delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
     own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
-    aligned = opened.aligned(alignment)
     expectations = expect(aligned, kernels=family, delegated=delegated, own=own)
-    side = _file_side(opened, alignment, family)
+    side = _file_side(opened, aligned.alignment, family)
     if side is not None and side.refused is not None:
         journal.note(f"the reference's layers are computed in float arithmetic, not on its kernels: {side.refused}")
     if side is not None:
@@ -80,11 +78,11 @@ def open_pass(opened: Opened, alignment: Alignment, weights: FileWeights, family
                        weights=own, own=side)
 
 
-def measure_family(opened: Opened, alignment: Alignment, weights: FileWeights, family: str, journal: Journal
+def measure_family(opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal
                    ) -> FamilyResult:
     """Run all samples on one kernel family; verdicts by row, labels and end-to-end numbers."""
     with journal.timed(f"{family}_s"), _baseline_session(opened) as baseline:
-        work = open_pass(opened, alignment, weights, family, journal)
+        work = open_pass(opened, aligned, weights, family, journal)
         inputs, graph = opened.inputs, opened.candidate.graph
         ends = Ends(opened.reference.frozen.graph.output_names, inputs, opened.truth,
                     tolerance=opened.options.tolerance, baseline=baseline,
@@ -94,11 +92,10 @@ def measure_family(opened: Opened, alignment: Alignment, weights: FileWeights, f
         if not work.interpreter.resizable:
             journal.note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
         work.replay.close()
-        rows = build_rows(opened.aligned(alignment), counts, work.expectations, weights,
-                          _parts(opened, work, weights, batch),
+        rows = build_rows(aligned, counts, work.expectations, weights, _parts(opened, work, weights, batch),
                           max(abs(end) for array in inputs for end in extremes(array)))
     return FamilyResult(family, work, batch, counts, rows, ends.labels, ends.labelled, ends.spreads,
-                        ends.results(graph, alignment, opened.seed), _observe(opened, work, batch, journal))
+                        ends.results(graph, aligned.alignment, opened.seed), _observe(opened, work, batch, journal))
 
 
 def _file_side(opened: Opened, alignment: Alignment, family: str) -> FileSide | None:

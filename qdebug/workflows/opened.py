@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.align import Aligned, Alignment
 from qdebug.errors import UsageError
 from qdebug.graph.quantization import Array
 from qdebug.models.litert.candidate import Candidate
@@ -46,10 +45,6 @@ class Opened:
     def interpreter(self, family: str, *, preserve: bool = True) -> Interpreter:
         """The candidate on one kernel family; with `preserve` every intermediate tensor can be read after a run."""
         return self.candidate.run_on(family, threads=self.options.threads, preserve=preserve)
-
-    def aligned(self, alignment: Alignment) -> Aligned:
-        """Both graphs with their alignment."""
-        return Aligned(self.reference.frozen.graph, self.candidate.graph, alignment, self.reference.kind)
 
 
 def only_sample(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:

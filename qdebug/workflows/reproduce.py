@@ -106,8 +106,8 @@ def _open(run: Run, layer: str, arrays: bytes | None) -> _OneSample:
     kernels = str(run.candidate["kernels"])
     opened = Opened(reference, Candidate.open(content, str(run.candidate["source"])), inputs,
                     options=TraceOptions(kernels=kernels, handover=False))
-    alignment = align_models(opened, Journal())
-    work = open_pass(opened, alignment, file_weights(opened, alignment), kernels, Journal())
+    aligned = align_models(opened, Journal())
+    work = open_pass(opened, aligned, file_weights(aligned), kernels, Journal())
     return _OneSample(work, inputs, sample)
 
 

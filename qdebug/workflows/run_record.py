@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from qdebug.align import Aligned
 from qdebug.cost.cost_record import with_flips
 from qdebug.cost.second_verdict import attributed
 from qdebug.errors import ModelError
@@ -34,7 +33,7 @@ PACKAGES = {"tensorflow": "tensorflow", "tf_keras": "tf-keras", "tfmot": "tensor
 
 def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any], journal: Journal) -> Run:
     """Write down what came of a comparison. Raises ModelError where nothing could be compared."""
-    opened, alignment, main, costs = comparison.opened, comparison.alignment, comparison.main, comparison.costs
+    opened, alignment, main, costs = comparison.opened, comparison.aligned.alignment, comparison.main, comparison.costs
     if not alignment.pairs:
         raise ModelError("nothing could be compared: no candidate tensor has a counterpart")
     rows, labels, options = _rows(comparison), main.labels, opened.options
@@ -71,9 +70,7 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
 
 def _rows(comparison: Comparison) -> list[Row]:
     """The rows of the pairs, and of what pairs with nothing."""
-    graphs = comparison.opened.reference.frozen.graph, comparison.opened.candidate.graph
-    return with_unpaired(comparison.main.rows,
-                         Aligned(*graphs, comparison.alignment, comparison.opened.reference.kind))
+    return with_unpaired(comparison.main.rows, comparison.aligned)
 
 
 def _reference(comparison: Comparison) -> dict[str, Any]:
@@ -97,7 +94,7 @@ def _baseline(comparison: Comparison) -> dict[str, Any] | None:
     if opened.baseline is None:
         return None
     return {"source": opened.baseline.source, "sha256": opened.baseline.sha256,
-            "layers": layer_drift(opened.baseline, opened.reference, comparison.alignment, opened.inputs)}
+            "layers": layer_drift(opened.baseline, opened.reference, comparison.aligned.alignment, opened.inputs)}
 
 
 def environment() -> dict[str, str | None]:

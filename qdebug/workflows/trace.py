@@ -150,9 +150,9 @@ def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progre
     """Lead through the stages, from opened models to the record."""
     journal = Journal(progress)
     opened, dataset = only_sample(opened, dataset)
-    alignment = align_models(opened, journal)
-    warn_of_range(opened, alignment, journal)
-    return write_record(compare(opened, alignment, journal), dataset, settings, journal)
+    aligned = align_models(opened, journal)
+    warn_of_range(opened, aligned, journal)
+    return write_record(compare(opened, aligned, journal), dataset, settings, journal)
 
 
 def _open_candidate(content: bytes, source: str, options: TraceOptions) -> Candidate:

@@ -73,10 +73,10 @@ class Measured:
 def measure(reference: Reference, content: bytes, inputs: list[Array], kernels: str) -> Measured:
     """Align, run and judge; nothing is handed over."""
     opened, journal = Opened(reference, Candidate.open(content, "fault"), inputs), Journal()
-    alignment = align_models(opened, journal)
-    found = measure_family(opened, alignment, file_weights(opened, alignment), kernels, journal)
+    aligned = align_models(opened, journal)
+    found = measure_family(opened, aligned, file_weights(aligned), kernels, journal)
     parts = [found.work.candidate_values(one.inputs) for one in batches(inputs, found.batch)]
-    return Measured(opened.candidate.graph, alignment, found.rows,
+    return Measured(opened.candidate.graph, aligned.alignment, found.rows,
                     {key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
 
 

@@ -29,8 +29,8 @@ def opened(name: str = "plain") -> tuple[Pass, list[np.ndarray]]:
     model, content = converted_models.make(name)
     inputs = converted_models.batches(model, SAMPLES, seed=9)
     found = Opened(load_reference(model), Candidate.open(content, "memory"), inputs)
-    alignment = align_models(found, Journal())
-    return open_pass(found, alignment, file_weights(found, alignment), "xnnpack", Journal()), inputs
+    aligned = align_models(found, Journal())
+    return open_pass(found, aligned, file_weights(aligned), "xnnpack", Journal()), inputs
 
 
 def facts(counts: Counts) -> dict[Any, tuple]:
