@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from qdebug.findings.rules import graph, inputs, jumps, kernels, losses, parameters, ranges, reference_state
+from qdebug.findings.rules import graph, imposed, inputs, jumps, kernels, losses, parameters, ranges, reference_state
 from qdebug.findings.rules.rule import Clean, Context, Found, NotApplicable, Rule
 from qdebug.record.schema import Finding
 from qdebug.record.verdicts import SEVERITIES
 
 RULES: tuple[Rule, ...] = (
     *reference_state.FIRST,
+    *imposed.RULES,
     *inputs.RULES,
     *reference_state.RULES,
     *graph.RULES,

@@ -73,7 +73,9 @@ def _reach(graph: Graph, op: Op, sampled: Array) -> Reach:
 
 def _statistics(graph: Graph, op: Op) -> tuple[np.ndarray, np.ndarray] | None:
     constants = [tensor.data for tensor in graph.constants(op) if tensor.data is not None]
-    return (constants[2].astype(np.float64), constants[3].astype(np.float64)) if len(constants) == 4 else None
+    if len(constants) != 4 or not constants[2].size:  # (a layer normalization keeps none)
+        return None
+    return constants[2].astype(np.float64), constants[3].astype(np.float64)
 
 
 def _norm(graph: Graph, op: Op, values: Array, homes: Mapping[int, str]) -> NormStats:

@@ -193,6 +193,12 @@ class CodeStats:
         """Share of the codes between the smallest and largest possible that occur."""
         return 100 * int(np.count_nonzero(self.codes)) / self.codes.size
 
+    @property
+    def used_span_percent(self) -> float:
+        """Share of the codes that lie between the lowest and the highest one that occurs."""
+        used = np.flatnonzero(self.codes)
+        return 100 * (int(used[-1] - used[0]) + 1) / self.codes.size if used.size else 0.0
+
     # -- counting ----------------------------------------------------------------------------------------
 
     @cached_property

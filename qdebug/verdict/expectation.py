@@ -165,7 +165,7 @@ class _Expecter:
         """The by-design reason for more than rounding at this pair, and whether its grid is accounted for."""
         op = pair.op
         if op is not None and op.kind in FIXED_GRIDS and not ends_fake:
-            named = APPROXIMATE.get(op.kind, "fixed output grid that QAT does not simulate")
+            named = APPROXIMATE.get(op.kind, "fixed output grid that the reference does not simulate")
             wide = self.candidate.tensors[pair.candidate].dtype == "int16"
             return named, op_facts.same_grid(grid, (FIXED_GRIDS16 if wide else FIXED_GRIDS).get(op.kind))
         if not on_grid and (ends_fake or pair.candidate in self.behind or self._picker(pair)):

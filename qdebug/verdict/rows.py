@@ -95,7 +95,7 @@ def _code_row(row: Row, stats: CodeStats, expectation: Expectation, weights: Wei
         _judged(row, judged), cumulative=stats.cumulative.result(stats.scale), local=local,
         off_grid_rms_lsb=stats.off_grid_rms_lsb, clipped_percent=clipped,
         saturated_percent=100 * stats.saturated(expectation.natural) / stats.total,
-        used_codes_percent=stats.used_codes_percent, elements=stats.total,
+        used_codes_percent=stats.used_codes_percent, used_span_percent=stats.used_span_percent, elements=stats.total,
         unexplained_flips=int(stats.unexplained.sum()), channels=channels, parts=parts, reasons=reasons)
 
 

@@ -198,8 +198,9 @@ def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: Place) -
         scale = np.broadcast_to(held.quantization.scale, (rows.shape[0],))
         wanted, allowed = np.clip(kernel.real / scale[:, None], -127, 127), ROUNDED
     wrong = np.abs(rows - wanted)
-    wrong[wrong <= allowed] = 0
     own = kernel.scale[:, None]
+    tied = np.abs(rows - kernel.real / np.where(own > 0, own, 1.0)) <= ROUNDED  # (half a code: either one is right)
+    wrong[(wrong <= allowed) | tied] = 0
     if kernel.codes is None and np.all(np.abs(rows * own - kernel.real) <= ROUNDED * own):
         return  # codes of the reference's weights on its own scales: it is the scales that are wrong
     scales = np.broadcast_to(held.quantization.scale, (rows.shape[0],))[:, None]

@@ -188,4 +188,15 @@ PAGES = (
         "cut, it is a note.",
         "Convert the reference again.",
     ),
+    Page(
+        "QD317",
+        "RC10",
+        "error",
+        "An op with one scale on all sides gave an input its range",
+        "MINIMUM, MAXIMUM, CONCATENATION and PACK have one scale for what they read and what they give. Where one "
+        "reads a model input, the converter puts the input on the range of the op's result: a box limited to 180 makes "
+        "an input of 0 to 400 end at 180, also for every other reader of it.",
+        "The input is clipped on data that the reference is right on and that calibration has seen.",
+        "Keep the op in float, or give it a copy of the input that has a scale of its own (a multiplication by 1).",
+    ),
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from qdebug.converter.grids import FIXED_GRIDS
 from qdebug.findings.audit import Deviation
 from qdebug.findings.audit.float_islands import has_integer_ops
 from qdebug.findings.rules import shared_grids
 from qdebug.findings.rules.rule import ERROR, NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 from qdebug.graph import op_facts
+from qdebug.graph.graph import MOVEMENT
 
 ISLANDS = {
     "RC05": (
@@ -43,7 +45,7 @@ def not_quantized(context: Context) -> Outcome:
     """RC30: a QAT reference and a file without integer ops."""
     if not context.is_qat:
         return NotApplicable("the reference is not quantization-aware")
-    if has_integer_ops(context.candidate):
+    if has_integer_ops(context.candidate) or _left_out(context):
         return outcome([])
     return [
         Found(
@@ -55,12 +57,40 @@ def not_quantized(context: Context) -> Outcome:
     ]
 
 
+def _left_out(context: Context) -> list[str]:
+    """Layers that compute and have no quantizer at all in the reference: QAT was given a part of the model only."""
+    found = []
+    for pair in context.alignment.pairs:
+        core = pair.core
+        if core is None or core.kind in MOVEMENT | set(FIXED_GRIDS) or core.kind in op_facts.RESHAPES:
+            continue
+        kernel = op_facts.kernel(context.reference, core)
+        if not any(op.kind == "fake_quant" for op in pair.region) and (kernel is None or kernel.fake_quant is None) \
+                and core.kind not in ("max_pool", "avg_pool", "relu", "relu6"):
+            found.append(pair.layer)
+    return found
+
+
+def _partial(layers: list[str]) -> Found:
+    """Say that the file is in float because a part of the reference has no ranges."""
+    return Found(
+        layers[0],
+        f"the file is not quantized: {len(layers)} of its tensors have no range, since the reference does not quantize "
+        "their layers, and the converter was given no representative data set",
+        {"layers": ", ".join(layers)},
+        "set converter.representative_dataset, which gives these layers ranges, or annotate them with a QuantizeConfig",
+    )
+
+
 def island(cause: str) -> Rule:
     """Make the rule for one reason of float islands."""
 
     def check(context: Context) -> Outcome:
         if not context.is_qat:
             return NotApplicable("the reference is not quantization-aware")
+        left_out = _left_out(context) if cause == "RC08" and not has_integer_ops(context.candidate) else []
+        if left_out:
+            return [_partial(left_out)]
         ours = [one for one in context.audit.of("float_island") if one.detail == cause]
         heads = [one for one in ours if _is_head(context, one)] or ours[:1]
         found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qdebug.findings.evidence import InputStats
+from qdebug.findings.rules.imposed import imposed_inputs
 from qdebug.findings.rules.rule import ERROR, NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 
 NO_DATA = NotApplicable("no data was run")
@@ -28,9 +29,10 @@ def input_range(context: Context) -> Outcome:
     if not context.measured.inputs:
         return NotApplicable("no input holds codes")
     found = []
+    given = {one.name for one, _ in imposed_inputs(context)}
     for one in context.measured.inputs:
-        if one.is_right:
-            continue  # then the range is at fault: QD606 and QD607 say so, with what it costs
+        if one.is_right or one.name in given:
+            continue  # then the range is at fault: QD606 and QD607 say so, with what it costs, and QD317 who gave it
         width = one.high - one.low
         unknown = one.is_right is None and not context.is_qat
         numbers = {

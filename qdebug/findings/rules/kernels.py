@@ -25,6 +25,7 @@ STATIC = (
     "QD313",
     "QD315",
     "QD316",
+    "QD317",
 )
 """Errors that explain a diverging layer, and what diverges behind it."""
 

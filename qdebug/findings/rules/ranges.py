@@ -7,6 +7,7 @@ from qdebug.findings.loss_evidence import Points
 from qdebug.findings.rules.losses import joined
 from qdebug.findings.rules.reference_state import activation_quantizers, trained_evidence
 from qdebug.findings.rules.rule import NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.record.schema import Row
 
 NO_DATA = NotApplicable("no data was run")
 FEW_CODES = 25.0
@@ -80,6 +81,12 @@ def input_outlier(context: Context) -> Outcome:
     return outcome(found)
 
 
+def _varies(row: Row) -> bool:
+    """Whether a tensor holds more than one code: one that is 0 throughout has no range to judge."""
+    codes = 2 ** (16 if row.dtype == "int16" else 8)
+    return row.used_codes_percent is not None and row.used_codes_percent * codes > 100 * 1.5
+
+
 def bad_ranges(context: Context) -> Outcome:
     """RC26: layers that saturate, or use few codes, on this data."""
     if context.rows is None:
@@ -94,9 +101,10 @@ def bad_ranges(context: Context) -> Outcome:
         row.layer: row.saturated_percent or 0.0 for row in computed if (row.saturated_percent or 0) > SATURATED
     }
     few = {
-        row.layer: row.used_codes_percent
+        row.layer: row.used_span_percent
         for row in computed
-        if row.used_codes_percent is not None and row.used_codes_percent < FEW_CODES and row.elements > 256
+        if row.used_span_percent is not None and row.used_span_percent < FEW_CODES and row.elements > 256
+        and _varies(row)
     }
     if not saturated and not few:
         return outcome([])
@@ -105,7 +113,7 @@ def bad_ranges(context: Context) -> Outcome:
     if saturated:
         numbers["saturated_percent"] = "; ".join(f"{layer} {share:.3g}" for layer, share in saturated.items())
     if few:
-        numbers["used_codes_percent"] = "; ".join(f"{layer} {share:.3g}" for layer, share in few.items())
+        numbers["used_span_percent"] = "; ".join(f"{layer} {share:.3g}" for layer, share in few.items())
     many = len(saturated) + len(few) > 1
     return [
         Found(

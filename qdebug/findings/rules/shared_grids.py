@@ -166,12 +166,23 @@ def decomposed(context: Context) -> Outcome:
         found.append(
             Found(
                 pair.layer,
-                f"{last.layer.name} became several ops: the codes of {pair.op.raw} inside it are not simulated by QAT",
+                f"{last.layer.name} became several ops: the codes of {pair.op.raw} inside it are {_unlike(context)}",
                 {**flips(context, pair.layer), **apart},
                 "expected; use an activation with a kernel of its own (ReLU, hard swish) where it matters",
             )
         )
     return outcome(found)
+
+
+def _without(context: Context) -> str:
+    """Say of a grid why the reference has none there, by what the reference is."""
+    return {"qat": "QAT does not simulate", "file": "the reference file has not"}.get(
+        context.aligned.kind, "the float reference does not have")
+
+
+def _unlike(context: Context) -> str:
+    return {"qat": "not simulated by QAT", "file": "not those of the reference file"}.get(
+        context.aligned.kind, "not rounded in the float reference")
 
 
 def fixed_grid(context: Context) -> Outcome:
@@ -186,7 +197,7 @@ def fixed_grid(context: Context) -> Outcome:
             found.append(
                 Found(
                     pair.layer,
-                    f"{pair.op.raw} has a fixed output grid that QAT does not simulate",
+                    f"{pair.op.raw} has a fixed output grid that {_without(context)}",
                     {"scale": grid.scale, "zero_point": grid.zero_point, **flips(context, pair.layer), **apart},
                     "expected: half a step of error, RMS 0.29 LSB; compare the logits in front of it",
                 )
