@@ -31,7 +31,7 @@ def add_costs(findings: Sequence[Finding], work: Pass, inputs: Sequence[Array], 
     once.
     """
     pairs, frozen = {pair.layer: pair for pair in work.alignment.pairs}, work.frozen
-    wanted = [one for one in findings if one.severity == "error" and one.layer in pairs][:COSTED]
+    wanted = [one for one in findings if one.severity == "error" and one.points is None and one.layer in pairs][:COSTED]
     if not wanted:
         return list(findings)
     part = [array[: sample_size(frozen.graph, [])] for array in inputs]

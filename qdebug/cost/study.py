@@ -142,7 +142,7 @@ class CostStudy:
         if self.kind == "float":
             return in_conversion(on, self.work, study, rows, tails)
         known = self._labels()
-        if self.kind != "qat" or known is None:
+        if self.kind != "qat" or known is None or self.judge.name != "top1":
             return None
         return in_training(on, self.work, known.get("baseline"), known["reference"])
 

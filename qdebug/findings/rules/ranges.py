@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qdebug.converter.grids import nudged
 from qdebug.findings.loss_evidence import Points
-from qdebug.findings.rules.losses import joined
+from qdebug.findings.rules.losses import CALIBRATE, joined
 from qdebug.findings.rules.reference_state import activation_quantizers, trained_evidence
 from qdebug.findings.rules.rule import NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 from qdebug.record.schema import Row
@@ -58,7 +58,8 @@ def input_outlier(context: Context) -> Outcome:
                         "used_codes_percent": one.used_codes_percent,
                     },
                     "look for an outlier in the training data (the input's range is a running min and max, "
-                    "kept for ever), and train the quantizers again without it",
+                    "kept for ever), and train the quantizers again without it" if context.is_qat else
+                    f"look for an outlier in the calibration data; {CALIBRATE}",
                     points=None if costs is None else costs[one.name],
                 )
             )
@@ -74,7 +75,7 @@ def input_outlier(context: Context) -> Outcome:
                         "data_max": one.maximum,
                         "beyond_percent": one.beyond_percent,
                     },
-                    "train the quantizers on data like this",
+                    "train the quantizers on data like this" if context.is_qat else CALIBRATE,
                     points=None if costs is None else costs[one.name],
                 )
             )
