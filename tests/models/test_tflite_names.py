@@ -39,3 +39,14 @@ def names(*tensors: str) -> list[str]:
 def test_layers_are_read_from_scopes_and_module_paths(tensors: list[str], expected: list[str]):
     """TensorFlow's scopes without the model's and the op's own; where a name tells nothing, the op and its number."""
     assert names(*tensors) == expected
+
+
+def test_ops_that_are_none_of_litert_s_own_are_named():
+    """TensorFlow's ops in a file, and custom ones; builtin ones are not among them."""
+    from qdebug.graph.graph import Graph, Op
+    from qdebug.models.litert.interpreter import custom_ops
+
+    raws = ("CONV_2D", "FlexLgamma", "TFLite_Detection_PostProcess", "FlexLgamma")
+    ops = tuple(Op(number, raw.lower(), raw, "", (), ()) for number, raw in enumerate(raws))
+
+    assert custom_ops(Graph({}, ops, (), ())) == ["FlexLgamma", "TFLite_Detection_PostProcess"]

@@ -15,6 +15,9 @@ from qdebug.models.litert import trial
 from qdebug.models.litert.free_batch import with_free_batch
 from qdebug.models.quiet import quietly
 
+WITHOUT_CUSTOM_OPS = ("convert it with builtin ops alone (supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]): a fixed "
+                      "batch and unroll=True in recurrent layers often remove such ops")
+
 
 class Interpreter:
     """One LiteRT interpreter for one kernel family, allocated for one batch size at a time."""
@@ -177,9 +180,19 @@ class Interpreter:
         """The kernels that open a file which one family refuses, as the end of a message."""
         opened = trial.others_that_run(self.content, self.kernels)
         if not opened:
-            return "; no kernel family opens it: convert the model again"
+            foreign = custom_ops(self.graph)
+            return "; no kernel family opens it: " + (
+                "convert the model again" if not foreign else
+                f"it holds {', '.join(foreign)}, which LiteRT has no kernel for; {WITHOUT_CUSTOM_OPS}")
         option = "--kernels" if self.role == "candidate" else "--reference-kernels"
         return "; " + " or ".join(f"{option} {family}" for family in opened) + " opens it"
+
+
+def custom_ops(graph: Graph) -> list[str]:
+    """Names of the ops that are none of LiteRT's own: TensorFlow's (Flex...) and custom ones."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return sorted({op.raw for op in graph.ops if not hasattr(schema.BuiltinOperator, op.raw)})
 
 
 def read_tensors(interpreter: Interpreter, inputs: Sequence[Array], keys: Sequence[Key]) -> dict[Key, Array]:
