@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qdebug.align import Alignment, Pair
+from qdebug.align import Alignment
 from qdebug.errors import ModelError
-from qdebug.graph import op_facts
-from qdebug.graph.graph import Graph, Key, Tensor
+from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
+from qdebug.measure.file_plan import FilePlan, one_grid, plan_file
 from qdebug.models.litert.interpreter import Interpreter, read_tensors
-from qdebug.models.litert.regions import LooseRegions, Region, region_between
+from qdebug.models.litert.regions import LooseRegions, Region
 from qdebug.models.reference.replay import Taken
-from qdebug.models.reference.tflite_model import FileReference
+from qdebug.models.reference.tflite_model import FileReference, Lifted
 from qdebug.models.reference.tflite_tail import FileTails
 from qdebug.verdict.expectation import Expectation
 
@@ -41,58 +41,48 @@ class OwnRun:
                        local=self.local.get(key, taken.local), non_finite=finite)
 
 
+@dataclass(frozen=True, eq=False)
 class FileSide:
-    """The reference file, aligned with a candidate."""
+    """The reference file on its own kernels, beside a candidate."""
 
-    def __init__(self, reference: FileReference, candidate: Graph, alignment: Alignment, *, kernels: str,
-                 threads: int | None = None) -> None:
-        self.file, self.lifted, self.candidate = reference.file, reference.lifted, candidate
-        self.kernels = kernels
-        self.interpreter = Interpreter(reference.model, self.file, kernels=kernels, threads=threads, role="reference")
-        self.shapes, self.names = self._shapes(), self._names()
-        self.tensors = {pair.candidate: key for pair in alignment.pairs
-                        if (key := self._held(pair.reference, candidate.tensors[pair.candidate])) in self.shapes}
-        """Candidate tensor -> the file's tensor that it stands for."""
-        self.feeds: dict[Key, dict[Key, Key | None]] = {}
-        """Candidate tensor at the end of a layer that is replayed -> what feeds it: the file's tensor -> the
-        candidate's, `None` for a model input."""
-        regions: dict[Key, Region] = {}
-        for pair in alignment.pairs:
-            region = self._region(pair)
-            if region is not None:
-                regions[pair.candidate] = region
-        self.at_inputs = frozenset(pair.candidate for pair in alignment.pairs if self._begins(pair))
-        """Candidate tensors whose layer begins at the model's inputs: the local error is the cumulative one."""
-        self.interpreter.allocate(2)  # (finds out whether the file's batch must be freed for that)
-        self.refused: str | None = None
-        """Why no layer can be run alone, where LiteRT does not take the file that holds them."""
-        try:
-            self.loose = self._loose(regions, threads)
-        except ModelError as error:
-            self.loose, self.refused = self._loose({}, threads), str(error)
+    file: Graph
+    lifted: Lifted
+    candidate: Graph
+    interpreter: Interpreter
+    shapes: Mapping[Key, tuple[int, ...]]
+    """Of one sample, by tensor of the file; those that LiteRT does not keep are left out."""
+    plan: FilePlan
+    loose: LooseRegions
+    refused: str | None = None
+    """Why no layer can be run alone, where LiteRT does not take the file that holds them."""
+
+    @property
+    def kernels(self) -> str:
+        """The family that runs the file."""
+        return self.interpreter.kernels
 
     @property
     def replayed(self) -> frozenset[Key]:
         """Candidate tensors whose local error is one of the reference's own kernels."""
-        return frozenset(self.loose.regions) | self.at_inputs
+        return frozenset(self.loose.regions) | self.plan.at_inputs
 
     def delegated(self) -> frozenset[Key]:
         """Candidate tensors whose counterparts in the file the XNNPACK delegate computes."""
         computed = self.interpreter.delegated()
-        return frozenset(key for key, held in self.tensors.items() if held in computed)
+        return frozenset(key for key, held in self.plan.tensors.items() if held in computed)
 
     def run(self, inputs: Sequence[Array], read: Mapping[Key, Array]) -> OwnRun:
         """Run one batch, `inputs` in the reference's order; `read` are the candidate's tensors on it."""
-        keys = list(dict.fromkeys([*self.tensors.values(), *self.file.outputs]))
+        keys = list(dict.fromkeys([*self.plan.tensors.values(), *self.file.outputs]))
         values = read_tensors(self.interpreter, inputs, keys)
         fed = dict(zip(self.file.inputs, self.interpreter.feed(inputs), strict=True))
         given = {key: [fed[ours] if theirs is None else read[theirs] for ours, theirs in feeds.items()]
-                 for key, feeds in self.feeds.items()}
-        cumulative = {key: self._as_candidate(key, held, values[held]) for key, held in self.tensors.items()}
-        ran = {key for key, feeds in self.feeds.items() if all(  # on the very same inputs in the whole run already
+                 for key, feeds in self.plan.feeds.items()}
+        cumulative = {key: self._as_candidate(key, held, values[held]) for key, held in self.plan.tensors.items()}
+        ran = {key for key, feeds in self.plan.feeds.items() if all(  # on the very same inputs in the whole run already
             theirs is None or (ours in values and np.array_equal(values[ours].reshape(-1), read[theirs].reshape(-1)))
             for ours, theirs in feeds.items())}
-        local = {key: cumulative[key] for key in self.at_inputs | ran}
+        local = {key: cumulative[key] for key in self.plan.at_inputs | ran}
         if self.replayed - local.keys():
             local = self.loose.run(given, len(inputs[0])) | local
         outputs = [self.file.tensors[key].real(values[key]) for key in self.file.outputs]
@@ -100,9 +90,9 @@ class FileSide:
 
     def real_values(self, inputs: Sequence[Array]) -> dict[Key, Array]:
         """What the file's tensors hold on one batch, in real values, by candidate tensor."""
-        keys = list(dict.fromkeys(self.tensors.values()))
+        keys = list(dict.fromkeys(self.plan.tensors.values()))
         values = read_tensors(self.interpreter, inputs, keys)
-        return {key: self.file.tensors[held].real(values[held]) for key, held in self.tensors.items()}
+        return {key: self.file.tensors[held].real(values[held]) for key, held in self.plan.tensors.items()}
 
     def tails(self) -> FileTails:
         """The file as something that can go on from any of its tensors."""
@@ -125,74 +115,6 @@ class FileSide:
                                  mechanism=mine.mechanism or other.mechanism)
         return found
 
-    # -- which tensor is which ---------------------------------------------------------------------------
-
-    def _loose(self, regions: Mapping[Key, Region], threads: int | None) -> LooseRegions:
-        return LooseRegions(self.interpreter.running, self.file, regions, self.shapes, kernels=self.kernels,
-                            threads=threads)
-
-    def _shapes(self) -> dict[Key, tuple[int, ...]]:
-        """The shapes that the file's tensors have for one sample; those that LiteRT does not keep are left out."""
-        self.interpreter.run([np.zeros((1, *self.file.tensors[key].shape[1:]), np.float32) for key in self.file.inputs])
-        found: dict[Key, tuple[int, ...]] = {}
-        for key, tensor in self.file.tensors.items():
-            try:
-                found[key] = self.interpreter.get(key).shape if tensor.data is None else ()
-            except KeyError:
-                continue
-        return {key: shape for key, shape in found.items() if shape}
-
-    def _held(self, key: Key, like: Tensor) -> Key | None:
-        """The file's tensor that a tensor of the lifted graph stands for, on the grid of `like` if there is one."""
-        graph = self.lifted.frozen.graph
-        while key not in self.names and (maker := graph.producers.get(key)) is not None \
-                and maker.kind in op_facts.RESHAPES:
-            key = graph.data_inputs(maker)[0]
-        options = self.names.get(key, ())
-        return next((option for option in options if one_grid(self.file.tensors[option], like)),
-                    options[0] if options else None)
-
-    def _names(self) -> dict[Key, tuple[Key, ...]]:
-        """The lifted graph's tensors by name, with those that only another shape keeps from being the file's."""
-        graph, found = self.lifted.frozen.graph, dict(self.lifted.tensors)
-        for key, held in self.lifted.tensors.items():
-            before = key
-            while (maker := graph.producers.get(before)) is not None and maker.kind in op_facts.RESHAPES:
-                before = graph.data_inputs(maker)[0]
-                if before in found:
-                    break
-                found[before] = held
-        return found
-
-    def _begins(self, pair: Pair) -> bool:
-        return all(source is None for _, source in pair.inputs) and self._fits(pair)
-
-    def _fits(self, pair: Pair) -> bool:
-        """Whether both files hold the pair's tensor on one grid."""
-        held = self.tensors.get(pair.candidate)
-        return held is not None and one_grid(self.file.tensors[held], self.candidate.tensors[pair.candidate])
-
-    def _region(self, pair: Pair) -> Region | None:
-        """The file's ops between this pair and those above it, if they can be run on the candidate's codes."""
-        if not self._fits(pair) or self._begins(pair):
-            return None
-        feeds: dict[Key, Key | None] = {}
-        for ours, theirs in pair.inputs:
-            if theirs is None:
-                options = [key for key in self.lifted.tensors.get(ours, ()) if key in self.file.inputs]
-                if not options:
-                    return None
-                feeds[options[0]] = None
-                continue
-            held = self._held(ours, self.candidate.tensors[theirs])
-            if held is None or not one_grid(self.file.tensors[held], self.candidate.tensors[theirs]):
-                return None
-            feeds[held] = theirs
-        region = region_between(self.file, list(feeds), self.tensors[pair.candidate])
-        if region is not None:
-            self.feeds[pair.candidate] = {key: feeds[key] for key in region.inputs}
-        return region
-
     def _as_candidate(self, key: Key, held: Key, values: Array) -> Array:
         """Values of the file's tensor as the candidate would hold them: its codes, or real values."""
         ours, theirs = self.file.tensors[held], self.candidate.tensors[key]
@@ -202,9 +124,32 @@ class FileSide:
         return theirs.codes(real) if theirs.holds_codes else real
 
 
-def one_grid(first: Tensor, second: Tensor) -> bool:
-    """Whether two activation tensors hold the same values in the same codes (or both real values)."""
-    if first.dtype != second.dtype:
-        return False
-    grids = op_facts.grid_of(first), op_facts.grid_of(second)
-    return grids == (None, None) or op_facts.same_grid(*grids)
+def open_file_side(reference: FileReference, candidate: Graph, alignment: Alignment, *, kernels: str,
+                   threads: int | None = None) -> FileSide:
+    """Run the file on one sample, find its counterparts of the candidate's layers, and cut these loose."""
+    interpreter = Interpreter(reference.model, reference.file, kernels=kernels, threads=threads, role="reference")
+    shapes = _shapes(reference.file, interpreter)
+    lifted = reference.lifted
+    plan = plan_file(reference.file, lifted.frozen.graph, lifted.tensors, candidate, alignment.pairs, shapes)
+    interpreter.allocate(2)  # (finds out whether the file's batch must be freed for that)
+
+    def cut(regions: Mapping[Key, Region]) -> LooseRegions:
+        return LooseRegions(interpreter.running, reference.file, regions, shapes, kernels=kernels, threads=threads)
+
+    try:
+        loose, refused = cut(plan.regions), None
+    except ModelError as error:
+        loose, refused = cut({}), str(error)
+    return FileSide(reference.file, lifted, candidate, interpreter, shapes, plan, loose, refused)
+
+
+def _shapes(file: Graph, interpreter: Interpreter) -> dict[Key, tuple[int, ...]]:
+    """The shapes that the file's tensors have for one sample; those that LiteRT does not keep are left out."""
+    interpreter.run([np.zeros((1, *file.tensors[key].shape[1:]), np.float32) for key in file.inputs])
+    found: dict[Key, tuple[int, ...]] = {}
+    for key, tensor in file.tensors.items():
+        try:
+            found[key] = interpreter.get(key).shape if tensor.data is None else ()
+        except KeyError:
+            continue
+    return {key: shape for key, shape in found.items() if shape}

@@ -14,7 +14,7 @@ from qdebug.converter.weights import Weights, find_weights
 from qdebug.graph.graph import Key
 from qdebug.measure.end_to_end import Ends
 from qdebug.measure.error_parts import measure_parts
-from qdebug.measure.file_reference import FileSide
+from qdebug.measure.file_reference import FileSide, open_file_side
 from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, open_models
 from qdebug.measure.output_spread import OutputSpread
@@ -102,8 +102,8 @@ def _file_side(opened: Opened, alignment: Alignment, family: str) -> FileSide | 
     """A reference file on its own kernels, by default those of the candidate."""
     if not isinstance(opened.reference, FileReference):
         return None
-    return FileSide(opened.reference, opened.candidate.graph, alignment,
-                    kernels=opened.options.reference_kernels or family, threads=opened.options.threads)
+    return open_file_side(opened.reference, opened.candidate.graph, alignment,
+                          kernels=opened.options.reference_kernels or family, threads=opened.options.threads)
 
 
 def _baseline_session(opened: Opened) -> AbstractContextManager[FrozenSession | None]:

@@ -290,16 +290,16 @@ def test_two_kernel_families_of_one_file(branches: bytes, tmp_path: Path, first:
 def test_a_handover_goes_on_with_the_reference_files_own_kernels(int8: bytes, tmp_path: Path):
     """What is left of the reference is cut from its file: handed its own codes, it gives its outputs bit for bit."""
     from qdebug.converter.moved_biases import align_settled
-    from qdebug.measure.file_reference import FileSide
+    from qdebug.measure.file_reference import open_file_side
     from qdebug.models.litert.parse import parse
     from qdebug.models.reference.tflite_model import FileReference
 
     reference = FileReference(int8, "the file", "")
     graph = parse(int8)
-    side = FileSide(reference, graph, align_settled(reference.frozen.graph, graph), kernels="builtin")
+    side = open_file_side(reference, graph, align_settled(reference.frozen.graph, graph), kernels="builtin")
     given, tails = samples(6), side.tails()
     whole = tails.outputs([given])
-    values = {held: side.interpreter.get(held) for held in side.tensors.values()}
+    values = {held: side.interpreter.get(held) for held in side.plan.tensors.values()}
     for key, held in reference.lifted.tensors.items():
         if held[0] in values:
             fed = {key: graph.tensors[held[0]].quantization.dequantize(values[held[0]])}
