@@ -23,7 +23,8 @@ def functional(*layers: Any) -> dict[str, Any]:
 def layer(name: str, *inputs: tuple[str, int], nodes: int = 1) -> dict[str, Any]:
     """A layer as Keras 2 writes it, that reads other layers' uses."""
     fed = [[[other, use, 0, {}] for other, use in inputs]] * nodes if inputs else []
-    return {"class_name": "Dense", "name": name, "config": {"name": name}, "inbound_nodes": fed}
+    kind = "Dense" if inputs else "InputLayer"
+    return {"class_name": kind, "name": name, "config": {"name": name}, "inbound_nodes": fed}
 
 
 def test_plain_layers_pass() -> None:
@@ -103,6 +104,8 @@ def test_ops_that_reach_beyond_tensors_are_refused(called: str) -> None:
         ((layer("a"), layer("b", ("a", 1))), "reads 'a' (use 1), which the model does not have"),
         ((layer("a"), layer("b", ("gone", 0))), "reads 'gone' (use 0)"),
         ((layer("a", ("a", 0)), 3), "a layer of it is '3'"),
+        (({**layer("a", ("b", 0)), "inbound_nodes": {}}, layer("b", ("a", 0))), "the inputs of layer 'a' are no list"),
+        (({**layer("a", ("b", 0)), "inbound_nodes": []}, layer("c", ("a", 0))), "reads 'a' (use 0)"),
     ],
 )
 def test_layers_that_cannot_be_made_in_turn_are_told(layers: tuple[Any, ...], said: str) -> None:

@@ -191,7 +191,9 @@ def _check_layers(holder: Mapping[str, Any]) -> None:
             raise ConfigError(f"a layer of it is {str(layer)[:40]!r}; save the model again")
         inner = layer.get("config")
         name = str(layer.get("name") or (inner.get("name") if isinstance(inner, dict) else None))
-        nodes = layer.get("inbound_nodes") or [[]]
+        nodes = layer.get("inbound_nodes")
+        if nodes is None or nodes == []:  # (an input makes its tensor itself; other layers are then never called)
+            nodes = [[]] if "Input" in class_name(layer) else []
         if not isinstance(nodes, list):
             raise ConfigError(f"the inputs of layer {name!r} are no list; save the model again")
         for first in _first_uses(layer):
