@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,17 @@ def batches_for(inputs: Sequence[Any], count: int = 32, seed: int = 0) -> list[n
 
 
 def make(name: str) -> tuple[Any, bytes]:
-    """Build, quantize and convert: (reference Keras model, candidate's bytes)."""
+    """Build, quantize and convert: (reference Keras model, candidate's bytes).
+
+    The model is built once in a process. A test may change its weights: the next one gets it as it was made.
+    """
+    net, content, weights = _made(name)
+    net.set_weights(weights)
+    return net, content
+
+
+@cache
+def _made(name: str) -> tuple[Any, bytes, list[np.ndarray]]:
     stack = load_tensorflow()
     build, kind, io = BUILDERS[name]
     with quietly():
@@ -45,7 +56,7 @@ def make(name: str) -> tuple[Any, bytes]:
         randomize(net)
         if kind == "qat":
             net = quantized(net)
-        return net, converted(net, kind, io)
+        return net, converted(net, kind, io), net.get_weights()
 
 
 def randomize(net: Any, seed: int = 5) -> None:
