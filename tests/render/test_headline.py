@@ -138,6 +138,16 @@ def test_layers_that_diverge_by_one_cause_name_it_once():
     assert headline(run).startswith("5 layers diverge (QD101): input_1, dense, dense_1 and 2 more. input_1 is ")
 
 
+def test_ranges_that_one_calibration_made_have_one_cause():
+    """A layer whose values are clipped has the cause of another one whose are; one that flips codes has not."""
+    finding = dataclasses.replace(run_records.lossy_run().findings[0], code="QD607", layer="dense")
+    reasons = {"dense": "range: 44 % beyond", "dense_1": "range: 5 % beyond", "dense_2": "the largest flips are more"}
+    rows = [dataclasses.replace(row, verdict="diverged", reason=reasons[row.layer]) if row.layer in reasons else row
+            for row in run_records.run().layers]
+    run = run_records.run(layers=rows, verdict="diverged", first_divergent="dense", findings=[finding])
+    assert headline(run).startswith("3 layers diverge: dense (QD607), dense_1 (QD607), dense_2 (cause not found).")
+
+
 def test_another_model_owns_the_headline():
     """Then no layer's cost and no repair is told."""
     finding = dataclasses.replace(run_records.lossy_run().findings[0], code="QD203", severity="error",

@@ -9,6 +9,8 @@ from qdebug.render.run.findings import by_severity
 
 MOST_NAMED = 3
 """How many layers a sentence names before it counts the rest."""
+RANGE = "range:"
+"""What the reason of a row begins with whose values lie beyond the codes."""
 USUAL = 0.9
 """Share of a layer's flips that must be expected before it is not their number that is wrong."""
 
@@ -48,6 +50,10 @@ def cause_of(run: Run, row: Row) -> str:
     if explained is not None:
         code, _, layer = explained.partition(" at ")
         return f"follows from {numbers.name(layer)}" if layer and layer != row.layer else numbers.name(code)
+    if row.reason.startswith(RANGE):  # (one calibration makes all ranges: what is wrong with one is with the others)
+        alike = [one for other in diverging(run) if other.reason.startswith(RANGE) for one in _findings(run, other)]
+        if alike:
+            return numbers.name(alike[0].code)
     everywhere = [one for one in by_severity(run) if one.layer is None and one.severity == SEVERITIES[0]]
     return numbers.name(everywhere[0].code) if everywhere else "cause not found"
 
