@@ -110,10 +110,19 @@ def _nearest(op: Op, tensor: Tensor, places: list[_Held]) -> tuple[float, Place,
         if wanted.size != values.size or (role and role != {"sub": "add", "div": "mul"}.get(op.kind, op.kind)):
             continue
         for turn in TURNS if not (np.all(wanted) and np.all(values)) else [*TURNS, _reciprocal]:
-            apart = np.abs(turn(wanted.reshape(-1)) - values)
+            apart = np.abs(_within(op, tensor, turn(wanted.reshape(-1))) - values)
             options.append((float(np.max(np.maximum(apart - ROOM * one.room, 0.0) / scale)), one.place,
                             turn(values).astype(np.float32).reshape(wanted.shape), float(np.max(apart / scale))))
     return min(options, key=lambda option: (option[0], option[3]), default=None)
+
+
+def _within(op: Op, tensor: Tensor, wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a grid holds of values that MAXIMUM or MINIMUM cuts at: its end, where nothing reaches them anyway."""
+    if op.kind not in ("maximum", "minimum") or tensor.quantization is None or not tensor.quantization.per_tensor \
+            or tensor.dtype not in CODE_RANGES:
+        return wanted
+    low, high = ((end - tensor.quantization.zero) * tensor.quantization.step for end in CODE_RANGES[tensor.dtype])
+    return np.clip(wanted, low, high)
 
 
 def _reciprocal(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -100,3 +100,14 @@ def test_nan_on_one_side_is_counted_and_never_hidden():
 
     assert stats.non_finite == 1
     assert stats.largest == 0
+
+
+def test_the_span_in_use_is_not_the_number_of_codes() -> None:
+    """Whole numbers on a fine grid use few codes of the whole range; a tensor of one value uses one."""
+    stats = CodeStats("int8", 0.1, 0, 1)
+    codes = np.array([[-128], [0], [127]], np.int8)
+    stats.update(codes, codes, codes, first=0)
+
+    assert stats.used_span_percent == 100
+    assert stats.used_codes_percent == 100 * 3 / 256
+    assert CodeStats("int8", 0.1, 0, 1).used_span_percent == 0
