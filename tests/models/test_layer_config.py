@@ -92,6 +92,7 @@ def test_ops_that_reach_beyond_tensors_are_refused(called: str) -> None:
         return functional({"class_name": "TFOpLambda", "config": {"name": "op", "function": name}})
 
     check(op("math.add"))
+    check(op("compat.v1.gather"))  # (so Keras 2 writes tf.gather and tf.transpose)
     with pytest.raises(ConfigError, match="reaches beyond tensors"):
         check(op(called))
 

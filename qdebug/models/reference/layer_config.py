@@ -168,7 +168,7 @@ def _check_op(holder: Mapping[str, Any], name: str) -> None:
     key, inner = OPS_OF_TENSORFLOW.get(class_name(holder)), holder.get("config")
     if key is None or not isinstance(inner, dict):
         return
-    called = str(inner.get(key, ""))
+    called = str(inner.get(key, "")).removeprefix("compat.v1.").removeprefix("compat.v2.")
     if UNSAFE_OPS & set(called.split(".")):
         raise ConfigError(
             f"layer {name!r} calls tf.{called[:80]}, which reaches beyond tensors; take the layer out of the model"
