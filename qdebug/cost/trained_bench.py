@@ -138,7 +138,7 @@ class TrainedBench:
                 again = self._kept({tensor.key: _by_channel(values, op)})
                 by_row = points(self.metric, again, self.now, self.now, self.truth)
             layer = self.names.get(op.output) or (op.layer.name if op.layer is not None else op.name)
-            found.append(KernelLoss(layer, weights, by_row, np.abs(rows).max(axis=1),
+            found.append(KernelLoss(layer, weights, by_row, np.ravel(channel_spans(values, op)).astype(np.float64),
                                     float(scale[0]) if scale.size == 1 else None, len(self.truth)))
         return sorted(found, key=lambda one: -one.weights.points)[:NAMED]
 
@@ -177,9 +177,14 @@ def _subject(one: Quantizer) -> Subject:
 
 def _by_channel(values: Array, op: Op) -> Array:
     """A kernel (in TensorFlow's layout) rounded on a symmetric scale for each output channel."""
+    step = np.maximum(channel_spans(values, op) / 127, 1e-30)
+    return np.asarray(np.rint(values / step) * step, np.float32)
+
+
+def channel_spans(values: Array, op: Op) -> Array:
+    """Largest magnitude of each output channel of a kernel in TensorFlow's layout; the other axes are 1."""
     transposed = op.kind == "transpose_conv" or (op.kind == "dense" and op.attributes.get("transpose_b"))
     kept = {values.ndim - 2} if transposed else {values.ndim - 1}
     kept |= {values.ndim - 2} if op.kind == "depthwise" else set()
     others = tuple(place for place in range(values.ndim) if place not in kept)
-    step = np.maximum(np.abs(values).max(axis=others, keepdims=True) / 127, 1e-30)
-    return np.asarray(np.rint(values / step) * step, np.float32)
+    return np.asarray(np.abs(values).max(axis=others, keepdims=True))

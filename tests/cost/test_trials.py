@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from qdebug.cost.metrics import choose
+from qdebug.cost.trained_bench import channel_spans
 from qdebug.cost.trials import EXACT, PLAIN, Subject, Trials, on_grid, thinned
 from qdebug.errors import ModelError
 from qdebug.findings.loss_evidence import LayerLoss
+from qdebug.graph.graph import Op
 from qdebug.graph.quantization import Grid
 
 COUNT = 400
@@ -158,3 +160,13 @@ def test_samples_are_thinned_evenly() -> None:
     """Both ends stay."""
     assert thinned(np.arange(9), 3).tolist() == [0, 4, 8]
     assert thinned(np.arange(3), 9).tolist() == [0, 1, 2]
+
+
+def test_channels_of_a_kernel_lie_where_its_op_has_them() -> None:
+    """The last axis; of a depthwise kernel the last two, of a transposed convolution the last but one."""
+    kernel = np.arange(18, dtype=np.float32).reshape(3, 3, 2, 1)
+
+    def spans(kind: str) -> list[float]:
+        return [float(span) for span in np.ravel(channel_spans(kernel, Op(0, kind, kind, kind, (), ())))]
+
+    assert [spans("conv"), spans("depthwise"), spans("transpose_conv")] == [[17.0], [16.0, 17.0], [16.0, 17.0]]
