@@ -50,3 +50,13 @@ def test_ops_that_are_none_of_litert_s_own_are_named():
     ops = tuple(Op(number, raw.lower(), raw, "", (), ()) for number, raw in enumerate(raws))
 
     assert custom_ops(Graph({}, ops, (), ())) == ["FlexLgamma", "TFLite_Detection_PostProcess"]
+
+
+def test_a_file_with_ops_of_tensorflow_is_refused_by_their_names():
+    """LiteRT has no kernels for them, and to convert the model again would give them again."""
+    from qdebug.errors import ModelError
+    from qdebug.graph.graph import Graph, Op
+    from qdebug.models.litert.interpreter import Interpreter
+
+    with pytest.raises(ModelError, match=r"candidate: FlexLgamma are ops of TensorFlow.*unroll=True"):
+        Interpreter(b"", Graph({}, (Op(0, "flexlgamma", "FlexLgamma", "", (), ()),), (), ()))

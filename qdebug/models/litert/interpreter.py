@@ -26,6 +26,10 @@ class Interpreter:
                  preserve: bool = True, role: str = "candidate") -> None:
         self.graph, self.kernels, self.preserve, self.role = graph, kernels, preserve, role
         self.content, self.threads = content, threads
+        flex = [name for name in custom_ops(graph) if name.startswith("Flex")]
+        if flex:
+            raise ModelError(f"LiteRT cannot run the {role}: {', '.join(flex)} are ops of TensorFlow, for which it has "
+                             f"no kernels; {WITHOUT_CUSTOM_OPS}")
         trial.check(content, kernels, role=role)
         self.running = content
         """What is run: the model as given, or the copy with a free batch."""
