@@ -63,7 +63,7 @@ class Output:
         return Path(self.json) if self.json not in (None, STANDARD_OUTPUT) else None
 
     def _text(self, table: Table, blocks: Sequence[Block] | None) -> str:
-        on_terminal = self.file is None and sys.stdout.isatty()
+        on_terminal = self.file is None and sys.stdout is not None and sys.stdout.isatty()
         chosen = self.format or (RICH if on_terminal else PLAIN)
         if chosen == RICH:
             from qdebug.render.formats.terminal import render_document
