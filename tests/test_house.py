@@ -108,6 +108,13 @@ def test_no_cycles():
     assert sorted(needs) == []
 
 
+def test_names_of_test_files_are_unique():
+    """Pytest imports test files by their bare names: two of one name in two folders cannot be collected together."""
+    names = [path.name for path in (ROOT.parent / "tests").rglob("test_*.py")]
+
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
 def test_few_rooms():
     """The house has few rooms, and each has its tests: a folder of the same name."""
     entries = [path for path in ROOT.iterdir() if not path.name.startswith("__") and path.suffix in ("", ".py")]

@@ -1,6 +1,6 @@
 """Which builtin ops of a `.tflite` reference are lifted into float arithmetic: each is held against LiteRT.
 
-`docs/lifted-ops.md` is made by this file: `python -m tests.models.test_lifted_ops` writes it again.
+`examples/lifted-ops.md` is made by this file: `python -m tests.models.test_lifted_ops` writes it again.
 """
 # ruff: noqa: ARG005 every case is given TensorFlow, also where the operators of Python do
 
@@ -20,7 +20,7 @@ from qdebug.models.reference.tflite_model import lift_file
 from qdebug.models.reference.tflite_ops import is_known
 
 OPTIONS = qdebug.TraceOptions(handover=False)
-TABLE = Path(__file__).parents[2] / "docs" / "lifted-ops.md"
+TABLE = Path(__file__).parents[2] / "examples" / "lifted-ops.md"
 IMAGE, ROW, WIDE = (4, 4, 2), (6,), (2, 3, 4)
 DRAW = np.random.default_rng(0)
 K = DRAW.normal(size=(3, 3, 2, 4)).astype(np.float32)
@@ -190,7 +190,7 @@ def table() -> str:
 
 
 def test_the_table_of_lifted_ops_is_up_to_date():
-    """`docs/lifted-ops.md` is what `table` writes; no case is of an op that is not lifted."""
+    """`examples/lifted-ops.md` is what `table` writes; no case is of an op that is not lifted."""
     assert table() == TABLE.read_text()
     assert [name for name in CASES if not is_known(name)] == []
 
