@@ -41,3 +41,18 @@ class AlignmentError(QDebugError):
 
 class StoreError(QDebugError):
     """A run record cannot be read or written."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an engine's error that says what is wrong; the error's type where it says nothing.
+
+    TensorFlow puts the node and the lines of the program that made it before the reason.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    nodes = [number for number, line in enumerate(lines) if line.startswith("Node: ")]
+    behind = lines[nodes[-1] + 1:] if nodes else lines
+    plain = [line for line in behind if not line.startswith(_PLACES)]
+    return (plain or lines or [type(error).__name__])[0]
+
+
+_PLACES = ("Graph execution error", "Detected at", "node", "[[", "File ")

@@ -177,8 +177,9 @@ class Graph:
         for op in self.ops:
             given = max(self.data_inputs(op), key=lambda key: found.get(key, 1), default=None)
             for key in op.outputs if given is not None else ():
-                before = self._ahead_behind(op, found.get(given, 1), self.tensors[given].shape, self.tensors[key].shape)
-                if before > 1:
+                shape = self.tensors[key].shape
+                before = self._ahead_behind(op, found.get(given, 1), self.tensors[given].shape, shape)
+                if before > 1 and math.prod(abs(size) for size in shape) % before == 0:
                     found[key] = before
         return found
 

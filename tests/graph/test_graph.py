@@ -36,6 +36,7 @@ TURNED = ("transpose", (4, 1, 3), {}, [1, 0, 2])
     ([TURNED, ("slice", (2, 1, 3), {}, None), ("sum", (1, 3), {}, None)], {1: 4, 2: 2}),
     ([("space_to_batch", (4, 2, 3), {}, [4]), ("relu", (4, 2, 3), {}, None)], {1: 4, 2: 4}),
     ([("transpose", (1, 3, 4), {}, [0, 2, 1]), ("reshape", (12,), {}, None)], {}),
+    ([TURNED, ("reshape", (12,), {}, None), ("dense", (1, 5), {}, None)], {1: 4, 2: 4}),
 ])
 def test_values_ahead_of_the_samples(steps: list, expected: dict[int, int]) -> None:
     """Time-major tensors and blocks hold several values of one sample before those of the next."""

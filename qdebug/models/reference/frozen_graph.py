@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.errors import ModelError
+from qdebug.errors import ModelError, first_line
 from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.graph.quantization import FakeQuant
 from qdebug.models.reference.constant_values import constant_values, same_for_all
@@ -99,7 +99,7 @@ def freeze(model: Any) -> Frozen:
         concrete = tf.function(call, autograph=False).get_concrete_function(*signature)
         constant = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
     except (ValueError, TypeError, tf.errors.OpError) as error:
-        raise ModelError(f"the reference cannot be called on its own inputs: {_first_line(error)}",
+        raise ModelError(f"the reference cannot be called on its own inputs: {first_line(error)}",
                          details=str(error)) from error
     return as_frozen(constant, uses, specs, tuple(_strip(name) for name in _output_names(model, len(constant.outputs))))
 
@@ -112,10 +112,6 @@ def as_frozen(function: Any, uses: dict[str, Layer], specs: Sequence[InputSpec],
     graph = _Builder(function.graph, uses, list(specs), inputs, outputs, names).build()
     return Frozen(graph, function.graph.as_graph_def(), tuple(specs))
 
-
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
 
 
 def _strip(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qdebug.errors import ModelError, UsageError
+from qdebug.errors import ModelError, UsageError, first_line
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.graph_model import import_graph
 from qdebug.models.tensorflow import load_tensorflow
@@ -29,7 +29,7 @@ def load_saved_model(path: Path, *, option: str, signature: str | None) -> tuple
         with quietly():
             owner = tf.saved_model.load(str(path))
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise ModelError(f"{option} {path}: TensorFlow cannot load it: {_first_line(error)}",
+        raise ModelError(f"{option} {path}: TensorFlow cannot load it: {first_line(error)}",
                          details=str(error)) from error
     if owner.signatures:
         return choose(dict(owner.signatures), signature, f"{option} {path}"), owner
@@ -104,7 +104,7 @@ def load_frozen(path: Path, *, option: str, inputs: Sequence[str], outputs: Sequ
     try:
         definition.ParseFromString(path.read_bytes())
     except Exception as error:  # protobuf's own error, of whichever implementation is installed
-        raise ModelError(f"{option} {path}: no frozen graph ({_first_line(error)}); give a SavedModel folder, a .pb "
+        raise ModelError(f"{option} {path}: no frozen graph ({first_line(error)}); give a SavedModel folder, a .pb "
                          "with a GraphDef, or a Keras model", details=str(error)) from error
     if not definition.node:
         raise ModelError(f"{option} {path}: a .pb without a graph in it; give the frozen GraphDef of TensorFlow 1, or "
@@ -131,9 +131,4 @@ def load_frozen(path: Path, *, option: str, inputs: Sequence[str], outputs: Sequ
         return import_graph(definition, *named)
     except (ValueError, KeyError, tf.errors.OpError) as error:
         raise ModelError(f"{option} {path}: the graph cannot be cut at {', '.join(named[0])} and "
-                         f"{', '.join(named[1])}: {_first_line(error)}", details=str(error)) from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+                         f"{', '.join(named[1])}: {first_line(error)}", details=str(error)) from error

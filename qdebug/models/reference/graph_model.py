@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.errors import ModelError
+from qdebug.errors import ModelError, first_line
 from qdebug.graph.graph import Layer
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.base import Reference
@@ -55,7 +55,7 @@ def freeze_function(function: Any, source: str) -> Frozen:
             constant = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
     except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
         raise ModelError(f"--reference {source}: its variables cannot be folded into constants: "
-                         f"{str(error).strip().splitlines()[0]}", details=str(error)) from error
+                         f"{first_line(error)}", details=str(error)) from error
     inputs = [tensor for tensor in constant.inputs if tensor.dtype != tf.resource]
     names = names if len(names) == len(inputs) else [tensor.op.name for tensor in inputs]
     for name, tensor in zip(names, inputs, strict=True):
@@ -130,7 +130,7 @@ def with_free_batch(function: Any, built_in: set[int], source: str) -> Any:
             function(*(tf.constant(array[at * size:(at + 1) * size]) for array in samples)))]
             for at in range(SAMPLES)]
     except (tf.errors.OpError, ValueError) as error:
-        raise ModelError(f"{advice} ({str(error).strip().splitlines()[0]})", details=str(error)) from error
+        raise ModelError(f"{advice} ({first_line(error)})", details=str(error)) from error
     for value, pieces in zip(whole, zip(*parts, strict=True), strict=True):
         together = np.concatenate([np.atleast_1d(piece) for piece in pieces])
         if value.shape != together.shape or not np.allclose(value, together, rtol=1e-4, atol=1e-5, equal_nan=True):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.errors import ModelError, UsageError
+from qdebug.errors import ModelError, UsageError, first_line
 from qdebug.models.limits import LimitError
 from qdebug.models.quiet import quietly
 from qdebug.models.reference import layer_config
@@ -114,9 +114,8 @@ def _call_loader(load: Any, path: Path, option: str) -> Any:
         with quietly():
             model = load()
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         hint = "; name its module with --custom-objects" if "nknown" in str(error) or "ocate" in str(error) else ""
-        raise ModelError(f"{option} {path}: Keras cannot load it: {lines[0] if lines else type(error).__name__}{hint}",
+        raise ModelError(f"{option} {path}: Keras cannot load it: {first_line(error)}{hint}",
                          details=str(error)) from error
     if not getattr(model, "layers", None):
         raise ModelError(f"{option} {path}: no Keras layers in it; give the .keras or .h5 file of model.save()")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-from qdebug.errors import ModelError
+from qdebug.errors import ModelError, first_line
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
 from qdebug.models.reference.frozen_graph import Frozen
@@ -75,11 +75,4 @@ def engine_errors(what: str) -> Iterator[None]:
     try:
         yield
     except load_tensorflow().tf.errors.OpError as error:
-        raise ModelError(f"{what}: {_reason(error)}", details=str(error)) from error
-
-
-def _reason(error: BaseException) -> str:
-    """What TensorFlow says is wrong, without where in its graph."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    plain = [line for line in lines if not line.startswith(("Graph execution error", "Detected at", "node", "[["))]
-    return (plain or lines or [type(error).__name__])[0]
+        raise ModelError(f"{what}: {first_line(error)}", details=str(error)) from error

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from qdebug.converter.constants import as_stored
-from qdebug.errors import ModelError
+from qdebug.errors import ModelError, first_line
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.graph.quantization import Grid
@@ -107,7 +107,7 @@ def lift_file(file: Graph, source: str, content: bytes | None = None) -> Lifted:
     except ModelError as error:
         raise ModelError(f"--reference {source}: {error}; {ANOTHER}", details=error.details) from error
     except Exception as error:  # (of an input or an output)
-        raise ModelError(f"--reference {source}: cannot be computed in float arithmetic ({_first_line(error)}); "
+        raise ModelError(f"--reference {source}: cannot be computed in float arithmetic ({first_line(error)}); "
                          f"{ANOTHER}", details=str(error)) from error
     frozen = as_frozen(graph, uses, specs, file.output_names)
     frozen = _with_unknown(frozen, file, unknown)
@@ -180,12 +180,9 @@ def _lift_op(op: Op, file: Graph, values: dict[Key, Any], content: bytes | None)
 
 def _cannot(op: Op, error: Exception) -> str:
     """Why an op cannot be lifted: its arithmetic is not known here, or what it is given does not fit it."""
-    why = "" if isinstance(error, KeyError) else f": {_first_line(error)}"
+    why = "" if isinstance(error, KeyError) else f": {first_line(error)}"
     return f"{op.raw} cannot be computed in float arithmetic (op {op.index}{why})"
 
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip()[:160] for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _grid(tensor: Tensor) -> Grid | None:
