@@ -82,11 +82,11 @@ def _elements(data: Any, source: str, samples: int | None) -> Iterator[Any]:
     if samples is None and callable(count) and int(count()) == ENDLESS:
         raise InputError(f"{source}: the tf.data.Dataset repeats for ever: give dataset.take(N), or --samples N")
     if hasattr(data, "as_numpy_iterator"):
-        try:
-            iterator: Iterator[Any] = data.as_numpy_iterator()
-        except TypeError as error:
+        spec = str(getattr(data, "element_spec", ""))
+        if "RaggedTensorSpec" in spec or "SparseTensorSpec" in spec:
             raise InputError(f"{source}: the tf.data.Dataset holds ragged or sparse tensors: make them dense first, "
-                             "dataset.map(lambda x: x.to_tensor())", details=str(error)) from error
+                             "dataset.map(lambda x: x.to_tensor())")
+        iterator: Iterator[Any] = data.as_numpy_iterator()
         return iterator
     if hasattr(data, "__iter__"):
         return iter(data)
