@@ -55,4 +55,4 @@ def first_line(error: BaseException) -> str:
     return (plain or lines or [type(error).__name__])[0]
 
 
-_PLACES = ("Graph execution error", "Detected at", "node", "[[", "File ")
+_PLACES = ("Graph execution error", "Detected at", "node", "[[", 'File "')

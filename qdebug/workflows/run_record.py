@@ -17,7 +17,7 @@ from qdebug.models.data.dataset import Dataset
 from qdebug.models.litert.file_type import file_type
 from qdebug.record import verdicts
 from qdebug.record.samples import pack_samples
-from qdebug.record.schema import Row, Run
+from qdebug.record.schema import Run
 from qdebug.record.version import __version__
 from qdebug.verdict import rows as r
 from qdebug.verdict.unpaired import with_unpaired
@@ -36,7 +36,7 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
     opened, alignment, main, costs = comparison.opened, comparison.aligned.alignment, comparison.main, comparison.costs
     if not alignment.pairs:
         raise ModelError("nothing could be compared: no candidate tensor has a counterpart")
-    rows, labels, options = _rows(comparison), main.labels, opened.options
+    rows, labels, options = with_unpaired(main.rows, comparison.aligned), main.labels, opened.options
     models = ["baseline", "reference", "candidate"]
     accuracy = {model: labels.accuracy(model) for model in models}
     known = {model: found.tolist() for model in models if (found := labels.of(model)) is not None}
@@ -66,11 +66,6 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
     given = {spec.name: array for spec, array in zip(opened.reference.frozen.specs, opened.inputs, strict=True)}
     kept = [*(one.index for one in run.worst_samples), *range(min(FIRST_SAMPLES, dataset.count))]
     return replace(run, arrays=pack_samples(kept, given))
-
-
-def _rows(comparison: Comparison) -> list[Row]:
-    """The rows of the pairs, and of what pairs with nothing."""
-    return with_unpaired(comparison.main.rows, comparison.aligned)
 
 
 def _reference(comparison: Comparison) -> dict[str, Any]:

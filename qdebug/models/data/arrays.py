@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from qdebug.errors import InputError
+from qdebug.errors import InputError, first_line
 from qdebug.graph.quantization import Array
 
 CONVERSIONS = (
@@ -53,7 +53,7 @@ def as_array(value: Any, source: str) -> Array:
         try:
             found = np.asarray(plain)
         except (ValueError, TypeError, RuntimeError) as error:
-            raise InputError(f"{source} is no array ({str(error).splitlines()[0]}): bring all samples to one shape, "
+            raise InputError(f"{source} is no array ({first_line(error)}): bring all samples to one shape, "
                              "np.stack(samples)") from error
     if found.dtype.kind == "V" and found.dtype.name == "bfloat16":
         return found.astype(np.float32)

@@ -12,14 +12,14 @@ import dataclasses
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qdebug.errors import InputError
+from qdebug.errors import InputError, first_line
 from qdebug.graph.quantization import Array
 from qdebug.models.data.arrays import InputSpec, bare_name
 from qdebug.models.data.finite import check_finite, check_taken
@@ -192,7 +192,7 @@ def _keras_images(name: str) -> Dataset:
         with contextlib.redirect_stdout(io.StringIO()):  # the loader draws its progress bar on stdout
             (x_train, y_train), (x_test, y_test) = loader.load_data()
     except Exception as error:  # Keras raises bare Exception for a failed download
-        raise InputError(f"cannot load {name} (no network?): {_one_line(error)}; give the path of an .npz "
+        raise InputError(f"cannot load {name} (no network?): {first_line(error)}; give the path of an .npz "
                          f"with x_train, y_train, x_test, y_test, or digits", details=repr(error)) from error
     return Dataset(source=name, split="test", inputs={"x": x_test}, labels={"y": y_test},
                    train_inputs={"x": x_train}, train_labels={"y": y_train})
@@ -228,7 +228,7 @@ def _read_file(spec: str | Path, x_key: str | None, y_key: str | None) -> Datase
         if "Object arrays" in str(error):
             raise InputError(f"{source} holds arrays of Python objects, which are not read: save plain "
                              f"numbers, such as array.astype('float32')", details=repr(error)) from error
-        raise InputError(f"cannot read data file {source}: {_one_line(error)}; write it again with "
+        raise InputError(f"cannot read data file {source}: {first_line(error)}; write it again with "
                          f"numpy.savez, or give another file", details=repr(error)) from error
     what = "is empty" if not start else f"is not a NumPy file (it starts with {start!r})"
     raise InputError(f"data file {source} {what}: write it with numpy.savez or numpy.save")
@@ -375,11 +375,3 @@ def _counted(names: Sequence[str]) -> str:
 
 def _listed(keys: Sequence[str]) -> str:
     return ", ".join(sorted(keys)) if keys else "no arrays at all"
-
-
-def _one_line(error: BaseException) -> str:
-    return next(_lines(str(error)), type(error).__name__)
-
-
-def _lines(text: str) -> Iterator[str]:
-    return (line.strip() for line in text.splitlines() if line.strip())
