@@ -12,7 +12,8 @@ import qdebug
 ROOT = Path(qdebug.__file__).parent
 MODULES = {".".join(("qdebug", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
            for path in sorted(ROOT.rglob("*.py"))}
-ENGINES = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "ai_edge_litert", "tensorboard"}
+ENGINES = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "ai_edge_litert", "tflite_micro",
+           "tensorboard"}
 
 ALL = ("graph", "record", "align", "converter", "verdict", "findings", "models", "measure", "cost", "render",
        "workflows", "callbacks", "errors")

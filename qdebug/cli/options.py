@@ -126,6 +126,9 @@ BudgetFile = Annotated[
 HandOver = Annotated[
     bool, typer.Option("--handover/--no-handover", help="Measure what each layer costs in accuracy, or not.")
 ]
+TflmSamples = Annotated[
+    int, typer.Option(min=1, help="Samples that TensorFlow Lite Micro runs, one by one.", metavar="N")
+]
 HandoverSamples = Annotated[
     int | None, typer.Option(min=1, help="Samples to measure that on (default: as time allows).", metavar="N")
 ]

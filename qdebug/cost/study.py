@@ -25,6 +25,7 @@ from qdebug.graph.quantization import Array
 from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, ReferenceModel
 from qdebug.measure.output_spread import OutputSpread
+from qdebug.models.kernels import on_host
 from qdebug.models.litert.tail import CandidateTail
 from qdebug.models.reference.replay import Replay, Tap
 from qdebug.models.reference.session import ReferenceTails
@@ -197,7 +198,7 @@ class CostStudy:
         for row in suspects:
             try:
                 tail = CandidateTail(self.work.interpreter.content, self.work.candidate, _last_op(row),
-                                     kernels=self.work.interpreter.kernels, threads=self.threads)
+                                     kernels=on_host(self.work.interpreter.kernels), threads=self.threads)
                 self.work.interpreter.allocate(1)
                 for key in tail.inputs:
                     self.work.interpreter.get(key)

@@ -1,8 +1,9 @@
-"""The kernel families that can run a candidate. Imports nothing."""
+"""The kernel families that can run a candidate. Standard library only."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from importlib.util import find_spec
 
 
 class Kernels(StrEnum):
@@ -11,8 +12,22 @@ class Kernels(StrEnum):
     XNNPACK = "xnnpack"
     BUILTIN = "builtin"
     REFERENCE = "reference"
+    TFLM = "tflm"
     ALL = "all"
 
 
-FAMILIES = tuple(str(one) for one in Kernels if one != Kernels.ALL)
-"""Kernel families: what ships by default, TFLite's optimized kernels, and its plain reference kernels."""
+TFLM = str(Kernels.TFLM)
+DEVICE = "device"
+"""What stands in the place of a kernel family where a dump of a device's tensors does."""
+FAMILIES = tuple(str(one) for one in Kernels if one not in (Kernels.ALL, Kernels.TFLM))
+"""LiteRT's kernel families: what ships by default, TFLite's optimized kernels, and its plain reference kernels."""
+
+
+def has_tflm() -> bool:
+    """Whether TensorFlow Lite Micro is installed."""
+    return find_spec("tflite_micro") is not None
+
+
+def on_host(kernels: str) -> str:
+    """The family of LiteRT that goes on where `kernels` cannot: a device's, or TFLM's, cannot start in the middle."""
+    return kernels if kernels in FAMILIES else str(Kernels.REFERENCE)

@@ -117,6 +117,8 @@ class Row:
     parts: dict[str, Any] | None = None
     between: ErrorStats | None = None
     """In `by_kernels`: these kernels' codes less those of the first family, each run from the model's input."""
+    samples: int | None = None
+    """Samples that were run for this row, where they are fewer than the run's or one by one; else `None`."""
     used_span_percent: float | None = None
     """Codes from the lowest to the highest one that occurs, in percent of all: what the range is used for."""
     reasons: dict[str, str] = field(default_factory=dict)

@@ -20,10 +20,10 @@ from qdebug.measure.kernel_families import between, with_between
 from qdebug.measure.probe import probe
 from qdebug.measure.statistics import input_stats
 from qdebug.measure.tensor_dump import save_tensors
-from qdebug.models.kernels import Kernels
+from qdebug.models.kernels import TFLM, Kernels
 from qdebug.record.schema import Cost
 from qdebug.workflows.journal import Journal
-from qdebug.workflows.kernel_family import FamilyResult, file_weights, measure_family
+from qdebug.workflows.kernel_family import FamilyResult, FileWeights, file_weights, measure_family
 from qdebug.workflows.opened import Opened
 
 MOST_NAMED = 6
@@ -71,7 +71,8 @@ def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
     """One pass per kernel family, then what each layer costs."""
     with journal.timed("total_s"):
         weights = file_weights(aligned)
-        measured = [measure_family(opened, aligned, weights, family, journal) for family in opened.options.families]
+        measured = [found for family in opened.options.families
+                    if (found := _measure(opened, aligned, weights, family, journal)) is not None]
         if opened.options.save_tensors is not None:
             save_tensors(opened.options.save_tensors, measured[0].work, opened.inputs)
         _tell_grids(aligned, measured[0], journal)
@@ -80,6 +81,18 @@ def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
         main = replace(first, rows=costs.rows)
         cost = judge_costs(opened, main, costs)
     return Comparison(opened, aligned, (main, *others), costs, cost)
+
+
+def _measure(opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal
+             ) -> FamilyResult | None:
+    """One kernel family's pass; `None` where TFLM, one of several, does not take the file."""
+    try:
+        return measure_family(opened, aligned, weights, family, journal)
+    except ModelError as error:
+        if family != TFLM or opened.options.families == (TFLM,):
+            raise
+        journal.note(f"left out: {error}")
+        return None
 
 
 def measure_costs(opened: Opened, aligned: Aligned, families: Sequence[FamilyResult], journal: Journal) -> Costs:
@@ -126,7 +139,8 @@ def _with_differences(opened: Opened, measured: Sequence[FamilyResult], journal:
     found = [first]
     for other in others:
         with journal.timed(f"{other.kernels}_between_s"):
-            differences = between(first.work, other.work, opened.inputs, other.batch)
+            inputs = [array[:other.samples] for array in opened.inputs]
+            differences = between(first.work, other.work, inputs, other.batch)
             found.append(replace(other, rows=with_between(other.rows, differences)))
     return found
 

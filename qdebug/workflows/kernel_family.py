@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, open_models
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.data.lazy_array import extremes
-from qdebug.models.kernels import Kernels
+from qdebug.models.kernels import TFLM, Kernels, on_host
+from qdebug.models.litert.micro import MicroInterpreter
 from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_model import FileReference
 from qdebug.record.schema import EndToEnd, Row
@@ -29,6 +30,8 @@ from qdebug.verdict.rows import build_rows
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import Opened
 
+LONG = 2.0
+"""Seconds from which on the progress says how long a pass takes."""
 SAME_WEIGHTS = "both files hold the very same weights and biases"
 FileWeights = Mapping[Key, Weights | str]
 """By candidate tensor: the file's own weights where they are not the reference's, else why there are none to tell."""
@@ -53,6 +56,10 @@ class FamilyResult:
     end_to_end: list[EndToEnd]
     observed: int
     """Output elements of the first batch that change when the intermediate tensors are not kept."""
+    samples: int = 0
+    """Samples that were run, the first ones: of a slow family fewer than the run has."""
+    arena: int | None = None
+    """Bytes of the smallest arena that the file runs in on TensorFlow Lite Micro."""
 
 
 def file_weights(aligned: Aligned) -> FileWeights:
@@ -81,21 +88,41 @@ def open_pass(opened: Opened, aligned: Aligned, weights: FileWeights, family: st
 def measure_family(opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal
                    ) -> FamilyResult:
     """Run all samples on one kernel family; verdicts by row, labels and end-to-end numbers."""
+    count = len(opened.inputs[0])
+    if family == TFLM and count > opened.options.tflm_samples:
+        opened = opened.first(opened.options.tflm_samples)
     with journal.timed(f"{family}_s"), _baseline_session(opened) as baseline:
         work = open_pass(opened, aligned, weights, family, journal)
+        told, arena = _told(work, len(opened.inputs[0]), count, journal)
         inputs, graph = opened.inputs, opened.candidate.graph
         ends = Ends(opened.reference.frozen.graph.output_names, inputs, opened.truth,
                     tolerance=opened.options.tolerance, baseline=baseline,
-                    told=lambda done: journal.step(f"tracing on {family} kernels", done, len(inputs[0])))
+                    told=lambda done: journal.step(told, done, len(inputs[0])))
         batch = min(opened.options.batch_size or work.batch_size(), len(inputs[0]))
         counts = work.run(inputs, batch, each=ends.update)
-        if not work.interpreter.resizable:
+        if not work.interpreter.resizable and arena is None:
             journal.note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
         work.replay.close()
         rows = build_rows(aligned, counts, work.expectations, weights, _parts(opened, work, weights, batch),
                           max(abs(end) for array in inputs for end in extremes(array)))
+        if arena is not None:
+            rows = [replace(row, samples=len(inputs[0])) for row in rows]
     return FamilyResult(family, work, batch, counts, rows, ends.labels, ends.labelled, ends.spreads,
-                        ends.results(graph, aligned.alignment, opened.seed), _observe(opened, work, batch, journal))
+                        ends.results(graph, aligned.alignment, opened.seed), _observe(opened, work, batch, journal),
+                        len(inputs[0]), arena)
+
+
+def _told(work: Pass, samples: int, of: int, journal: Journal) -> tuple[str, int | None]:
+    """What the progress says of a pass, with the time that a slow one takes; and the smallest arena of TFLM."""
+    plain, micro = f"tracing on {work.interpreter.kernels} kernels", work.interpreter
+    if not isinstance(micro, MicroInterpreter):
+        return plain, None
+    arena = micro.file.smallest_arena()
+    fewer = f"the first {samples} of {of} samples are run (--tflm-samples takes more), " if samples < of else ""
+    journal.note(f"TensorFlow Lite Micro: {fewer}one by one, {1000 * micro.seconds:.3g} ms each on this machine; the "
+                 f"smallest arena that works has {arena} bytes (with 64-bit pointers, and tensors not preserved)")
+    total = samples * micro.seconds
+    return plain + (f", about {total:.0f} s" if total >= LONG else ""), arena
 
 
 def _file_side(opened: Opened, alignment: Alignment, family: str) -> FileSide | None:
@@ -103,7 +130,7 @@ def _file_side(opened: Opened, alignment: Alignment, family: str) -> FileSide | 
     if not isinstance(opened.reference, FileReference):
         return None
     return open_file_side(opened.reference, opened.candidate.graph, alignment,
-                          kernels=opened.options.reference_kernels or family, threads=opened.options.threads)
+                          kernels=opened.options.reference_kernels or on_host(family), threads=opened.options.threads)
 
 
 def _baseline_session(opened: Opened) -> AbstractContextManager[FrozenSession | None]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qdebug.errors import UsageError
 from qdebug.graph.quantization import Array
+from qdebug.models.kernels import TFLM
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.reference.base import Reference
@@ -45,6 +46,19 @@ class Opened:
     def interpreter(self, family: str, *, preserve: bool = True) -> Interpreter:
         """The candidate on one kernel family; with `preserve` every intermediate tensor can be read after a run."""
         return self.candidate.run_on(family, threads=self.options.threads, preserve=preserve)
+
+    def first(self, samples: int) -> Opened:
+        """The same with the first so many samples."""
+        return dataclasses.replace(self, inputs=[array[:samples] for array in self.inputs],
+                                   truth={output: labels[:samples] for output, labels in self.truth.items()})
+
+
+def for_tflm(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:
+    """Both, with as many samples as TensorFlow Lite Micro runs, where nothing else runs the candidate."""
+    samples = opened.options.tflm_samples
+    if opened.options.families != (TFLM,) or len(opened.inputs[0]) <= samples:
+        return opened, dataset
+    return opened.first(samples), dataset.first(samples)
 
 
 def only_sample(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:

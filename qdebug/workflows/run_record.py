@@ -28,7 +28,7 @@ from qdebug.workflows.journal import Journal
 FIRST_SAMPLES = 4
 """Samples that are kept beside a record though they are not its worst."""
 PACKAGES = {"tensorflow": "tensorflow", "tf_keras": "tf-keras", "tfmot": "tensorflow-model-optimization",
-            "litert": "ai-edge-litert", "numpy": "numpy"}
+            "litert": "ai-edge-litert", "tflm": "tflite-micro", "numpy": "numpy"}
 
 
 def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any], journal: Journal) -> Run:
@@ -78,9 +78,10 @@ def _reference(comparison: Comparison) -> dict[str, Any]:
 def _candidate(comparison: Comparison) -> dict[str, Any]:
     candidate = comparison.opened.candidate
     graph = candidate.graph
+    arena = next((one.arena for one in comparison.families if one.arena is not None), None)
     return {"source": candidate.source, "sha256": _digest(candidate.content), "kernels": comparison.main.kernels,
             "input_dtype": graph.tensors[graph.inputs[0]].dtype, "output_dtype": graph.tensors[graph.outputs[0]].dtype,
-            "what": file_type(graph.tensors.values())}
+            "what": file_type(graph.tensors.values()), **({} if arena is None else {"arena_bytes": arena})}
 
 
 def _baseline(comparison: Comparison) -> dict[str, Any] | None:

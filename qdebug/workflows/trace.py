@@ -21,7 +21,7 @@ from qdebug.models.data.arrays import InputSpec
 from qdebug.models.data.dataset import Dataset
 from qdebug.models.data.request import DataRequest
 from qdebug.models.data.streams import from_python
-from qdebug.models.kernels import Kernels
+from qdebug.models.kernels import FAMILIES, Kernels, on_host
 from qdebug.models.litert import trial
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.parse import read_file
@@ -33,7 +33,7 @@ from qdebug.record.schema import Run
 from qdebug.record.store import keep_file
 from qdebug.workflows.comparison import align_models, compare, warn_of_range
 from qdebug.workflows.journal import Journal
-from qdebug.workflows.opened import Opened, only_sample
+from qdebug.workflows.opened import Opened, for_tflm, only_sample
 from qdebug.workflows.progress import Progress, Silent
 from qdebug.workflows.run_record import write_record
 from qdebug.workflows.trace_options import TraceOptions
@@ -126,7 +126,8 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
     load = partial(load_reference, custom_objects=custom_objects, allow_lambda=allow_lambda)
     opened = load(reference, graph=GraphPart(signature, tuple(graph_inputs), tuple(graph_outputs)))
     if isinstance(opened.model, bytes):
-        trial.begin(opened.model, [options.reference_kernels] if options.reference_kernels else options.families)
+        trial.begin(opened.model, [options.reference_kernels] if options.reference_kernels else
+                    map(on_host, options.families))
     before = None if baseline is None else load(baseline, option="--baseline")
     if before is not None and isinstance(before.model, bytes):
         raise ModelError(f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
@@ -149,7 +150,7 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
 def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress) -> Run:
     """Lead through the stages, from opened models to the record."""
     journal = Journal(progress)
-    opened, dataset = only_sample(opened, dataset)
+    opened, dataset = for_tflm(*only_sample(opened, dataset))
     aligned = align_models(opened, journal)
     warn_of_range(opened, aligned, journal)
     return write_record(compare(opened, aligned, journal), dataset, settings, journal)
@@ -158,7 +159,8 @@ def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progre
 def _open_candidate(content: bytes, source: str, options: TraceOptions) -> Candidate:
     """Parse and check a candidate, and start its trial: TensorFlow, which comes next, takes longer to import."""
     opened = Candidate.open(content, source)
-    trial.begin(content, [*options.families, *([Kernels.REFERENCE] if options.handover else [])])
+    families = [family for family in options.families if family in FAMILIES]
+    trial.begin(content, [*families, *([Kernels.REFERENCE] if options.handover else [])])
     return opened
 
 

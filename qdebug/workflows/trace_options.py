@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qdebug.errors import UsageError
-from qdebug.models.kernels import FAMILIES, Kernels
+from qdebug.models.kernels import FAMILIES, TFLM, Kernels, has_tflm
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +34,23 @@ class TraceOptions:
     """Where to keep the tensors of that sample, as `.npz`."""
     reference_kernels: str | None = None
     """Which `Kernels` (not `all`) run a reference that is a `.tflite` file; `None` takes those of the candidate."""
+    tflm_samples: int = 100
+    """Samples that TensorFlow Lite Micro runs, which takes one at a time: the first so many."""
     max_accuracy_drop: float | None = None
     """Loss that still counts as kept, in points of accuracy or in the metric's own unit; `None` allows none."""
 
     @property
     def families(self) -> tuple[str, ...]:
         """The kernel families to run, the one that the record's `layers` are of first."""
-        return FAMILIES if self.kernels == Kernels.ALL else (str(self.kernels),)
+        every = (*FAMILIES, TFLM) if has_tflm() else FAMILIES
+        return every if self.kernels == Kernels.ALL else (str(self.kernels),)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise UsageError(f"the tolerance is {self.tolerance}: give a finite number that is not negative")
         for name, value in (("batch size", self.batch_size), ("number of threads", self.threads),
-                            ("number of handover samples", self.handover_samples)):
+                            ("number of handover samples", self.handover_samples),
+                            ("number of TFLM samples", self.tflm_samples)):
             if value is not None and value < 1:
                 raise UsageError(f"the {name} is {value}: give 1 or more")
         if self.max_accuracy_drop is not None and not 0 <= self.max_accuracy_drop < math.inf:

@@ -32,6 +32,7 @@ def sweep(
     tolerance: o.Tolerance = 0.01,
     batch_size: o.BatchSize = None,
     kernels: o.KernelSet = Kernels.XNNPACK,
+    tflm_samples: o.TflmSamples = 100,
     threads: o.Threads = None,
     handover: o.HandOver = True,
     handover_samples: o.HandoverSamples = None,
@@ -62,7 +63,8 @@ def sweep(
     from qdebug.workflows.trace_options import TraceOptions
 
     jobs = combinations(models, seeds)
-    how = TraceOptions(tolerance, batch_size, kernels, threads, handover, handover_samples, metric)
+    how = TraceOptions(tolerance, batch_size, kernels, threads, handover, handover_samples, metric,
+                       tflm_samples=tflm_samples)
     records, target = Store(store), Output(output, force, format, json).check()
     records.check_writable()
     numbers = {

@@ -49,6 +49,7 @@ def trace(
     batch_size: o.BatchSize = None,
     kernels: o.KernelSet = Kernels.XNNPACK,
     reference_kernels: o.ReferenceKernelSet = None,
+    tflm_samples: o.TflmSamples = 100,
     threads: o.Threads = None,
     handover: o.HandOver = True,
     handover_samples: o.HandoverSamples = None,
@@ -103,6 +104,7 @@ def trace(
         sample=sample,
         save_tensors=save_tensors,
         reference_kernels=reference_kernels,
+        tflm_samples=tflm_samples,
     )
     if save_tensors is not None:
         check_writable(save_tensors, force=force)

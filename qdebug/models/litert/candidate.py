@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qdebug.graph.graph import Graph
+from qdebug.models.kernels import TFLM
 from qdebug.models.litert import trial
 from qdebug.models.litert.interpreter import Interpreter
+from qdebug.models.litert.micro import MicroInterpreter
 from qdebug.models.litert.parse import parse
 
 
@@ -26,4 +28,6 @@ class Candidate:
 
     def run_on(self, kernels: str = "xnnpack", *, threads: int | None = None, preserve: bool = True) -> Interpreter:
         """The file on one kernel family; with `preserve` every intermediate tensor can be read after a run."""
+        if kernels == TFLM:
+            return MicroInterpreter(self.content, self.graph, preserve=preserve)
         return Interpreter(self.content, self.graph, kernels=kernels, threads=threads, preserve=preserve)

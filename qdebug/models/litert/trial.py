@@ -49,7 +49,7 @@ class Trial:
 
     def __init__(self, content: bytes, families: Sequence[str]) -> None:
         self.families = tuple(families)
-        self._seconds = _seconds()
+        self._seconds = seconds()
         self._given, self._told = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 `wait` closes both
         self._given.write(content)
         self._given.seek(0)
@@ -98,12 +98,8 @@ class Trial:
             return Outcome({int(key): tuple(size) for key, size in line["shapes"].items()})
         if line is not None and line["step"] == "refused":
             return Outcome(None, refused=str(line["error"]))
-        return Outcome(None, died=f"{self._end(code)} while it {STEPS['opened' if line is None else line['step']]}")
-
-    def _end(self, code: int | None) -> str:
-        if code is None or -code == signal.SIGXCPU:
-            return f"did not end within {self._seconds} s (more with the environment variable {SECONDS})"
-        return f"died ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+        step = "opened" if line is None else line["step"]
+        return Outcome(None, died=f"{ended(code, self._seconds)} while it {STEPS[step]}")
 
 
 _TRIALS: dict[tuple[str, str], Trial | Outcome] = {}
@@ -168,7 +164,15 @@ def others_that_run(content: bytes, kernels: str) -> list[str]:
     return [family for family in others if outcome(content, family).shapes is not None]
 
 
-def _seconds() -> int:
+def ended(code: int | None, seconds: int) -> str:
+    """How a process ended that did not live to tell; `code` is `None` where it did not end."""
+    if code is None or -code == signal.SIGXCPU:
+        return f"did not end within {seconds} s (more with the environment variable {SECONDS})"
+    return f"died ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+
+
+def seconds() -> int:
+    """How long a file may run for one sample."""
     given = os.environ.get(SECONDS, "")
     return int(given) if given.isdecimal() and 0 < int(given) < 10**6 else USUAL_SECONDS
 

@@ -86,6 +86,9 @@ def kernels_table(run: Run) -> Table:
     def verdict(item: tuple[str, list[Row]]) -> str:
         return worst_verdict(item[1])
 
+    def samples(item: tuple[str, list[Row]]) -> Any:
+        return max((row.samples or 0 for row in item[1]), default=0) or run.data.get("samples")
+
     def number(kind: str, value: str, heading: str, write: Callable[[Any], str]) -> Field:
         largest = worst(kind, value)
         return number_field(f"{kind}_{value}", heading, lambda item: write(largest(item)))
@@ -96,5 +99,6 @@ def kernels_table(run: Run) -> Table:
         number("local", "flip_percent", "worst local flips %", numbers.percent),
         number("local", "max_lsb", "worst local max LSB", numbers.lsb),
         number("cumulative", "max_lsb", "worst cumulative max LSB", numbers.lsb),
+        number_field("samples", "samples", lambda item: numbers.count(samples(item))),
     ]
     return build("kernels", "Kernels", fields, sets.items(), status=verdict, status_column="verdict")

@@ -27,7 +27,9 @@ def layers_table(run: Run, kernels: str | None = None) -> Table:
         marks = ((divergent, FIRST_DIVERGENT), (over, FIRST_OVER_TOLERANCE))
         return ", ".join(text for layer, text in marks if layer is not None and layer == row.layer)
 
-    title = f"Layer by layer ({numbers.name(kernels or run.candidate.get('kernels'))} kernels)"
+    samples = max((row.samples or 0 for row in rows), default=0)
+    many = f", {numbers.counted(samples, 'sample')}" if samples else ""
+    title = f"Layer by layer ({numbers.name(kernels or run.candidate.get('kernels'))} kernels{many})"
     fields = _layer_fields(rows, mark)
     return build(
         "layers", title, fields, rows, status=lambda row: row.verdict, mark=mark, status_column="verdict"
