@@ -71,6 +71,12 @@ FAULTS: dict[str, Callable[[Any], object]] = {
     "shape signature": lambda at: put(at.graph.tensors[4], shapeSignature=[-1]),
     "lies behind the flatbuffer": lambda at: put(at.model.buffers[1], offset=4000, size=24),
     "stored sparse": lambda at: put(at.graph.tensors[2], sparsity=schema.SparsityParametersT()),
+    "op 1 CONV_2D: it reads INT8 and makes FLOAT32": lambda at: (
+        put(at.model.operatorCodes[1], builtinCode=3, deprecatedBuiltinCode=3),
+        put(at.graph.operators[1], builtinOptions=schema.Conv2DOptionsT()),
+        put(at.graph.operators[1].builtinOptions, strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1),
+        put(at.graph.tensors[4], type=schema.TensorType.FLOAT32),
+    ),
     "holds constant values": lambda at: put(at.graph, inputs=[2]),
 }
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from qdebug.models.litert.op_types import changed_type
+
 # fmt: off
 ITEM_BITS = {"FLOAT32": 32, "FLOAT16": 16, "INT32": 32, "UINT8": 8, "INT64": 64, "BOOL": 8, "INT16": 16,
              "COMPLEX64": 64, "INT8": 8, "FLOAT64": 64, "COMPLEX128": 128, "UINT64": 64, "UINT32": 32, "UINT16": 16,
@@ -264,6 +266,11 @@ class _Subgraph:
         if not outputs and name not in WITHOUT_OUTPUT:
             yield "it has no outputs"
         yield from _options(name, op.builtinOptions)
+        if all(-1 <= key < count for key in (*inputs, *outputs)):
+            kinds = [[self.types[self.tensors[key].type] for key in keys if key >= 0] for keys in (inputs, outputs)]
+            changed = changed_type(name, *kinds)
+            if changed is not None:
+                yield f"it reads {changed[0]} and makes {changed[1]}, and its kernels keep the type"
 
     def _order(self) -> Iterator[str]:
         """Whether each tensor is made once, and before it is read."""
