@@ -196,6 +196,18 @@ def test_nan_and_infinity_are_counted_and_located(tmp_path):
     assert dataset.load(npz(tmp_path, x=spoilt), samples=1000).count == 1000
 
 
+@pytest.mark.parametrize(
+    ("kind", "scale"), [("f4", 1e-320), ("f8", 1e-320), ("f4", 1e-39), ("u1", 1e-45), ("f8", 1e-5)]
+)
+def test_what_a_scale_makes_infinite_is_refused(tmp_path, kind, scale):
+    """Finite numbers that are none any more as the model takes them are told, whatever they were stored as."""
+    stored = np.full((4, 2), 200.0 if scale < 1e-5 else 1e35).astype(kind)
+    loaded = dataset.load(npz(tmp_path, x=stored), scale=scale)
+
+    with pytest.raises(InputError, match=r"8 numbers that, divided by .*too large for float32"):
+        dataset.arrange(loaded, [Spec("x", (None, 2))])
+
+
 def test_labels_must_be_as_many_as_samples(tmp_path):
     """Labels of another length are refused with both lengths; so are inputs of different lengths."""
     assert "'y'" in refused(npz(tmp_path, x=images(4), y=np.arange(3)))

@@ -319,6 +319,8 @@ def _called(source: str) -> str:
 
 def _cast(array: Array, wanted: np.dtype[Any], name: str, source: str) -> Array:
     if array.dtype == wanted:
+        if isinstance(array, Deferred):
+            check_taken(array, name, source)
         return array
     whole = array.dtype.kind in "bui"
     if wanted.kind == "f":
