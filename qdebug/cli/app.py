@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from qdebug.cli.arguments import Commands
 from qdebug.cli.commands import runs
 from qdebug.cli.commands.audit import audit
 from qdebug.cli.commands.cache import cache
@@ -19,7 +20,6 @@ from qdebug.cli.commands.summary import summary
 from qdebug.cli.commands.sweep import sweep
 from qdebug.cli.commands.trace import trace
 from qdebug.cli.failures import guarded, set_debug
-from qdebug.cli.isolation import Commands
 from qdebug.cli.options import DEBUG_HELP
 from qdebug.record.version import __version__
 

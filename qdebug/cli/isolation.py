@@ -7,26 +7,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
+
+from qdebug.cli.arguments import ARGUMENTS
 
 OPTION = "--isolate"
-ARGUMENTS = "qdebug.arguments"
-"""Where the arguments of the command line are kept while it is parsed."""
 SECONDS, USUAL_SECONDS = "QDEBUG_ISOLATE_SECONDS", 3600
 GIGABYTES = "QDEBUG_ISOLATE_GB"
 """Environment variables: how long an isolated command may take, and how much memory; by default all there is."""
-
-
-class Commands(TyperGroup):
-    """The subcommands; the arguments are remembered as they were given."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Remember the arguments, then parse them."""
-        ctx.meta[ARGUMENTS] = list(args)
-        return super().parse_args(ctx, args)
 
 
 def isolate(context: typer.Context, wanted: bool) -> bool:

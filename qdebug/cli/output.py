@@ -140,6 +140,10 @@ def write_standard_output(text: str) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, AttributeError) as error:  # full, closed, or not there at all
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 nothing is flushed at the end
-        reason = getattr(error, "strerror", None) or "it is closed"
-        raise UsageError(f"cannot write to standard output: {reason}; give -o FILE") from error
+        raise cannot_print(error, "; give -o FILE") from error
+
+
+def cannot_print(error: BaseException, advice: str = "") -> UsageError:
+    """What to raise where standard output takes nothing: from then on nothing is written there, nor at the end."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 flushed by Python itself
+    return UsageError(f"cannot write to standard output: {getattr(error, 'strerror', None) or 'it is closed'}{advice}")

@@ -9,6 +9,9 @@ from pathlib import Path
 from qdebug.errors import UsageError
 from qdebug.models.kernels import FAMILIES, TFLM, Kernels, has_tflm
 
+MOST_THREADS = 1024
+"""Threads that any machine runs at once; far more of them, each with its stack, are a slip of the pen."""
+
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
@@ -53,6 +56,8 @@ class TraceOptions:
                             ("number of TFLM samples", self.tflm_samples)):
             if value is not None and value < 1:
                 raise UsageError(f"the {name} is {value}: give 1 or more")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise UsageError(f"the number of threads is {self.threads}: give {MOST_THREADS} or fewer")
         if self.max_accuracy_drop is not None and not 0 <= self.max_accuracy_drop < math.inf:
             raise UsageError(f"--max-accuracy-drop is {self.max_accuracy_drop}: give a finite number of 0 or more")
         if self.save_tensors is not None and self.sample is None:

@@ -290,12 +290,21 @@ def test_mistakes_get_one_line(call, tracer, tmp_path, args, message):
         ["nothing"],
         ["trace", "--samples", "0"],
         ["trace", "--batch-size", "x"],
+        ["trace", "--threads=x"],
+        ["trace", "--scale"],
+        ["--nope"],
         ["runs", "keep", "-1"],
     ],
 )
 def test_usage_errors_exit_2(call, args):
-    """What the parser refuses exits with 2 as well."""
-    assert call(*args).exit_code == 2
+    """What the parser refuses exits with 2 as well, in one line that names what was given."""
+    result = call(*args)
+
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("error: ")
+    assert args[-1].partition("=")[0] in result.stderr
+    assert "--help" in result.stderr
 
 
 def test_existing_files_are_kept(call, tracer, tmp_path):
@@ -541,6 +550,27 @@ def test_the_newest_runs_are_kept(call, recorded, words):
                   ["--store", "elsewhere", "rm", "latest"]):
         assert call("runs", *wrong).exit_code == 2
     assert len(list(recorded.runs())) == 1
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "1025", "1" + 20 * "0"])
+def test_threads_that_no_machine_has_are_refused(call, threads):
+    """They are told in one line; LiteRT would start each of them, or end with a type error."""
+    result = call("trace", "--model", "dense4", "--threads", threads)
+
+    assert result.exit_code == 2
+    assert threads in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("args", ["--help", "--version", "trace --help", ""])
+def test_help_that_cannot_be_written_is_told(args):
+    """On a full standard output the help ends with 2 and one line, as a result does."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([sys.executable, "-m", "qdebug", *args.split()], stdout=full, stderr=subprocess.PIPE,
+                               text=True, check=False, env={"PYTHONPATH": str(Path(__file__).parents[2])})
+
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "standard output" in ended.stderr
 
 
 def test_color_follows_the_environment(monkeypatch):
