@@ -37,9 +37,9 @@ def __getattr__(name: str) -> Any:
 
 def _text(run: Run) -> str:
     from qdebug.render.formats.text import plain_document
-    from qdebug.render.run.document import document
+    from qdebug.render.run.page import page
 
-    return plain_document(document(run))
+    return plain_document(page(run))
 
 
 def _frame(run: Run) -> Any:

@@ -167,6 +167,7 @@ StorePath = Annotated[
     Path,
     typer.Option("--store", envvar="QDEBUG_STORE", help="Directory of the recorded runs.", metavar="DIR"),
 ]
+Everything = Annotated[bool, typer.Option("--all", help="Everything that is known, not one screen of it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes on standard error.")]
 Isolate = Annotated[
     bool,

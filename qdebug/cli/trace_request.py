@@ -94,17 +94,17 @@ def slug(run: Run) -> str:
     return Path(source).stem
 
 
-def finish(run: Run, store: Store, output: Output, gates: GateOptions) -> int:
+def finish(run: Run, store: Store, output: Output, gates: GateOptions, *, everything: bool = False) -> int:
     """Record, render and gate a run; return the exit code. A run that cannot be recorded is shown yet."""
-    from qdebug.render.run.document import document
     from qdebug.render.run.layers import layers_table
+    from qdebug.render.run.page import shown
 
     unsaved = None
     try:
         run = store.save(run, slug=slug(run))
     except StoreError as error:
         unsaved = error
-    output.write(run, layers_table(run), document(run))
+    output.write(run, layers_table(run), shown(run, everything=everything))
     if unsaved:
         raise unsaved
     return gates.hold(run)

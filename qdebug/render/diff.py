@@ -10,10 +10,12 @@ from qdebug.record.schema import Row
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Facts, Sentence
 from qdebug.render.run.document import finding_entry
-from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, number_field, text_field
+from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, column_field, text_field
 
 _STATUS = {"better": "passed", "worse": "failed", "new": "note", "gone": "note"}
 _SHOWN_HASH = 12
+
+Writer = Callable[[list[Any]], list[str]]
 
 
 def document(found: Difference) -> tuple[Block, ...]:
@@ -37,10 +39,10 @@ def layers_table(found: Difference) -> Table:
         text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
         text_field("change", "change", lambda one: one.change),
         *_both("verdict", "verdict", lambda row: numbers.name(row.verdict)),
-        *_both("local_flip_percent", "local flips %", _stat("local", "flip_percent", numbers.percent)),
-        *_both("local_max_lsb", "local max LSB", _stat("local", "max_lsb", numbers.lsb), detail=USEFUL),
-        *_both("cumulative_flip_percent", "cumulative flips %", _stat("cumulative", "flip_percent", numbers.percent),
-               detail=USEFUL),
+        *_both("local_flip_percent", "local flips %", _stat("local", "flip_percent"), numbers.percent_column),
+        *_both("local_max_lsb", "local max LSB", _stat("local", "max_lsb"), numbers.error_column, detail=USEFUL),
+        *_both("cumulative_flip_percent", "cumulative flips %", _stat("cumulative", "flip_percent"),
+               numbers.percent_column, detail=USEFUL),
         text_field("why", "why", lambda one: numbers.name(one.why), detail=USEFUL, wrap=True),
         text_field("matched_by", "matched by", lambda one: numbers.name(one.matched_by), detail=DATA),
         text_field("before_layer", "layer before",
@@ -50,24 +52,24 @@ def layers_table(found: Difference) -> Table:
                  status_column="change")
 
 
-def _both(name: str, heading: str, write: Callable[[Row], str], detail: int = ESSENTIAL) -> list[Field]:
-    def cell(side: str) -> Callable[[RowChange], str]:
-        def written(one: RowChange) -> str:
+def _both(name: str, heading: str, read: Callable[[Row], Any], write: Writer | None = None,
+          detail: int = ESSENTIAL) -> list[Field]:
+    """The same value of both runs, side by side."""
+    def cell(side: str) -> Callable[[RowChange], Any]:
+        def value(one: RowChange) -> Any:
             row: Row | None = getattr(one, side)
-            return numbers.ABSENT if row is None else write(row)
+            return (numbers.ABSENT if write is None else None) if row is None else read(row)
 
-        return written
+        return value
 
-    make = text_field if name == "verdict" else number_field
-    return [make(f"{name}_{side}", f"{heading} {side}", cell(side), detail=detail) for side in ("before", "after")]
+    sides = ("before", "after")
+    if write is None:
+        return [text_field(f"{name}_{side}", f"{heading} {side}", cell(side), detail=detail) for side in sides]
+    return [column_field(f"{name}_{side}", f"{heading} {side}", cell(side), write, detail=detail) for side in sides]
 
 
-def _stat(kind: str, value: str, write: Callable[[Any], str]) -> Callable[[Row], str]:
-    def cell(row: Row) -> str:
-        stats = getattr(row, kind)
-        return numbers.ABSENT if stats is None else write(getattr(stats, value))
-
-    return cell
+def _stat(kind: str, value: str) -> Callable[[Row], Any]:
+    return lambda row: None if getattr(row, kind) is None else getattr(getattr(row, kind), value)
 
 
 def facts_table(found: Difference) -> Table:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qdebug.findings.pages import FAMILIES
 from qdebug.findings.pages.page import Page
 from qdebug.render.blocks import Block, Entry
-from qdebug.render.table import Table, build, text_field
+from qdebug.render.table import DATA, Table, build, text_field
 
 _WIDTH = 96
 
@@ -28,7 +28,7 @@ def pages_table(pages: list[Page]) -> Table:
         text_field("severity", "severity", lambda page: page.severity),
         text_field("family", "about", lambda page: FAMILIES[page.code[:3]]),
         text_field("title", "finding", lambda page: page.title, wrap=True),
-        text_field("cause", "cause", lambda page: page.cause),
+        text_field("cause", "cause", lambda page: page.cause, detail=DATA),
     ]
     return build("codes", "Findings", fields, pages, status=lambda page: page.severity, status_column="severity")
 
@@ -39,7 +39,7 @@ def document(pages: list[Page]) -> tuple[Block, ...]:
 
 
 def _page(page: Page) -> Entry:
-    headline = f"{page.code} ({page.severity}, {page.cause}): {page.title}"
+    headline = f"{page.code} ({page.severity}): {page.title}"
     parts = [("Why it happens", page.mechanism), ("How it shows", page.shows), ("What to do", page.fix)]
     lines: list[str] = []
     for heading, text in parts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 
 ABSENT = "-"
 LONGEST = 1000
@@ -42,14 +43,62 @@ def error(value: float | None) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
 
 
+def percent_column(values: Sequence[float | None]) -> list[str]:
+    """Write the shares of one column with one number of decimals: as many as the smallest needs, at most three.
+
+    What is too small for them is written with an exponent.
+    """
+    decimals = max((_decimals(abs(value)) for value in _known(values)), default=1)
+    return [_fixed(value, decimals, is_share=True) for value in values]
+
+
+def error_column(values: Sequence[float | None]) -> list[str]:
+    """Write the errors or scales of one column with one number of decimals: four digits of the smallest, at most six.
+
+    Columns of whole numbers stay whole; what is too small for the decimals is written with an exponent.
+    """
+    known = _known(values)
+    if all(value == int(value) and abs(value) < _WHOLE for value in known):
+        return [error(value) for value in values]
+    smallest, largest = min(map(abs, known)), max(map(abs, known))
+    least = 3 - math.floor(math.log10(smallest))
+    most = max(2, _DIGITS - 1 - math.floor(math.log10(largest)))
+    decimals = max(1, min(least, most, 6))
+    while decimals > 1 and all(f"{value:.{decimals}f}".endswith("0") for value in known):
+        decimals -= 1
+    return [_fixed(value, decimals) for value in values]
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None and math.isfinite(value) and value]
+
+
+def _decimals(size: float) -> int:
+    """How many decimals a share needs to be true: one from 10 percent on, three for small ones."""
+    return 1 if size >= 10 else 2 if size >= 0.1 else 3 if size >= _SMALLEST else 1
+
+
+def _fixed(value: float | None, decimals: int, *, is_share: bool = False) -> str:
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    if value == 0:
+        return "0"
+    text = f"{value:.{decimals}f}"
+    if float(text) == 0 or abs(value) >= _EXPONENT:
+        return f"{value:.1e}"
+    if is_share and abs(value) < 100 <= abs(float(text)):
+        return f"{math.floor(value * 10**decimals) / 10**decimals:.{decimals}f}"
+    return text
+
+
 def decibel(value: float | None) -> str:
     """Write a ratio in dB with one decimal."""
     return ABSENT if value is None or not math.isfinite(value) else f"{value:.1f}"
 
 
 def accuracy(value: float | None) -> str:
-    """Write an accuracy between 0 and 1 with four decimals."""
-    return ABSENT if value is None or not math.isfinite(value) else f"{value:.4f}"
+    """Write an accuracy between 0 and 1 in percent, with two decimals and without the sign."""
+    return ABSENT if value is None or not math.isfinite(value) else f"{100 * value:.2f}"
 
 
 def count(value: int | None) -> str:
@@ -95,4 +144,5 @@ def shape(values: list[int]) -> str:
     return "x".join(str(value) for value in values) or "scalar"
 
 
+_DIGITS, _WHOLE, _EXPONENT, _SMALLEST = 6, 1e6, 1e9, 5e-4
 _UNSHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp"}

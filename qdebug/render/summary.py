@@ -11,9 +11,9 @@ from qdebug.render import numbers
 from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, number_field, text_field
 
 _NUMBERS = (
-    ("accuracy_baseline", "baseline accuracy", "base. acc.", numbers.accuracy),
-    ("accuracy_reference", "reference accuracy", "ref. acc.", numbers.accuracy),
-    ("accuracy_candidate", "candidate accuracy", "cand. acc.", numbers.accuracy),
+    ("accuracy_baseline", "baseline accuracy %", "base. acc. %", numbers.accuracy),
+    ("accuracy_reference", "reference accuracy %", "ref. acc. %", numbers.accuracy),
+    ("accuracy_candidate", "candidate accuracy %", "cand. acc. %", numbers.accuracy),
     ("lost", "lost points", "", numbers.percent),
     ("max_error", "max error", "", numbers.error),
     ("mean_error", "mean error", "", numbers.error),

@@ -76,7 +76,15 @@ class Field:
     """One column together with how its cell is read from a record."""
 
     column: Column
-    cell: Callable[[Any], str]
+    cell: Callable[[Any], Any]
+    """Reads a cell: its text, or the number that `write_column` writes."""
+    write_column: Callable[[list[Any]], list[str]] | None = None
+    """Writes all numbers of the column at once, with one number of decimals."""
+
+    def cells(self, records: list[Any]) -> list[str]:
+        """Write the cells of all records."""
+        found = [self.cell(record) for record in records]
+        return found if self.write_column is None else self.write_column(found)
 
 
 def build(
@@ -91,9 +99,11 @@ def build(
     status_column: str = "",
 ) -> Table:
     """Make a table: one line for each record, one cell for each field."""
-    chosen = tuple(fields)
+    chosen, rows = tuple(fields), list(records)
+    columns = [one.cells(rows) for one in chosen]
     lines = tuple(
-        Line(tuple(one.cell(record) for one in chosen), status(record), mark(record)) for record in records
+        Line(tuple(column[place] for column in columns), status(record), mark(record))
+        for place, record in enumerate(rows)
     )
     return Table(name, title, tuple(one.column for one in chosen), lines, tuple(notes), status_column)
 
@@ -110,6 +120,14 @@ def number_field(
 ) -> Field:
     """Describe a column of numbers."""
     return Field(Column(name, heading, "right", detail, **given), cell)
+
+
+def column_field(
+    name: str, heading: str, value: Callable[[Any], float | None], write: Callable[[list[Any]], list[str]], *,
+    detail: int = ESSENTIAL, **given: Any
+) -> Field:
+    """Describe a column of numbers that are written together, such as by `numbers.percent_column`."""
+    return Field(Column(name, heading, "right", detail, **given), value, write)
 
 
 SHORT_OPS = {

@@ -160,8 +160,8 @@ def test_trace_records_and_prints(call, tracer):
     result = call("trace", "--model", "dense4")
 
     assert result.exit_code == 0
-    assert result.stdout.startswith("The file is faithful.\n\nrun          0001-dense4-s3, 2026")
-    assert "No layer diverges" in result.stdout.splitlines()[-1]
+    assert result.stdout.startswith("The file is faithful.\n\ncompared  built-in dense4 (QAT model) with its file on ")
+    assert result.stdout.splitlines()[-1].startswith("Next: qdebug show 1 --all")
     assert result.stderr == "warning: data beyond the range\n"
     assert Store(".qdebug").find("latest").layers == tracer.run.layers
     assert tracer.calls == [
@@ -400,7 +400,7 @@ def test_unsaved_run_is_shown(call, tracer, monkeypatch):
     result = call("trace", "--model", "dense4")
 
     assert result.exit_code == 2
-    assert "No layer diverges" in result.stdout
+    assert "The file is faithful." in result.stdout
     assert "No space left on device" in result.stderr
 
 

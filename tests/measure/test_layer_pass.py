@@ -125,7 +125,7 @@ def test_nan_in_the_reference_diverges_at_its_layer():
     assert [one.layer for one in run.layers if one.verdict == "diverged"] == [row.layer]
     assert run.layers[-1].cumulative.non_finite > 0
     assert [finding.title for finding in run.findings if finding.cause == "non_finite"] == [
-        "1 constants of the reference are NaN or infinite"]
+        "1 constant of the reference is NaN or infinite"]
 
 
 def test_one_by_one_gives_the_blocks_in_the_same_order(monkeypatch):

@@ -52,7 +52,7 @@ def test_layer_table_plain():
 Layer by layer (builtin kernels)
 layer   op             local flips %  expected %  local max LSB  cumulative flips %  cumulative max LSB  verdict
 ------  -------------  -------------  ----------  -------------  ------------------  ------------------  -----------
-conv_3  CONV_2D                 31.2        0.05             97                31.5                  98  diverged     ◀ first divergent
+conv_3  CONV_2D                31.20       0.050             97               31.50                  98  diverged     ◀ first divergent
 joined  CONCATENATION           1.50           -              1                0.35                   2  requantized
 """  # noqa: E501
     )
@@ -68,14 +68,14 @@ Layer by layer (builtin kernels)
                              flips  exp.   max flips  max
 layer             op             %     %   LSB     %  LSB verdict
 ────────────────────────────────────────────────────────────────────────────────
-stem_relu         CONV_2D     0.13  0.12     1  0.35    2 rounding
-block_1_depthwise DW_CONV_2D  0.13  0.12     1  0.35    2 rounding
+stem_relu         CONV_2D     0.13 0.120     1  0.35    2 rounding
+block_1_depthwise DW_CONV_2D  0.13 0.120     1  0.35    2 rounding
 _relu6
-conv_3            CONV_2D     31.2  0.05    97  31.5   98 diverged
+conv_3            CONV_2D    31.20 0.050    97 31.50   98 diverged
                                                           ◀ first divergent
 joined            CONCAT      1.50     -     1  0.35    2 requantized
 custom            CUSTOM         -     -     -     -    - unmeasured
-dense_3           FC          0.13  0.12     1  45.0   31 rounding
+dense_3           FC          0.13 0.120     1 45.00   31 rounding
                                                           ◀ first over tolerance
 """
     )
@@ -139,7 +139,7 @@ def test_csv_reads_back():
     rows = list(csv.DictReader(io.StringIO(text.to_csv(table))))
 
     assert [row["layer"] for row in rows] == table.column("layer")
-    assert rows[2]["local_flip_percent"] == "31.2"
+    assert rows[2]["local_flip_percent"] == "31.20"
     assert rows[2]["mark"] == "first divergent"
     assert rows[4]["local_flip_percent"] == ""
     assert list(rows[0])[:5] == ["index", "layer", "op", "local_flip_percent", "expected_flip_percent"]
@@ -305,7 +305,7 @@ def test_summary_rows():
     assert table.column("id") == ["0007-dense4-s3", "0008-branches-s0"]
     assert table.column("model") == ["dense4", "branches.h5"]
     assert table.column("first_divergent") == ["-", "conv_3"]
-    assert table.column("accuracy_baseline") == ["0.9034", "0.9034"]
+    assert table.column("accuracy_baseline") == ["90.34", "90.34"]
     assert max(map(len, terminal.render_document([table], width=80, color=False).splitlines())) <= 80
 
 
@@ -317,8 +317,8 @@ def test_summary_by_model():
 
     table = summary_table([one(1, 0, 0.5), one(2, 1, 0.8), one(3, 0, 0.9)], by="model")
 
-    assert table.column("accuracy_candidate") == [f"{(0.8 + 0.9) / 2:.4f}"]
-    assert table.column("accuracy_candidate_range") == ["0.8000..0.9000"]
+    assert table.column("accuracy_candidate") == [f"{100 * (0.8 + 0.9) / 2:.2f}"]
+    assert table.column("accuracy_candidate_range") == ["80.00..90.00"]
     assert table.column("accuracy_baseline") == ["-"]
     assert table.column("runs") == ["2"]
     assert table.notes == ("dense4: 1 earlier run is left out (same seeds).",)

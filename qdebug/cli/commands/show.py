@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def show(
     run: o.RunName = "latest",
     table: Annotated[o.View | None, typer.Option(help="Only this table.", case_sensitive=False)] = None,
+    everything: o.Everything = False,
     worst: Annotated[
         int | None, typer.Option(min=1, help="Only the N samples with the largest errors.", metavar="N")
     ] = None,
@@ -39,7 +40,7 @@ def show(
     from qdebug.cli.failures import reading
     from qdebug.cli.output import Output
     from qdebug.record.store import Store
-    from qdebug.render.run.document import document
+    from qdebug.render.run.page import shown
 
     target = Output(output, force, format, json).check()
     found = Store(store).find(run)
@@ -52,7 +53,7 @@ def show(
         table = o.View.WORST
     with reading(f"run {run}"):
         chosen = view(found, table or o.View.LAYERS, worst or 10)
-        target.write(found, chosen, None if table else document(found))
+        target.write(found, chosen, None if table else shown(found, everything=everything))
 
 
 def view(run: Run, name: o.View, worst: int = 10) -> Table:

@@ -69,6 +69,7 @@ def trace(
     budget: o.BudgetFile = None,
     against: o.Against = None,
     junit: o.Junit = None,
+    everything: o.Everything = False,
     json: o.Json = None,
     format: o.Format = None,  # noqa: A002 the option's name
     output: o.OutputFile = None,
@@ -123,4 +124,4 @@ def trace(
     shared = {"data": data, "samples": samples, "scale": scale, "quantize": quantize, "options": gates.limited(how)}
     with Progress(quiet=quiet) as progress:
         run = models.trace(**shared, progress=progress)
-    raise typer.Exit(finish(run, records, target, gates))
+    raise typer.Exit(finish(run, records, target, gates, everything=everything))

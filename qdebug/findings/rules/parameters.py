@@ -32,7 +32,8 @@ def non_finite(context: Context) -> Outcome:
         found.append(
             Found(
                 one.layer,
-                f"{one.count} constants of the {'reference' if broken else 'file'} are NaN or infinite",
+                ("1 constant" if one.count == 1 else f"{one.count} constants")
+                + f" of the {'reference' if broken else 'file'} {'is' if one.count == 1 else 'are'} NaN or infinite",
                 {"count": one.count, "first_index": ", ".join(map(str, one.first or ())),
                  "expected": one.expected, "found": one.found},
                 BROKEN if broken else EDITED,
@@ -63,6 +64,7 @@ def saturated_bias(context: Context) -> Outcome:
         [
             Found(
                 one.layer,
+                "1 bias is clipped to the end of int32: its channel is constant and wrong" if one.count == 1 else
                 f"{one.count} biases are clipped to the end of int32: their channels are constant and wrong",
                 {**_numbers(one), **_channel_scale(context, one)},
                 "prune the dead channel away, or keep its weights above 1e-6, and convert again",

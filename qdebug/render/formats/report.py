@@ -23,6 +23,7 @@ from qdebug.render.run.cost_block import cost_block
 from qdebug.render.run.coverage import coverage_table
 from qdebug.render.run.document import coverage, header
 from qdebug.render.run.error_parts import parts_table
+from qdebug.render.run.evidence import evidence
 from qdebug.render.run.kernels import kernel_layers_table
 from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Table
 
@@ -80,13 +81,13 @@ def _cost(run: Run) -> tuple[str, ...]:
 
 
 def _accuracies(run: Run) -> list[tuple[str, str]]:
-    return [(name, numbers.accuracy(value)) for name, value in run.accuracy.items() if value is not None]
+    return [(name, f"{numbers.accuracy(value)} %") for name, value in run.accuracy.items() if value is not None]
 
 
 def _findings(run: Run) -> list[dict[str, Any]]:
     return [
         {"severity": numbers.name(one.severity), "code": numbers.name(one.code), "layer": numbers.name(one.layer),
-         "title": numbers.name(one.title), "evidence": findings.evidence(one.evidence), "fix": numbers.name(one.fix),
+         "title": numbers.name(one.title), "evidence": evidence(one), "fix": numbers.name(one.fix),
          "url": numbers.name(one.url), "link": one.url.startswith("https://")}
         for one in findings.by_severity(run)
     ]

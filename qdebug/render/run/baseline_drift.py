@@ -6,7 +6,7 @@ from typing import Any
 
 from qdebug.record.schema import Run
 from qdebug.render import numbers
-from qdebug.render.table import USEFUL, Table, build, number_field, text_field
+from qdebug.render.table import USEFUL, Table, build, column_field, number_field, text_field
 
 
 def drift_table(run: Run) -> Table:
@@ -16,11 +16,11 @@ def drift_table(run: Run) -> Table:
     fields = [
         text_field("layer", "layer", lambda one: numbers.name(one["layer"]), wrap=True),
         number_field("local_sqnr_db", "local SQNR dB", lambda one: numbers.decibel(one["local_sqnr_db"])),
-        number_field(
-            "local_max_abs", "local max error", lambda one: numbers.error(one["local_max_abs"]), detail=USEFUL
-        ),
+        column_field("local_max_abs", "local max error", lambda one: one["local_max_abs"], numbers.error_column,
+                     detail=USEFUL),
         number_field("sqnr_db", "cumulative SQNR dB", lambda one: numbers.decibel(one["sqnr_db"])),
-        number_field("max_abs", "cumulative max error", lambda one: numbers.error(one["max_abs"]), detail=USEFUL),
+        column_field("max_abs", "cumulative max error", lambda one: one["max_abs"], numbers.error_column,
+                     detail=USEFUL),
     ]
 
     def mark(one: dict[str, Any]) -> str:

@@ -16,7 +16,8 @@ from qdebug.render.run.coverage import coverage_table
 from qdebug.render.run.divergence import MOST_NAMED
 from qdebug.render.run.end_to_end import end_to_end_table
 from qdebug.render.run.error_parts import parts_table
-from qdebug.render.run.findings import by_severity, evidence
+from qdebug.render.run.evidence import evidence
+from qdebug.render.run.findings import by_severity
 from qdebug.render.run.kernels import kernel_layers_table, kernels_table
 from qdebug.render.run.layers import layers_table
 from qdebug.render.run.loss_sentences import short_loss
@@ -27,7 +28,7 @@ def document(run: Run) -> tuple[Block, ...]:
     blocks: list[Block] = [Sentence(headline(run), worse(run)), header(run)]
     if run.end_to_end:
         blocks.append(end_to_end_table(run))
-    blocks += [_accuracies(run), layers_table(run)]
+    blocks += [accuracies(run), layers_table(run)]
     if any(row.parts is not None for row in run.layers):
         blocks.append(parts_table(run))
     if (run.baseline or {}).get("layers"):
@@ -77,10 +78,11 @@ def _source(model: dict[str, Any]) -> str:
     return f"{model.get('source')}{kind}"
 
 
-def _accuracies(run: Run) -> Block:
+def accuracies(run: Run) -> Sentence:
+    """The accuracies that were measured, in percent, or why there are none."""
     names = [name for name in ("baseline", "reference", "candidate") if name in run.accuracy]
     known = [
-        f"{name} {numbers.accuracy(run.accuracy[name])}" for name in names if run.accuracy[name] is not None
+        f"{name} {numbers.accuracy(run.accuracy[name])} %" for name in names if run.accuracy[name] is not None
     ]
     if known:
         return Sentence("Accuracy: " + ", ".join(known))
@@ -108,7 +110,7 @@ def finding_entry(number: int, finding: Finding) -> Entry:
     severity, code = numbers.name(finding.severity), numbers.name(finding.code)
     headline = f"{number}. {severity} {code}{where}: {numbers.name(finding.title)}"
     lines = [
-        ("evidence", evidence(finding.evidence)),
+        ("evidence", evidence(finding)),
         ("to do", numbers.name(finding.fix)),
         ("see", numbers.name(finding.url)),
     ]

@@ -6,7 +6,7 @@ from qdebug.record.loss import LOST, cost_of
 from qdebug.record.schema import EndToEnd, Run
 from qdebug.record.verdicts import VERDICTS
 from qdebug.render import numbers
-from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, number_field, text_field
+from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, column_field, number_field, text_field
 
 
 def end_to_end_table(run: Run) -> Table:
@@ -76,26 +76,41 @@ def _end_to_end_fields(run: Run, several_outputs: bool) -> list[Field]:
         ),
         text_field("status", "status", status),
         text_field("because", "because", lambda one: _because(run, one), wrap=True),
-        number_field("max_error", "max error", lambda one: numbers.error(one.max_error)),
-        number_field(
-            "max_relative_error",
-            "max relative error",
-            lambda one: numbers.error(one.max_relative_error),
-            short="max rel. error",
-        ),
-        number_field("mean_error", "mean error", lambda one: numbers.error(one.mean_error)),
-        number_field("not_close_percent", "not close %", lambda one: numbers.percent(one.not_close_percent)),
+        column_field("max_error", "max error", lambda one: one.max_error, numbers.error_column),
+        column_field("max_relative_error", "max relative error", lambda one: one.max_relative_error,
+                     numbers.error_column, short="max rel. error"),
+        column_field("mean_error", "mean error", lambda one: one.mean_error, numbers.error_column),
+        column_field("not_close_percent", "not close %", lambda one: one.not_close_percent, numbers.percent_column),
         number_field("elements", "of elements", lambda one: numbers.count(one.elements), short="of"),
         number_field("max_lsb", "max LSB", lambda one: numbers.lsb(one.max_lsb)),
-        number_field(
-            "tolerance_needed",
-            "tolerance needed",
-            lambda one: numbers.error(one.tolerance_needed),
-            short="toler. needed",
-        ),
+        column_field("tolerance_needed", "tolerance needed", lambda one: one.tolerance_needed, numbers.error_column,
+                     short="toler. needed"),
         number_field("tolerance", "tolerance", lambda one: numbers.error(one.tolerance), detail=USEFUL),
         number_field("seed", "seed", lambda one: numbers.count(one.seed), detail=USEFUL),
-        number_field("rms_error", "RMS error", lambda one: numbers.error(one.rms_error), detail=DATA),
+        column_field("rms_error", "RMS error", lambda one: one.rms_error, numbers.error_column, detail=DATA),
         number_field("sqnr_db", "SQNR dB", lambda one: numbers.decibel(one.sqnr_db), detail=DATA),
         number_field("non_finite", "not finite", lambda one: numbers.count(one.non_finite), detail=DATA),
     ]
+
+
+def outputs_sentence(run: Run) -> str:
+    """How far the outputs of reference and candidate lie apart, and what that comes from."""
+    rows = [one for one in run.end_to_end if one.name == "reference vs candidate"] or run.end_to_end
+    told = []
+    for one in rows[:_MOST_OUTPUTS]:
+        if one.max_error is None:
+            told.append(f"{numbers.name(one.output)} could not be compared")
+        elif not one.max_error and not one.non_finite:
+            told.append(f"{numbers.name(one.output)} is the same")
+        else:
+            size = f"{numbers.lsb(one.max_lsb)} LSB ({numbers.error(one.max_error)})" if one.max_lsb else \
+                numbers.error(one.max_error)
+            told.append(f"{numbers.name(one.output)} differs by up to {size}")
+    text = ", ".join(told) + (f" and {len(rows) - _MOST_OUTPUTS} more" if rows[_MOST_OUTPUTS:] else "")
+    reasons = dict.fromkeys(_because(run, one) for one in rows if not one.passed)
+    if reasons:
+        return f"{text}: {'; '.join(reasons)}"
+    return f"{text}: within the tolerance of {numbers.error(rows[0].tolerance)}"
+
+
+_MOST_OUTPUTS = 3

@@ -7,16 +7,16 @@ from typing import Any
 
 from qdebug.record.schema import Row, Run
 from qdebug.render import numbers
-from qdebug.render.table import DATA, SHORT_OPS, USEFUL, Field, Table, build, number_field, text_field
+from qdebug.render.table import DATA, SHORT_OPS, USEFUL, Field, Table, build, column_field, text_field
 
 _PARTS = ("weights", "bias", "range", "rounding", "kernel")
 _FLOOR = "Rounding costs 0.29 LSB (1/√12) on values that fall anywhere between two codes, less where a ReLU cuts them."
 _MORE = (
-    ("weights", "max_steps", "weights max steps", numbers.error, USEFUL),
-    ("weights", "channel", "weights channel", numbers.count, DATA),
-    ("bias", "max_codes", "bias max codes", numbers.error, USEFUL),
-    ("bias", "channel", "bias channel", numbers.count, DATA),
-    ("range", "clipped_percent", "clipped %", numbers.percent, USEFUL),
+    ("weights", "max_steps", "weights max steps", numbers.error_column, USEFUL),
+    ("weights", "channel", "weights channel", numbers.error_column, DATA),
+    ("bias", "max_codes", "bias max codes", numbers.error_column, USEFUL),
+    ("bias", "channel", "bias channel", numbers.error_column, DATA),
+    ("range", "clipped_percent", "clipped %", numbers.percent_column, USEFUL),
 )
 """What else the record says of a part: steps of the weight scale, codes of the bias, share that the range cuts off."""
 
@@ -27,22 +27,22 @@ def parts_table(run: Run) -> Table:
     fields = [
         text_field("layer", "layer", lambda row: numbers.name(row.layer), wrap=True),
         text_field("op", "op", lambda row: numbers.name(row.op), short_cells=SHORT_OPS),
-        *(_field(part, "rms_lsb", part, numbers.error, 0) for part in _PARTS),
+        *(_field(part, "rms_lsb", part, numbers.error_column, 0) for part in _PARTS),
         text_field("largest", "largest part", _largest),
         *(_field(*more) for more in _MORE),
-        *(_field(part, "max_lsb", f"{part} max LSB", numbers.error, DATA) for part in _PARTS),
+        *(_field(part, "max_lsb", f"{part} max LSB", numbers.error_column, DATA) for part in _PARTS),
     ]
     why = dict.fromkeys(row.reasons["parts"] for row in run.layers if row.parts is None and "parts" in row.reasons)
     notes = [_FLOOR] if rows else [f"Not split: {'; '.join(map(numbers.name, why))}."] if why else []
     return build("parts", "Local error by part, RMS in LSB", fields, rows, notes=notes)
 
 
-def _field(part: str, value: str, heading: str, write: Callable[[Any], str], detail: int) -> Field:
-    def cell(row: Row) -> str:
+def _field(part: str, value: str, heading: str, write: Callable[[list[Any]], list[str]], detail: int) -> Field:
+    def read(row: Row) -> Any:
         known = (row.parts or {}).get(part)
-        return numbers.ABSENT if known is None else write(known.get(value))
+        return None if known is None else known.get(value)
 
-    return number_field(f"{part}_{value}", heading, cell, detail=detail)
+    return column_field(f"{part}_{value}", heading, read, write, detail=detail)
 
 
 def _largest(row: Row) -> str:

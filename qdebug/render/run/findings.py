@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from qdebug.record.schema import Finding, Run
 from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
+from qdebug.render.run.evidence import evidence
 from qdebug.render.table import DATA, USEFUL, Table, build, text_field
-
-"""From the most to the least severe; any other comes after."""
 
 
 def by_severity(run: Run) -> list[Finding]:
@@ -27,8 +24,8 @@ def findings_table(run: Run) -> Table:
         text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
         text_field("title", "finding", lambda one: numbers.name(one.title), wrap=True),
         text_field("fix", "what to do", lambda one: numbers.name(one.fix), wrap=True, detail=USEFUL),
-        text_field("cause", "cause", lambda one: numbers.name(one.cause), detail=USEFUL),
-        text_field("evidence", "evidence", lambda one: evidence(one.evidence), detail=DATA),
+        text_field("cause", "cause", lambda one: numbers.name(one.cause), detail=DATA),
+        text_field("evidence", "evidence", evidence, detail=DATA),
         text_field("url", "url", lambda one: numbers.name(one.url), detail=DATA),
     ]
     return build(
@@ -39,14 +36,3 @@ def findings_table(run: Run) -> Table:
         status=lambda one: one.severity,
         status_column="severity",
     )
-
-
-def evidence(values: dict[str, Any]) -> str:
-    """Write the evidence of a finding on one line."""
-    return (
-        ", ".join(f"{numbers.name(key)} {_value(value)}" for key, value in values.items()) or numbers.ABSENT
-    )
-
-
-def _value(value: Any) -> str:
-    return numbers.error(value) if isinstance(value, float) else numbers.name(value)

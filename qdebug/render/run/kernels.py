@@ -8,7 +8,7 @@ from typing import Any
 from qdebug.record.schema import Row, Run
 from qdebug.record.verdicts import worst_verdict
 from qdebug.render import numbers
-from qdebug.render.table import SHORT_OPS, Field, Table, build, number_field, text_field
+from qdebug.render.table import SHORT_OPS, Field, Table, build, column_field, number_field, text_field
 
 MUCH = 4.0
 """How many times more codes than any other family one must change to be named."""
@@ -26,11 +26,11 @@ def kernel_layers_table(run: Run) -> Table:
     fields: list[Field] = [text_field("layer", "layer", lambda rows: numbers.name(rows[0].layer), wrap=True),
                            text_field("op", "op", lambda rows: numbers.name(rows[0].op), short_cells=SHORT_OPS)]
     for number, name in enumerate(names):
-        fields.append(number_field(f"{name}_local_flip_percent", f"{name} local flips %", _local(number),
-                                   short=f"{_SHORT.get(name, name)} local %"))
+        fields.append(column_field(f"{name}_local_flip_percent", f"{name} local flips %", _local(number),
+                                   numbers.percent_column, short=f"{_SHORT.get(name, name)} local %"))
     for number, name in enumerate(names[1:], 1):
-        fields.append(number_field(f"{name}_between_flip_percent", f"{name} vs {first} %", _between(number),
-                                   short=f"{_SHORT.get(name, name)} vs {first} %"))
+        fields.append(column_field(f"{name}_between_flip_percent", f"{name} vs {first} %", _between(number),
+                                   numbers.percent_column, short=f"{_SHORT.get(name, name)} vs {first} %"))
         fields.append(number_field(f"{name}_between_max_lsb", "max LSB", _largest(number)))
     fields.append(text_field("only", "only these differ", lambda rows: only(names, rows)))
     title = "Kernel families, layer by layer (local: against the reference; vs: against each other)"
@@ -48,18 +48,18 @@ def only(names: list[str], rows: tuple[Row, ...]) -> str:
     return names[most] if known[most] > MUCH * rest and known[most] > 0 else ""
 
 
-def _local(number: int) -> Callable[[tuple[Row, ...]], str]:
-    def cell(rows: tuple[Row, ...]) -> str:
+def _local(number: int) -> Callable[[tuple[Row, ...]], float | None]:
+    def cell(rows: tuple[Row, ...]) -> float | None:
         local = rows[number].local
-        return numbers.percent(local.flip_percent if local is not None else None)
+        return local.flip_percent if local is not None else None
 
     return cell
 
 
-def _between(number: int) -> Callable[[tuple[Row, ...]], str]:
-    def cell(rows: tuple[Row, ...]) -> str:
+def _between(number: int) -> Callable[[tuple[Row, ...]], float | None]:
+    def cell(rows: tuple[Row, ...]) -> float | None:
         stats = rows[number].between
-        return numbers.percent(stats.flip_percent if stats is not None else None)
+        return stats.flip_percent if stats is not None else None
 
     return cell
 

@@ -8,7 +8,18 @@ from typing import Any
 from qdebug.record.schema import ErrorStats, Row, Run
 from qdebug.render import numbers
 from qdebug.render.run.costs import handover_fields
-from qdebug.render.table import DATA, ESSENTIAL, SHORT_OPS, USEFUL, Field, Table, build, number_field, text_field
+from qdebug.render.table import (
+    DATA,
+    ESSENTIAL,
+    SHORT_OPS,
+    USEFUL,
+    Field,
+    Table,
+    build,
+    column_field,
+    number_field,
+    text_field,
+)
 
 FIRST_DIVERGENT = "first divergent"
 FIRST_OVER_TOLERANCE = "first over tolerance"
@@ -46,21 +57,16 @@ def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
         number_field("index", "#", lambda row: numbers.count(row.index), detail=DATA),
         text_field("layer", "layer", lambda row: numbers.name(row.layer), wrap=True),
         text_field("op", "op", lambda row: numbers.name(row.op), short_cells=SHORT_OPS),
-        _error_field("local", "flip_percent", "flips %", numbers.percent, codes),
-        number_field(
-            "expected_flip_percent",
-            "expected %",
-            lambda row: numbers.percent(row.expected_flip_percent),
-            detail=codes,
-            short="local exp. %",
-        ),
-        _error_field("local", "max_lsb", "max LSB", numbers.lsb, codes),
-        _error_field("local", "max_relative", "rel. error", numbers.error, relative),
-        _error_field("local", "sqnr_db", "SQNR dB", numbers.decibel, sqnr),
-        _error_field("cumulative", "flip_percent", "flips %", numbers.percent, codes),
-        _error_field("cumulative", "max_lsb", "max LSB", numbers.lsb, codes),
-        _error_field("cumulative", "max_relative", "rel. error", numbers.error, relative),
-        _error_field("cumulative", "sqnr_db", "SQNR dB", numbers.decibel, sqnr),
+        _error_field("local", "flip_percent", "flips %", numbers.percent_column, codes),
+        column_field("expected_flip_percent", "expected %", lambda row: row.expected_flip_percent,
+                     numbers.percent_column, detail=codes, short="local exp. %"),
+        _error_field("local", "max_lsb", "max LSB", numbers.error_column, codes),
+        _error_field("local", "max_relative", "rel. error", numbers.error_column, relative),
+        _error_field("local", "sqnr_db", "SQNR dB", _decibels, sqnr),
+        _error_field("cumulative", "flip_percent", "flips %", numbers.percent_column, codes),
+        _error_field("cumulative", "max_lsb", "max LSB", numbers.error_column, codes),
+        _error_field("cumulative", "max_relative", "rel. error", numbers.error_column, relative),
+        _error_field("cumulative", "sqnr_db", "SQNR dB", _decibels, sqnr),
         text_field("verdict", "verdict", lambda row: numbers.name(row.verdict)),
         text_field(
             "decided_by",
@@ -71,18 +77,12 @@ def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
         *handover_fields(rows),
         text_field("mark", "mark", mark, detail=USEFUL),
         text_field("shape", "shape", lambda row: numbers.shape(row.shape), detail=USEFUL),
-        number_field("scale", "scale", lambda row: numbers.error(row.scale), detail=USEFUL),
-        number_field(
-            "saturated_percent",
-            "saturated %",
-            lambda row: numbers.percent(row.saturated_percent),
-            detail=USEFUL,
-            short="satur. %",
-        ),
+        column_field("scale", "scale", lambda row: row.scale, numbers.error_column, detail=USEFUL),
+        column_field("saturated_percent", "saturated %", lambda row: row.saturated_percent, numbers.percent_column,
+                     detail=USEFUL, short="satur. %"),
         text_field("evidence", "evidence", lambda row: numbers.names(row.evidence), detail=USEFUL),
-        number_field(
-            "clipped_percent", "clipped %", lambda row: numbers.percent(row.clipped_percent), detail=DATA
-        ),
+        column_field("clipped_percent", "clipped %", lambda row: row.clipped_percent, numbers.percent_column,
+                     detail=DATA),
         *_data_fields(),
     ]
 
@@ -91,14 +91,10 @@ def _data_fields() -> list[Field]:
     return [
         text_field("dtype", "type", lambda row: numbers.name(row.dtype), detail=DATA),
         number_field("zero_point", "zero point", lambda row: numbers.count(row.zero_point), detail=DATA),
-        number_field(
-            "used_codes_percent",
-            "used codes %",
-            lambda row: numbers.percent(row.used_codes_percent),
-            detail=DATA,
-        ),
+        column_field("used_codes_percent", "used codes %", lambda row: row.used_codes_percent, numbers.percent_column,
+                     detail=DATA),
         *(
-            _error_field(kind, name, heading, numbers.error, DATA)
+            _error_field(kind, name, heading, numbers.error_column, DATA)
             for kind in ("local", "cumulative")
             for name, heading in (("mean_lsb", "mean LSB"), ("rms_lsb", "RMS LSB"), ("max_abs", "max error"))
         ),
@@ -116,15 +112,17 @@ def _data_fields() -> list[Field]:
     ]
 
 
-def _error_field(kind: str, value: str, heading: str, write: Callable[[Any], str], detail: int) -> Field:
-    def cell(row: Row) -> str:
+def _error_field(kind: str, value: str, heading: str, write: Callable[[list[Any]], list[str]], detail: int) -> Field:
+    def read(row: Row) -> Any:
         stats: ErrorStats | None = getattr(row, kind)
-        return numbers.ABSENT if stats is None else write(getattr(stats, value))
+        return None if stats is None else getattr(stats, value)
 
     short = "cum." if kind == "cumulative" else kind
-    return number_field(
-        f"{kind}_{value}", f"{kind} {heading}", cell, detail=detail, short=f"{short} {heading}"
-    )
+    return column_field(f"{kind}_{value}", f"{kind} {heading}", read, write, detail=detail, short=f"{short} {heading}")
+
+
+def _decibels(values: list[Any]) -> list[str]:
+    return [numbers.decibel(value) for value in values]
 
 
 def _flips_tell(row: Row) -> bool:

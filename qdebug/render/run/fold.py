@@ -1,0 +1,104 @@
+"""The layer table on one screen: rows that matter stand there, runs of others are folded into one line each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from qdebug.record.loss import cost_of
+from qdebug.record.schema import Row, Run
+from qdebug.record.verdicts import SEVERITIES, VERDICTS
+from qdebug.render import numbers
+from qdebug.render.run.layers import layers_table
+from qdebug.render.table import ESSENTIAL, Line, Table
+
+WORST = 3
+"""Rows without a fault that are shown since they flip most."""
+_HIDDEN = ("cumulative_max_lsb", "cumulative_max_relative")
+
+
+def folded_layers(run: Run, most: int) -> Table:
+    """Build the layer table in `most` lines at most, if that is possible.
+
+    Rows that are marked, diverge, cost accuracy, bear an error or a warning or were not measured are always shown, most
+    important first where there are too many of them; then the output and the rows with the most local flips.
+    """
+    table = _narrow(layers_table(run), shows_loss=cost_of(run).verdict == "lost")
+    if len(run.layers) <= most:
+        return table
+    order = _by_importance(run, [line.mark for line in table.lines])
+    count = max((count for count in range(len(order) + 1) if _lines(order[:count], len(run.layers)) <= most), default=0)
+    shown = _with_singles(set(order[:count]), len(run.layers))
+    lines, place = list[Line](), 0
+    while place < len(run.layers):
+        end = place
+        while end < len(run.layers) and end not in shown:
+            end += 1
+        if end > place:
+            lines.append(_fold(table, run.layers[place:end]))
+        if end < len(run.layers):
+            lines.append(table.lines[end])
+        place = end + 1
+    return replace(table, title=f"{table.title}: {len(shown)} of {len(run.layers)} rows", lines=tuple(lines))
+
+
+def _narrow(table: Table, *, shows_loss: bool) -> Table:
+    """The columns that decide; what each layer costs where something is lost."""
+    chosen = table.upto(ESSENTIAL, also="handover_drop" if shows_loss else "")
+    places = [place for place, column in enumerate(chosen.columns) if column.name not in _HIDDEN]
+    return replace(chosen, columns=tuple(chosen.columns[place] for place in places), lines=tuple(
+        replace(line, cells=tuple(line.cells[place] for place in places)) for line in chosen.lines))
+
+
+def _by_importance(run: Run, marks: Sequence[str]) -> list[int]:
+    """Places of the rows that are worth a line, most important first."""
+    costly = {one.layer: place for place, one in enumerate(cost_of(run).layers)}
+    blamed = {one.layer for one in run.findings if one.severity in SEVERITIES[:2]}
+    flips = {place: _flips(row) for place, row in enumerate(run.layers)}
+    most = sorted((place for place in flips if flips[place] > 0), key=lambda place: -flips[place])[:WORST]
+
+    def rank(place: int) -> tuple[float, float]:
+        row = run.layers[place]
+        if marks[place]:
+            return 0, place
+        if row.layer in costly:
+            return 1, costly[row.layer]
+        if row.layer in blamed:
+            return 2, place
+        if row.verdict == "diverged":
+            return 3, -flips[place]
+        if row.verdict not in VERDICTS[:3]:
+            return 4, place
+        return (5, -flips[place]) if place in most or place == len(run.layers) - 1 else (9, place)
+
+    ranked = sorted((rank(place), place) for place in range(len(run.layers)))
+    return [place for (first, _), place in ranked if first < 9]
+
+
+def _flips(row: Row) -> float:
+    if row.local is None:
+        return 0.0
+    return row.local.flip_percent or row.local.max_relative or 0.0
+
+
+def _with_singles(shown: set[int], count: int) -> set[int]:
+    """A folded run of one row would save nothing: the row itself is shown."""
+    return shown | {place for place in range(count)
+                    if (place == 0 or place - 1 in shown) and (place == count - 1 or place + 1 in shown)}
+
+
+def _lines(places: Sequence[int], count: int) -> int:
+    """How many lines these rows take together with the folds between them."""
+    shown = _with_singles(set(places), count)
+    return len(shown) + sum(place not in shown and (place == 0 or place - 1 in shown) for place in range(count))
+
+
+def _fold(table: Table, rows: Sequence[Row]) -> Line:
+    """One line for several rows: how many, and their verdicts."""
+    found = Counter(row.verdict for row in rows)
+    verdicts = sorted(found, key=lambda one: VERDICTS.index(one) if one in VERDICTS else len(VERDICTS))
+    told = " or ".join(verdicts) if set(verdicts) <= set(VERDICTS[:2]) else \
+        ", ".join(f"{found[one]} {one}" for one in verdicts) if verdicts[1:] else verdicts[0]
+    words = {"layer": f"… {numbers.counted(len(rows), 'layer')}", table.status_column: told}
+    return Line(tuple(words.get(column.name, "") for column in table.columns), verdicts[-1])
