@@ -10,6 +10,7 @@ import pytest
 
 from qdebug.errors import ModelError
 from qdebug.models.litert import trial
+from qdebug.models.litert.candidate import Candidate
 from tests.fuzz.by_hand import dense_file
 from tests.support.tflite_edits import edit
 
@@ -82,6 +83,19 @@ def test_the_check_names_kernels_that_run_the_file() -> None:
         r"kernels; --kernels builtin or --kernels reference runs it, or convert",
     ):
         trial.check(dense_file(), "xnnpack")
+
+
+def test_shapes_that_the_ops_do_not_make_are_told() -> None:
+    """Whoever reads the tensor by the file's shape would read other numbers than there are."""
+
+    def spoil(model: object) -> None:
+        for key in (7, 8):
+            model.subgraphs[0].tensors[key].shape = [1, 4]
+
+    Candidate.open(dense_file(), "sound").run_on("builtin")
+    spoilt = Candidate.open(edit(dense_file(), spoil), "spoilt")
+    with pytest.raises(ModelError, match=r"tensor 'scores' the shape \[1, 4\], and its FULLY_CONNECTED makes \[1, 3\]"):
+        spoilt.run_on("builtin")
 
 
 def test_no_module_of_the_folder_the_command_is_started_in_is_imported(

@@ -69,6 +69,9 @@ FAULTS: dict[str, Callable[[Any], object]] = {
     "its shape is [-1, 6]": lambda at: put(at.graph.tensors[4], shape=[-1, 6]),
     "[2147483647, 6]: 12": lambda at: put(at.graph.tensors[4], shape=[2**31 - 1, 6]),
     "shape signature": lambda at: put(at.graph.tensors[4], shapeSignature=[-1]),
+    "[1, 6], and its shape signature [-1, 5]": lambda at: put(at.graph.tensors[4], shapeSignature=[-1, 5]),
+    "which is a variable": lambda at: put(at.graph.tensors[4], isVariable=True),
+    "'given' is a variable": lambda at: put(at.graph.tensors[0], isVariable=True),
     "lies behind the flatbuffer": lambda at: put(at.model.buffers[1], offset=4000, size=24),
     "stored sparse": lambda at: put(at.graph.tensors[2], sparsity=schema.SparsityParametersT()),
     "op 1 CONV_2D: it reads INT8 and makes FLOAT32": lambda at: (

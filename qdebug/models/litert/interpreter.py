@@ -13,6 +13,7 @@ from qdebug.graph.graph import Graph, Key, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.models.litert import trial
 from qdebug.models.litert.free_batch import with_free_batch
+from qdebug.models.litert.open_shapes import check_shapes
 from qdebug.models.quiet import quietly
 
 WITHOUT_CUSTOM_OPS = ("convert it with builtin ops alone (supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]): a fixed "
@@ -31,6 +32,7 @@ class Interpreter:
             raise ModelError(f"LiteRT cannot run the {role}: {', '.join(flex)} are ops of TensorFlow, for which it has "
                              f"no kernels; {WITHOUT_CUSTOM_OPS}")
         trial.check(content, kernels, role=role)
+        check_shapes(graph, content, kernels, role=role)
         self.running = content
         """What is run: the model as given, or the copy with a free batch."""
         self.rewritten = False

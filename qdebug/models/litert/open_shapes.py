@@ -1,4 +1,4 @@
-"""Shapes that a `.tflite` file leaves open, as one run of it gives them.
+"""Shapes that a `.tflite` file leaves open or gives wrongly, as one run of it gives them.
 
 Older converters compute some sizes while running (an upsampling reads its input's shape) and write 1 for them.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key
 from qdebug.models.litert import trial
 
@@ -24,3 +25,24 @@ def with_measured_shapes(graph: Graph, content: bytes, unknown: Collection[Key])
         if key in unknown:
             tensors[key] = replace(tensors[key], shape=size)
     return replace(graph, tensors=tensors)
+
+
+def check_shapes(graph: Graph, content: bytes, kernels: str, *, role: str = "candidate") -> None:
+    """Raise ModelError where a tensor that an op makes has, when the file runs, another shape than the file gives it.
+
+    The first axis is left out: where it is the batch, times something else perhaps, files write 1 for what grows. Read
+    after the trial on these kernels; files that did not run, or not on one sample, say nothing of it.
+    """
+    came = trial.outcome_of_watched(content, kernels)
+    measured = {} if came is None or came.shapes is None else came.shapes
+    shapes: dict[Key, tuple[int, ...]] = {key: measured[key] for key in measured}
+    if any(shapes.get(key) != graph.tensors[key].shape for key in graph.inputs):
+        return
+    for op in graph.ops:
+        for key in op.outputs:
+            said, ran = graph.tensors[key].shape, shapes.get(key, graph.tensors[key].shape)
+            if len(said) != len(ran) or said[1:] != ran[1:]:
+                raise ModelError(
+                    f"the {role} gives tensor {graph.tensors[key].name!r} the shape {list(said)}, and its {op.raw} "
+                    f"makes {list(ran)}: a damaged file, convert the model again"
+                )

@@ -143,15 +143,18 @@ def outcome(content: bytes, kernels: str) -> Outcome:
         _TRIALS.update({(digest, family): one for family, one in came.items()})
 
 
+def outcome_of_watched(content: bytes, kernels: str) -> Outcome | None:
+    """What came of the trial of a file from outside; None for one that qdebug itself has made."""
+    return outcome(content, kernels) if digest_of(content) in _WATCHED else None
+
+
 def check(content: bytes, kernels: str, *, role: str = "candidate") -> None:
     """Raise ModelError where the trial of a watched file died, or did not end, on these kernels.
 
     A file that LiteRT refuses passes: it says so itself, in this process as well, and nothing dies of it.
     """
-    if digest_of(content) not in _WATCHED:
-        return
-    came = outcome(content, kernels)
-    if came.died is not None:
+    came = outcome_of_watched(content, kernels)
+    if came is not None and came.died is not None:
         option = "--kernels" if role == "candidate" else "--reference-kernels"
         running = " or ".join(f"{option} {family}" for family in others_that_run(content, kernels))
         advice = f"{running} runs it, or convert" if running else "no kernel family runs it: convert"

@@ -188,7 +188,10 @@ class _Subgraph:
         if min(shape, default=0) < 0:
             yield f"its shape is {_cut(shape)}"
             return
-        if signature and (len(signature) != len(shape) or min(signature) < -1):
+        fixed = zip(signature[1:], shape[1:], strict=False)
+        if signature and (
+            len(signature) != len(shape) or min(signature) < -1 or any(size not in (-1, said) for size, said in fixed)
+        ):
             yield f"its shape is {_cut(shape)}, and its shape signature {_cut(signature)}"
         bits = math.prod(shape) * ITEM_BITS.get(kind, 0)
         if bits > 8 * LARGEST:
@@ -238,11 +241,11 @@ class _Subgraph:
             yield from (f"its {what} is {self._beyond(key)}" for key in keys if not 0 <= key < len(self.tensors))
         if len(set(self.inputs)) < len(self.inputs):
             yield "one tensor is two of its inputs"
-        yield from (
-            f"its input {self._called(key)} holds constant values"
-            for key in self.inputs
-            if self.main and 0 <= key < len(self.tensors) and self._data(self.tensors[key]) is not None
-        )
+        for key in self.inputs:
+            if self.main and 0 <= key < len(self.tensors) and self._data(self.tensors[key]) is not None:
+                yield f"its input {self._called(key)} holds constant values"
+            elif self.main and 0 <= key < len(self.tensors) and self.tensors[key].isVariable:
+                yield f"its input {self._called(key)} is a variable, which is reset before each run"
 
     def _ops(self) -> Iterator[str]:
         for number, op in enumerate(self.ops):
@@ -289,6 +292,8 @@ class _Subgraph:
                 if key >= 0 and key not in ready:
                     yield f"{which} reads {self._called(key)}, which {_maker(made_by.get(key), number)}"
             for key in _numbers(op.outputs):
+                if self.tensors[key].isVariable:
+                    yield f"{which} makes {self._called(key)}, which is a variable; ops change those in place"
                 if key in constant or key in self.inputs:
                     yield f"{which} makes {self._called(key)}, which is " + (
                         "constant" if key in constant else "an input of the model"
