@@ -38,8 +38,10 @@ class Progress:
         if self._task is None or self._task[0] != text:
             if self._task is not None:
                 bars.remove_task(self._task[1])
-            self._task = (text, bars.add_task(text, total=total or None))
-        bars.update(self._task[1], completed=done, total=total or None)
+            self._task = (text, bars.add_task(text, total=total or None, rate=""))
+        speed = bars.tasks[-1].speed
+        bars.update(self._task[1], completed=done, total=total or None,
+                    rate=f"{speed:.3g}/s, left" if speed and total else "")
 
     def note(self, text: str) -> None:
         """Say something that is good to know."""
@@ -53,13 +55,22 @@ class Progress:
     def _started(self) -> Bars:
         if self._bars is None:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
             columns = (
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(compact=True),
             )
             self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bars.start()

@@ -69,17 +69,16 @@ def warn_of_range(opened: Opened, aligned: Aligned, journal: Journal) -> None:
 
 def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
     """One pass per kernel family, then what each layer costs."""
-    with journal.timed("total_s"):
-        weights = file_weights(aligned)
-        measured = [found for family in opened.options.families
-                    if (found := _measure(opened, aligned, weights, family, journal)) is not None]
-        if opened.options.save_tensors is not None:
-            save_tensors(opened.options.save_tensors, measured[0].work, opened.inputs)
-        _tell_grids(aligned, measured[0], journal)
-        first, *others = _with_differences(opened, measured, journal)
-        costs = measure_costs(opened, aligned, (first, *others), journal)
-        main = replace(first, rows=costs.rows)
-        cost = judge_costs(opened, main, costs)
+    weights = file_weights(aligned)
+    measured = [found for family in opened.options.families
+                if (found := _measure(opened, aligned, weights, family, journal)) is not None]
+    if opened.options.save_tensors is not None:
+        save_tensors(opened.options.save_tensors, measured[0].work, opened.inputs)
+    _tell_grids(aligned, measured[0], journal)
+    first, *others = _with_differences(opened, measured, journal)
+    costs = measure_costs(opened, aligned, (first, *others), journal)
+    main = replace(first, rows=costs.rows)
+    cost = judge_costs(opened, main, costs)
     return Comparison(opened, aligned, (main, *others), costs, cost)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import sys
+from typing import Any, Protocol
 
 
 class Progress(Protocol):
@@ -16,6 +17,13 @@ class Progress(Protocol):
 
     def warn(self, text: str) -> None:
         """Something that must not be missed."""
+
+
+def opening(reference: Any = None) -> str:
+    """What opening a reference is called: where TensorFlow must be imported first, that is what takes time."""
+    if "tensorflow" in sys.modules or str(reference).endswith(".tflite"):
+        return "opening the models"
+    return "importing TensorFlow, opening the models"
 
 
 class Silent:

@@ -43,7 +43,8 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
     if labels.truth is not None:
         known["truth"] = labels.truth.tolist()
     journal.step("looking for causes", 0, 0)
-    findings, checks = find_causes(comparison)
+    with journal.timed("causes_s"):
+        findings, checks = find_causes(comparison)
     run = Run(
         id="", created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), qdebug=__version__,
         environment=environment(), reference=_reference(comparison), candidate=_candidate(comparison),
@@ -54,7 +55,7 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
         first_over_tolerance=r.first_over_tolerance(rows, options.tolerance), findings=findings,
         worst_samples=with_flips(r.worst_samples(alignment, main.counts, known), costs.first_flips, main.rows),
         verdict=verdicts.worst_verdict(rows),
-        timing={name: round(value, 3) for name, value in journal.timing.items()},
+        timing=journal.whole(),
         baseline=_baseline(comparison),
         settings={**settings, "tolerance": options.tolerance, "kernels": str(options.kernels),
                   "threads": options.threads},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from qdebug.record.store import keep_file
 from qdebug.workflows.comparison import align_models, compare, warn_of_range
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import Opened, for_tflm, only_sample
-from qdebug.workflows.progress import Progress, Silent
+from qdebug.workflows.progress import Progress, Silent, opening
 from qdebug.workflows.run_record import write_record
 from qdebug.workflows.trace_options import TraceOptions
 
@@ -50,9 +51,10 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
 
     `save_candidate`: where to keep a copy of the converted file.
     """
-    options, progress = options or TraceOptions(), progress or Silent()
+    options, progress, began = options or TraceOptions(), progress or Silent(), time.perf_counter()
     check_metric(options.metric)
     name = training.lookup(model)
+    progress.step(opening(), 0, 0)
     dataset = training.images_for_builtin(datasets.load(data, samples=samples, scale=scale))
     made = training.prepare(name, dataset, seed=seed, qat_epochs=qat_epochs, quantize=quantize, retrain=retrain,
                        progress=progress.step, note=progress.note)
@@ -67,7 +69,7 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
         reference, candidate,
         datasets.arrange(dataset, reference.frozen.specs), _truth(dataset, reference),
         load_reference(made.baseline_path, name=source), options, seed)
-    return _trace(opened, dataset, {"quantize": quantize, "qat_epochs": qat_epochs}, progress)
+    return _trace(opened, dataset, {"quantize": quantize, "qat_epochs": qat_epochs}, progress, began)
 
 
 def trace_files(reference: str, candidate: str | None = None, *, data: str, baseline: str | None = None,
@@ -121,7 +123,8 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
     content = _read_candidate(candidate)
     source = str(candidate) if isinstance(candidate, (str, Path)) else \
         str(save_candidate or ("memory" if candidate is not None else "converted by qdebug"))
-    progress.step("opening the models", 0, 0)
+    began = time.perf_counter()
+    progress.step(opening(reference), 0, 0)
     chosen = None if content is None else _open_candidate(content, source, options)
     load = partial(load_reference, custom_objects=custom_objects, allow_lambda=allow_lambda)
     opened = load(reference, graph=GraphPart(signature, tuple(graph_inputs), tuple(graph_outputs)))
@@ -144,12 +147,13 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
             keep_file(Path(save_candidate), content)
         chosen = _open_candidate(content, source, options)
     return _trace(Opened(opened, chosen, inputs, truth, before, options), dataset,
-                  {"quantize": quantize} if candidate is None else {}, progress)
+                  {"quantize": quantize} if candidate is None else {}, progress, began)
 
 
-def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress) -> Run:
-    """Lead through the stages, from opened models to the record."""
-    journal = Journal(progress)
+def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress, began: float) -> Run:
+    """Lead through the stages, from opened models to the record; opening began at this `time.perf_counter()`."""
+    journal = Journal(progress, began=began)
+    journal.passed("open_s")
     opened, dataset = for_tflm(*only_sample(opened, dataset))
     aligned = align_models(opened, journal)
     warn_of_range(opened, aligned, journal)

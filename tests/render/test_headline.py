@@ -14,8 +14,8 @@ from qdebug.render.run.document import document
 from qdebug.render.run.end_to_end import end_to_end_table
 from tests.support import run_records
 
-LOST = ("Accuracy falls 41.1 points (33.0 to 49.7) in conversion, 40.8 of them at dense_1: 7 of its 8 channels share "
-        "1 code, QD604.")
+FALLS = "Accuracy falls 41.1 points (99 % interval 33.0 to 49.7)"
+LOST = f"{FALLS} in conversion, 40.8 of them at dense_1: 7 of its 8 channels share 1 code, QD604."
 TRAINED = [CostStage("training", 8.4, 3.0, 13.0, 297), CostStage("conversion", 0.0, -1.0, 1.0, 297),
            CostStage("kernels", 0.0, -1.0, 1.0, 297)]
 
@@ -46,8 +46,8 @@ def test_the_cause_of_a_loss_is_named_once():
 def test_a_loss_in_training():
     """A faithful file is told from a reference that was spoilt before."""
     assert headline(trained()) == (
-        "The file is faithful. 8.4 points of accuracy (3.0 to 13.0) are lost in training, not in conversion: "
-        "activation ranges have not converged, QD201.")
+        "The file is faithful. 8.4 points of accuracy (99 % interval 3.0 to 13.0) are lost in training, not in "
+        "conversion: activation ranges have not converged, QD201.")
     stages = [TRAINED[0], CostStage("conversion", 5.0, 2.0, 8.0, 297), TRAINED[2]]
     both = trained(cost=dataclasses.replace(trained().cost, stages=stages))
     assert "are lost in training, 5.0 more in conversion: activation" in headline(both)
@@ -57,11 +57,10 @@ def test_a_loss_by_kernels_and_one_without_a_culprit():
     """Kernels are named; where no layer takes more than chance explains, that is said."""
     stages = [CostStage("kernels", 41.1, 33.0, 49.7, 397)]
     assert headline(run_records.lossy_run(cost=run_records.cost(stage="kernels", stages=stages))).startswith(
-        "Accuracy falls 41.1 points (33.0 to 49.7) by the choice of kernels: xnnpack give other labels than the "
-        "reference kernels.")
+        f"{FALLS} by the choice of kernels: xnnpack give other labels than the reference kernels.")
     rows = [dataclasses.replace(row, handover=None) for row in run_records.run().layers]
     spread = run_records.lossy_run(cost=run_records.cost(layers=[]), findings=[], layers=rows)
-    assert headline(spread).startswith("Accuracy falls 41.1 points (33.0 to 49.7) in conversion. No layer")
+    assert headline(spread).startswith(f"{FALLS} in conversion. No layer")
 
 
 def test_a_layer_that_takes_the_whole_takes_all():
@@ -83,7 +82,7 @@ def test_several_layers_of_a_loss():
     ({"points": 0.0, "low": -1.0, "after": 0.995}, "Nothing is lost: accuracy 99.5 % to 99.5 %, 397 samples."),
     ({"points": 0.5, "low": -0.4, "after": 0.99}, "No accuracy is lost beyond chance: 99.5 % to 99.0 %, 397 samples."),
     ({"points": 2.0, "low": 1.0, "high": 3.0, "limit": 5.0},
-     "Accuracy falls 2.0 points (1.0 to 3.0), within the limit of 5."),
+     "Accuracy falls 2.0 points (99 % interval 1.0 to 3.0), within the limit of 5."),
     ({"metric": "mae", "points": 0.01, "low": 0.009, "before": 0.0, "after": 0.01, "floor": 0.1},
      "Little is lost: the outputs are 0.01 off on average (mae), less than 10 % of what they vary by."),
 ])
@@ -184,7 +183,7 @@ def test_the_block_adds_up():
     layers = [CostLayer("dense_1", 36.0, 29.0, 49.7, "QD604"), CostLayer("dense", 5.1, 1.0, 9.0)]
     block = cost_block(run_records.lossy_run(cost=run_records.cost(layers=layers)))
     assert block.headline == (
-        "What it costs: 41.1 points of accuracy (33.0 to 49.7 at 99 %): 99.5 % to 58.4 %, 397 samples")
+        "What it costs: 41.1 points of accuracy (99 % interval 33.0 to 49.7): 99.5 % to 58.4 %, 397 samples")
     assert list(block.lines) == [
         "by stage: conversion 41.1, choice of kernels 0", "dense_1: 36.0 points (29.0 to 49.7), QD604",
         "dense: 5.1 points (1.0 to 9.0)"]

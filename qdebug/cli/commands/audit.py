@@ -33,10 +33,11 @@ def audit(
     from qdebug.models.reference.graph_part import graph_part
     from qdebug.render.audit import deviations_table, document
     from qdebug.workflows.audit import audit_files
+    from qdebug.workflows.progress import opening
 
     target = Output(output, force, format, json).check()
     with Progress(quiet=quiet) as progress:
-        progress.step("auditing", 0, 0)
+        progress.step(opening(reference), 0, 0)
         found = audit_files(reference, candidate, custom_objects=custom_objects, allow_lambda=allow_lambda,
                           graph=graph_part(signature, inputs, outputs))
     target.write(found, deviations_table(found), document(found))

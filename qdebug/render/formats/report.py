@@ -20,7 +20,7 @@ from qdebug.render.run import end_to_end, findings, kernels, layers
 from qdebug.render.run.answer import answer
 from qdebug.render.run.baseline_drift import drift_table
 from qdebug.render.run.cost_block import cost_block
-from qdebug.render.run.coverage import coverage_table
+from qdebug.render.run.coverage import coverage_table, size_of
 from qdebug.render.run.document import coverage, header
 from qdebug.render.run.error_parts import parts_table
 from qdebug.render.run.evidence import evidence
@@ -113,7 +113,7 @@ def _samples(run: Run, arrays: bytes | None) -> list[dict[str, Any]]:
     """The worst samples, once each, with the layers where they are worst, and their images where there are any."""
     images = sample_images(arrays)
     found: dict[int, dict[str, Any]] = {}
-    for one in run.worst_samples:
+    for one in sorted(run.worst_samples, key=size_of, reverse=True):
         entry = found.setdefault(one.index, {"index": one.index, "image": images.get(one.index, ""), "layers": [],
                                              "labels": _labels(one)})
         size = f"{numbers.lsb(one.error_lsb)} LSB" if one.error_lsb is not None else numbers.error(one.error_abs)

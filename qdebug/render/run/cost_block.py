@@ -8,7 +8,7 @@ from qdebug.record.loss import LOST, SHARES, UNMEASURED, cost_of
 from qdebug.record.schema import Cost, CostLayer, Row, Run
 from qdebug.render import numbers
 from qdebug.render.blocks import Entry
-from qdebug.render.run.loss_sentences import STAGES, between, is_proven, level, other_model, size
+from qdebug.render.run.loss_sentences import STAGES, between, interval, is_proven, level, other_model, size
 
 MOST_NAMED = 3
 """How many layers the line about labels names."""
@@ -38,11 +38,9 @@ def _whole(cost: Cost) -> str:
     if cost.verdict == UNMEASURED:
         return f"not known, {numbers.name(cost.reasons.get('verdict', 'it was not measured'))}"
     if cost.low is not None and cost.low > 0:
-        at = f"{100 * cost.confidence:.3g} %"
-        interval = "" if cost.high is None else f" ({size(cost, cost.low)} to {size(cost, cost.high)} at {at})"
         unit = f" points of {what}" if cost.metric in SHARES else f" of {what}"
         since = ", since the baseline" if cost.since == "baseline" else ""
-        return f"{size(cost, cost.points)}{unit}{interval}: {ends}{since}"
+        return f"{size(cost, cost.points)}{unit}{interval(cost)}: {ends}{since}"
     return f"nothing beyond chance: {what} {ends}"
 
 

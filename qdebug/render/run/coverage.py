@@ -32,8 +32,13 @@ def coverage_table(run: Run, *, fused: bool = True) -> Table:
     return build("coverage", "Not compared", fields, unpaired + unmeasured)
 
 
+def size_of(one: WorstSample) -> tuple[float, float]:
+    """By which samples are ranked: their error in LSB, or in real units where there are no codes."""
+    return abs(one.error_lsb or 0.0), abs(one.error_abs or 0.0)
+
+
 def worst_table(run: Run, count: int = 10) -> Table:
-    """Build the samples with the largest errors."""
+    """Build the samples with the largest errors, the largest first."""
 
     def write(value: Callable[[WorstSample], float | None]) -> Callable[[WorstSample], str]:
         return lambda one: numbers.error(value(one))
@@ -53,4 +58,4 @@ def worst_table(run: Run, count: int = 10) -> Table:
             wrap=True,
         ),
     ]
-    return build("worst", "Worst samples", fields, run.worst_samples[:count])
+    return build("worst", "Worst samples", fields, sorted(run.worst_samples, key=size_of, reverse=True)[:count])

@@ -40,7 +40,22 @@ def level(cost: Cost, value: float | None) -> str:
 
 def between(cost: Cost, low: float | None, high: float | None) -> str:
     """The interval in brackets, with a space before; empty where there is none."""
-    return "" if low is None or high is None else f" ({size(cost, low)} to {size(cost, high)})"
+    return "" if low is None or high is None else f" ({ends(cost, low, high)})"
+
+
+def interval(cost: Cost) -> str:
+    """The interval of the whole loss with its confidence, in brackets, with a space before; empty without one."""
+    known = cost.low is not None and cost.high is not None
+    return f" ({100 * cost.confidence:.3g} % interval {ends(cost, cost.low, cost.high)})" if known else ""
+
+
+def ends(cost: Cost, low: float | None, high: float | None) -> str:
+    """Two values without their unit, with one number of decimals."""
+    texts = [size(cost, value) for value in (low, high)]
+    if cost.metric in SHARES and low is not None and high is not None and "." in texts[0] + texts[1]:
+        decimals = max(len(text.partition(".")[2]) for text in texts)
+        texts = [f"{value:.{min(decimals, 2)}f}" for value in (low, high)]
+    return f"{texts[0]} to {texts[1]}"
 
 
 def loss_sentence(run: Run) -> str:
@@ -65,14 +80,14 @@ def short_loss(run: Run) -> str:
 
 def _lost(run: Run, cost: Cost) -> str:
     much = f"{size(cost, cost.points)}{' points' if cost.metric in SHARES else ''}"
-    much += between(cost, cost.low, cost.high)
+    much += interval(cost)
     what = numbers.name(cost.metric)
     others = _other_stages(cost)
     if cost.stage == "training":
         verb = "is" if cost.metric not in SHARES else "are"
         rest = others or ", not in conversion"
         cause = _cause(next((one for one in run.findings if one.code.startswith(TRAINING)), None))
-        unit = f"{size(cost, cost.points)} points of {what}{between(cost, cost.low, cost.high)}"
+        unit = f"{size(cost, cost.points)} points of {what}{interval(cost)}"
         return f"{unit} {verb} lost in training{rest}{cause}."
     start = f"The outputs are {much} off on average (mae)" if cost.metric == "mae" else \
         f"{what[:1].upper()}{what[1:]} falls {much}"
@@ -141,8 +156,8 @@ def _kept(cost: Cost) -> str:
     if cost.points is not None and cost.low is not None and cost.low > 0:
         much = f"{size(cost, cost.points)}{' points' if cost.metric in SHARES else ''}"
         if cost.limit is not None:
-            interval, limit = between(cost, cost.low, cost.high), numbers.error(cost.limit)
-            return f"{what[:1].upper()}{what[1:]} falls {much}{interval}, within the limit of {limit}."
+            limit = numbers.error(cost.limit)
+            return f"{what[:1].upper()}{what[1:]} falls {much}{interval(cost)}, within the limit of {limit}."
         if cost.metric == "agreement":
             same, count = level(cost, cost.after), numbers.counted(cost.samples, "sample")
             return f"Little is lost: {same} of the labels are the reference's ({count})."
