@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ from qdebug.cli.commands.summary import summary
 from qdebug.cli.commands.sweep import sweep
 from qdebug.cli.commands.trace import trace
 from qdebug.cli.failures import guarded, set_debug
+from qdebug.cli.help import SETTINGS, Command, examples
 from qdebug.cli.options import DEBUG_HELP
 from qdebug.record.version import __version__
 
@@ -28,7 +30,8 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings=SETTINGS,
     epilog="Example: qdebug trace --model dense4",
 )
 
@@ -50,18 +53,25 @@ def qdebug(
     set_debug(debug)
 
 
-app.command(epilog="Example: qdebug trace --reference q.h5 --candidate q.tflite --data x.npz")(guarded(trace))
-app.command(epilog="Example: qdebug summary --by model")(guarded(summary))
-app.command(epilog="Example: qdebug show latest --format github")(guarded(show))
-app.command(epilog="Example: qdebug diff 7 latest --fail-on worse")(guarded(diff))
-app.command(epilog="Example: qdebug report latest -o report.html")(guarded(report))
-app.command(epilog="Example: qdebug check latest --max-local-lsb 1")(guarded(check))
-app.command("map", epilog="Example: qdebug map --reference q.h5 --candidate q.tflite")(guarded(map_models))
-app.command(epilog="Example: qdebug audit --reference q.h5 --candidate q.tflite")(guarded(audit))
-app.command(epilog="Example: qdebug explain QD201")(guarded(explain))
-app.command(epilog="Example: qdebug sweep --models dense1,dense2 --seeds 0-3")(guarded(sweep))
+_COMMANDS: tuple[tuple[str, Callable[..., None], tuple[str, ...]], ...] = (
+    ("trace", trace, ("--model dense4", "--reference qat.h5 --candidate model.tflite --data eval.npz",
+                      "--reference f32.tflite --candidate int8.tflite --data x.npz --fail-on diverged")),
+    ("show", show, ("latest --all", "--table findings", "7 --format github")),
+    ("report", report, ("latest -o report.html",)),
+    ("explain", explain, ("QD201",)),
+    ("audit", audit, ("--reference qat.h5 --candidate model.tflite",)),
+    ("map", map_models, ("--reference qat.h5 --candidate model.tflite",)),
+    ("diff", diff, ("7 latest", "7 latest --fail-on worse")),
+    ("check", check, ("latest --max-local-lsb 1", "latest --fail-on lost --junit gates.xml")),
+    ("summary", summary, ("--by model",)),
+    ("sweep", sweep, ("--models dense1,dense2 --seeds 0-3",)),
+    ("cache", cache, ("--clear",)),
+)
+"""Commands in the order in which `qdebug --help` lists them, each with examples of its arguments."""
+
+for _name, _command, _examples in _COMMANDS:
+    app.command(_name, cls=Command, epilog=examples(_name, *_examples))(guarded(_command))
 app.add_typer(runs.app)
-app.command(epilog="Example: qdebug cache --clear")(guarded(cache))
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from qdebug.cli.failures import report
-from qdebug.cli.output import cannot_print
+from qdebug.cli.failures import COULD_NOT_COMPARE, report
+from qdebug.cli.help import list_commands
+from qdebug.cli.output import cannot_print, write_standard_output
 from qdebug.errors import UsageError
 
 ARGUMENTS = "qdebug.arguments"
@@ -21,6 +22,10 @@ REFUSED: Any = typer.BadParameter.__base__
 
 class Commands(TyperGroup):
     """The subcommands; what the parser refuses is a user's mistake like any other."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands."""
+        list_commands(self, ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Remember the arguments, then parse them."""
@@ -57,10 +62,19 @@ def _told(arguments: Sequence[str]) -> Iterator[None]:
         raise SystemExit(report(cannot_print(error))) from error
     except REFUSED as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # (the help itself)
-            raise
+            raise SystemExit(_help_alone(error.ctx)) from error
         command = "qdebug" if error.ctx is None else error.ctx.command_path.replace("python -m qdebug", "qdebug")
         text = f"{_reason(error, arguments)}; {command} --help lists what it takes"
         raise SystemExit(report(UsageError(text))) from error
+
+
+def _help_alone(ctx: Any) -> int:
+    """Print the help of a command that was given nothing; the exit code."""
+    try:
+        write_standard_output(ctx.get_help() + "\n")
+    except UsageError as error:
+        report(error)
+    return COULD_NOT_COMPARE
 
 
 def _reason(error: Any, arguments: Sequence[str]) -> str:

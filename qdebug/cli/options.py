@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from qdebug.cli import completion
 from qdebug.cli.failures import add_debug
 from qdebug.cli.isolation import isolate
 from qdebug.models.kernels import FAMILIES, Kernels
@@ -66,7 +67,7 @@ GraphOutputs = Annotated[
 ]
 Samples = Annotated[int | None, typer.Option(min=1, help="Take the first N samples.", metavar="N")]
 Scale = Annotated[float | None, typer.Option(help="Divide the data by this, such as 255.", metavar="X")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of training and conversion of a built-in model.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of training and conversion of a built-in model.", metavar="N")]
 Quantize = Annotated[
     bool, typer.Option("--quantize/--no-quantize", help="Integer or float input and output.")
 ]
@@ -77,9 +78,12 @@ QatEpochs = Annotated[
 Retrain = Annotated[
     bool, typer.Option("--retrain", help="Train the built-in model again instead of using the cache.")
 ]
-Tolerance = Annotated[float, typer.Option(help="Largest end-to-end difference that counts as close.")]
+Tolerance = Annotated[float, typer.Option(help="Largest end-to-end difference that counts as close.", metavar="X")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples per batch.", metavar="N")]
-KernelSet = Annotated[Kernels, typer.Option(help="Kernels that run the candidate.", case_sensitive=False)]
+KernelSet = Annotated[
+    Kernels,
+    typer.Option(help="Kernels that run the candidate.", metavar=f"[{'|'.join(Kernels)}]", case_sensitive=False),
+]
 ReferenceKernelSet = Annotated[
     Kernels | None,
     typer.Option(
@@ -98,6 +102,7 @@ Gate = Annotated[
     typer.Option(
         help="Exit with 1 at this verdict or a worse one (default: never); lost is the second verdict, for accuracy. "
         "May be given twice.",
+        metavar=f"[{'|'.join(FailOn)}]",
         case_sensitive=False,
     ),
 ]
@@ -175,7 +180,9 @@ Isolate = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help=DEBUG_HELP, callback=add_debug)]
 RunName = Annotated[
-    str, typer.Argument(help="An id, its number, a record's path, or latest.", metavar="[RUN]")
+    str,
+    typer.Argument(help="An id, its number, a record's path, or latest.", metavar="RUN",
+                   autocompletion=completion.runs),
 ]
 
 DEFAULT_STORE = Path(".qdebug")

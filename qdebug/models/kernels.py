@@ -1,4 +1,4 @@
-"""The kernel families that can run a candidate. Standard library only."""
+"""The names that a user may give: kernel families, built-in models. Standard library only."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ DEVICE = "device"
 """What stands in the place of a kernel family where a dump of a device's tensors does."""
 FAMILIES = tuple(str(one) for one in Kernels if one not in (Kernels.ALL, Kernels.TFLM))
 """LiteRT's kernel families: what ships by default, TFLite's optimized kernels, and its plain reference kernels."""
+
+
+BUILT_IN = ("dense1", "dense2", "dense3", "dense4", "cnn", "resnet", "mobile", "branches")
+"""The built-in models, by name."""
 
 
 def has_tflm() -> bool:

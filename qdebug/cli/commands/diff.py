@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from qdebug.cli import completion
 from qdebug.cli import options as o
 
 
@@ -18,8 +19,10 @@ class FailOn(StrEnum):
 
 
 def diff(
-    before: Annotated[str, typer.Argument(help="The older run: id, number or path.", metavar="RUN")],
-    after: Annotated[str, typer.Argument(help="The newer run.", metavar="RUN")] = "latest",
+    before: Annotated[str, typer.Argument(help="The older run: id, number or path.", metavar="RUN",
+                                          autocompletion=completion.runs)],
+    after: Annotated[str, typer.Argument(help="The newer run.", metavar="RUN",
+                                         autocompletion=completion.runs)] = "latest",
     fail_on: Annotated[
         FailOn, typer.Option(help="Exit with 1 if anything got worse.", case_sensitive=False)
     ] = FailOn.NEVER,

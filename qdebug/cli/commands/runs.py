@@ -6,18 +6,20 @@ from typing import Annotated
 
 import typer
 
+from qdebug.cli import completion
 from qdebug.cli import options as o
 from qdebug.cli.failures import guarded, say
+from qdebug.cli.help import Command, examples
 
 app = typer.Typer(
-    name="runs", help="Remove recorded runs.", no_args_is_help=True, epilog="Example: qdebug runs --keep 20"
+    name="runs", help="List the recorded runs, or remove some.", epilog="Example: qdebug runs --keep 20"
 )
 
 _Keep = Annotated[int | None, typer.Option("--keep", help="Remove all but the newest N.", metavar="N", min=0)]
 
 
 def of_all(context: typer.Context, number: _Keep = None, store: o.StorePath = o.DEFAULT_STORE) -> None:
-    """Remove recorded runs."""
+    """List the recorded runs, as `qdebug summary` does, or remove some."""
     if context.invoked_subcommand is not None:
         sources = {name: context.get_parameter_source(name) for name in ("number", "store")}
         given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
@@ -28,10 +30,15 @@ def of_all(context: typer.Context, number: _Keep = None, store: o.StorePath = o.
             raise UsageError(f"{option} stands before {context.invoked_subcommand}: give it after that word")
     elif number is not None:
         keep(number, store)
+    else:
+        from qdebug.cli.commands.summary import summary
+
+        summary(store=store)
 
 
 def remove(
-    run: Annotated[str | None, typer.Argument(help="An id, its number, or latest.", metavar="[RUN]")] = None,
+    run: Annotated[str | None, typer.Argument(help="An id, its number, or latest.", metavar="RUN",
+                                              autocompletion=completion.runs)] = None,
     number: _Keep = None,
     store: o.StorePath = o.DEFAULT_STORE,
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
@@ -61,5 +68,5 @@ def keep(
 
 
 app.callback(invoke_without_command=True)(guarded(of_all))
-app.command("rm", epilog="Example: qdebug runs rm 7")(guarded(remove))
-app.command("keep", epilog="Example: qdebug runs keep 20")(guarded(keep))
+app.command("rm", cls=Command, epilog=examples("runs rm", "7", "--keep 20"))(guarded(remove))
+app.command("keep", cls=Command, epilog=examples("runs keep", "20"))(guarded(keep))

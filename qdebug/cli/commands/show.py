@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qdebug.cli import completion
 from qdebug.cli import options as o
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def show(
         int | None, typer.Option(min=1, help="Only the N samples with the largest errors.", metavar="N")
     ] = None,
     row: Annotated[
-        str | None, typer.Option(help="With --export: the row to cut out.", metavar="LAYER")
+        str | None,
+        typer.Option(help="With --export: the row to cut out.", metavar="LAYER", autocompletion=completion.rows),
     ] = None,
     export: Annotated[
         Path | None,

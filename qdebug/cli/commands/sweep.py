@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qdebug.cli import options as o
+from qdebug.cli.completion import several_models
 from qdebug.models.kernels import Kernels
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ _MOST_SEEDS = 10_000
 
 
 def sweep(
-    models: Annotated[str, typer.Option(help="Built-in models, separated by commas.", metavar="A,B")],
+    models: Annotated[str, typer.Option(help="Built-in models, separated by commas.", metavar="A,B",
+                                         autocompletion=several_models)],
     seeds: Annotated[str, typer.Option(help="Seeds: a range such as 0-3, or 0,2,5.", metavar="SEEDS")] = "3",
     data: o.Data = "digits",
     samples: o.Samples = None,

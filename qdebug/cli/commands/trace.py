@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from qdebug.cli import options as o
-from qdebug.models.kernels import Kernels
+from qdebug.cli.completion import models
+from qdebug.models.kernels import BUILT_IN, Kernels
 
 
 def trace(
     model: Annotated[
-        str | None, typer.Option(help="Built-in model: dense1 to dense4, cnn, resnet, mobile, branches.")
+        str | None, typer.Option(help=f"One of {', '.join(BUILT_IN)}.", metavar="NAME", autocompletion=models)
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help=o.REFERENCE_HELP, metavar="FILE")

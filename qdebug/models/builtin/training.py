@@ -25,11 +25,12 @@ from qdebug.graph.quantization import Array
 from qdebug.models.builtin import architectures, cache
 from qdebug.models.data.dataset import Dataset, arrange
 from qdebug.models.data.lazy_array import deferred
+from qdebug.models.kernels import BUILT_IN
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.convert import convert
 from qdebug.models.tensorflow import load_tensorflow
 
-NAMES = ("dense1", "dense2", "dense3", "dense4", "cnn", "resnet", "mobile", "branches")
+NAMES = BUILT_IN
 
 RECIPE = 1
 """Counts up whenever a model, its training or its conversion changes: older entries are then not used."""
