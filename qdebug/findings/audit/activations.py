@@ -35,6 +35,12 @@ def audit_activation(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unche
                        detail="" if has_effect else "the tensor's codes cover no value that it would cut")
 
 
+def wanted_limits(reference: Graph, pair: Pair) -> tuple[float, float] | None:
+    """What the reference's activations behind the pair's op let through; `None` where one is not known."""
+    ours = [op for op in _behind(reference, pair) if op.kind in ACTIVATIONS or limits(reference, op) is not None]
+    return _limits([limits(reference, op) for op in ours])
+
+
 def _behind(reference: Graph, pair: Pair) -> list[Op]:
     """Return the ops of the region from the core to its end, along the only path."""
     inside = {op.index for op in pair.region}

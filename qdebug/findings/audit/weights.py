@@ -155,7 +155,7 @@ def audit_kernel(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | Un
     if held.dtype == "uint8":
         yield from _uint8_codes(pair, kernel, rows, held, place)
         return
-    again = _quantized_again(kernel, held)
+    again = quantized_again(kernel, held)
     if again is not None:
         assert again.codes is not None
         apart = np.abs(again.codes * again.scale[:, None] - kernel.real) / kernel.scale[:, None]
@@ -263,7 +263,7 @@ def _likeness(rows: Rows, wanted: Rows) -> str:
     return ""
 
 
-def _quantized_again(kernel: Kernel, held: Tensor) -> Kernel | None:
+def quantized_again(kernel: Kernel, held: Tensor) -> Kernel | None:
     """Return the kernel on the second grid that fake-quantized weights were put on; `None` where there is none."""
     assert held.quantization is not None
     if kernel.codes is None:

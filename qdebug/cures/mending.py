@@ -1,0 +1,297 @@
+"""What must be changed in a file so that it holds what its reference's arithmetic gives, on the file's own grids.
+
+The audit says what deviates; here the same derivations say what should stand there instead. The graph stays as it is.
+Rules of this file: NumPy only; nothing is run. Grids, kernels and options come first; biases, which count in steps of
+both grids, when those are right: so a file is mended by asking again until nothing more is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.align import Aligned, Pair
+from qdebug.converter.constants import as_stored
+from qdebug.converter.rounded_reference import FOLDING
+from qdebug.cures.mending_options import mend_activation, mend_options
+from qdebug.findings.audit import Audit, Deviation
+from qdebug.findings.audit.biases import stored_bias
+from qdebug.findings.audit.weights import (
+    INT32_MAX,
+    ROUNDED,
+    Kernel,
+    expected_kernel,
+    quantized_again,
+    stored_rows,
+)
+from qdebug.graph import op_facts
+from qdebug.graph.edits import BiasEdit, Edit, OptionEdit, TensorEdit
+from qdebug.graph.graph import Graph, Op, Tensor
+from qdebug.graph.quantization import CODE_RANGES, Array
+
+KERNEL, BIAS, GRID = ("weights", "weight_scale", "non_finite"), ("bias", "non_finite"), ("scale", "zero_point")
+LARGEST_BIAS = 2**30
+"""Code that a bias gets whose channel's scale is free, since all of its weights are 0."""
+Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Mend:
+    """One thing that is set right."""
+
+    layer: str
+    what: str
+    """In a few words: what was wrong, and what it is now."""
+    edit: Edit
+
+
+@dataclass(frozen=True)
+class Left:
+    """A deviation that is not mended, and why."""
+
+    layer: str
+    what: str
+    reason: str
+
+
+def find_mends(aligned: Aligned, found: Audit) -> tuple[list[Mend], list[Left]]:
+    """What to change next, and what cannot be mended. Biases come when nothing else is left to change."""
+    pairs = {pair.layer: pair for pair in aligned.pairs}
+    by_layer: dict[str, list[Deviation]] = {}
+    for one in found.deviations:
+        by_layer.setdefault(one.layer, []).append(one)
+    for steps in (FIRST, LAST):
+        mends: list[Mend] = []
+        left: list[Left] = []
+        for layer, deviations in by_layer.items():
+            for what, step in steps:
+                mine = [one for one in deviations if one.what in what]
+                said = list(step(aligned, pairs[layer], mine)) if mine and layer in pairs else []
+                mends += [entry for entry in said if isinstance(entry, Mend)]
+                left += [entry for entry in said if isinstance(entry, Left)]
+        if mends:
+            return mends, left
+    known = {what for steps in (FIRST, LAST) for kinds, _ in steps for what in kinds}
+    left += [Left(one.layer, one.what, "it lies in the graph itself") for one in found.deviations
+             if one.what not in known]
+    left += [Left(one.layer, one.what, "not even a file of these grids can hold it") for one in found.deviations
+             if one.what in known and (one.layer, one.what) not in {(entry.layer, entry.what) for entry in left}]
+    return [], left
+
+
+Step = Callable[[Aligned, Pair, Sequence[Deviation]], Iterator[Mend | Left]]
+
+
+# -- grids -----------------------------------------------------------------------------------------------------
+
+
+def _grid(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[Mend | Left]:
+    """The tensor's scale and zero point; the audit counts zero points as those of int8."""
+    tensor = aligned.candidate.tensors[pair.candidate]
+    if tensor.quantization is None or not tensor.quantization.per_tensor:
+        yield Left(pair.layer, found[0].what, "its grid is one for every channel")
+        return
+    wanted = {one.what: one.expected for one in found}
+    said = [f"{one.what.replace('_', ' ')} {one.found:.6g} -> {one.expected:.6g}" for one in found]
+    zero = wanted.get("zero_point")
+    shift = 128 if tensor.dtype == "uint8" else 0
+    yield Mend(pair.layer, ", ".join(said), TensorEdit(
+        pair.candidate, scale=np.array([wanted["scale"]]) if "scale" in wanted else None,
+        zero_point=None if zero is None else np.array([int(zero) + shift])))
+
+
+# -- kernels ---------------------------------------------------------------------------------------------------
+
+
+def _kernel(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[Mend | Left]:
+    """The kernel's codes and scales, or its real values; what rounding explains keeps its code."""
+    assert pair.op is not None
+    held, kernel = op_facts.kernel(aligned.candidate, pair.op), expected_kernel(aligned.reference, pair)
+    if held is None or held.data is None or isinstance(kernel, str):
+        yield Left(pair.layer, found[0].what, kernel if isinstance(kernel, str) else "the file has no kernel there")
+        return
+    rows = stored_rows(pair.op, held)
+    if rows.shape != kernel.real.shape or not np.all(np.isfinite(kernel.real)):
+        shape = rows.shape != kernel.real.shape
+        yield Left(pair.layer, found[0].what, "the kernel is laid out in another way" if shape else
+                   "the reference's own weights are not finite")
+        return
+    if not np.issubdtype(held.data.dtype, np.integer):
+        yield from _real_kernel(aligned.candidate, pair, kernel, rows, held)
+    elif held.quantization is not None:
+        yield from _kernel_codes(pair, kernel, rows, held, any(one.what == "weight_scale" for one in found))
+
+
+def _kernel_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, rescale: bool) -> Iterator[Mend]:
+    assert pair.op is not None
+    assert held.data is not None
+    assert held.quantization is not None
+    kernel = quantized_again(kernel, held) or kernel
+    channels, own = rows.shape[0], held.quantization.scale
+    scale = _kernel_scale(kernel, own) if rescale else own
+    step = np.where(scale > 0, scale, 1.0)
+    spread = np.broadcast_to(step, (channels,))[:, None]
+    zeros = np.zeros(scale.size, np.int64) if held.dtype != "uint8" or scale.size != own.size else \
+        held.quantization.zero_point
+    low, high = CODE_RANGES[held.dtype]
+    exact = kernel.real / spread + np.broadcast_to(zeros, (channels,))[:, None]
+    if kernel.codes is not None and np.allclose(spread[:, 0], kernel.scale, rtol=1e-5):
+        codes = kernel.codes
+    else:
+        codes = np.where(np.abs(rows - exact) <= ROUNDED, rows, np.rint(exact))
+    codes = np.clip(codes, low if held.dtype == "uint8" else low + 1, high)
+    changed, scales = int(np.count_nonzero(codes != rows)), not np.array_equal(scale, own)
+    scales = scales or bool(np.any(zeros != held.quantization.zero_point))
+    if not changed and not scales:
+        return
+    said = [f"{changed} of {rows.size} weights set"] if changed else []
+    said += [f"{int(np.count_nonzero(scale != own)) if scale.size == own.size else scale.size} weight scales set"] \
+        if scales else []
+    axis = (held.data.ndim - 1 if pair.op.kind == "depthwise" else 0) if scale.size != own.size else None
+    yield Mend(pair.layer, ", ".join(said), TensorEdit(
+        held.key, _stored(pair.op, codes, held).astype(held.data.dtype) if changed else None,
+        scale if scales else None, zeros if scales else None, axis))
+
+
+def _kernel_scale(kernel: Kernel, own: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The scales that the file should hold: as many as it has, where those can hold the reference's weights."""
+    wanted = kernel.scale
+    if own.size == 1 and (not kernel.is_fake_quantized or np.ptp(wanted) <= 1e-6 * wanted.max()):
+        wanted = np.asarray(wanted.max(keepdims=True), np.float64)
+    if own.size != wanted.size:
+        return wanted
+    right = (wanted <= 1e-6 / 127) | (np.abs(own - wanted) <= FOLDING * wanted)  # (the converter widens small ranges)
+    return np.where(right, own, wanted)
+
+
+def _real_kernel(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, held: Tensor) -> Iterator[Mend | Left]:
+    """A float kernel: what is not the reference's, with its batch norm folded in or left to ops of their own."""
+    assert pair.op is not None
+    stored = as_stored(candidate, held)
+    if stored.data is None or stored.data.dtype.kind != "f":
+        yield Left(pair.layer, "weights", f"the file makes them of {stored.dtype} while it runs")
+        return
+    factor = np.where(kernel.folded.factor == 0, 1, kernel.folded.factor).reshape(-1, 1)
+    known = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
+    near = 1e-3 if stored.dtype == "float16" else 1e-5
+    options = [kernel.real, kernel.real / factor] if kernel.has_norm else [kernel.real]
+    wrongs = [~np.isfinite(rows) | (np.abs(known - one) > near * np.abs(one).max(axis=1, keepdims=True) + 1e-30)
+              for one in options]
+    best = min(range(len(options)), key=lambda place: np.count_nonzero(wrongs[place]))
+    values, wrong = options[best], wrongs[best]
+    if np.any(wrong):
+        values = np.where(wrong, values, known)
+        yield Mend(pair.layer, f"{int(np.count_nonzero(wrong))} of {rows.size} weights set", TensorEdit(
+            stored.key, _stored(pair.op, values, held).astype(stored.data.dtype)))
+
+
+def _stored(op: Op, rows: Rows, held: Tensor) -> Array:
+    """Kernel rows in the layout of the file's tensor: the inverse of `stored_rows`."""
+    assert held.data is not None
+    return np.ascontiguousarray((rows.T if op.kind == "depthwise" else rows).reshape(held.data.shape))
+
+
+# -- biases ----------------------------------------------------------------------------------------------------
+
+
+def _bias(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[Mend | Left]:
+    """The bias: round(offset / (input scale x weight scale)), or the offset itself."""
+    candidate, op = aligned.candidate, pair.op
+    assert op is not None
+    held, kernel = op_facts.kernel(candidate, op), expected_kernel(aligned.reference, pair)
+    if held is None or isinstance(kernel, str):
+        yield Left(pair.layer, "bias", kernel if isinstance(kernel, str) else "its op has no constant kernel")
+        return
+    channels = kernel.real.shape[0]
+    offset = np.array(np.broadcast_to(np.ravel(kernel.folded.offset), (channels,)), np.float64)
+    stored = stored_bias(candidate, op)
+    keys = [key for key in candidate.data_inputs(op) if candidate.tensors[key].dtype in CODE_RANGES]
+    source = candidate.tensors[keys[0]] if keys else None
+    if not np.all(np.isfinite(offset)):
+        yield Left(pair.layer, "bias", "the reference's own biases are not finite")
+    elif source is None or source.quantization is None or held.quantization is None:
+        yield from _real_bias(candidate, pair, offset, stored)
+    elif not np.all(held.quantization.scale > 0):
+        yield Left(pair.layer, "bias", "a weight scale is 0")
+    else:
+        yield from _bias_codes(candidate, pair, offset, source, held, found)
+
+
+def _real_bias(candidate: Graph, pair: Pair, offset: Array, stored: Tensor | None) -> Iterator[Mend]:
+    assert pair.op is not None
+    if stored is None or len(candidate.consumers.get(stored.key, ())) > 1:
+        yield Mend(pair.layer, f"{offset.size} biases set", BiasEdit(pair.op.index, offset.astype(np.float32)))
+        return
+    kept = as_stored(candidate, stored)
+    assert kept.data is not None
+    yield Mend(pair.layer, f"{offset.size} biases set", TensorEdit(kept.key, offset.astype(kept.data.dtype)))
+
+
+def _bias_codes(candidate: Graph, pair: Pair, offset: Array, source: Tensor, held: Tensor,
+                found: Sequence[Deviation]) -> Iterator[Mend]:
+    op, stored = pair.op, stored_bias(candidate, pair.op) if pair.op is not None else None
+    assert op is not None
+    assert source.quantization is not None
+    assert held.quantization is not None
+    scales = np.array(np.broadcast_to(held.quantization.scale, offset.shape), np.float64)
+    wide = source.dtype == "int16"
+    if not wide:
+        free = ~np.any(stored_rows(op, held), axis=1) & (np.abs(offset) > INT32_MAX * source.quantization.step * scales)
+        if np.any(free) and held.quantization.scale.size == offset.size:
+            scales[free] = np.abs(offset[free]) / (source.quantization.step * LARGEST_BIAS)
+            yield Mend(pair.layer, f"the weight scale of {int(free.sum())} channels without weights set, so that the "
+                       "bias fits", TensorEdit(held.key, scale=scales))
+    steps = (np.float32(source.quantization.step) * scales.astype(np.float32)).astype(np.float64)
+    limit = float(2**63 - 1025) if wide else float(INT32_MAX)
+    codes = np.clip(np.rint(offset / (source.quantization.step * scales)), -limit, limit).astype(
+        np.int64 if wide else np.int32)
+    unit = steps[:1] if held.quantization.scale.size == 1 else steps
+    before = stored.data.reshape(-1) if stored is not None and stored.data is not None else np.zeros(offset.size)
+    count = int(np.count_nonzero(codes != before)) if before.size == codes.size else codes.size
+    what = f"{count} of {codes.size} biases set" if stored is not None else f"a bias of {codes.size} values added"
+    if found[0].detail:
+        what += f" ({found[0].detail})"
+    if stored is None or len(candidate.consumers.get(stored.key, ())) > 1:
+        yield Mend(pair.layer, what, BiasEdit(op.index, codes, unit))
+    else:
+        yield Mend(pair.layer, what, TensorEdit(stored.key, codes, unit, np.zeros(unit.size, np.int64)))
+
+
+def _bias_scale(aligned: Aligned, pair: Pair, _found: Sequence[Deviation]) -> Iterator[Mend]:
+    """The scale that stands beside a bias; kernels do not read it, other tools do."""
+    candidate, op = aligned.candidate, pair.op
+    assert op is not None
+    held, stored = op_facts.kernel(candidate, op), stored_bias(candidate, op)
+    source = next((candidate.tensors[key] for key in candidate.data_inputs(op)
+                   if candidate.tensors[key].dtype in CODE_RANGES), None)
+    if stored is None or stored.quantization is None or held is None or held.quantization is None or source is None \
+            or source.quantization is None:
+        return
+    scale = (np.float32(source.quantization.step) * held.quantization.scale.astype(np.float32)).astype(np.float64)
+    if scale.size == stored.quantization.scale.size:
+        yield Mend(pair.layer, "stored bias scales set", TensorEdit(stored.key, scale=scale))
+
+
+# -- op options --------------------------------------------------------------------------------------------------
+
+
+def _activation(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[Mend | Left]:
+    yield _option(pair, mend_activation(aligned, pair), found[0],
+                  f"fused activation {found[0].found} -> {found[0].expected}")
+
+
+def _options(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[Mend | Left]:
+    said = ", ".join(f"{one.found} -> {one.expected}" for one in found)
+    yield _option(pair, mend_options(aligned, pair), found[0], said)
+
+
+def _option(pair: Pair, made: OptionEdit | str, found: Deviation, said: str) -> Mend | Left:
+    return Left(pair.layer, found.what, made) if isinstance(made, str) else Mend(pair.layer, said, made)
+
+
+FIRST: tuple[tuple[Sequence[str], Step], ...] = (
+    (GRID, _grid), (KERNEL, _kernel), (("activation",), _activation), (("options",), _options))
+LAST: tuple[tuple[Sequence[str], Step], ...] = ((BIAS, _bias), (("bias_scale",), _bias_scale))
