@@ -11,22 +11,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from qdebug.record.schema import SHOWN_BY, Run
+from qdebug.record.schema import Run
+from qdebug.record.shown import SHOWN_BY
 from qdebug.record.version import __version__
 
 if TYPE_CHECKING:
     from qdebug.errors import QDebugError
+    from qdebug.record.cures import Cures
     from qdebug.render.assertion import assert_accurate, assert_faithful
+    from qdebug.workflows.cure import cure
     from qdebug.workflows.trace import trace, trace_builtin
     from qdebug.workflows.trace_options import TraceOptions
 
-__all__ = ["QDebugError", "Run", "TraceOptions", "__version__", "assert_accurate", "assert_faithful", "trace",
-           "trace_builtin"]
+__all__ = ["QDebugError", "Run", "TraceOptions", "__version__", "assert_accurate", "assert_faithful", "cure",
+           "trace", "trace_builtin"]
 
 _HOMES = {"QDebugError": "qdebug.errors", "TraceOptions": "qdebug.workflows.trace_options",
           "assert_accurate": "qdebug.render.assertion",
-          "assert_faithful": "qdebug.render.assertion", "trace": "qdebug.workflows.trace",
-          "trace_builtin": "qdebug.workflows.trace"}
+          "assert_faithful": "qdebug.render.assertion", "cure": "qdebug.workflows.cure",
+          "trace": "qdebug.workflows.trace", "trace_builtin": "qdebug.workflows.trace"}
 
 
 def __getattr__(name: str) -> Any:
@@ -54,4 +57,17 @@ def _html(run: Run) -> str:
     return notebook(run)
 
 
-SHOWN_BY.update(text=_text, frame=_frame, html=_html)
+def _cures(found: Cures) -> str:
+    from qdebug.render.cures import document
+    from qdebug.render.formats.text import plain_document
+
+    return plain_document(document(found))
+
+
+def _cure(run: Run, output: Any, **options: Any) -> Cures:
+    from qdebug.workflows.cure import cure
+
+    return cure(run, output, **options)
+
+
+SHOWN_BY.update(text=_text, frame=_frame, html=_html, cures=_cures, cure=_cure)

@@ -12,6 +12,7 @@ from qdebug.cli.commands import runs
 from qdebug.cli.commands.audit import audit
 from qdebug.cli.commands.cache import cache
 from qdebug.cli.commands.check import check
+from qdebug.cli.commands.cure import cure
 from qdebug.cli.commands.diff import diff
 from qdebug.cli.commands.explain import explain
 from qdebug.cli.commands.map import map_models
@@ -62,6 +63,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., None], tuple[str, ...]], ...] = (
     ("audit", audit, ("--reference qat.h5 --candidate model.tflite",)),
     ("map", map_models, ("--reference qat.h5 --candidate model.tflite",)),
     ("diff", diff, ("7 latest", "7 latest --fail-on worse")),
+    ("cure", cure, ("latest -o better.tflite", "7 -o better.tflite --target-drop 0.5")),
     ("check", check, ("latest --max-local-lsb 1", "latest --fail-on lost --junit gates.xml")),
     ("summary", summary, ("--by model",)),
     ("sweep", sweep, ("--models dense1,dense2 --seeds 0-3",)),

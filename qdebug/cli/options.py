@@ -33,6 +33,7 @@ class View(StrEnum):
     COVERAGE = "coverage"
     WORST = "worst"
     PARTS = "parts"
+    CURES = "cures"
 
 
 Data = Annotated[

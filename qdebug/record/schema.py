@@ -7,16 +7,13 @@ the key `<name>_reason` beside `<name>: null`. NaN and infinity are refused when
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from qdebug.record.cures import Cures
+from qdebug.record.shown import SHOWN_BY
+
 SCHEMA = 1
-
-Shower = Callable[["Run"], Any]
-
-SHOWN_BY: dict[str, Shower] = {}
-"""How a run shows itself: `text`, `frame`, `html`. The package fills it, since a record knows no renderer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,13 +308,21 @@ class Run:
     costs: dict[str, Any] | None = None
     cost: Cost | None = None
     """The second verdict; `None` in records from before there was one."""
+    cures: Cures | None = None
+    """The cures that were tried on this run, or on the one that this one cures."""
     arrays: bytes | None = field(default=None, compare=False, repr=False)
     """Larger arrays as the bytes of an `.npz`; kept beside the JSON, never in it."""
+    opened: Any = field(default=None, compare=False, repr=False)
+    """What was traced from memory, for `cure`; in no record."""
     reasons: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """The whole answer as plain text, as `qdebug show` prints it."""
         return str(SHOWN_BY["text"](self))
+
+    def cure(self, output: Any, **options: Any) -> Cures:
+        """Try the cures that fit this run's findings, and write the best file to `output`; see `qdebug.cure`."""
+        return SHOWN_BY["cure"](self, output, **options)  # type: ignore[no-any-return]
 
     def to_frame(self) -> Any:
         """One row for each layer as a pandas DataFrame. Raises ImportError where pandas is not installed."""

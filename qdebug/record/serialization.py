@@ -10,8 +10,8 @@ import types
 import typing
 from typing import Any, TypeVar
 
-BESIDE = "arrays"
-"""The field of a run that is no part of its JSON."""
+BESIDE = ("arrays", "opened")
+"""The fields of a run that are no part of its JSON."""
 
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ def to_json(value: Any) -> Any:
     """Turn a record into JSON values; `reasons` become `<name>_reason` keys. Raises ValueError for NaN or infinity."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         plain = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)
-                 if f.name != BESIDE}
+                 if f.name not in BESIDE}
         for name, reason in sorted(plain.pop("reasons", {}).items()):
             plain[f"{name}_reason"] = reason
         return plain
@@ -71,7 +71,7 @@ def _rebuild(kind: Any, plain: Any) -> Any:
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = _hints(kind)
         names = {f.name for f in dataclasses.fields(kind)}
-        kept = names - {"reasons", BESIDE}
+        kept = names - {"reasons", *BESIDE}
         given = {name: _rebuild(hints[name], plain[name]) for name in kept if name in plain}
         if "reasons" in names:
             given["reasons"] = {key.removesuffix("_reason"): text for key, text in plain.items()

@@ -68,6 +68,19 @@ class Store:
             raise StoreError(text) from error
         return run
 
+    def amend(self, run: Run) -> None:
+        """Write a record that is here again, with more in it; one that is not here is left alone."""
+        path = self.path / f"{run.id}.json"
+        if not run.id or not path.is_file():
+            return
+        held = self._load_own(path)
+        if (held.created, held.candidate, held.data) != (run.created, run.candidate, run.data):
+            return  # (a record of another store, read by its path, that happens to have this number)
+        try:
+            write_whole(path, dumps(run).encode())
+        except OSError as error:
+            raise StoreError(f"cannot add to the record {path}: {_cause(error)}; try another --store") from error
+
     def runs(self, on_corrupt: Callable[[StoreError], None] | None = None) -> Iterator[Run]:
         """Yield every record by number. A record that cannot be read goes to `on_corrupt` and is left out."""
         for path in self._records():

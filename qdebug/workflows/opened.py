@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -59,6 +60,21 @@ def for_tflm(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:
     if opened.options.families != (TFLM,) or len(opened.inputs[0]) <= samples:
         return opened, dataset
     return opened.first(samples), dataset.first(samples)
+
+
+@dataclass(frozen=True, eq=False)
+class FromMemory:
+    """What of a run came from memory, and has no file to be found in."""
+
+    reference: Reference | None = None
+    candidate: bytes | None = None
+    baseline: Reference | None = None
+    data: Dataset | None = None
+
+
+def sha256(content: bytes) -> str:
+    """Digest of a file's bytes, as records hold it."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def only_sample(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:

@@ -9,26 +9,25 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qdebug.align import Pair
-from qdebug.errors import InputError, ModelError, UsageError
+from qdebug.errors import InputError, UsageError
 from qdebug.graph.quantization import Array
 from qdebug.measure.models_pass import Pass
-from qdebug.models.builtin import cache
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.excerpt import entries, excerpt
 from qdebug.models.reference.base import Reference
-from qdebug.models.reference.open import file_sha256, load_reference
+from qdebug.models.reference.open import load_reference
 from qdebug.record.samples import INDEX, unpack_samples
 from qdebug.record.schema import Run
 from qdebug.workflows.comparison import align_models
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.kernel_family import file_weights, open_pass
 from qdebug.workflows.opened import Opened
+from qdebug.workflows.reopen import reopen_file
 from qdebug.workflows.trace_options import TraceOptions
 
 SCRIPT = '''"""{title}"""
@@ -113,25 +112,8 @@ def _open(run: Run, layer: str, arrays: bytes | None) -> _OneSample:
 
 def _models(run: Run) -> tuple[Reference, bytes]:
     """Open both models where the record says they are. Raises ModelError where they are gone or others."""
-    paths: dict[str, Path] = {}
-    for side, model, name in (("reference", run.reference, cache.REFERENCE), ("candidate", run.candidate,
-                                                                                cache.CANDIDATE)):
-        source = str(model.get("source"))
-        path = _cached(name, str(model.get("sha256"))) if source.startswith("zoo:") else Path(source)
-        if path is None or not path.exists():
-            raise ModelError(f"the {side} of run {run.id} ({source}) is not there any more: trace again, from files, "
-                             f"and export from that run")
-        if file_sha256(path) != model.get("sha256"):
-            raise ModelError(f"the {side} of run {run.id} ({source}) has changed since: trace again, and export from "
-                             f"that run")
-        paths[side] = path
-    return load_reference(paths["reference"]), paths["candidate"].read_bytes()
-
-
-def _cached(name: str, sha256: str) -> Path | None:
-    folder = cache.default_folder()
-    found = sorted(folder.glob(f"*/{name}")) if folder.is_dir() else []
-    return next((path for path in found if file_sha256(path) == sha256), None)
+    paths = [reopen_file(run, side, "export from that run") for side in ("reference", "candidate")]
+    return load_reference(paths[0]), paths[1].read_bytes()
 
 
 def _sample(run: Run, layer: str, arrays: bytes | None, reference: Reference) -> tuple[list[Array], int]:

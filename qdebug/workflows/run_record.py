@@ -24,6 +24,7 @@ from qdebug.verdict.unpaired import with_unpaired
 from qdebug.workflows.causes import find_causes
 from qdebug.workflows.comparison import Comparison
 from qdebug.workflows.journal import Journal
+from qdebug.workflows.opened import sha256
 
 FIRST_SAMPLES = 4
 """Samples that are kept beside a record though they are not its worst."""
@@ -80,7 +81,7 @@ def _candidate(comparison: Comparison) -> dict[str, Any]:
     candidate = comparison.opened.candidate
     graph = candidate.graph
     arena = next((one.arena for one in comparison.families if one.arena is not None), None)
-    return {"source": candidate.source, "sha256": _digest(candidate.content), "kernels": comparison.main.kernels,
+    return {"source": candidate.source, "sha256": sha256(candidate.content), "kernels": comparison.main.kernels,
             "input_dtype": graph.tensors[graph.inputs[0]].dtype, "output_dtype": graph.tensors[graph.outputs[0]].dtype,
             "what": file_type(graph.tensors.values()), **({} if arena is None else {"arena_bytes": arena})}
 
@@ -104,9 +105,3 @@ def environment() -> dict[str, str | None]:
             found[name] = None
     found["platform"] = platform.platform()
     return found
-
-
-def _digest(content: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(content).hexdigest()

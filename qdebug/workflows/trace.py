@@ -34,7 +34,7 @@ from qdebug.record.schema import Run
 from qdebug.record.store import keep_file
 from qdebug.workflows.comparison import align_models, compare, warn_of_range
 from qdebug.workflows.journal import Journal
-from qdebug.workflows.opened import Opened, for_tflm, only_sample
+from qdebug.workflows.opened import FromMemory, Opened, for_tflm, only_sample
 from qdebug.workflows.progress import Progress, Silent, opening
 from qdebug.workflows.run_record import write_record
 from qdebug.workflows.trace_options import TraceOptions
@@ -67,9 +67,10 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
     reference = load_reference(made.reference_path, name=source)
     opened = Opened(
         reference, candidate,
-        datasets.arrange(dataset, reference.frozen.specs), _truth(dataset, reference),
+        datasets.arrange(dataset, reference.frozen.specs), labels_of(dataset, reference),
         load_reference(made.baseline_path, name=source), options, seed)
-    return _trace(opened, dataset, {"quantize": quantize, "qat_epochs": qat_epochs}, progress, began)
+    run = _trace(opened, dataset, {"quantize": quantize, "qat_epochs": qat_epochs}, progress, began)
+    return _with_request(run, DataRequest(data, samples, scale))
 
 
 def trace_files(reference: str, candidate: str | None = None, *, data: str, baseline: str | None = None,
@@ -82,10 +83,18 @@ def trace_files(reference: str, candidate: str | None = None, *, data: str, base
     _check_exist({"--reference": reference, "--candidate": candidate, "--baseline": baseline,
                   "--data": data if data.endswith((".npz", ".npy")) else None})
     request = DataRequest(data, samples, scale, x_key, y_key, image_size, preprocess)
-    return trace(reference, candidate, request.early() or request, baseline=baseline, quantize=quantize,
-                 save_candidate=save_candidate, signature=graph.signature, graph_inputs=graph.inputs,
-                 graph_outputs=graph.outputs,
-                 custom_objects=custom_objects, allow_lambda=allow_lambda, options=options, progress=progress)
+    run = trace(reference, candidate, request.early() or request, baseline=baseline, quantize=quantize,
+                save_candidate=save_candidate, signature=graph.signature, graph_inputs=graph.inputs,
+                graph_outputs=graph.outputs,
+                custom_objects=custom_objects, allow_lambda=allow_lambda, options=options, progress=progress)
+    return _with_request(run, request)
+
+
+def _with_request(run: Run, request: DataRequest) -> Run:
+    """The run with how its data were read, so that they can be read again."""
+    asked = {name: value for name, value in dataclasses.asdict(request).items()
+             if name != "spec" and value is not None}
+    return dataclasses.replace(run, data=run.data | {"request": asked}) if asked else run
 
 
 def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any = None, labels: Any = None, *,
@@ -137,17 +146,23 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
                          "the .tflite goes to --candidate")
     dataset = as_dataset(data, labels, opened.frozen.specs)
     inputs = datasets.arrange(dataset, opened.frozen.specs)
-    truth = _truth(dataset, opened)
+    truth = labels_of(dataset, opened)
     if chosen is None and isinstance(opened.model, bytes):
         raise UsageError(f"--reference {opened.source} is a .tflite file: give --candidate to compare it with")
     if chosen is None:
         progress.step("converting", 0, 0)
-        content = convert(opened.model, quantize=quantize, representative=_representative(dataset, opened))
+        content = convert(opened.model, quantize=quantize, representative=representative(dataset, opened))
         if save_candidate is not None:
             keep_file(Path(save_candidate), content)
         chosen = _open_candidate(content, source, options)
-    return _trace(Opened(opened, chosen, inputs, truth, before, options), dataset,
-                  {"quantize": quantize} if candidate is None else {}, progress, began)
+    part = {"signature": signature, "inputs": list(graph_inputs), "outputs": list(graph_outputs)}
+    settings = ({"quantize": quantize} if candidate is None else {}) | ({"graph": part} if any(part.values()) else {})
+    run = _trace(Opened(opened, chosen, inputs, truth, before, options), dataset, settings, progress, began)
+    return dataclasses.replace(run, opened=FromMemory(
+        None if isinstance(reference, (str, Path)) else opened,
+        None if isinstance(candidate, (str, Path)) or save_candidate is not None else chosen.content,
+        None if baseline is None or isinstance(baseline, (str, Path)) else before,
+        None if isinstance(data, (str, Path, DataRequest)) or dataset.source != "memory" else dataset))
 
 
 def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress, began: float) -> Run:
@@ -203,7 +218,14 @@ def _read_candidate(candidate: bytes | str | Path | None) -> bytes | None:
     return read_file(candidate)
 
 
-def _truth(dataset: Dataset, reference: Reference) -> dict[int, NDArray[np.int64]]:
+def trace_opened(opened: Opened, dataset: Dataset, settings: Mapping[str, Any],
+                 progress: Progress | None = None) -> Run:
+    """Trace opened models on these data, as `trace` does."""
+    ready = dataclasses.replace(opened, inputs=datasets.arrange(dataset, opened.reference.frozen.specs))
+    return _trace(ready, dataset, settings, progress or Silent(), time.perf_counter())
+
+
+def labels_of(dataset: Dataset, reference: Reference) -> dict[int, NDArray[np.int64]]:
     """Class labels by output number: one array for the first output, or by output name.
 
     Whole numbers, or one row of shares per sample (one-hot labels, smoothed or not); targets of another kind are none.
@@ -221,7 +243,7 @@ def _truth(dataset: Dataset, reference: Reference) -> dict[int, NDArray[np.int64
     return found
 
 
-def _representative(dataset: Dataset, reference: Reference) -> list[Array]:
-
+def representative(dataset: Dataset, reference: Reference) -> list[Array]:
+    """Samples for a converter, in the order of the reference's inputs: of the training split where there is one."""
     given = dataset if dataset.train_inputs is None else dataclasses.replace(dataset, inputs=dataset.train_inputs)
     return [array[:REPRESENTATIVE] for array in datasets.arrange(given, reference.frozen.specs)]

@@ -63,7 +63,7 @@ def test_nothing_to_cure(given):
 
 
 def test_a_faithful_run_that_loses_nothing_needs_no_cure():
-    run = dataclasses.replace(run_records.run(), findings=[], cost=cost("kept"))
+    run = dataclasses.replace(run_records.run(), findings=[finding("QD204")], cost=cost("kept"))
 
     with pytest.raises(UsageError, match="nothing to cure: no layer diverges and nothing is lost"):
         plan(run, convert=False, convertible=True)

@@ -60,6 +60,7 @@ def show(
 
 def view(run: Run, name: o.View, worst: int = 10) -> Table:
     """Build one table of a run; `worst` samples where that is what it lists."""
+    from qdebug.render.cures import cures_table_of
     from qdebug.render.run import coverage, end_to_end, findings, layers
     from qdebug.render.run.error_parts import parts_table
 
@@ -69,6 +70,7 @@ def view(run: Run, name: o.View, worst: int = 10) -> Table:
         o.View.FINDINGS: findings.findings_table,
         o.View.COVERAGE: coverage.coverage_table,
         o.View.PARTS: parts_table,
+        o.View.CURES: cures_table_of,
         o.View.WORST: lambda run: coverage.worst_table(run, worst),
     }
     return builders[name](run)

@@ -11,6 +11,7 @@ from typing import Any
 from qdebug.errors import ModelError
 from qdebug.graph.quantization import Array
 from qdebug.models.quiet import quietly
+from qdebug.models.reference.base import Reference
 from qdebug.models.tensorflow import load_tensorflow
 
 
@@ -25,15 +26,14 @@ def convert(model: Any, *, quantize: bool, representative: Sequence[Array] | Non
     tf = load_tensorflow().tf
     with quietly() as said:
         try:
-            converter = tf.lite.TFLiteConverter.from_keras_model(model) if hasattr(model, "layers") else \
-                tf.lite.TFLiteConverter.from_concrete_functions([model])
+            converter = converter_of(model)
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if quantize:
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
                 converter.inference_input_type = tf.int8
                 converter.inference_output_type = tf.int8
                 if representative is not None:
-                    converter.representative_dataset = lambda: _one_by_one(model, representative)
+                    converter.representative_dataset = lambda: one_by_one(model, representative)
             return bytes(converter.convert())
         except Exception as error:
             text = f"{said.text()}\n{error}".strip()
@@ -43,7 +43,19 @@ def convert(model: Any, *, quantize: bool, representative: Sequence[Array] | Non
                              f"see all that the converter said with debug", details=text) from error
 
 
-def _one_by_one(model: Any, arrays: Sequence[Array]) -> Iterator[list[Array] | dict[str, Array]]:
+def converter_of(model: Any) -> Any:
+    """TensorFlow's converter for a Keras model or a ConcreteFunction."""
+    tf = load_tensorflow().tf
+    return tf.lite.TFLiteConverter.from_keras_model(model) if hasattr(model, "layers") else \
+        tf.lite.TFLiteConverter.from_concrete_functions([model])
+
+
+def can_convert(reference: Reference) -> bool:
+    """Whether something converts this reference: a Keras model, a TensorFlow function, or a `.tflite` file in float."""
+    return not isinstance(reference.model, bytes) or reference.kind == "float"
+
+
+def one_by_one(model: Any, arrays: Sequence[Array]) -> Iterator[list[Array] | dict[str, Array]]:
     """Yield one sample at a time; several inputs by name, as the converter sorts a list its own way."""
     for index in range(len(arrays[0])):
         sample = [array[index:index + 1] for array in arrays]

@@ -14,6 +14,8 @@ from typing import Any
 from qdebug.record.loss import worse
 from qdebug.record.schema import Row, Run
 from qdebug.render import numbers
+from qdebug.render.cures import answer as cures_answer
+from qdebug.render.cures import cures_table
 from qdebug.render.formats import charts
 from qdebug.render.formats.images import sample_images
 from qdebug.render.run import end_to_end, findings, kernels, layers
@@ -58,7 +60,7 @@ def report(run: Run, arrays: bytes | None = None) -> str:
         facts=header(run).pairs, accuracy=_accuracies(run), findings=_findings(run), layers=_layers(run),
         depth=_in_sizes(charts.depth_chart, run), handover=_in_sizes(charts.handover_chart, run),
         costs=_cost(run), overall=worse(run), samples=_samples(run, arrays), tables=_tables(run),
-        notes=[numbers.name(note) for note in run.notes])
+        notes=[numbers.name(note) for note in run.notes] + ([] if run.cures is None else [cures_answer(run.cures)]))
 
 
 def _chart(spec: dict[str, Any] | None) -> Any:
@@ -134,6 +136,7 @@ def _tables(run: Run) -> list[dict[str, Any]]:
     found += [kernel_layers_table(run), kernels.kernels_table(run)] if run.by_kernels else []
     found += [one for one in (parts_table(run), drift_table(run)) if one.lines]
     found += [end_to_end.end_to_end_table(run)] if run.end_to_end else []
+    found += [] if run.cures is None else [cures_table(run.cures)]
     missing = coverage_table(run)
     return [_table(one) for one in (*found, *([missing] if missing.lines else []))]
 

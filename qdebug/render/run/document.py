@@ -9,6 +9,7 @@ from qdebug.record.loss import worse
 from qdebug.record.schema import Finding, Run
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Entry, Facts, Sentence
+from qdebug.render.cures import document as cures_document
 from qdebug.render.run.answer import answer, headline, unmeasured_layers
 from qdebug.render.run.baseline_drift import drift_table
 from qdebug.render.run.cost_block import cost_block
@@ -43,6 +44,7 @@ def document(run: Run) -> tuple[Block, ...]:
         blocks.append(missing)
     blocks += [finding_entry(number, one) for number, one in enumerate(by_severity(run), 1)]
     blocks += [Sentence(f"Note: {numbers.name(note)}") for note in run.notes]
+    blocks += [] if run.cures is None else cures_document(run.cures)
     cost = cost_block(run)
     blocks += [cost] if cost is not None else []
     blocks.append(Sentence(answer(run), worse(run)))

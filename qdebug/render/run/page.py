@@ -11,6 +11,7 @@ from qdebug.record.schema import Finding, Run
 from qdebug.record.verdicts import SEVERITIES, worst_verdict
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Entry, Facts, Sentence
+from qdebug.render.cures import answer as cures_answer
 from qdebug.render.run.answer import headline, unmeasured_layers
 from qdebug.render.run.cost_block import cost_block
 from qdebug.render.run.document import accuracies, coverage, document
@@ -77,6 +78,7 @@ def _facts(run: Run, told: Finding | None) -> list[tuple[str, str]]:
         facts = [("to do", _SEARCH)]
     facts += [("compared", _compared(run)), ("accuracy", accuracies(run).text.removeprefix("Accuracy: "))]
     facts += [("outputs", outputs_sentence(run))] if run.end_to_end else []
+    facts += [("cures", f"{cures_answer(run.cures)} {len(run.cures.tried)} tried: --table cures")] if run.cures else []
     if run.by_kernels:
         facts.append(("kernels", _families(run)))
     if unmeasured_layers(run) or any(not one.needs_no_pair for one in run.coverage.unpaired if one.side == "candidate"):
