@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdebug.cli.failures import say
-from qdebug.cli.output import check_writable
+from qdebug.cli.output import check_writable, write_files
 from qdebug.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,14 +23,8 @@ def write_row(run: Run, row: str | None, folder: Path | None, arrays: bytes | No
             check_writable(folder / name, force=force)
         elif folder.exists():
             raise UsageError(f"cannot write to {folder}: it is a file; name a directory")
-    from qdebug.record.store import write_whole
     from qdebug.workflows.reproduce import reproduce
 
-    files = reproduce(run, row, arrays)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_whole(folder / name, content)
-            say(f"wrote {folder / name}")
-    except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}; name another directory") from error
+    files = {folder / name: content for name, content in reproduce(run, row, arrays).items()}
+    for path in write_files(files, folder, force=force):
+        say(f"wrote {path}")

@@ -94,21 +94,24 @@ def check_writable(path: Path, *, force: bool) -> None:
         raise UsageError(f"cannot write {path}: the directory {path.parent} is not writable; name another")
 
 
-def write_file(path: Path, text: str, *, force: bool) -> None:
-    """Write a whole file or nothing. Raises UsageError where that cannot be done."""
+def write_file(path: Path, text: str | bytes, *, force: bool) -> None:
+    """Write a whole file or nothing; text as UTF-8. Raises UsageError where that cannot be done."""
     from qdebug.record.store import write_whole
 
     check_writable(path, force=force)
+    content = text if isinstance(text, bytes) else text.encode(errors="backslashreplace")
     try:
         if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8", errors="backslashreplace")
+            path.write_bytes(content)
         else:
-            write_whole(path, text.encode(errors="backslashreplace"))
+            write_whole(path, content)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; name another file") from error
 
 
-def write_files(files: Mapping[Path, str], folder: Path | None = None, *, force: bool) -> list[Path]:
+def write_files(
+    files: Mapping[Path, str] | Mapping[Path, bytes], folder: Path | None = None, *, force: bool
+) -> list[Path]:
     """Write several files, and make `folder` for them: all, or none that was not there before. Raises UsageError."""
     made = [] if folder is None else [place for place in (folder, *folder.parents) if not place.exists()]
     new = [path for path in files if not path.exists()]

@@ -16,7 +16,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from qdebug.record.schema import SCHEMA, Run
 from qdebug.record.serialization import dumps, from_json
 
 LATEST = "latest"
+IGNORED = ".gitignore"
 
 _RECORD = re.compile(r"(\d{4,})-.+\.json")
 _NUMBERED = re.compile(r"(\d{4,})-.+|\.(\d{4,})\.claim")
@@ -58,12 +59,16 @@ class Store:
     def save(self, run: Run, arrays: bytes | None = None, *, slug: str = "run") -> Run:
         """Write `run` under the next number, with the bytes of an `.npz` beside it; return it with its id."""
         self.check_writable()
+        made = [place for place in (self.path, *self.path.parents) if not place.exists()]
         try:
             self._create()
             with self._claimed_number() as number:
                 run = dataclasses.replace(run, id=f"{number:04d}-{_file_name(slug)}")
                 self._publish(run, run.arrays if arrays is None else arrays)
-        except OSError as error:
+        except BaseException as error:
+            _undo(made)
+            if not isinstance(error, OSError):
+                raise
             text = f"cannot save the run in {self.path}: {_cause(error)}; try another --store"
             raise StoreError(text) from error
         return run
@@ -142,8 +147,8 @@ class Store:
 
     def _create(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError), (self.path / ".gitignore").open("x") as file:
-            file.write("*\n")
+        if not (self.path / IGNORED).exists():
+            write_whole(self.path / IGNORED, b"*\n")
         self._clear()
 
     def _clear(self) -> None:
@@ -227,6 +232,15 @@ class Store:
         if run.id != path.stem:
             raise StoreError(f"corrupt record {path}: it holds the run {run.id!r}; rename the file back")
         return run
+
+
+def _undo(made: Sequence[Path]) -> None:
+    """Remove the folders that were made for a save that failed, unless another process has saved into them."""
+    with contextlib.suppress(OSError):
+        if made and [path.name for path in made[0].iterdir()] == [IGNORED]:
+            (made[0] / IGNORED).unlink()
+        for place in made:
+            place.rmdir()
 
 
 def load(path: Path) -> Run:

@@ -4,6 +4,7 @@
 
 import dataclasses
 import json
+import resource
 import subprocess
 import sys
 import types
@@ -578,6 +579,27 @@ def test_color_follows_the_environment(monkeypatch):
     for name, value, wanted in (("TERM", "xterm", True), ("TERM", "dumb", False), ("NO_COLOR", "1", False)):
         monkeypatch.setenv(name, value)
         assert output.wants_color() == wanted
+
+
+@pytest.mark.parametrize(
+    "args", ["report 1", "report 1 --explorer deep/er", "show 1 --json r.json", "summary -o s.txt", "diff 1 2 --json d"]
+)
+def test_a_full_disk_leaves_nothing(recorded, tmp_path, args):
+    """Where no file may grow, a command ends with 2 and one line, and there is no more than before."""
+    before = sorted(tmp_path.rglob("*"))
+    ended = subprocess.run(
+        [sys.executable, "-m", "qdebug", *args.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "cannot write" in ended.stderr
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_output_in_another_encoding(recorded, tmp_path):

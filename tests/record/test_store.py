@@ -140,7 +140,7 @@ def test_interrupted_save_leaves_nothing(
     with pytest.raises((KeyboardInterrupt, StoreError)):
         store.save(run_records.run(), b"arrays", slug="a")
 
-    assert files(store) == [".gitignore"]
+    assert not store.path.exists()
 
 
 def test_interrupted_write_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch):
@@ -153,7 +153,22 @@ def test_interrupted_write_leaves_nothing(store: Store, monkeypatch: pytest.Monk
     with pytest.raises(StoreError, match=r"cannot save the run in .*: Input/output error"):
         store.save(run_records.run(), slug="a")
 
-    assert files(store) == [".gitignore"]
+    assert not store.path.exists()
+
+
+def test_a_failed_save_leaves_the_runs_before_it(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """The folder of a store goes only where the save that failed has made it."""
+    store.save(run_records.run(), slug="first")
+    before = files(store)
+
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StoreError, match="No space left on device"):
+        store.save(run_records.run(), slug="second")
+
+    assert files(store) == before
 
 
 def test_nan_is_not_saved(store: Store):
@@ -161,7 +176,7 @@ def test_nan_is_not_saved(store: Store):
     with pytest.raises(ValueError, match="cannot hold nan"):
         store.save(run_records.run(timing={"total_s": float("nan")}), b"arrays", slug="a")
 
-    assert files(store) == [".gitignore"]
+    assert not store.path.exists()
 
 
 @pytest.mark.parametrize(

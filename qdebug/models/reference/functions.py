@@ -28,7 +28,7 @@ def load_saved_model(path: Path, *, option: str, signature: str | None) -> tuple
     try:
         with quietly():
             owner = tf.saved_model.load(str(path))
-    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+    except Exception as error:  # TensorFlow raises whatever the damaged file leads to
         raise ModelError(f"{option} {path}: TensorFlow cannot load it: {first_line(error)}",
                          details=str(error)) from error
     if owner.signatures:
@@ -129,6 +129,6 @@ def load_frozen(path: Path, *, option: str, inputs: Sequence[str], outputs: Sequ
     named = [[one if ":" in one else f"{one}:0" for one in chosen] for chosen, _ in given.values()]
     try:
         return import_graph(definition, *named)
-    except (ValueError, KeyError, tf.errors.OpError) as error:
+    except Exception as error:  # TensorFlow raises whatever the damaged file leads to
         raise ModelError(f"{option} {path}: the graph cannot be cut at {', '.join(named[0])} and "
                          f"{', '.join(named[1])}: {first_line(error)}", details=str(error)) from error
