@@ -1,6 +1,7 @@
 """The larger arrays of a run: the inputs of its worst samples, as one `.npz`. NumPy is imported when it is asked for.
 
-`index` holds the numbers of the samples; every other array holds one input of the model for them, in this order.
+`index` holds the numbers of the samples; arrays named `sketch.…` hold what the rows' tensors look like on the first
+ones; every other array holds one input of the model for them, in this order.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-INDEX = "index"
+INDEX, SKETCH = "index", "sketch."
 _MOST_SAMPLES, _MOST_BYTES = 64, 16 << 20
 
 
-def pack_samples(samples: Sequence[int], inputs: Mapping[str, Any]) -> bytes | None:
-    """The inputs of these samples, as many as 64 and as fit in 16 MB; `None` where there is none."""
+def pack_samples(samples: Sequence[int], inputs: Mapping[str, Any], sketch: Mapping[str, Any] | None = None
+                 ) -> bytes | None:
+    """The inputs of these samples, as many as 64 and as fit in 16 MB; `None` where there is none.
+
+    `sketch` holds arrays of another kind, which `unpack_sketch` gives back.
+    """
     import numpy as np
 
     unique = list(dict.fromkeys(samples))
@@ -26,12 +31,23 @@ def pack_samples(samples: Sequence[int], inputs: Mapping[str, Any]) -> bytes | N
         return None
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, index=chosen,
-                        **{name.replace("/", "_"): array[chosen] for name, array in inputs.items()})
+                        **{name.replace("/", "_"): array[chosen] for name, array in inputs.items()},
+                        **{f"{SKETCH}{name}": array for name, array in (sketch or {}).items()})
     return buffer.getvalue()
 
 
 def unpack_samples(arrays: bytes | None) -> dict[str, Any]:
-    """What `pack_samples` packed, by name; empty where there is nothing, or nothing that can be read."""
+    """The samples that `pack_samples` packed, by name; empty where there is nothing, or nothing that can be read."""
+    return {name: array for name, array in _unpack(arrays).items() if not name.startswith(SKETCH)}
+
+
+def unpack_sketch(arrays: bytes | None) -> dict[str, Any]:
+    """The sketch that was packed with the samples, by name; empty where there is none."""
+    found = _unpack(arrays)
+    return {name.removeprefix(SKETCH): array for name, array in found.items() if name.startswith(SKETCH)}
+
+
+def _unpack(arrays: bytes | None) -> dict[str, Any]:
     if not arrays:
         return {}
     import numpy as np

@@ -69,6 +69,8 @@ class Channels:
     max_lsb: list[int]
     elements: int
     """Elements per channel."""
+    weight_scale: list[float] | None = None
+    """Scale of the weights of each channel, where they have one each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from qdebug.graph.codes import PARTS
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.record.schema import ErrorStats
+from qdebug.verdict.sketch import Sketch, sketch_codes, sketch_values
 
 WORST = 10
 """Samples kept per row, the worst first."""
@@ -118,6 +119,8 @@ class CodeStats:
     unmeasured_local: bool = False
     worst: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Sample -> (largest |difference|, number of differing codes), cumulative."""
+    sketch: Sketch | None = None
+    """The first samples, for pictures."""
 
     def __post_init__(self) -> None:
         low, high = CODE_RANGES[self.dtype]
@@ -136,6 +139,8 @@ class CodeStats:
         candidate` means that no code differs.
         """
         found = candidate.reshape(-1)
+        if first == 0 and self.sketch is None and candidate.size:
+            self.sketch = sketch_codes(candidate, cumulative, self.channels, self.dtype)
         seen = known or Known(count_codes(found), *compare(found, cumulative.reshape(-1), self.zero_point,
                                                            len(candidate)))
         self.codes += seen.codes
@@ -170,6 +175,7 @@ class CodeStats:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.farthest = max(self.farthest, other.farthest)
         self.unmeasured_local |= other.unmeasured_local
+        self.sketch = self.sketch or other.sketch
         self.worst = _keep_worst({**self.worst, **other.worst})
 
     # -- results -----------------------------------------------------------------------------------------
@@ -228,9 +234,13 @@ class FloatStats:
     reference_largest: float = 0.0
     non_finite: int = 0
     worst: dict[int, tuple[float, int]] = field(default_factory=dict)
+    sketch: Sketch | None = None
+    """The first samples, for pictures."""
 
     def update(self, candidate: Array, reference: Array, *, first: int) -> None:
         """Count one batch of real values of one shape."""
+        if first == 0 and self.sketch is None and np.size(candidate):
+            self.sketch = sketch_values(candidate, reference)
         ours = np.asarray(reference, np.float64).reshape(len(candidate), -1)
         theirs = np.asarray(candidate, np.float64).reshape(len(candidate), -1)
         finite = np.isfinite(ours) & np.isfinite(theirs)
@@ -252,6 +262,7 @@ class FloatStats:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.largest = max(self.largest, other.largest)
         self.reference_largest = max(self.reference_largest, other.reference_largest)
+        self.sketch = self.sketch or other.sketch
         self.worst = _keep_worst({**self.worst, **other.worst})
 
     @property

@@ -11,6 +11,7 @@ from qdebug.converter.constants import as_stored
 from qdebug.converter.rounded_reference import HALF
 from qdebug.converter.weights import Weights
 from qdebug.graph.graph import Graph, Key
+from qdebug.graph.op_facts import kernel as kernel_of
 from qdebug.record.schema import Channels, Coverage, Row, WorstSample
 from qdebug.verdict.accumulators import UNREADABLE, CodeStats, Counts
 from qdebug.verdict.expectation import Expectation
@@ -43,7 +44,8 @@ def build_rows(aligned: Aligned, counts: Counts, expectations: Mapping[Key, Expe
         row = _bare_row(index, pair, candidate, names)
         if pair.candidate in counts.codes:
             row = _code_row(row, counts.codes[pair.candidate], expectations[pair.candidate],
-                            weights.get(pair.candidate), parts.get(pair.candidate))
+                            weights.get(pair.candidate), parts.get(pair.candidate),
+                            _weight_scales(pair, candidate, counts.codes[pair.candidate].channels))
             if row.parts is None:
                 row = replace(row, reasons={**row.reasons, "parts": NO_PARTS[aligned.kind]})
         elif pair.candidate in counts.floats:
@@ -75,8 +77,15 @@ def _bare_row(index: int, pair: Pair, candidate: Graph, names: Mapping[Key, str]
         used_codes_percent=None, verdict="unmeasured", reason="", reference_tensor=str(pair.reference))
 
 
+def _weight_scales(pair: Pair, candidate: Graph, channels: int) -> list[float] | None:
+    """The weights' scale of each output channel; `None` where there is one for all, or no weights."""
+    kernel = kernel_of(candidate, pair.op) if pair.op is not None else None
+    grid = None if kernel is None else kernel.quantization
+    return None if grid is None or grid.scale.size != channels or channels < 2 else [float(one) for one in grid.scale]
+
+
 def _code_row(row: Row, stats: CodeStats, expectation: Expectation, weights: Weights | str | None,
-              parts: dict[str, Any] | None) -> Row:
+              parts: dict[str, Any] | None, scales: list[float] | None) -> Row:
     if not stats.total:
         return _unmeasured(row, "no sample was run")
     judged = judge(stats, expectation, weights if isinstance(weights, Weights) else None)
@@ -84,7 +93,7 @@ def _code_row(row: Row, stats: CodeStats, expectation: Expectation, weights: Wei
     channels = None
     if local is not None and stats.channels > 1:
         channels = Channels(stats.flips.tolist(), stats.sums.tolist(), stats.largest.tolist(),
-                            stats.local.total // stats.channels)
+                            stats.local.total // stats.channels, scales)
     reasons = {} if local is not None else {"local": judged.reason}
     if judged.expected_flip_percent is None and local is not None:
         reasons["expected_flip_percent"] = SIMULATED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -17,9 +17,10 @@ from qdebug.models.data.dataset import Dataset
 from qdebug.models.litert.file_type import file_type
 from qdebug.record import verdicts
 from qdebug.record.samples import pack_samples
-from qdebug.record.schema import Run
+from qdebug.record.schema import Row, Run
 from qdebug.record.version import __version__
 from qdebug.verdict import rows as r
+from qdebug.verdict.sketch import pack
 from qdebug.verdict.unpaired import with_unpaired
 from qdebug.workflows.causes import find_causes
 from qdebug.workflows.comparison import Comparison
@@ -67,7 +68,15 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
             "accuracy": "the labels given are no classes" if dataset.labels else "no labels were given"})
     given = {spec.name: array for spec, array in zip(opened.reference.frozen.specs, opened.inputs, strict=True)}
     kept = [*(one.index for one in run.worst_samples), *range(min(FIRST_SAMPLES, dataset.count))]
-    return replace(run, arrays=pack_samples(kept, given))
+    return replace(run, arrays=pack_samples(kept, given, _sketches(comparison, rows)))
+
+
+def _sketches(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
+    """What the tensor of each row holds on the first samples, in the order of the rows."""
+    counts = comparison.main.counts
+    found: dict[int, Any] = {int(str(key)): stats.sketch for key, stats in counts.codes.items()}
+    found |= {int(str(key)): cumulative.sketch for key, (cumulative, _) in counts.floats.items()}
+    return pack([None if row.tensor_index is None else found.get(row.tensor_index) for row in rows])
 
 
 def _reference(comparison: Comparison) -> dict[str, Any]:

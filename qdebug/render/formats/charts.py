@@ -18,9 +18,7 @@ NARROW, FULL = 480, 1060
 """Widths of a chart with few layers: on a phone or paper, and in a page that is as wide as it gets."""
 _WIDE = 2600
 _TICKS = [0, 0.01, 0.1, 1, 10, 100]
-_COUNTS = [0, 10, 1000, 100_000, 10_000_000, 1_000_000_000]
 _RELATIVE_TICKS = [0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1]
-_SMALL = {"width": 290, "height": 110}
 _TEXT = "var(--ink)"
 _FAINT = "var(--line)"
 _CONFIG = {
@@ -79,7 +77,8 @@ def depth_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
 def handover_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
     """The task metric when the candidate runs up to each row, and each row's drop with its interval."""
     rows = [row for row in run.layers if row.handover is not None]
-    values, metric = [], "agreement"
+    values: list[dict[str, Any]] = []
+    metric, unit, lost = "agreement", "", ""
     for place, (row, label) in enumerate(zip(rows, _labels(rows), strict=True)):
         given = row.handover
         assert given is not None
@@ -87,70 +86,29 @@ def handover_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
             else given.metric
         value = next((one for one in (given.accuracy, given.agreement, given.value) if one is not None), None)
         if value is not None:
-            values.append({"at": place, "layer": label, "value": value, "drop": given.drop, "low": given.low,
-                           "high": given.high})
+            shares = 100.0 if given.metric == "top1" else 1.0
+            unit, lost = (" %", "points") if shares > 1 else ("", metric)
+            values.append({"at": place, "layer": label, "value": shares * value, **{
+                name: None if (number := getattr(given, name)) is None else shares * number
+                for name in ("drop", "low", "high")}})
     if not values:
         return None
     size = {"width": _width(len(rows), least), "height": 130}
     curve = {
         **size, "mark": {"type": "line", "color": "var(--cumulative)", "point": {"color": "var(--cumulative)"}},
         "encoding": {"x": _by_layer(rows, labels=False),
-                     "y": {"field": "value", "type": "quantitative", "title": metric, "scale": {"zero": False}}},
+                     "y": {"field": "value", "type": "quantitative", "title": metric + unit, "scale": {"zero": False}}},
     }
     x = _by_layer(rows)
     drops = {
         **size, "layer": [
             {"mark": {"type": "bar", "color": "var(--local)"},
-             "encoding": {"x": x, "y": {"field": "drop", "type": "quantitative", "title": "drop (+ is worse)"}}},
+             "encoding": {"x": x, "y": {"field": "drop", "type": "quantitative", "title": f"loss, {lost}"}}},
             {"mark": {"type": "rule", "color": _TEXT},
              "encoding": {"x": x, "y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}},
         ],
     }
     return {"data": {"values": values}, "vconcat": [curve, drops]}
-
-
-def histogram_chart(row: Row) -> dict[str, Any] | None:
-    """How often each error in LSB occurs, local beside cumulative; `None` for a row without codes."""
-    values = [
-        {"lsb": int(code), "kind": kind, "count": count}
-        for kind, stats in (("local", row.local), ("cumulative", row.cumulative))
-        if stats is not None
-        for code, count in stats.histogram.items()
-    ]
-    if not values:
-        return None
-    return {
-        "data": {"values": values},
-        **_SMALL,
-        "title": "errors by size",
-        "mark": {"type": "bar", "opacity": 0.75},
-        "encoding": {
-            "x": {"field": "lsb", "type": "quantitative", "title": "error, LSB",
-                  "axis": {"tickMinStep": 1, "format": "d"}},
-            "y": {"field": "count", "type": "quantitative", "title": "elements", "scale": {"type": "symlog"},
-                  "stack": None, "axis": {"values": _COUNTS, "labelExpr": "format(datum.value, '~s')"}},
-            "color": _colours({"local": "var(--local)", "cumulative": "var(--cumulative)"}),
-        },
-    }
-
-
-def channel_chart(row: Row) -> dict[str, Any] | None:
-    """Local flips of each output channel, in percent; `None` where they are not in the record."""
-    if row.channels is None or not row.channels.elements:
-        return None
-    values = [{"channel": place, "flips": 100 * flips / row.channels.elements}
-              for place, flips in enumerate(row.channels.flips)]
-    return {
-        "data": {"values": values},
-        **_SMALL,
-        "title": "local flips by channel",
-        "mark": {"type": "bar", "color": "var(--local)", "width": max(1.0, min(12.0, 270 / len(values)))},
-        "encoding": {
-            "x": {"field": "channel", "type": "quantitative", "axis": {"tickMinStep": 1, "format": "d"},
-                  "scale": {"domain": [-0.5, len(values) - 0.5], "nice": False}},
-            "y": {"field": "flips", "type": "quantitative", "title": "codes, %", "axis": {"tickCount": 4}},
-        },
-    }
 
 
 def _by_layer(rows: list[Row], *, labels: bool = True) -> dict[str, Any]:

@@ -7,7 +7,7 @@ passed on whole are the charts, whose renderer escapes its data.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -16,7 +16,7 @@ from qdebug.record.schema import Row, Run
 from qdebug.render import numbers
 from qdebug.render.cures import answer as cures_answer
 from qdebug.render.cures import cures_table
-from qdebug.render.formats import charts
+from qdebug.render.formats import charts, pictures
 from qdebug.render.formats.images import sample_images
 from qdebug.render.run import end_to_end, findings, kernels, layers
 from qdebug.render.run.answer import answer
@@ -44,23 +44,39 @@ class LayerView:
     is_next: bool
     """Whether its only input is the layer before it."""
     mark: str
-    charts: tuple[Any, ...]
 
 
 def report(run: Run, arrays: bytes | None = None) -> str:
     """Write the page. `arrays` are the bytes of the `.npz` beside the record."""
     import jinja2
 
-    template = resources.files("qdebug.render.formats").joinpath("templates", "report.html.j2")
-    source = template.read_text(encoding="utf-8")
+    source, marks = _asset("report.html.j2"), _marks(run)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
     return environment.from_string(source).render(
         run=run, title=numbers.name(f"qdebug {run.id or 'run'}"), answer=answer(run), coverage=coverage(run),
-        facts=header(run).pairs, accuracy=_accuracies(run), findings=_findings(run), layers=_layers(run),
+        facts=header(run).pairs, accuracy=_accuracies(run), findings=_findings(run), layers=_layers(run, marks),
+        data=_trusted(pictures.run_data(run, marks, arrays)), dagre=_trusted(_asset("vendor", "dagre.min.js")),
+        script=_trusted(_asset("report.js")), has_heat=pictures.has_channels(run),
         depth=_in_sizes(charts.depth_chart, run), handover=_in_sizes(charts.handover_chart, run),
         costs=_cost(run), overall=worse(run), samples=_samples(run, arrays), tables=_tables(run),
         notes=[numbers.name(note) for note in run.notes] + ([] if run.cures is None else [cures_answer(run.cures)]))
+
+
+def _asset(*names: str) -> str:
+    """A file that lies beside this one's template."""
+    return resources.files("qdebug.render.formats").joinpath("templates", *names).read_text(encoding="utf-8")
+
+
+def _trusted(text: str) -> Any:
+    """Text that goes into the page as it is: scripts of this package, and JSON without a `<`."""
+    import markupsafe
+
+    return markupsafe.Markup(text)  # noqa: S704 see above
+
+
+def _marks(run: Run) -> list[str]:
+    return pictures.marks_of(run, [line.mark for line in layers.layers_table(run).lines])
 
 
 def _chart(spec: dict[str, Any] | None) -> Any:
@@ -95,20 +111,15 @@ def _findings(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _layers(run: Run) -> list[LayerView]:
-    marks = [line.mark for line in layers.layers_table(run).lines]
-    blamed = {one.layer for one in run.findings if one.severity != "note"}
-    return [_layer(run, place, row, mark, suspect=row.verdict == "diverged" or row.layer in blamed)
-            for place, (row, mark) in enumerate(zip(run.layers, marks, strict=True))]
+def _layers(run: Run, marks: list[str]) -> list[LayerView]:
+    return [_layer(run, place, row, mark) for place, (row, mark) in enumerate(zip(run.layers, marks, strict=True))]
 
 
-def _layer(run: Run, place: int, row: Row, mark: str, *, suspect: bool) -> LayerView:
+def _layer(run: Run, place: int, row: Row, mark: str) -> LayerView:
     before = run.layers[place - 1].layer if place else None
-    specs = [charts.histogram_chart(row), charts.channel_chart(row) if suspect else None]
     reason = "; ".join(numbers.name(text) for text in (row.mechanism, row.reason) if text)
     return LayerView(row.index, numbers.name(row.layer), row.verdict, f"{numbers.name(row.op)}: {reason}",
-                     numbers.names(row.upstream), row.upstream in ([], [before]), mark,
-                     tuple(_chart(spec) for spec in specs if spec is not None))
+                     numbers.names(row.upstream), row.upstream in ([], [before]), mark)
 
 
 def _samples(run: Run, arrays: bytes | None) -> list[dict[str, Any]]:
@@ -142,12 +153,29 @@ def _tables(run: Run) -> list[dict[str, Any]]:
 
 
 def _table(table: Table) -> dict[str, Any]:
-    """A table as the template needs it: every column, those of least weight hidden until asked for."""
+    """A table as the template needs it: every column, those of least weight hidden until asked for.
+
+    Where a row has a verdict, that is the second column, and stays in sight with the first.
+    """
+    stays = table.name == "layers"
+    if stays:
+        table = _verdict_second(table)
     levels = {ESSENTIAL: "", USEFUL: "useful", DATA: "data"}
     key = next(place for place, column in enumerate(table.columns) if column.detail == ESSENTIAL)
     heads = [(column.heading, " ".join(filter(None, (
-                column.align, levels[column.detail], "key" if place == key else "wrap" if column.wrap else ""))))
+                column.align, levels[column.detail],
+                "key" if place == key else "stays" if stays and column.name == table.status_column else
+                "wrap" if column.wrap else ""))))
              for place, column in enumerate(table.columns)]
     status = next((place for place, column in enumerate(table.columns) if column.name == table.status_column), -1)
     return {"name": table.name, "title": table.title, "heads": heads, "status": status, "lines": table.lines,
-            "notes": table.notes, "has_data": any(column.detail == DATA for column in table.columns)}
+            "notes": table.notes, "stays": stays, "has_data": any(column.detail == DATA for column in table.columns)}
+
+
+def _verdict_second(table: Table) -> Table:
+    """The same table, its verdict behind the layer's name."""
+    names = [column.name for column in table.columns]
+    order = ["layer", table.status_column]
+    places = [names.index(name) for name in (*order, *(name for name in names if name not in order))]
+    return replace(table, columns=tuple(table.columns[place] for place in places), lines=tuple(
+        replace(line, cells=tuple(line.cells[place] for place in places)) for line in table.lines))
