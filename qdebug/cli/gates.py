@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qdebug.cli.ci import tell_github
 from qdebug.cli.failures import say
 from qdebug.record.limits import FailOn
 
@@ -59,12 +60,19 @@ class GateOptions:
         from qdebug.record.gates import check
 
         gates = check(run, self.budget, self.against)
+        tell_github(lambda: _summary(run, gates), gates, run.findings)
         if self.junit is not None:
             from qdebug.cli.output import write_file
             from qdebug.render.formats.junit import junit
 
             write_file(self.junit, junit(run, gates), force=self.force)
         return tell(gates, write)
+
+
+def _summary(run: Run, gates: Sequence[Gate]) -> str:
+    from qdebug.render.formats.github import run_summary
+
+    return run_summary(run, gates)
 
 
 def tell(gates: Sequence[Gate], write: Callable[[str], None] = say) -> int:

@@ -73,7 +73,25 @@ LEAST_COMMON = 0.5
 """Share of the earlier run's layers below which two runs are of different networks: nothing is then the same."""
 
 
+ALIKE = 0.9
+"""Share of the reference's layers, by name or by kind and shape, from which two runs are of one network."""
+
+
+def unlike(before: Run, after: Run) -> str | None:
+    """Say why two runs are of different networks: neither names, nor kinds and shapes of the layers fit."""
+    names = [{name for row in run.layers for name in row.region or [row.layer]} for run in (before, after)]
+    kinds = [[f"{row.op} {row.shape}" for row in run.layers] for run in (before, after)]
+    shared = len(names[0] & names[1]) / max(len(names[0] | names[1]), 1)
+    if shared >= ALIKE or difflib.SequenceMatcher(None, kinds[0], kinds[1], autojunk=False).ratio() >= ALIKE:
+        return None
+    return (f"{before.id} and {after.id} are of different networks: {len(names[0] & names[1])} of "
+            f"{len(names[0] | names[1])} layers stand in both")
+
+
 def _too_few(before: Run, after: Run, pairs: Sequence[tuple[Row | None, Row | None, str | None]]) -> list[str]:
+    other = unlike(before, after)
+    if other is not None:
+        return [other]
     common = sum(old is not None and new is not None for old, new, _ in pairs)
     if common >= LEAST_COMMON * len(before.layers):
         return []

@@ -10,6 +10,9 @@ from qdebug.record.gates import check
 from qdebug.record.limits import Budget, FailOn, Limits, read_budget
 from qdebug.record.schema import Run
 
+ROWS = 20
+"""Lines of the layer table in the text of a failure."""
+
 
 def assert_faithful(run: Run, *, fail_on: str | Sequence[str] = FailOn.DIVERGED,
                     max_local_flip_percent: float | None = None,
@@ -34,12 +37,12 @@ def assert_faithful(run: Run, *, fail_on: str | Sequence[str] = FailOn.DIVERGED,
         AssertionError: a limit is broken, or what it limits was not measured.
 
     """
+    __tracebackhide__ = True  # pytest then points at the line of the test
     from dataclasses import replace
 
     from qdebug.render.formats.text import plain
     from qdebug.render.run.answer import answer
-    from qdebug.render.run.layers import layers_table
-    from qdebug.render.table import ESSENTIAL
+    from qdebug.render.run.fold import folded_layers
 
     found = Budget() if budget is None else read_budget(Path(budget))
     own = Limits.of(fail_on, max_local_flip_percent=max_local_flip_percent,
@@ -48,7 +51,23 @@ def assert_faithful(run: Run, *, fail_on: str | Sequence[str] = FailOn.DIVERGED,
     gates = check(run, replace(found, limits=own.over(found.limits)), against)
     failed = [gate.text for gate in gates if not gate.passed]
     if failed:
-        raise AssertionError("\n".join([*failed, "", plain(layers_table(run).upto(ESSENTIAL)), answer(run)]))
+        raise AssertionError("\n".join([*_first_lines(run), *failed, "", plain(folded_layers(run, ROWS)), answer(run)]))
+
+
+def _first_lines(run: Run) -> list[str]:
+    """What is wrong where, with its cause, and what to do: the line that pytest's summary shows, and the next one."""
+    from qdebug.render.numbers import name
+    from qdebug.render.run.page import lead
+
+    found = lead(run)
+    layer = run.first_divergent if run.verdict == "diverged" else None
+    if found is None:
+        return [] if layer is None else [f"{name(layer)} diverged (cause not found)"]
+    layer = layer if layer is not None else found.layer
+    what = "diverged" if run.verdict == "diverged" else "loses accuracy"
+    cause = f"({name(found.code)}: {name(found.title)})"
+    return [f"{name(layer)} {what} {cause}" if layer is not None else f"the run {what} {cause}",
+            f"to do: {name(found.fix)}"]
 
 
 def assert_accurate(run: Run, *, max_accuracy_drop: float | None = None) -> None:
@@ -62,4 +81,5 @@ def assert_accurate(run: Run, *, max_accuracy_drop: float | None = None) -> None
         AssertionError: more is lost, or the loss was not measured (one sample, no metric, labels that do not fit).
 
     """
+    __tracebackhide__ = True
     assert_faithful(run, fail_on=FailOn.LOST, max_accuracy_drop=max_accuracy_drop)

@@ -81,7 +81,8 @@ def answer(found: AuditRecord) -> str:
         more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
         return f"The file is not what this reference gives{where}: {numbers.name(errors[0].title)}{more}."
     if found.deviations:
-        return f"The file computes what this reference gives, with {len(found.deviations)} deviations: see above."
+        return (f"The file computes what this reference gives, with "
+                f"{numbers.counted(len(found.deviations), 'deviation')}: see above.")
     compared = sum(found.checked.values())
     return f"The file holds what this reference gives: all {compared} numbers compared agree."
 

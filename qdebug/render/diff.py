@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qdebug.record.diff import GONE, NEW, WORSE, Difference, FactChange, RowChange
+from qdebug.record.diff import GONE, NEW, SAME, WORSE, Difference, FactChange, RowChange
 from qdebug.record.schema import Row
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Facts, Sentence
@@ -18,10 +18,11 @@ _SHOWN_HASH = 12
 Writer = Callable[[list[Any]], list[str]]
 
 
-def document(found: Difference) -> tuple[Block, ...]:
+def document(found: Difference, *, everything: bool = False) -> tuple[Block, ...]:
     """Lay out a difference: what was compared, layers, findings, facts, and the answer last."""
     blocks: list[Block] = [Facts((("before", numbers.name(found.before)), ("after", numbers.name(found.after))))]
-    blocks.append(layers_table(found))
+    table = layers_table(found, everything=everything)
+    blocks += [table] if table.lines else []
     for title, findings in (("New findings:", found.new_findings), ("Findings gone:", found.gone_findings)):
         if findings:
             blocks.append(Sentence(title))
@@ -33,8 +34,11 @@ def document(found: Difference) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def layers_table(found: Difference) -> Table:
-    """Build one line for each layer of either run."""
+def layers_table(found: Difference, *, everything: bool = True) -> Table:
+    """Build one line for each layer that changed, or with `everything` for each layer of either run."""
+    chosen = [one for one in found.layers if everything or one.change != SAME]
+    title = "Layer by layer" if len(chosen) == len(found.layers) else \
+        f"Layers that changed: {len(chosen)} of {len(found.layers)}"
     fields = [
         text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
         text_field("change", "change", lambda one: one.change),
@@ -48,7 +52,7 @@ def layers_table(found: Difference) -> Table:
         text_field("before_layer", "layer before",
                    lambda one: numbers.name(one.before.layer if one.before else None), detail=DATA),
     ]
-    return build("diff", "Layer by layer", fields, found.layers, status=lambda one: _STATUS.get(one.change, ""),
+    return build("diff", title, fields, chosen, status=lambda one: _STATUS.get(one.change, ""),
                  status_column="change")
 
 

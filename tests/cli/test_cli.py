@@ -440,13 +440,14 @@ def test_limits_are_read_before_the_work(call, tracer):
 
 def test_diff(call, recorded):
     """Two runs are compared in any format; the gate trips where anything is worse."""
-    result = call("diff", "1", "2")
+    result = call("diff", "1", "2", "--force")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "5 layers compared" not in result.stdout
     assert "new finding" not in call("diff", "2", "2").stdout
-    assert json.loads(call("diff", "1", "2", "--json", "-").stdout)["kind"] == "diff"
-    assert call("diff", "1", "2", "--format", "csv").stdout.startswith("layer,change,verdict_before,verdict_after")
-    assert call("diff", "1", "2", "--fail-on", "worse").exit_code == 1
+    assert json.loads(call("diff", "1", "2", "--force", "--json", "-").stdout)["kind"] == "diff"
+    table = call("diff", "1", "2", "--force", "--format", "csv").stdout
+    assert table.startswith("layer,change,verdict_before,verdict_after")
+    assert call("diff", "1", "2", "--force", "--fail-on", "worse").exit_code == 1
     assert call("diff", "1", "1", "--fail-on", "worse").stderr.startswith("PASS: --fail-on worse: nothing got worse")
     assert call("diff", "1", "9").exit_code == 2
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from qdebug.errors import AlignmentError
-from qdebug.record.diff import compare, match
+from qdebug.record.diff import compare, match, unlike
 from qdebug.record.serialization import dumps
 from qdebug.render.diff import answer, document, layers_table
 from qdebug.render.formats.text import plain_document
@@ -152,6 +152,23 @@ def test_runs_of_different_networks_are_not_the_same():
     whole = run_records.diverged_run()
     other = dataclasses.replace(whole, layers=whole.layers[:2])
 
-    assert compare(whole, other).reasons_worse == [
-        f"only 2 of the 6 layers of {whole.id} stand in {other.id}: other networks"]
-    assert not any("other networks" in reason for reason in compare(other, whole).reasons_worse)
+    for before, after in ((whole, other), (other, whole)):
+        found = compare(before, after)
+        assert found.reasons_worse[0].startswith(f"{before.id} and {after.id} are of different networks: ")
+        assert "Nothing got worse" not in answer(found)
+    assert unlike(whole, whole) is None
+    renamed = [dataclasses.replace(row, layer=f"new_{row.layer}", region=[f"new_{row.layer}"]) for row in whole.layers]
+    assert unlike(whole, dataclasses.replace(whole, layers=renamed)) is None
+
+
+def test_only_changed_rows_are_shown():
+    """The table has the layers that changed; all of them stand in the JSON, and are shown when asked for."""
+    before, after = run_records.diverged_run(), run_records.diverged_run()
+    mended = {"verdict": "rounding", "local": run_records.stats(0.1, 1)}
+    rows = [dataclasses.replace(row, **mended) if row.layer == "conv_3" else row for row in after.layers]
+    found = compare(before, dataclasses.replace(after, layers=rows, verdict="rounding", first_divergent=None))
+
+    assert layers_table(found, everything=False).column("layer") == ["conv_3"]
+    assert layers_table(found, everything=False).title == "Layers that changed: 1 of 6"
+    assert len(layers_table(found).lines) == len(found.layers) == 6
+    assert "Layers that changed" not in plain_document(document(compare(before, before)))

@@ -181,7 +181,11 @@ def test_junit():
     assert int(suite.get("tests")) == len(cases) == 2 * len(run.layers)
     assert int(suite.get("failures")) == len(suite.findall("testcase/failure")) == 2
     assert int(suite.get("skipped")) == len(suite.findall("testcase/skipped")) == 2
-    assert [case.get("name") for case in cases if case.find("failure") is not None] == ['<a>&"\\x00'] * 2
+    assert [case.get("name") for case in cases if case.find("failure") is not None] == [
+        '<a>&"\\x00 --fail-on diverged', '<a>&"\\x00 --max-local-lsb']
+    assert {case.get("classname") for case in cases} == {run.id}
+    text = suite.find("testcase/failure").text
+    assert text.startswith("QD203: the output scale was replaced by the concat's\nto do: give both branches one Fake")
 
 
 def test_assert_faithful():
@@ -190,7 +194,11 @@ def test_assert_faithful():
     with pytest.raises(AssertionError) as caught:
         qdebug.assert_faithful(run_records.diverged_run())
 
-    assert str(caught.value).startswith("FAIL: --fail-on diverged: diverged at conv_3")
+    lines = str(caught.value).splitlines()
+    assert lines[:2] == ["conv_3 diverged (QD203: the output scale was replaced by the concat's)",
+                         "to do: give both branches one FakeQuant"]
+    assert lines[2].startswith("FAIL: --fail-on diverged: diverged at conv_3")
+    assert [entry.ishidden(caught) for entry in caught.traceback] == [False, True]
     assert "Layer by layer (builtin kernels)\nlayer " in str(caught.value)
     assert "conv_3 is the first layer that diverges" in str(caught.value).splitlines()[-1]
 

@@ -6,21 +6,31 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from qdebug.record.gates import FAILED, UNMEASURED, Check, Gate
-from qdebug.record.schema import Run
+from qdebug.record.schema import Finding, Run
 from qdebug.render import numbers
 
 
 def junit(run: Run, gates: Sequence[Gate]) -> str:
     """Write one test case for each limit and layer; a layer that was not measured is skipped, with its reason."""
-    suite = ET.Element("testsuite", name=numbers.name(f"qdebug {run.id}"), timestamp=run.created.rstrip("Z"))
+    return junit_of(run.id, gates, run.findings, created=run.created)
+
+
+def junit_of(name: str, gates: Sequence[Gate], findings: Sequence[Finding], *, created: str = "") -> str:
+    """Write the gates of anything: its name is every case's class, layer and limit are the case's own name.
+
+    A failure's text is the finding at its layer (else of the whole) with what to do, then what the gate says.
+    """
+    suite = ET.Element("testsuite", name=numbers.name(f"qdebug {name}"))
+    if created:
+        suite.set("timestamp", created.rstrip("Z"))
     counts = {FAILED: 0, UNMEASURED: 0}
     number = 0
     for gate in gates:
-        whole = Check(numbers.name(run.id), "passed" if gate.passed else FAILED, gate.text)
+        whole = Check(numbers.name(name), "passed" if gate.passed else FAILED, gate.text)
         for one in gate.checks or (whole,):
             number += 1
             counts[one.state] = counts.get(one.state, 0) + 1
-            _case(suite, gate, one)
+            _case(suite, name, gate, one, findings)
     suite.set("tests", str(number))
     suite.set("failures", str(counts[FAILED]))
     suite.set("skipped", str(counts[UNMEASURED]))
@@ -31,10 +41,20 @@ def junit(run: Run, gates: Sequence[Gate]) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _case(suite: ET.Element, gate: Gate, one: Check) -> None:
-    case = ET.SubElement(suite, "testcase", name=numbers.name(one.where), classname=numbers.name(gate.name))
+def _case(suite: ET.Element, name: str, gate: Gate, one: Check, findings: Sequence[Finding]) -> None:
+    where = numbers.name(f"{one.where} {gate.name}".strip())
+    case = ET.SubElement(suite, "testcase", name=where, classname=numbers.name(name or "qdebug"))
     if one.state == FAILED:
         failure = ET.SubElement(case, "failure", message=numbers.name(one.text))
-        failure.text = numbers.name(gate.text)
+        failure.text = "\n".join([*told(findings, one.where), numbers.name(gate.text)])
     elif one.state == UNMEASURED:
         ET.SubElement(case, "skipped", message=numbers.name(one.text))
+
+
+def told(findings: Sequence[Finding], layer: str) -> list[str]:
+    """The finding at a layer, else the first of the whole, with what to do."""
+    found = [one for one in findings if one.layer == layer] or [one for one in findings if one.layer is None]
+    if not found:
+        return []
+    first = found[0]
+    return [numbers.name(f"{first.code}: {first.title}"), numbers.name(f"to do: {first.fix}")]

@@ -1,0 +1,35 @@
+"""The gate of an audit: is there a finding of this severity, or worse? Pure over the record."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from qdebug.record.audit import AuditRecord
+from qdebug.record.gates import FAILED, PASSED, Check, Gate
+from qdebug.record.verdicts import SEVERITIES
+
+
+class AuditFailOn(StrEnum):
+    """The mildest severity of a finding that trips the gate."""
+
+    NEVER = "never"
+    ERROR = "error"
+    WARNING = "warning"
+
+
+def check_audit(found: AuditRecord, fail_on: AuditFailOn) -> list[Gate]:
+    """Hold an audit against `fail_on`; an empty list where there is no gate. Nothing compared never passes."""
+    if fail_on is AuditFailOn.NEVER:
+        return []
+    limit, compared = f"--fail-on {fail_on}", sum(found.checked.values())
+    bad = [one for one in found.findings if one.severity in SEVERITIES[:SEVERITIES.index(str(fail_on)) + 1]]
+    if not compared:
+        text = f"FAIL: {limit}: nothing was compared"
+        return [Gate(False, text, limit, (Check(found.candidate, FAILED, text),))]
+    if not bad:
+        text = f"PASS: {limit}: no such finding, {compared} numbers compared"
+        return [Gate(True, text, limit, (Check(found.candidate, PASSED, text),))]
+    checks = tuple(Check(one.layer or found.candidate, FAILED, f"{one.code}: {one.title}") for one in bad)
+    more = f" (and {len(bad) - 1} more)" if bad[1:] else ""
+    at = f" at {bad[0].layer}" if bad[0].layer is not None else ""
+    return [Gate(False, f"FAIL: {limit}: {bad[0].code}{at}, {bad[0].title}{more}", limit, checks)]
