@@ -6,7 +6,18 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from qdebug.findings.rules import graph, imposed, inputs, jumps, kernels, losses, parameters, ranges, reference_state
+from qdebug.findings.rules import (
+    graph,
+    imposed,
+    inputs,
+    jumps,
+    kernels,
+    losses,
+    narrow_ranges,
+    parameters,
+    ranges,
+    reference_state,
+)
 from qdebug.findings.rules.rule import Clean, Context, Found, NotApplicable, Rule
 from qdebug.record.schema import Finding
 from qdebug.record.verdicts import SEVERITIES
@@ -21,6 +32,7 @@ RULES: tuple[Rule, ...] = (
     *kernels.RULES,
     *jumps.RULES,
     *losses.RULES,
+    *narrow_ranges.RULES,
     *ranges.RULES,
 )
 """In the order of a diagnosis: a rule is silenced only by rules that stand before it."""

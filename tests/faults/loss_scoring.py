@@ -1,7 +1,7 @@
 """Trace one network that loses points, score what was said, and print all as a table.
 
 python -m pytest -q -s -m study tests/faults/test_losses.py
-python tests/faults/loss_scoring.py [unseen] [words of a case's name]
+python tests/faults/loss_scoring.py [unseen | wide] [words of a case's name]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from loss_cases import CASES, Case
 from loss_nets import accuracy
 from loss_unseen import UNSEEN
+from loss_wide import WIDER
 
 from qdebug.models.data.dataset import from_arrays
 from qdebug.record.schema import Finding, Run
@@ -120,8 +121,10 @@ def table(scores: Sequence[Score]) -> str:
 
 if __name__ == "__main__":
     words = " ".join(sys.argv[1:])
-    chosen = [one for one in UNSEEN if words.removeprefix("unseen").strip() in one.name] \
-        if words.startswith("unseen") else [one for one in CASES if words in one.name]
+    first = words.split(" ")[0]
+    cases = {"unseen": UNSEEN, "wide": WIDER}.get(first, CASES)
+    wanted = words if cases is CASES else words.removeprefix(first).strip()
+    chosen = [one for one in cases if wanted in one.name]
     found = []
     for one in chosen:
         found.append(score(one))

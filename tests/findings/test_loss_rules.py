@@ -19,8 +19,9 @@ from qdebug.findings.loss_evidence import (
     Together,
     TrainedRanges,
 )
-from qdebug.record.schema import Finding
+from qdebug.record.schema import Finding, Handover
 from tests.findings.test_rules import context
+from tests.support.run_records import row
 
 LOST, NONE = Points(40.0, 30.0, 50.0), Points(0.2, -1.0, 1.4)
 
@@ -114,3 +115,18 @@ def test_the_data_is_blamed_only_where_the_reference_is_wrong_on_it() -> None:
     assert str(fix(is_right=None, kind="float")).startswith("calibrate on samples like this data")
     assert str(fix(is_right=False, kind="float")).startswith("scale the data")
     assert str(fix(is_right=None, kind="qat")).startswith("scale the data")
+
+
+@pytest.mark.parametrize(("kind", "points"), [("float", None), ("file", 16.0)])
+def test_a_row_that_its_range_makes_diverge_is_the_calibration_s_fault(kind: str, points: float | None) -> None:
+    """Whatever it costs, no kernel is blamed; between two files the handover tells the points."""
+    handover = Handover(0.8, 0.7, 0.16, 0.06, 0.26, 397)
+    cut = row(0, "q1", verdict="diverged", reason="range: 22 % of the reference's values lie beyond", scale=0.1,
+              zero_point=-128, decided_by="22 % clipped", handover=handover)
+    plain = context()
+    asked = dataclasses.replace(plain, aligned=dataclasses.replace(plain.aligned, kind=kind), rows=[cut])
+    found = {one.code: one for one in diagnose(asked)[0]}
+
+    assert "QD505" not in found
+    assert (found["QD607"].layer, found["QD607"].points) == ("q1", points)
+    assert found["QD607"].evidence["covered_max"] == pytest.approx(25.5)

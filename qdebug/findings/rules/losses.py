@@ -1,4 +1,4 @@
-"""QD604 to QD610: what the grids cost, and why. Every one rests on points that were measured.
+"""QD604 to QD610 but for QD607: what the grids cost, and why. Every one rests on points that were measured.
 
 A layer's error is taken apart before (`loss_evidence.LayerLoss`): the part that loses points beyond chance says what is
 at fault, and the grid that brings at least half of them back says why. Nothing here is told from a threshold on ranges.
@@ -77,16 +77,17 @@ def _joined(context: Context, pair: Pair) -> Pair | None:
 # -- evidence ---------------------------------------------------------------------------------------------------------
 
 
-def _points(found: Points | None) -> float | None:
+def rounded_points(found: Points | None) -> float | None:
+    """What evidence shows of `found`: its points, to two digits."""
     return None if found is None else round(found.points, 2)
 
 
 def _steps_evidence(one: LayerLoss) -> dict[str, Any]:
     data = float(one.channels.low.min()), float(one.channels.high.max())
     return {
-        "layer_points": _points(one.whole), "steps_points": _points(one.steps),
-        "regained_by_the_data_s_own_range": _points(one.fitted),
-        "regained_by_a_grid_for_each_channel": _points(one.by_channel),
+        "layer_points": rounded_points(one.whole), "steps_points": rounded_points(one.steps),
+        "regained_by_the_data_s_own_range": rounded_points(one.fitted),
+        "regained_by_a_grid_for_each_channel": rounded_points(one.by_channel),
         "covered_min": one.grid_low, "covered_max": one.grid_high, "data_min": data[0], "data_max": data[1],
         "step": one.channels.step, "steps_per_standard_deviation": one.deviation, "samples": one.samples}
 
@@ -109,7 +110,7 @@ def _times(one: LayerLoss) -> float:
     return float(spans.max() / max(np.median(spans), spans.max() * 1e-9, 1e-30))
 
 
-def _share(one: LayerLoss, part: Points) -> Points:
+def cost_of(one: LayerLoss, part: Points) -> Points:
     """What a cause takes: the whole of the layer where it alone is beyond chance."""
     parts = [one.clipping, one.steps, *([one.kernel.weights] if one.kernel is not None else [])]
     return one.whole if sum(found.is_loss for found in parts) == 1 and one.whole.is_loss else part
@@ -119,21 +120,23 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _amount(points: Points, losses: Losses) -> str:
+def amount(points: Points, losses: Losses) -> str:
+    """Points with their unit, as a title says them."""
     return f"{points.points:.3g} {losses.unit}"
 
 
 # -- the rules --------------------------------------------------------------------------------------------------------
 
 
-def _measured(context: Context) -> Losses | None:
+def measured(context: Context) -> Losses | None:
+    """What was measured of lost points; `None` where there is nothing to tell a cause from."""
     return context.losses if context.losses is not None and \
         (context.losses.layers or context.losses.together or context.losses.kernels) else None
 
 
 def starved(context: Context) -> Outcome:
     """RC11: one channel takes the range of a tensor, and the others share few codes."""
-    losses = _measured(context)
+    losses = measured(context)
     if losses is None:
         return NOT_MEASURED
     found = []
@@ -150,13 +153,13 @@ def starved(context: Context) -> Outcome:
             {**_channel_evidence(one), **_steps_evidence(one)},
             f"bring the channels to like ranges before converting (divide channel {widest} in the layer's kernel and "
             "bias, multiply it back in the next layer's kernel), or clip or retrain it; else keep this layer in int16 "
-            "or float", points=_share(one, one.steps)))
+            "or float", points=cost_of(one, one.steps)))
     return outcome(found)
 
 
 def one_scale(context: Context) -> Outcome:
     """RC20: a kernel on one scale whose channels differ by a large factor, or one that 8 bits are too few for."""
-    losses = _measured(context)
+    losses = measured(context)
     if losses is None:
         return NOT_MEASURED
     found = []
@@ -167,8 +170,8 @@ def one_scale(context: Context) -> Outcome:
         widest = int(np.argmax(spans))
         times = float(spans.max() / max(np.median(spans), spans.max() * 1e-9, 1e-30))
         numbers: dict[str, Any] = {
-            "weights_points": _points(one.weights),
-            "regained_by_a_scale_for_each_channel": _points(one.by_row), "channels": int(spans.size),
+            "weights_points": rounded_points(one.weights),
+            "regained_by_a_scale_for_each_channel": rounded_points(one.by_row), "channels": int(spans.size),
             "largest_weight_channel": widest, "largest_weight": float(spans.max()),
             "median_largest_weight": float(np.median(spans)), "samples": one.samples}
         if one.step is not None:
@@ -177,7 +180,7 @@ def one_scale(context: Context) -> Outcome:
                         "largest_code_by_channel": "; ".join(
                             f"{channel}: {codes[channel]}" for channel in np.argsort(codes, kind="stable")[:8])}
         title = (f"weights on one scale: channel {widest} is {_number(times)} times larger than the median one"
-                 if is_one else f"rounding the weights alone takes {_amount(one.weights, losses)}")
+                 if is_one else f"rounding the weights alone takes {amount(one.weights, losses)}")
         fix = ("convert with a scale for each channel (leave out _experimental_disable_per_channel), or bring the "
                "channels to like sizes" if is_one else
                "keep this layer's weights in float (selective quantization), or train quantization-aware")
@@ -187,7 +190,7 @@ def one_scale(context: Context) -> Outcome:
 
 def too_wide(context: Context) -> Outcome:
     """RC26: the range is wider than the data, and its steps are too coarse for it."""
-    losses = _measured(context)
+    losses = measured(context)
     if losses is None:
         return NOT_MEASURED
     found = []
@@ -204,26 +207,27 @@ def too_wide(context: Context) -> Outcome:
         elif context.is_qat:
             fix = "train the ranges on data like this; look for outliers in the training data"
         found.append(Found(one.layer, title, {**_steps_evidence(one), "range_to_data": times}, fix,
-                           points=_share(one, one.steps)))
-    first = _by_all_ranges(losses)
+                           points=cost_of(one, one.steps)))
+    first = by_all_ranges(losses)
     if first is not None and first.wide >= first.narrow:
         found.append(Found(
             None, f"the ranges of {first.wide} of {first.of} layers are at least twice as wide as the data: grids over "
-            f"the data's own ranges bring back {_amount(first.fitted, losses)}", _together_evidence(first),
+            f"the data's own ranges bring back {amount(first.fitted, losses)}", together_evidence(first),
             f"look for outliers in the calibration data; {CALIBRATE}", points=first.fitted))
     return outcome(found)
 
 
-def _by_all_ranges(losses: Losses) -> Together | None:
+def by_all_ranges(losses: Losses) -> Together | None:
     """What was measured of all layers together, where the data's own ranges bring most of the loss back."""
     first = losses.together
     return first if first is not None and _brings_back(first.fitted, losses.whole) else None
 
 
-def _together_evidence(first: Together) -> dict[str, Any]:
-    return {"regained_by_all_ranges_of_the_data": _points(first.fitted), "ranges_too_wide": first.wide,
+def together_evidence(first: Together) -> dict[str, Any]:
+    """What was measured of all layers together, as evidence shows it."""
+    return {"regained_by_all_ranges_of_the_data": rounded_points(first.fitted), "ranges_too_wide": first.wide,
             "ranges_too_narrow": first.narrow, "layers": first.of, "first_of_the_ranking": ", ".join(first.layers),
-            "regained_by_these_in_float": _points(first.regained)}
+            "regained_by_these_in_float": rounded_points(first.regained)}
 
 
 def _kept_from(context: Context, pair: Pair) -> str | None:
@@ -240,36 +244,9 @@ def _kept_from(context: Context, pair: Pair) -> str | None:
     return None
 
 
-def too_narrow(context: Context) -> Outcome:
-    """RC26: the range ends before the data do."""
-    losses = _measured(context)
-    if losses is None:
-        return NOT_MEASURED
-    found = []
-    for one in losses.layers:
-        if not one.clipping.is_loss:
-            continue
-        data = float(one.channels.low.min()), float(one.channels.high.max())
-        found.append(Found(
-            one.layer,
-            f"calibration saw less than the data: the range is {one.grid_low:.4g} to {one.grid_high:.4g}, the values "
-            f"go from {data[0]:.4g} to {data[1]:.4g} ({one.beyond_percent:.3g} % are clipped)",
-            {"layer_points": _points(one.whole), "clipping_points": _points(one.clipping), "covered_min": one.grid_low,
-             "covered_max": one.grid_high, "data_min": data[0], "data_max": data[1],
-             "beyond_percent": one.beyond_percent, "samples": one.samples},
-            CALIBRATE, points=_share(one, one.clipping)))
-    first = _by_all_ranges(losses)
-    if first is not None and first.wide < first.narrow:
-        found.append(Found(
-            None, f"calibration saw less than the data: {first.narrow} of {first.of} ranges end before the data; grids "
-            f"over the data's own ranges bring back {_amount(first.fitted, losses)}", _together_evidence(first),
-            CALIBRATE, points=first.fitted))
-    return outcome(found)
-
-
 def joined(context: Context) -> list[Found]:
     """RC11: a tensor on the grid of a concatenation whose other parts are much larger; told by QD603."""
-    losses = _measured(context)
+    losses = measured(context)
     found: dict[str, Found] = {}
     for one, pair in _by_steps(context, "QD603") if losses is not None else ():
         whole = _joined(context, pair)
@@ -285,13 +262,13 @@ def joined(context: Context) -> list[Found]:
             {"pays": one.layer, "scale": row.scale if row is not None else one.channels.step,
              **_steps_evidence(one), **_channel_evidence(one)},
             "give the parts outputs of their own, or normalize them before joining", severity=ERROR,
-            points=_share(one, one.steps)))
+            points=cost_of(one, one.steps)))
     return list(found.values())
 
 
 def too_few_bits(context: Context) -> Outcome:
     """RC26: no grid of 8 bits serves these values: most lie close together, few far away."""
-    losses = _measured(context)
+    losses = measured(context)
     if losses is None:
         return NOT_MEASURED
     found = []
@@ -303,14 +280,14 @@ def too_few_bits(context: Context) -> Outcome:
             one.layer,
             f"8 bits are too few for these values: {one.deviation:.2g} steps per standard deviation, on a grid that "
             "fits the data",
-            {**_steps_evidence(one), "regained_without_the_outermost_values": _points(one.trimmed)}, fix,
-            points=_share(one, one.steps)))
+            {**_steps_evidence(one), "regained_without_the_outermost_values": rounded_points(one.trimmed)}, fix,
+            points=cost_of(one, one.steps)))
     return outcome(found)
 
 
 def fixed_grid(context: Context) -> Outcome:
     """RC16: an op with a fixed output grid cannot tell the values apart."""
-    losses = _measured(context)
+    losses = measured(context)
     if losses is None:
         return NOT_MEASURED
     found = []
@@ -320,25 +297,25 @@ def fixed_grid(context: Context) -> Outcome:
             one.layer, f"{kind} has a fixed output grid that is too coarse here: steps of {one.channels.step:.4g}, "
             f"{one.deviation:.2g} of them per standard deviation", _steps_evidence(one),
             f"judge by what goes into {kind} (take the arg max of the logits), or leave it out of the file",
-            points=_share(one, one.steps)))
+            points=cost_of(one, one.steps)))
     return outcome(found)
 
 
 def spread(context: Context) -> Outcome:
     """RC26: many layers lose a little each, and none alone is to blame."""
-    losses = _measured(context)
+    losses = measured(context)
     if losses is None or losses.together is None or losses.whole is None:
         return NOT_MEASURED if losses is None else NotApplicable("layers that lose points account for the loss")
-    if _by_all_ranges(losses) is not None:
+    if by_all_ranges(losses) is not None:
         return NotApplicable("ranges that do not fit the data account for the loss: QD606, QD607")
     first = losses.together
     return [Found(
         None,
-        f"{_amount(losses.whole, losses)} are lost over many layers, no culprit: the first {len(first.layers)} of the "
+        f"{amount(losses.whole, losses)} are lost over many layers, no culprit: the first {len(first.layers)} of the "
         f"ranking bring back {first.regained.points:.3g} together",
-        {"layers": ", ".join(first.layers), "regained_together": _points(first.regained),
+        {"layers": ", ".join(first.layers), "regained_together": rounded_points(first.regained),
          "regained_low": first.regained.low, "regained_high": first.regained.high,
-         "points": _points(losses.whole)},
+         "points": rounded_points(losses.whole)},
         "keep these layers in float or int16 (selective quantization), or train quantization-aware: no single layer "
         "is worth a repair", points=losses.whole)]
 
@@ -348,7 +325,6 @@ RULES = (
     Rule("QD604", "RC11", ERROR, starved, silenced_by=WRONG_MODEL),
     Rule("QD605", "RC20", ERROR, one_scale, silenced_by=(*WRONG_MODEL, "QD401")),
     Rule("QD606", "RC26", ERROR, too_wide, silenced_by=(*WRONG_MODEL, "QD101", "QD201", "QD202")),
-    Rule("QD607", "RC26", ERROR, too_narrow, silenced_by=(*WRONG_MODEL, "QD101", "QD201", "QD202")),
     Rule("QD608", "RC26", ERROR, too_few_bits, silenced_by=WRONG_MODEL),
     Rule("QD609", "RC16", WARNING, fixed_grid, silenced_by=WRONG_MODEL),
     Rule("QD610", "RC26", WARNING, spread, silenced_by=(*WRONG_MODEL, "QD101")),

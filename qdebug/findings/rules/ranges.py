@@ -156,7 +156,7 @@ def joined_ranges(context: Context) -> Outcome:
 
 
 RULES = (
-    Rule("QD601", "RC26", WARNING, input_outlier, silenced_by=("QD101", "QD317", "QD202", "QD205", "QD203")),
+    Rule("QD601", "RC26", WARNING, input_outlier, silenced_by=("QD101", "QD317", "QD607", "QD202", "QD205", "QD203")),
     Rule("QD602", "RC26", NOTE, bad_ranges, silenced_by=("QD101", "QD317", "QD201", "QD202", "QD203", "QD205")),
     Rule("QD603", "RC11", WARNING, joined_ranges),
 )
