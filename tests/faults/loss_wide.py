@@ -199,9 +199,9 @@ INNER = (*(f"{name}{n}" for n in range(DEEP) for name in ("c", "dw", "sum")),
          "mix", "probs", "logits", "pool", "c1_swish", "c2_swish", "c1_three", "c2_three")
 
 WIDER = [
-    Case("a spread of small losses, 40 times in each of 8 layers", "3", changed(deep, "3", lift_all(40)),
+    Case("a spread of small losses, 250 times in each of 8 layers", "3", changed(deep, "3", lift_all(250)),
          (SPREAD, STARVED), (None, *INNER), plain(deep, "3")),
-    Case("a spread of small losses, 25 times in each of 8 layers", "2", changed(deep, "2", lift_all(25)),
+    Case("a spread of small losses, 150 times in each of 8 layers", "2", changed(deep, "2", lift_all(150)),
          (SPREAD, STARVED), (None, *INNER), plain(deep, "2")),
     Case("a sigmoid far in its tail", "3", plain(gated, "3"), (FIXED,), ("gate",), plain(open_gate, "3")),
     Case("a sigmoid far in its tail", "2", plain(gated, "2"), (FIXED,), ("gate",), plain(open_gate, "2")),
