@@ -16,6 +16,8 @@ from qdebug.converter.grids import FIXED_GRIDS, SAME_SCALE
 from qdebug.findings.loss_evidence import LayerLoss, Losses, Points, Together
 from qdebug.findings.rules.rule import ERROR, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 from qdebug.graph.graph import Key
+from qdebug.graph.quantization import CODE_RANGES
+from qdebug.record.schema import Row
 
 NOT_MEASURED = NotApplicable("nothing is lost beyond chance, or no handover was run")
 MOST = 0.5
@@ -35,7 +37,9 @@ def _why_steps(one: LayerLoss, context: Context) -> str:
     if pair.op is not None and pair.op.kind in FIXED_GRIDS:
         return "QD609"
     if _brings_back(one.fitted, one.steps):
-        return "QD603" if _joined(context, pair) is not None else "QD606"
+        if _joined(context, pair) is not None:
+            return "QD603"
+        return "QD606" if _reader(context, pair) is None else "QD608"
     if _brings_back(one.by_channel, one.steps):
         return "QD603" if _joined(context, pair) is not None else "QD604"
     return "QD608"
@@ -51,27 +55,50 @@ def _by_steps(context: Context, code: str) -> Iterator[tuple[LayerLoss, Pair]]:
 def _joined(context: Context, pair: Pair) -> Pair | None:
     """The concatenation whose grid this tensor is on: its own, or the one that it is joined by further down.
 
-    Where the joined tensor itself uses less than half of its codes, the grid is too wide for a reason of its own.
+    Where the joined tensor itself spans less than half of its codes, the grid is too wide for a reason of its own.
     """
     by_candidate = {entry.candidate: entry for entry in context.alignment.pairs}
     key: Key | None = pair.candidate
     own = context.candidate.producers.get(pair.candidate)
     if own is not None and own.kind == "concat":
         return pair
-    grid = context.candidate.tensors[pair.candidate].quantization
-    while key is not None and grid is not None:
+    while key is not None:
         readers = [op for op in context.candidate.consumers.get(key, ()) if op.kind in SAME_SCALE]
         key = None
         for op in readers:
-            theirs = context.candidate.tensors[op.output].quantization
-            if theirs is None or not (theirs.per_tensor and theirs.step == grid.step and theirs.zero == grid.zero):
+            if not _on_one_grid(context, pair.candidate, op.output):
                 continue
             if op.kind == "concat":
                 found = by_candidate.get(op.output)
                 row = context.rows_by_layer.get(found.layer) if found is not None else None
-                return found if row is not None and (row.used_codes_percent or 0) >= 50 else None
+                return found if row is not None and _fills(row) else None
             key = op.output
     return None
+
+
+def _reader(context: Context, pair: Pair) -> Pair | None:
+    """The op that reads this tensor and whose output fills the same grid: the converter gave it to both."""
+    by_candidate = {entry.candidate: entry for entry in context.alignment.pairs}
+    for op in context.candidate.consumers.get(pair.candidate, ()):
+        found = by_candidate.get(op.output)
+        row = context.rows_by_layer.get(found.layer) if found is not None else None
+        if row is not None and op.kind not in SAME_SCALE and _on_one_grid(context, pair.candidate, op.output) \
+                and _fills(row):
+            return found
+    return None
+
+
+def _fills(row: Row) -> bool:
+    """Whether values reach over half of the codes: those of the file, or the reference's where the file's are gone."""
+    low, high = CODE_RANGES.get(row.dtype, (0, 0))
+    farthest = row.cumulative.max_lsb if row.cumulative is not None else None
+    return (row.used_span_percent or 0) >= 50 or (high > low and (farthest or 0) >= (high - low) / 2)
+
+
+def _on_one_grid(context: Context, one: Key, other: Key) -> bool:
+    ours, theirs = (context.candidate.tensors[key].quantization for key in (one, other))
+    return ours is not None and theirs is not None and ours.per_tensor and theirs.per_tensor \
+        and (ours.step, ours.zero) == (theirs.step, theirs.zero)
 
 
 # -- evidence ---------------------------------------------------------------------------------------------------------
@@ -235,13 +262,8 @@ def _kept_from(context: Context, pair: Pair) -> str | None:
     if pair.op is None or pair.op.kind not in SAME_SCALE:
         return None
     names = {entry.candidate: entry.layer for entry in context.alignment.pairs}
-    ours = context.candidate.tensors[pair.candidate].quantization
-    for key in context.candidate.data_inputs(pair.op):
-        theirs = context.candidate.tensors[key].quantization
-        if key in names and ours is not None and theirs is not None and theirs.per_tensor and ours.per_tensor \
-                and (theirs.step, theirs.zero) == (ours.step, ours.zero):
-            return names[key]
-    return None
+    return next((names[key] for key in context.candidate.data_inputs(pair.op)
+                 if key in names and _on_one_grid(context, key, pair.candidate)), None)
 
 
 def joined(context: Context) -> list[Found]:
@@ -272,16 +294,23 @@ def too_few_bits(context: Context) -> Outcome:
     if losses is None:
         return NOT_MEASURED
     found = []
-    for one, _ in _by_steps(context, "QD608"):
-        trims = _brings_back(one.trimmed, one.steps)
-        fix = ("clip the rare extremes (a ReLU6, or calibration that leaves out the outermost 0.1 %)" if trims else
-               "keep this layer in int16 activations (16x8) or in float")
-        found.append(Found(
-            one.layer,
-            f"8 bits are too few for these values: {one.deviation:.2g} steps per standard deviation, on a grid that "
-            "fits the data",
-            {**_steps_evidence(one), "regained_without_the_outermost_values": rounded_points(one.trimmed)}, fix,
-            points=cost_of(one, one.steps)))
+    for one, pair in _by_steps(context, "QD608"):
+        reader = _reader(context, pair) if _brings_back(one.fitted, one.steps) else None
+        trims = reader is None and _brings_back(one.trimmed, one.steps)
+        evidence = {**_steps_evidence(one), "regained_without_the_outermost_values": rounded_points(one.trimmed)}
+        fix = "clip the rare extremes (a ReLU6, or calibration that leaves out the outermost 0.1 %)"
+        if reader is None:
+            title = (f"8 bits are too few for these values: {one.deviation:.2g} steps per standard deviation, on a "
+                     "grid that fits the data")
+            fix = fix if trims else "keep this layer in int16 activations (16x8) or in float"
+        else:
+            times = (one.grid_high - one.grid_low) / max(float(one.channels.spans.max()), 1e-30)
+            title = (f"8 bits are too few for its values ({one.grid_low:.4g} to {one.grid_high:.4g}): {one.layer}, on "
+                     f"the same grid, spans {_number(times)} times less")
+            evidence["pays"] = one.layer
+            fix += f", or keep {one.layer} and {reader.layer} in int16 activations (16x8) or in float"
+        found.append(Found(one.layer if reader is None else reader.layer, title, evidence, fix,
+                           points=cost_of(one, one.steps)))
     return outcome(found)
 
 
