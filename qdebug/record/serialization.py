@@ -63,7 +63,7 @@ def _rebuild(kind: Any, plain: Any) -> Any:
         return None if plain is None else _rebuild(options[0], plain) if len(options) == 1 else plain
     if (origin is list and not isinstance(plain, list)) or (
             (origin is dict or dataclasses.is_dataclass(kind)) and not isinstance(plain, dict)):
-        raise TypeError(f"{str(plain)[:40]!r} where {'a list' if origin is list else 'names and values'} are needed")
+        raise TypeError(f"{str(plain)[:40]!r} where {'a list is' if origin is list else 'names and values are'} needed")
     if origin is list:
         return [_rebuild(arguments[0], item) for item in plain]
     if origin is dict:

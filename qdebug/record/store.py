@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from qdebug.errors import StoreError, UsageError
+from qdebug.record.free_parts import check_free_parts
 from qdebug.record.schema import SCHEMA, Run
 from qdebug.record.serialization import dumps, from_json
 
@@ -265,9 +266,11 @@ def _as_run(path: Path, plain: Any) -> Run:
     if plain.get("kind") != "run":
         raise StoreError(f"cannot read {path}: it holds {plain.get('kind')!r}, not a run")
     try:
-        return from_json(Run, plain)
+        run = from_json(Run, plain)
+        check_free_parts(plain)
     except ValueError as error:
         raise StoreError(f"corrupt record {path}: {error}; remove the file, or trace again") from error
+    return run
 
 
 def keep_file(path: Path, content: bytes) -> None:

@@ -583,7 +583,7 @@ def test_color_follows_the_environment(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "args", ["report 1", "report 1 --explorer deep/er", "show 1 --json r.json", "summary -o s.txt", "diff 1 2 --json d"]
+    "args", ["report 1", "report 1 --explorer deep/er", "show 1 --json r.json", "summary -o s.txt", "diff 1 1 --json d"]
 )
 def test_a_full_disk_leaves_nothing(recorded, tmp_path, args):
     """Where no file may grow, a command ends with 2 and one line, and there is no more than before."""

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,6 +205,34 @@ def test_corrupt_record_is_named_and_the_others_listed(store: Store, content: by
     assert "\n" not in str(found[0])
     with pytest.raises(StoreError, match="corrupt record"):
         store.find("2")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("costs", {"repairs": 0.5}),
+        ("costs", {"repairs": [{"layer": "a", "restored_percent": "much", "agreement": None}]}),
+        ("costs", {"repairs": [{"layer": "a"}]}),
+        ("costs", {"layers": [{"drop": 0.1}]}),
+        ("costs", {"layers": [["a"]]}),
+        ("costs", {"parts": [{"part": "training", "layers": {"a": 1}}]}),
+        ("costs", {"samples": 1.5}),
+        ("label_flips", {"samples": 10, "flipped": 11, "layers": []}),
+        ("label_flips", {"samples": 10, "flipped": -1, "layers": []}),
+        ("label_flips", {"samples": 10, "flipped": 1, "layers": [{"layer": "a"}]}),
+        ("checks", [{"code": "QD101", "explained": ["a"]}]),
+        ("data", {"samples": "many"}),
+        ("candidate", {"source": 3}),
+    ],
+)
+def test_free_parts_of_another_shape_are_damage(store: Store, part: str, value: Any):
+    """What the schema leaves open is told as damaged where it is read, not where it is shown."""
+    path = store.path / f"{store.save(run_records.run(), slug='a').id}.json"
+    plain = json.loads(path.read_text())
+    path.write_text(json.dumps({**plain, part: value}))
+
+    with pytest.raises(StoreError, match=f"corrupt record .*: {part}"):
+        store.find("1")
 
 
 def test_record_of_another_schema(store: Store):
