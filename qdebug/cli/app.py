@@ -14,6 +14,7 @@ from qdebug.cli.commands.cache import cache
 from qdebug.cli.commands.check import check
 from qdebug.cli.commands.cure import cure
 from qdebug.cli.commands.diff import diff
+from qdebug.cli.commands.dump import dump
 from qdebug.cli.commands.explain import explain
 from qdebug.cli.commands.map import map_models
 from qdebug.cli.commands.report import report
@@ -64,6 +65,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., None], tuple[str, ...]], ...] = (
     ("map", map_models, ("--reference qat.h5 --candidate model.tflite",)),
     ("diff", diff, ("7 latest", "7 latest --fail-on worse")),
     ("cure", cure, ("latest -o better.tflite", "7 -o better.tflite --target-drop 0.5")),
+    ("dump", dump, ("--candidate model.tflite --data x.npz -o dump.npz", "--firmware -o qdebug_dump.cc")),
     ("check", check, ("latest --max-local-lsb 1", "latest --fail-on lost --junit gates.xml")),
     ("summary", summary, ("--by model",)),
     ("sweep", sweep, ("--models dense1,dense2 --seeds 0-3",)),

@@ -19,8 +19,8 @@ _OPTIONS = {
     COST: ("handover", "handover-samples", "metric"),
     GATES: ("fail-on", "tolerance", "max-local-flip-percent", "max-cumulative-flip-percent", "max-local-lsb",
             "min-agreement", "max-accuracy-drop", "budget", "against", "junit"),
-    OUTPUT: ("all", "table", "worst", "row", "export", "by", "explorer", "json", "format", "output", "force", "store",
-             "quiet"),
+    OUTPUT: ("firmware", "all", "table", "worst", "row", "export", "by", "explorer", "json", "format", "output",
+             "force", "store", "quiet"),
     BUILT_IN: ("model", "models", "seed", "seeds", "qat-epochs", "retrain"),
 }
 _PANEL_OF = {f"--{name}": panel for panel, names in _OPTIONS.items() for name in names}

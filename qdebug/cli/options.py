@@ -34,6 +34,7 @@ class View(StrEnum):
     WORST = "worst"
     PARTS = "parts"
     CURES = "cures"
+    DEVICE = "device"
 
 
 Data = Annotated[
@@ -131,6 +132,10 @@ BudgetFile = Annotated[
 ]
 HandOver = Annotated[
     bool, typer.Option("--handover/--no-handover", help="Measure what each layer costs in accuracy, or not.")
+]
+DumpPlace = Annotated[
+    str | None,
+    typer.Option("--dump", help="Tensors that a device computed: .npz, folder, log or flatbuffer.", metavar="PLACE"),
 ]
 TflmSamples = Annotated[
     int, typer.Option(min=1, help="Samples that TensorFlow Lite Micro runs, one by one.", metavar="N")

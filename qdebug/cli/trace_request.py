@@ -36,17 +36,20 @@ class Models:
     signature: str | None = None
     inputs: str | None = None
     outputs: str | None = None
+    dump: str | None = None
 
     def check(self, *, force: bool) -> Models:
         """Raise UsageError if the options contradict each other; return this."""
-        of_files = ("reference", "candidate", "baseline", "x_key", "y_key", "custom_objects", "image_size",
+        of_files = ("dump", "reference", "candidate", "baseline", "x_key", "y_key", "custom_objects", "image_size",
                     "preprocess", "signature", "inputs", "outputs")
         files = [f"--{name.replace('_', '-')}" for name in of_files if getattr(self, name) is not None]
         if self.model is not None and files:
             raise UsageError(
                 f"--model {self.model} excludes {files[0]}: trace a built-in model, or your own files"
             )
-        if self.model is None and self.reference is None:
+        if self.dump is not None and self.model is None and self.candidate is None:
+            raise UsageError(f"--dump {self.dump} needs the file that the device ran: give --candidate")
+        if self.model is None and self.reference is None and self.dump is None:
             hint = "give --reference too" if files else "give --model dense4, or --reference and --candidate"
             raise UsageError(f"nothing to trace: {hint}")
         if self.model is None and (self.retrain or self.qat_epochs is not None):
@@ -69,6 +72,8 @@ class Models:
             return trace_builtin(
                 self.model, seed=self.seed, qat_epochs=self.qat_epochs, retrain=self.retrain, **kept, **shared
             )
+        if self.reference is None:
+            return self._trace_device(**shared)
         keys: dict[str, Any] = {"x_key": self.x_key, "y_key": self.y_key}
         if self.custom_objects is not None:
             keys["custom_objects"] = self.custom_objects
@@ -78,9 +83,22 @@ class Models:
         keys.update({name: value for name, value in more.items() if value is not None})
         part = graph_part(self.signature, self.inputs, self.outputs)
         keys.update({"graph": part} if part.option is not None else {})
+        keys.update({"dump": self.dump} if self.dump is not None else {})
         files: dict[str, Any] = {"baseline": self.baseline, "save_candidate": save}
         assert self.reference is not None
         return trace_files(self.reference, self.candidate, **files, **keys, **shared)
+
+    def _trace_device(self, *, data: str | None, samples: int | None, scale: float | None, **shared: Any) -> Run:
+        """Compare a device with a host: no reference takes part."""
+        from qdebug.models.data.request import DataRequest
+        from qdebug.workflows.device_run import trace_device
+
+        assert self.candidate is not None
+        assert self.dump is not None
+        request = None if data is None else DataRequest(data, None, scale, self.x_key, self.y_key, self.image_size,
+                                                        self.preprocess)
+        return trace_device(self.candidate, self.dump, data=request, samples=samples, options=shared["options"],
+                            progress=shared["progress"])
 
 
 def slug(run: Run) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qdebug.findings.rules import (
+    device,
     graph,
     imposed,
     inputs,
@@ -19,10 +20,12 @@ from qdebug.findings.rules import (
     reference_state,
 )
 from qdebug.findings.rules.rule import Clean, Context, Found, NotApplicable, Rule
-from qdebug.record.schema import Finding
+from qdebug.record.device import DeviceReport
+from qdebug.record.schema import Finding, Row
 from qdebug.record.verdicts import SEVERITIES
 
 RULES: tuple[Rule, ...] = (
+    *device.RULES,
     *reference_state.FIRST,
     *imposed.RULES,
     *inputs.RULES,
@@ -60,6 +63,13 @@ def diagnose(context: Context, rules: Iterable[Rule] = RULES) -> tuple[list[Find
             checks[-1]["explained"] = {one.layer: why for one, why in explained if one.layer is not None}
     findings = [_finding(rule, one) for rule, one in kept]
     return sorted(findings, key=lambda one: SEVERITIES.index(one.severity)), checks
+
+
+def of_device(report: DeviceReport, rows: Sequence[Row]) -> list[Finding]:
+    """The findings of a dump that has no reference beside it, most severe first."""
+    found = [_finding(rule, one) for rule, look in zip(device.RULES, device.LOOKS, strict=True)
+             for one in look(report, rows)]
+    return sorted(found, key=lambda one: SEVERITIES.index(one.severity))
 
 
 def _explained(rule: Rule, found: Found, kept: list[tuple[Rule, Found]], context: Context) -> str | None:

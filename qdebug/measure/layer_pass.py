@@ -23,6 +23,9 @@ from qdebug.verdict.accumulators import Counts, FloatStats, Known
 class CandidateSide(Protocol):
     """A candidate that can be read at any tensor."""
 
+    def holds(self, key: Key) -> bool:
+        """Whether an output can be read: a dump may lack it."""
+
     def read(self, inputs: Sequence[Array], keys: Sequence[Key]) -> dict[Key, Array]:
         """These tensors on one batch, codes or real values as they are held; `inputs` in the candidate's order."""
 
@@ -70,7 +73,8 @@ class LayerPass:
 
     def candidate_values(self, part: Sequence[Array], extra: Sequence[Key] = ()) -> dict[Key, Array]:
         """Codes (or reals) of every measured tensor, output and `extra` tensor for one batch."""
-        keys = list(dict.fromkeys([*self.plan.grids, *self.plan.aligned.candidate.outputs, *extra]))
+        outputs = [key for key in self.plan.aligned.candidate.outputs if self.candidate_side.holds(key)]
+        keys = list(dict.fromkeys([*self.plan.grids, *outputs, *extra]))
         return self.candidate_side.read([part[number] for number in self.plan.aligned.alignment.inputs], keys)
 
     def real_outputs(self, read: Mapping[Key, Array]) -> list[Array]:

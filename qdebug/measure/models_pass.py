@@ -30,6 +30,10 @@ class CandidateFile:
 
     interpreter: Interpreter
 
+    def holds(self, key: Key) -> bool:
+        """Whether an output can be read: a dump may lack it."""
+        return self.interpreter.why_not(key) is None
+
     def read(self, inputs: Sequence[Array], keys: Sequence[Key]) -> dict[Key, Array]:
         """These tensors on one batch; `inputs` in the candidate's order."""
         return read_tensors(self.interpreter, inputs, keys)
@@ -88,13 +92,13 @@ class Pass(LayerPass):
 
 def open_models(frozen: Frozen, aligned: Aligned, expectations: Mapping[Key, Expectation],
                 interpreter: Interpreter, *, threads: int | None = None, weights: Mapping[Key, Weights] | None = None,
-                own: FileSide | None = None) -> Pass:
-    """Look at one sample, plan, and open the session of the regions.
+                own: FileSide | None = None, first: Sequence[Array] | None = None) -> Pass:
+    """Look at one sample (`first`, or zeros), plan, and open the session of the regions.
 
     Raises ModelError where an output of the candidate has another shape.
     """
     weights = weights or {}
-    samples = [np.zeros(first_sample(spec.shape), spec.dtype) for spec in frozen.specs]
+    samples = first or [np.zeros(first_sample(spec.shape), spec.dtype) for spec in frozen.specs]
 
     def fetch(keys: Sequence[Key]) -> list[Array]:
         with FrozenSession(frozen, threads=threads) as session:

@@ -42,9 +42,10 @@ class TapPlan:
 
     @cached_property
     def cut_off(self) -> frozenset[Key]:
-        """Candidate tensors that are computed from what has no counterpart: they have no local error."""
+        """Candidate tensors that are computed from what has no counterpart, or is not known: no local error."""
+        lost = self.unmeasurable.misshapen | self.unmeasurable.unheld
         return frozenset(pair.candidate for pair in self.aligned.pairs
-                         if any(source in self.unmeasurable.misshapen for _, source in pair.inputs))
+                         if any(source in lost for _, source in pair.inputs))
 
     def empty(self) -> Counts:
         """Counters at zero for every pair that is measured."""

@@ -26,6 +26,9 @@ class Runner(Protocol):
     def get(self, key: Key) -> Array:
         """A tensor after `run`; raises KeyError where it is not kept."""
 
+    def why_not(self, key: Key) -> str | None:
+        """Why a tensor cannot be read, where more is known than that it is not kept."""
+
 
 @dataclass(frozen=True, eq=False)
 class Unmeasurable:
@@ -37,6 +40,8 @@ class Unmeasurable:
     """Those that have another number of elements than the reference's tensor."""
     readable: frozenset[Key] = frozenset()
     """Those whose values are there all the same: what reads them has a local error."""
+    unheld: frozenset[Key] = frozenset()
+    """Those that the dump of a device does not hold: nobody knows what the layers behind them were given."""
 
     def without_arithmetic(self, aligned: Aligned, unknown: Mapping[str, str], run: frozenset[Key]) -> Unmeasurable:
         """These, and the pairs whose layer holds an op of `unknown` (its name -> why), but for those in `run`."""
@@ -58,14 +63,16 @@ def find_unmeasurable(aligned: Aligned, samples: Sequence[Array], runner: Runner
     runner.allocate(1)
     runner.run([samples[number] for number in aligned.alignment.inputs])
     reasons: dict[Key, str] = {}
+    unheld: set[Key] = set()
     shapes: dict[Pair, tuple[int, ...]] = {}
     for pair in aligned.pairs:
         try:
             shapes[pair] = runner.get(pair.candidate).shape
         except KeyError:
-            reasons[pair.candidate] = UNREADABLE
+            reasons[pair.candidate] = runner.why_not(pair.candidate) or UNREADABLE
+            unheld |= {pair.candidate} if runner.why_not(pair.candidate) else set()
     if all(shape == aligned.candidate.tensors[pair.candidate].shape for pair, shape in shapes.items()):
-        return Unmeasurable(reasons)
+        return Unmeasurable(reasons, unheld=frozenset(unheld))
     ours = fetch([pair.reference for pair in shapes])
     misshapen = {pair.candidate: f"shape: {pair.op.raw if pair.op is not None else 'the input'} gives {_by(shape)}, "
                  f"the reference {_by(value.shape)}"
@@ -75,7 +82,7 @@ def find_unmeasurable(aligned: Aligned, samples: Sequence[Array], runner: Runner
     if lost is not None:
         raise ModelError(f"the candidate's output {aligned.candidate.tensors[lost].name} cannot be compared: at "
                          f"{wrong[0].layer} already, {misshapen[wrong[0].candidate]}; convert the model again")
-    return Unmeasurable(reasons | misshapen, frozenset(misshapen))
+    return Unmeasurable(reasons | misshapen, frozenset(misshapen), unheld=frozenset(unheld))
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from qdebug.record.device import DeviceReport
 from qdebug.record.schema import Unpaired
 
 
@@ -24,6 +25,8 @@ class MappedPair:
     evidence: list[str]
     confidence: float
     """From 0 to 1; at most 0.5 where another pair would do as well."""
+    device_differ_percent: float | None = None
+    """Codes that the device gives otherwise than the host, of its own inputs; `None` where no dump was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +54,6 @@ class Map:
     pairs: list[MappedPair]
     unpaired: list[Unpaired]
     notes: list[str] = field(default_factory=list)
+    device: DeviceReport | None = None
+    """The dump of a device, where one was given."""
     kind: str = "map"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qdebug.record.cures import Cures
+from qdebug.record.device import DeviceReport
 from qdebug.record.shown import SHOWN_BY
 
 SCHEMA = 1
@@ -308,6 +309,8 @@ class Run:
     """Every rule that was asked: its code, `finding`, `clean` or `not applicable`, and the reason."""
     label_flips: dict[str, Any] | None = None
     costs: dict[str, Any] | None = None
+    device: DeviceReport | None = None
+    """What the dump of a device tells, op by op; `None` where no dump was given."""
     cost: Cost | None = None
     """The second verdict; `None` in records from before there was one."""
     cures: Cures | None = None

@@ -6,6 +6,7 @@ from qdebug.record.map import Map, MappedPair
 from qdebug.record.schema import Unpaired
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Facts, Sentence
+from qdebug.render.run.device import told_device
 from qdebug.render.table import DATA, USEFUL, Table, build, number_field, text_field
 
 _UNSURE = 0.5
@@ -22,6 +23,8 @@ def document(found: Map) -> tuple[Block, ...]:
         if len(names) > 1
     ]
     blocks: list[Block] = [Facts(tuple(facts)), pairs_table(found), unpaired_table(found)]
+    if found.device is not None:
+        blocks.append(Sentence(told_device(found.device)))
     blocks += [Sentence(f"Note: {numbers.name(note)}") for note in found.notes]
     blocks.append(Sentence(answer(found)))
     return tuple(blocks)
@@ -36,6 +39,9 @@ def pairs_table(found: Map) -> Table:
         text_field("region", "reference region", lambda one: numbers.names(one.region), wrap=True),
         text_field("evidence", "evidence", lambda one: numbers.names(one.evidence), wrap=True),
         number_field("confidence", "confidence", lambda one: f"{one.confidence:.3f}"),
+        *([number_field("device_differ_percent", "device vs host %",
+                        lambda one: numbers.percent(one.device_differ_percent), short="device %")]
+          if found.device is not None else []),
         number_field("tensor_index", "tensor", lambda one: numbers.count(one.tensor_index), detail=DATA),
         text_field("tensor", "tensor name", lambda one: numbers.name(one.tensor), detail=DATA),
         text_field(

@@ -60,8 +60,16 @@ class Uncertainty:
             total = total + self._op_tau(pair, op)
         return total
 
-    def _op_tau(self, pair: Pair, op: Op) -> NDArray[np.float64]:
-        fixed_point = self.kernels != "xnnpack" or op.output not in self.delegated
+    def alone(self, op: Op) -> NDArray[np.float64]:
+        """LSB per channel of one op of the file that computes with its own weights and biases."""
+        return self._op_tau(None, op)
+
+    def _op_tau(self, pair: Pair | None, op: Op) -> NDArray[np.float64]:
+        if self.kernels == "device":  # (nobody knows its kernels: as fixed point, or as XNNPACK)
+            return np.maximum(self._tau(pair, op, fixed_point=True), self._tau(pair, op, fixed_point=False))
+        return self._tau(pair, op, fixed_point=self.kernels != "xnnpack" or op.output not in self.delegated)
+
+    def _tau(self, pair: Pair | None, op: Op, *, fixed_point: bool) -> NDArray[np.float64]:
         out = op_facts.grid_of(self.candidate.tensors[op.output])
         given = [op_facts.grid_of(self.candidate.tensors[key]) for key in self.candidate.data_inputs(op)]
         given_known = [grid for grid in given if grid is not None]
@@ -121,7 +129,7 @@ class Uncertainty:
             double += abs(offset - math.trunc(offset))
         return float(double)
 
-    def _weighted_tau(self, pair: Pair, op: Op, scale_in: float, scale_out: float,
+    def _weighted_tau(self, pair: Pair | None, op: Op, scale_in: float, scale_out: float,
                       fixed_point: bool) -> NDArray[np.float64]:
         kernel = op_facts.kernel(self.candidate, op)
         assert kernel is not None
@@ -131,10 +139,10 @@ class Uncertainty:
         wide = self.candidate.tensors[op.output].dtype == "int16"  # 64-bit accumulators round once
         single = not fixed_point or wide or (op.kind == "dense" and self.kernels == "reference")
         double = np.zeros(multiplier.shape) if single else np.array([double_rounding(float(m)) for m in multiplier])
-        bias = bias_rounding(self.reference, self.candidate, pair, op, scale_in)
-        bias_lsb = multiplier / 2 if bias is None else np.minimum(np.abs(bias) / scale_out, multiplier)
-        if pair.candidate in self.own:
-            bias_lsb = np.zeros_like(multiplier)
+        bias_lsb = np.zeros_like(multiplier)
+        if pair is not None and pair.candidate not in self.own:
+            bias = bias_rounding(self.reference, self.candidate, pair, op, scale_in)
+            bias_lsb = multiplier / 2 if bias is None else np.minimum(np.abs(bias) / scale_out, multiplier)
         found: NDArray[np.float64] = np.minimum(bias_lsb + double, 0.5)
         return found
 

@@ -26,5 +26,6 @@ def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, A
         measured.inputs, opened.reference, opened.inputs, labels.of("reference"), labels.truth, main.labelled))
     others = {other.kernels: other.rows for other in comparison.families[1:]}
     findings, checks = diagnose(
-        Context(aligned, audit(aligned), main.rows, main.kernels, others, measured, comparison.costs.losses))
+        Context(aligned, audit(aligned), main.rows, main.kernels, others, measured, losses=comparison.costs.losses,
+                device=None if opened.device is None else opened.device.report))
     return add_costs(findings, main.work, opened.inputs, main.batch), checks

@@ -19,17 +19,19 @@ from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, open_models
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.data.lazy_array import extremes
-from qdebug.models.kernels import TFLM, Kernels, on_host
+from qdebug.models.kernels import DEVICE, TFLM, Kernels, on_host
 from qdebug.models.litert.micro import MicroInterpreter
 from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_model import FileReference
 from qdebug.record.schema import EndToEnd, Row
 from qdebug.verdict.accumulators import Counts
 from qdebug.verdict.expectation import expect
+from qdebug.verdict.judge import NOT_REPLAYED
 from qdebug.verdict.rows import build_rows
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import Opened
 
+NOT_READ = "the dump does not hold what this layer reads"
 LONG = 2.0
 """Seconds from which on the progress says how long a pass takes."""
 SAME_WEIGHTS = "both files hold the very same weights and biases"
@@ -81,8 +83,9 @@ def open_pass(opened: Opened, aligned: Aligned, weights: FileWeights, family: st
     if side is not None:
         theirs = expect(aligned, kernels=side.kernels, delegated=side.delegated(), own=own)
         expectations = side.expectations(expectations, theirs, kernels=family)
+    first = [array[:1] for array in opened.inputs] if family == DEVICE else None
     return open_models(opened.reference.frozen, aligned, expectations, interpreter, threads=opened.options.threads,
-                       weights=own, own=side)
+                       weights=own, own=side, first=first)
 
 
 def measure_family(opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal
@@ -99,17 +102,26 @@ def measure_family(opened: Opened, aligned: Aligned, weights: FileWeights, famil
                     tolerance=opened.options.tolerance, baseline=baseline,
                     told=lambda done: journal.step(told, done, len(inputs[0])))
         batch = min(opened.options.batch_size or work.batch_size(), len(inputs[0]))
-        counts = work.run(inputs, batch, each=ends.update)
+        complete = all(work.candidate_side.holds(key) for key in graph.outputs)
+        counts = work.run(inputs, batch, each=ends.update if complete else None)
         if not work.interpreter.resizable and arena is None:
             journal.note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
         work.replay.close()
         rows = build_rows(aligned, counts, work.expectations, weights, _parts(opened, work, weights, batch),
                           max(abs(end) for array in inputs for end in extremes(array)))
-        if arena is not None:
-            rows = [replace(row, samples=len(inputs[0])) for row in rows]
-    return FamilyResult(family, work, batch, counts, rows, ends.labels, ends.labelled, ends.spreads,
-                        ends.results(graph, aligned.alignment, opened.seed), _observe(opened, work, batch, journal),
+        if arena is not None or family == DEVICE:
+            rows = [_of_dump(replace(row, samples=len(inputs[0])), work) for row in rows]
+    end_to_end = ends.results(graph, aligned.alignment, opened.seed) if complete else []
+    return FamilyResult(family, work, batch, counts, rows, ends.labels, ends.labelled, ends.spreads, end_to_end,
+                        _observe(opened, work, batch, journal),
                         len(inputs[0]), arena)
+
+
+def _of_dump(row: Row, work: Pass) -> Row:
+    """A row whose layer reads what the dump does not hold says so."""
+    if row.tensor_index not in work.plan.cut_off or row.reason != NOT_REPLAYED:
+        return row
+    return replace(row, reason=NOT_READ, reasons={**row.reasons, "local": NOT_READ})
 
 
 def _told(work: Pass, samples: int, of: int, journal: Journal) -> tuple[str, int | None]:
@@ -154,6 +166,8 @@ def _parts(opened: Opened, work: Pass, weights: FileWeights, batch: int) -> dict
 def _observe(opened: Opened, work: Pass, batch: int, journal: Journal) -> int:
     """Run the first batch without keeping intermediate tensors, to see whether looking changes the result."""
     family = work.interpreter.kernels
+    if family == DEVICE:
+        return 0
     plain = opened.interpreter(family, preserve=False)
     size = batch if work.interpreter.resizable and plain.allocate(batch) else 1
     part = [array[:size] for array in opened.inputs]

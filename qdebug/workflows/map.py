@@ -5,9 +5,11 @@ Rules of this file: nothing is measured, and no run is recorded. Frameworks are 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qdebug.models.reference.graph_part import WHOLE, GraphPart
+from qdebug.record.device import DeviceReport
 from qdebug.record.map import Map, MapCoverage, MappedPair
 from qdebug.record.schema import Unpaired
 
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 
 
 def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: str | None = None,
-              allow_lambda: bool = False, graph: GraphPart = WHOLE) -> Map:
+              allow_lambda: bool = False, graph: GraphPart = WHOLE, dump: str | None = None) -> Map:
     """Align two files. Both run once on random inputs, so that values can be evidence too.
+
+    With a `dump` of a device, each op of the candidate is run on the device's own inputs besides.
 
     Raises QDebugError where a file cannot be opened, and AlignmentError where the models do not belong together.
     """
@@ -29,13 +33,24 @@ def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: 
     from qdebug.models.litert.candidate import Candidate
     from qdebug.models.litert.parse import read_file
     from qdebug.models.reference.open import load_reference
+    from qdebug.workflows.device import open_device
+    from qdebug.workflows.progress import Silent
 
     opened = Candidate.open(read_file(candidate), candidate)
     frozen = load_reference(reference, custom_objects=custom_objects, allow_lambda=allow_lambda, graph=graph).frozen
     first = align(frozen.graph, opened.graph)
     probe, note = _probe(frozen, opened, first, seed)
     found = align_settled(frozen.graph, opened.graph, probe)
-    return to_map(found, frozen.graph, opened.graph, reference, candidate, notes=[note] if note else [])
+    mapped = to_map(found, frozen.graph, opened.graph, reference, candidate, notes=[note] if note else [])
+    return mapped if dump is None else _with_device(mapped, open_device(dump, opened, Silent()).report)
+
+
+def _with_device(found: Map, report: DeviceReport) -> Map:
+    """The map with what a device does at each pair."""
+    shares = {one.op_index: one.differ_percent for one in report.ops}
+    pairs = [replace(one, device_differ_percent=shares.get(-1 if one.op_index is None else one.op_index))
+             for one in found.pairs]
+    return replace(found, pairs=pairs, device=report)
 
 
 def _probe(

@@ -22,6 +22,7 @@ from qdebug.workflows.trace_options import TraceOptions
 
 if TYPE_CHECKING:
     from qdebug.models.data.dataset import Dataset
+    from qdebug.workflows.device import Device
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,8 @@ class Opened:
     """The float model from before quantization-aware training."""
     options: TraceOptions = field(default_factory=TraceOptions)
     seed: int | None = None
+    device: Device | None = None
+    """The dump of a device that the candidate stands for, where one was given."""
 
     def __post_init__(self) -> None:
         if self.options.reference_kernels is not None and not isinstance(self.reference, FileReference):

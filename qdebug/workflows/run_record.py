@@ -24,6 +24,7 @@ from qdebug.verdict.sketch import pack
 from qdebug.verdict.unpaired import with_unpaired
 from qdebug.workflows.causes import find_causes
 from qdebug.workflows.comparison import Comparison
+from qdebug.workflows.device import with_device
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import sha256
 
@@ -39,6 +40,8 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
     if not alignment.pairs:
         raise ModelError("nothing could be compared: no candidate tensor has a counterpart")
     rows, labels, options = with_unpaired(main.rows, comparison.aligned), main.labels, opened.options
+    if opened.device is not None:
+        rows = with_device(rows, opened.device.report)
     models = ["baseline", "reference", "candidate"]
     accuracy = {model: labels.accuracy(model) for model in models}
     known = {model: found.tolist() for model in models if (found := labels.of(model)) is not None}
@@ -63,7 +66,7 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
                   "threads": options.threads},
         by_kernels={other.kernels: other.rows for other in comparison.families[1:]} or None,
         notes=journal.notes, checks=checks, label_flips=costs.label_flips, costs=costs.summary,
-        cost=attributed(comparison.cost, findings),
+        cost=attributed(comparison.cost, findings), device=None if opened.device is None else opened.device.report,
         reasons={} if labels.truth is not None else {
             "accuracy": "the labels given are no classes" if dataset.labels else "no labels were given"})
     given = {spec.name: array for spec, array in zip(opened.reference.frozen.specs, opened.inputs, strict=True)}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qdebug.align import align
 from qdebug.cost.metrics import check as check_metric
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.graph.quantization import Array
@@ -25,6 +26,7 @@ from qdebug.models.data.streams import from_python
 from qdebug.models.kernels import FAMILIES, Kernels, on_host
 from qdebug.models.litert import trial
 from qdebug.models.litert.candidate import Candidate
+from qdebug.models.litert.dumped import Dumped
 from qdebug.models.litert.parse import read_file
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.convert import convert
@@ -33,12 +35,14 @@ from qdebug.models.reference.open import load_reference
 from qdebug.record.schema import Run
 from qdebug.record.store import keep_file
 from qdebug.workflows.comparison import align_models, compare, warn_of_range
+from qdebug.workflows.device import Device, chosen_samples, inputs_of, open_device
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import FromMemory, Opened, for_tflm, only_sample
 from qdebug.workflows.progress import Progress, Silent, opening
 from qdebug.workflows.run_record import write_record
 from qdebug.workflows.trace_options import TraceOptions
 
+NUMPY_FILES = (".npz", ".npy")
 REPRESENTATIVE = 1000
 """Samples for a converter that needs a representative data set."""
 
@@ -73,21 +77,23 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
     return _with_request(run, DataRequest(data, samples, scale))
 
 
-def trace_files(reference: str, candidate: str | None = None, *, data: str, baseline: str | None = None,
+def trace_files(reference: str, candidate: str | None = None, *, data: str | None, baseline: str | None = None,
                 samples: int | None = None, scale: float | None = None, x_key: str | None = None,
                 y_key: str | None = None, image_size: str | None = None, preprocess: str | None = None,
                 quantize: bool = True, save_candidate: str | None = None, graph: GraphPart = WHOLE,
-                custom_objects: str | None = None, allow_lambda: bool = False, options: TraceOptions | None = None,
-                progress: Progress | None = None) -> Run:
+                custom_objects: str | None = None, allow_lambda: bool = False, dump: str | None = None,
+                options: TraceOptions | None = None, progress: Progress | None = None) -> Run:
     """Trace the user's own files; without `candidate`, convert the reference first. Nothing is printed or stored."""
     _check_exist({"--reference": reference, "--candidate": candidate, "--baseline": baseline,
-                  "--data": data if data.endswith((".npz", ".npy")) else None})
-    request = DataRequest(data, samples, scale, x_key, y_key, image_size, preprocess)
-    run = trace(reference, candidate, request.early() or request, baseline=baseline, quantize=quantize,
+                  "--data": data if data is not None and data.endswith(NUMPY_FILES) else None})
+    request = None if data is None else DataRequest(data, None if dump else samples, scale, x_key, y_key, image_size,
+                                                    preprocess)
+    run = trace(reference, candidate, None if request is None else request.early() or request, dump=dump,
+                samples=samples if dump is not None else None, baseline=baseline, quantize=quantize,
                 save_candidate=save_candidate, signature=graph.signature, graph_inputs=graph.inputs,
                 graph_outputs=graph.outputs,
                 custom_objects=custom_objects, allow_lambda=allow_lambda, options=options, progress=progress)
-    return _with_request(run, request)
+    return run if request is None else _with_request(run, request)
 
 
 def _with_request(run: Run, request: DataRequest) -> Run:
@@ -98,7 +104,8 @@ def _with_request(run: Run, request: DataRequest) -> Run:
 
 
 def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any = None, labels: Any = None, *,
-          baseline: Any = None, quantize: bool = True, save_candidate: str | Path | None = None,
+          dump: str | Path | None = None, samples: int | None = None, baseline: Any = None, quantize: bool = True,
+          save_candidate: str | Path | None = None,
           signature: str | None = None, graph_inputs: Sequence[str] = (), graph_outputs: Sequence[str] = (),
           custom_objects: str | None = None, allow_lambda: bool = False,
           options: TraceOptions | None = None, progress: Progress | None = None) -> Run:
@@ -112,6 +119,8 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
             `tf.data.Dataset`, an iterable of samples or batches, a callable that returns one of these; a path, or the
             name of a data set.
         labels: true classes, shape (samples,), or a dict of such arrays by output name.
+        dump: where the tensors are that a device computed: they take the place of the interpreter's.
+        samples: of the dump, the first so many.
         baseline: the float Keras model from before quantization-aware training, or its path.
         quantize: where the reference is converted, whether input and output hold int8 codes.
         save_candidate: where to keep the converted file.
@@ -136,6 +145,12 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
     progress.step(opening(reference), 0, 0)
     chosen = None if content is None else _open_candidate(content, source, options)
     load = partial(load_reference, custom_objects=custom_objects, allow_lambda=allow_lambda)
+    device = None
+    if dump is not None:
+        if chosen is None:
+            raise UsageError(f"--dump {dump} needs the file that the device ran: give --candidate")
+        device = open_device(str(dump), chosen, progress, samples)
+        options = dataclasses.replace(options, device=True)
     opened = load(reference, graph=GraphPart(signature, tuple(graph_inputs), tuple(graph_outputs)))
     if isinstance(opened.model, bytes):
         trial.begin(opened.model, [options.reference_kernels] if options.reference_kernels else
@@ -144,6 +159,8 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
     if before is not None and isinstance(before.model, bytes):
         raise ModelError(f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
                          "the .tflite goes to --candidate")
+    if device is not None and chosen is not None:
+        return _trace_dump(opened, chosen, device, before, (data, labels), options, progress, began)
     dataset = as_dataset(data, labels, opened.frozen.specs)
     inputs = datasets.arrange(dataset, opened.frozen.specs)
     truth = labels_of(dataset, opened)
@@ -163,6 +180,26 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         None if isinstance(candidate, (str, Path)) or save_candidate is not None else chosen.content,
         None if baseline is None or isinstance(baseline, (str, Path)) else before,
         None if isinstance(data, (str, Path, DataRequest)) or dataset.source != "memory" else dataset))
+
+
+def _trace_dump(opened: Reference, chosen: Candidate, device: Device, before: Reference | None, given: tuple[Any, Any],
+                options: TraceOptions, progress: Progress, began: float) -> Run:
+    """Compare what a device computed with the reference, on the data that are given, else on the dump's own inputs."""
+    specs, order = opened.frozen.specs, align(opened.frozen.graph, chosen.graph).inputs
+    if given[0] is None:
+        real = dict(zip(order, inputs_of(device, chosen.graph), strict=True))
+        dataset = Dataset(device.dump.source, "dump", {spec.name: real[number] for number, spec in enumerate(specs)
+                                                        if number in real}, {})
+    else:
+        dataset = chosen_samples(device, as_dataset(*given, specs))
+    inputs = datasets.arrange(dataset, specs)
+    ordered = [inputs[number] for number in order]
+    device = device.with_inputs(chosen.graph, None if given[0] is None else ordered)
+    if any(device.dump.lacks(key, device.samples) is not None for key in chosen.graph.outputs):
+        options = dataclasses.replace(options, handover=False)
+    chosen = dataclasses.replace(chosen, dumped=Dumped(device.dump, device.samples, ordered))
+    truth = labels_of(dataset, opened)
+    return _trace(Opened(opened, chosen, inputs, truth, before, options, device=device), dataset, {}, progress, began)
 
 
 def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress, began: float) -> Run:

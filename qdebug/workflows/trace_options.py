@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qdebug.errors import UsageError
-from qdebug.models.kernels import FAMILIES, TFLM, Kernels, has_tflm
+from qdebug.models.kernels import DEVICE, FAMILIES, TFLM, Kernels, has_tflm
 
 MOST_THREADS = 1024
 """Threads that any machine runs at once; far more of them, each with its stack, are a slip of the pen."""
@@ -37,6 +37,8 @@ class TraceOptions:
     """Where to keep the tensors of that sample, as `.npz`."""
     reference_kernels: str | None = None
     """Which `Kernels` (not `all`) run a reference that is a `.tflite` file; `None` takes those of the candidate."""
+    device: bool = False
+    """Whether a dump of a device stands in the candidate's place; `all` kernels then run beside it."""
     tflm_samples: int = 100
     """Samples that TensorFlow Lite Micro runs, which takes one at a time: the first so many."""
     max_accuracy_drop: float | None = None
@@ -45,6 +47,12 @@ class TraceOptions:
     @property
     def families(self) -> tuple[str, ...]:
         """The kernel families to run, the one that the record's `layers` are of first."""
+        if self.device:
+            return (DEVICE, *self._of_host) if self.kernels == Kernels.ALL else (DEVICE,)
+        return self._of_host
+
+    @property
+    def _of_host(self) -> tuple[str, ...]:
         every = (*FAMILIES, TFLM) if has_tflm() else FAMILIES
         return every if self.kernels == Kernels.ALL else (str(self.kernels),)
 

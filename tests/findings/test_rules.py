@@ -19,7 +19,8 @@ from tests.findings import test_audit as hand
 from tests.support.graphs import both
 
 ALLOWED = {"weights_changed", "bias_changed", "activation_changed", "scale_changed", "zero_point_changed",
-           "channel_scales_permuted", "wiring_changed", "non_finite"} | {f"RC{number:02d}" for number in range(1, 33)}
+           "channel_scales_permuted", "wiring_changed", "non_finite", "device_input", "device_memory", "device_op",
+           "device_dump"} | {f"RC{number:02d}" for number in range(1, 33)}
 
 
 def context(reference=None, **changed):

@@ -28,6 +28,9 @@ class Runner:
         """As `Runner.run`."""
         assert [value.shape for value in values] == [(1, 8)]
 
+    def why_not(self, key):
+        """As `Runner.why_not`."""
+
     def get(self, key):
         """As `Runner.get`."""
         shape = self.shapes.get(key, self.models.candidate.tensors[key].shape)

@@ -16,6 +16,7 @@ def map_models(
     custom_objects: Annotated[
         str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
     ] = None,
+    dump: o.DumpPlace = None,
     allow_lambda: o.AllowLambda = False,
     signature: o.Signature = None,
     inputs: o.GraphInputs = None,
@@ -39,5 +40,5 @@ def map_models(
     with Progress(quiet=quiet) as progress:
         progress.step("aligning", 0, 0)
         found = map_files(reference, candidate, seed=seed, custom_objects=custom_objects, allow_lambda=allow_lambda,
-                          graph=graph_part(signature, inputs, outputs))
+                          graph=graph_part(signature, inputs, outputs), dump=dump)
     target.write(found, pairs_table(found), document(found))

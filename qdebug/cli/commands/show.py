@@ -60,9 +60,16 @@ def show(
 
 def view(run: Run, name: o.View, worst: int = 10) -> Table:
     """Build one table of a run; `worst` samples where that is what it lists."""
+    from qdebug.errors import UsageError
     from qdebug.render.cures import cures_table_of
     from qdebug.render.run import coverage, end_to_end, findings, layers
+    from qdebug.render.run.device import device_table
     from qdebug.render.run.error_parts import parts_table
+
+    def device(run: Run) -> Table:
+        if run.device is None:
+            raise UsageError(f"--table device: run {run.id} has no dump of a device; trace one with --dump")
+        return device_table(run)
 
     builders: dict[o.View, Callable[[Run], Table]] = {
         o.View.LAYERS: layers.layers_table,
@@ -71,6 +78,7 @@ def view(run: Run, name: o.View, worst: int = 10) -> Table:
         o.View.COVERAGE: coverage.coverage_table,
         o.View.PARTS: parts_table,
         o.View.CURES: cures_table_of,
+        o.View.DEVICE: device,
         o.View.WORST: lambda run: coverage.worst_table(run, worst),
     }
     return builders[name](run)

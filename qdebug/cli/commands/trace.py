@@ -13,6 +13,7 @@ from qdebug.models.kernels import BUILT_IN, Kernels
 
 
 def trace(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(BUILT_IN)}.", metavar="NAME", autocompletion=models)
     ] = None,
@@ -28,6 +29,7 @@ def trace(
     save_candidate: Annotated[
         Path | None, typer.Option(help="Keep the converted model here.", metavar="FILE")
     ] = None,
+    dump: o.DumpPlace = None,
     data: o.Data = "digits",
     samples: o.Samples = None,
     scale: o.Scale = None,
@@ -91,7 +93,7 @@ def trace(
 
     files = (reference, candidate, baseline, save_candidate, x_key, y_key, custom_objects, allow_lambda)
     read = (image_size, preprocess, signature, inputs, outputs)
-    models = Models(model, seed, qat_epochs, retrain, *files, *read).check(force=force)
+    models = Models(model, seed, qat_epochs, retrain, *files, *read, dump=dump).check(force=force)
     if model is not None and reference_kernels is not None:
         raise UsageError(f"--reference-kernels {reference_kernels} is for a .tflite reference: leave it out, or leave "
                          f"out --model {model}")
@@ -122,7 +124,9 @@ def trace(
     gates = GateOptions.read(
         records, fail_on, numbers, budget=budget, against=against, junit=junit, force=force
     )
-    shared = {"data": data, "samples": samples, "scale": scale, "quantize": quantize, "options": gates.limited(how)}
+    said = context.get_parameter_source("data")
+    given = data if dump is None or (said is not None and said.name != "DEFAULT") else None
+    shared = {"data": given, "samples": samples, "scale": scale, "quantize": quantize, "options": gates.limited(how)}
     with Progress(quiet=quiet) as progress:
         run = models.trace(**shared, progress=progress)
     raise typer.Exit(finish(run, records, target, gates, everything=everything))

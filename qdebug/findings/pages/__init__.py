@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from qdebug.errors import UsageError
-from qdebug.findings.pages import graph, inputs, kernels, losses, parameters, ranges, reference_state
+from qdebug.findings.pages import device, graph, inputs, kernels, losses, parameters, ranges, reference_state
 from qdebug.findings.pages.page import Page
 
 PAGES: dict[str, Page] = {
     page.code: page
     for page in sorted(
         (*inputs.PAGES, *reference_state.PAGES, *graph.PAGES, *parameters.PAGES, *kernels.PAGES, *ranges.PAGES,
-         *losses.PAGES),
+         *losses.PAGES, *device.PAGES),
         key=lambda page: page.code,
     )
 }
@@ -34,5 +34,6 @@ FAMILIES = {
     "QD4": "parameters",
     "QD5": "arithmetic and kernels",
     "QD6": "ranges",
+    "QD7": "the device",
 }
 """What the first digit of a code says."""

@@ -10,6 +10,8 @@ from qdebug.record.schema import Row
 
 NO_DATA = NotApplicable("no data was run")
 STATIC = (
+    "QD701",
+    "QD703",
     "QD202",
     "QD205",
     "QD314",

@@ -12,6 +12,7 @@ from qdebug.findings.audit import Audit
 from qdebug.findings.evidence import Measured
 from qdebug.findings.loss_evidence import Losses, Points
 from qdebug.graph.graph import MOVEMENT, Graph
+from qdebug.record.device import DeviceReport
 from qdebug.record.schema import Row
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -60,6 +61,8 @@ class Context:
     kernels: str = "xnnpack"
     by_kernels: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     measured: Measured | None = None
+    device: DeviceReport | None = None
+    """What a dump of a device's tensors tells; `None` where there is none."""
     losses: Losses | None = None
     """What was measured about lost points; `None` where nothing was."""
 

@@ -20,8 +20,8 @@ def entries(graph: Graph, ops: Sequence[Op]) -> tuple[Key, ...]:
     return tuple(dict.fromkeys(read))
 
 
-def excerpt(content: bytes, graph: Graph, ops: Sequence[Op], output: Key) -> bytes:
-    """The file that holds `ops` of the main subgraph alone: from `entries` to `output`, for one sample."""
+def excerpt(content: bytes, graph: Graph, ops: Sequence[Op], *outputs: Key) -> bytes:
+    """The file that holds `ops` of the main subgraph alone: from `entries` to `outputs`, for one sample."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -40,7 +40,7 @@ def excerpt(content: bytes, graph: Graph, ops: Sequence[Op], output: Key) -> byt
         op.inputs = np.array([place.get(int(key), -1) for key in op.inputs], np.int32)
         op.outputs = np.array([place[int(key)] for key in op.outputs], np.int32)
     main.inputs = np.array([place[int(str(key))] for key in entries(graph, ops)], np.int32)
-    main.outputs = np.array([place[int(str(output))]], np.int32)
+    main.outputs = np.array([place[int(str(key))] for key in outputs], np.int32)
     model.subgraphs, model.signatureDefs, model.metadata = [main], None, None
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")

@@ -169,6 +169,10 @@ class Interpreter:
             raise KeyError(key) from error
         return value
 
+    def why_not(self, key: Key) -> str | None:  # noqa: ARG002 a dump knows more
+        """Why a tensor cannot be read, where more is known than that it is not kept."""
+        return None
+
     def delegated(self) -> frozenset[Key]:
         """Tensors that the XNNPACK delegate computes; all others come from builtin kernels."""
         details = self._native._get_ops_details()  # the only way to see the delegate's partitions
@@ -213,10 +217,10 @@ def read_tensors(interpreter: Interpreter, inputs: Sequence[Array], keys: Sequen
         for key in keys:
             rows[key].append(interpreter.get(key))
     ahead = interpreter.graph.ahead
-    return {key: _together(entries, ahead.get(key, 1)) for key, entries in rows.items()}
+    return {key: together(entries, ahead.get(key, 1)) for key, entries in rows.items()}
 
 
-def _together(entries: Sequence[Array], ahead: int) -> Array:
+def together(entries: Sequence[Array], ahead: int) -> Array:
     """One sample after the other, as a batch of them would be; `ahead` values of each stand before their axis."""
     if ahead == 1:
         return np.concatenate(entries)

@@ -69,6 +69,11 @@ class Process:
             raise ModelError(str(frame[0]["error"]), details=self._words(start))
         return frame
 
+    @property
+    def lives(self) -> bool:
+        """Whether the process can be asked more."""
+        return self._process.poll() is None
+
     def end(self) -> None:
         """Leave no process behind."""
         atexit.unregister(self.end)
@@ -112,7 +117,7 @@ class OpenFile:
         """One sample, given as what the inputs hold: the outputs, and the tensors `keys` where all are preserved."""
         read = [key for key in keys if key in self.graph.tensors and key not in self.graph.outputs] \
             if self.preserve else []  # (a number that the file has not would end the process)
-        fed = [np.ascontiguousarray(array) for array in inputs]
+        fed = [np.asarray(array, order="C") for array in inputs]  # (a scalar keeps its shape)
         places = list(range(len(self.graph.outputs)))
         header, blobs = self.process.ask({"do": "run", "number": self.number, "inputs": layout_of(fed),
                                           "outputs": places, "read": [int(str(key)) for key in read]},

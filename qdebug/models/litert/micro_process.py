@@ -79,10 +79,10 @@ class _Server:
         for place, array in enumerate(arrays_of(header["inputs"], blobs)):
             running.set_input(array, place)
         running.invoke()
-        found = [np.ascontiguousarray(running.get_output(place)) for place in header["outputs"]]
+        found = [np.asarray(running.get_output(place), order="C") for place in header["outputs"]]
         for key in header["read"]:
             tensor = running.GetTensor(key, 0)
-            found.append(np.ascontiguousarray(tensor["tensor_data"]).reshape(tuple(tensor["shape"])))
+            found.append(np.asarray(tensor["tensor_data"], order="C").reshape(tuple(tensor["shape"])))
         return pack({"layout": layout_of(found)}, [array.tobytes() for array in found])
 
     def arena(self, header: dict[str, Any], blobs: list[bytes]) -> bytes:

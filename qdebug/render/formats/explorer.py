@@ -21,6 +21,7 @@ _CATCH_ALL = 1e30
 _RMS = ((0.0, "#1a9850"), (0.1, "#91cf60"), (0.3, "#d9ef8b"), (1.0, "#fee08b"), (3.0, "#fc8d59"))
 _RELATIVE = ((0.0, "#1a9850"), (1e-6, "#91cf60"), (1e-5, "#d9ef8b"), (1e-3, "#fee08b"), (1e-2, "#fc8d59"))
 _DROP = ((0.0, "#1a9850"), (0.001, "#d9ef8b"), (0.01, "#fee08b"), (0.05, "#fc8d59"))
+_SHARE = ((0.0, "#1a9850"), (0.1, "#91cf60"), (1.0, "#d9ef8b"), (5.0, "#fee08b"), (20.0, "#fc8d59"))
 _WORST = "#d73027"
 
 
@@ -33,6 +34,7 @@ def overlays(run: Run) -> dict[str, str]:
         "cumulative_error.json": _node_data(run, f"cumulative error ({unit})", lambda row: read(row.cumulative), steps),
         "verdict.json": _verdicts(run),
         "handover_drop.json": _node_data(run, "handover drop", _drop, _DROP),
+        "device_against_host.json": device_data(run),
         "error_path.json": error_path(run),
         "sync_navigation.json": sync_navigation(run),
         "reference_graph.json": reference_graph(run),
@@ -52,6 +54,18 @@ def _node_data(run: Run, name: str, read: Callable[[Row], float | None],
                   for limit, colour in (*steps, (_CATCH_ALL, _WORST))]
     return {"name": f"qdebug: {name}", "results": values, "thresholds": thresholds,
             "hideAggregatedStats": ["sum"]}
+
+
+def device_data(run: Run) -> dict[str, Any] | None:
+    """How many codes of each op the device gives otherwise than the host; `None` where no dump was given."""
+    if run.device is None:
+        return None
+    values = {str(one.op_index): {"value": one.differ_percent} for one in run.device.ops
+              if one.differ_percent is not None}
+    thresholds = [{"value": limit, "bgColor": colour, "textColor": _text(colour)}
+                  for limit, colour in (*_SHARE, (_CATCH_ALL, _WORST))]
+    return {"name": "qdebug: device against host (% of codes)", "results": values, "thresholds": thresholds,
+            "hideAggregatedStats": ["sum"]} if values else None
 
 
 def _verdicts(run: Run) -> dict[str, Any] | None:

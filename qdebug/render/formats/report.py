@@ -23,6 +23,7 @@ from qdebug.render.run.answer import answer
 from qdebug.render.run.baseline_drift import drift_table
 from qdebug.render.run.cost_block import cost_block
 from qdebug.render.run.coverage import coverage_table, size_of
+from qdebug.render.run.device import device_table
 from qdebug.render.run.document import coverage, header
 from qdebug.render.run.error_parts import parts_table
 from qdebug.render.run.evidence import evidence
@@ -145,6 +146,7 @@ def _labels(one: Any) -> list[str]:
 def _tables(run: Run) -> list[dict[str, Any]]:
     found = [layers.layers_table(run), *(layers.layers_table(run, name) for name in run.by_kernels or {})]
     found += [kernel_layers_table(run), kernels.kernels_table(run)] if run.by_kernels else []
+    found += [device_table(run)] if run.device is not None else []
     found += [one for one in (parts_table(run), drift_table(run)) if one.lines]
     found += [end_to_end.end_to_end_table(run)] if run.end_to_end else []
     found += [] if run.cures is None else [cures_table(run.cures)]

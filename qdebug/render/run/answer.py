@@ -11,12 +11,14 @@ from qdebug.render.run.findings import by_severity
 from qdebug.render.run.loss_sentences import loss_sentence, other_model
 
 FAITHFUL = "The file is faithful."
+ON_DEVICE = "The device computes what its file says."
 ALL_THE_SAME = "No layer diverges: the file does what its grids allow."
 
 
 def headline(run: Run) -> str:
     """Say what matters most: nothing compared, another model, what diverges, what is lost; else that all is well."""
-    return _whole(run) or " ".join([*_faults(run), *_well(run, FAITHFUL, ALL_THE_SAME)])
+    faithful = ON_DEVICE if run.reference.get("kind") == "host" else FAITHFUL
+    return _whole(run) or " ".join([*_faults(run), *_well(run, faithful, ALL_THE_SAME)])
 
 
 def answer(run: Run) -> str:

@@ -14,6 +14,7 @@ from qdebug.render.run.answer import answer, headline, unmeasured_layers
 from qdebug.render.run.baseline_drift import drift_table
 from qdebug.render.run.cost_block import cost_block
 from qdebug.render.run.coverage import coverage_table
+from qdebug.render.run.device import device_table, told_device
 from qdebug.render.run.divergence import MOST_NAMED
 from qdebug.render.run.end_to_end import end_to_end_table
 from qdebug.render.run.error_parts import parts_table
@@ -30,6 +31,8 @@ def document(run: Run) -> tuple[Block, ...]:
     if run.end_to_end:
         blocks.append(end_to_end_table(run))
     blocks += [accuracies(run), layers_table(run)]
+    if run.device is not None:
+        blocks += [device_table(run), Sentence(told_device(run.device))]
     if any(row.parts is not None for row in run.layers):
         blocks.append(parts_table(run))
     if (run.baseline or {}).get("layers"):
@@ -64,6 +67,9 @@ def header(run: Run) -> Facts:
     ]
     if run.baseline:
         pairs.append(("baseline", _source(run.baseline)))
+    if run.device is not None:
+        count = numbers.counted(run.device.samples, "sample")
+        pairs.append(("dump", f"{run.device.source} ({run.device.format}), {count}"))
     split = f" {run.data['split']}" if run.data.get("split") else ""
     data = f"{run.data.get('source')}{split}, {run.data.get('samples')} samples"
     pairs.append(("data", data if run.seed is None else f"{data}, seed {run.seed}"))

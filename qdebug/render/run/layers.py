@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from qdebug.record.device import DeviceReport
 from qdebug.record.schema import ErrorStats, Row, Run
 from qdebug.render import numbers
 from qdebug.render.run.costs import handover_fields
@@ -42,6 +43,8 @@ def layers_table(run: Run, kernels: str | None = None) -> Table:
     many = f", {numbers.counted(samples, 'sample')}" if samples else ""
     title = f"Layer by layer ({numbers.name(kernels or run.candidate.get('kernels'))} kernels{many})"
     fields = _layer_fields(rows, mark)
+    if own and run.device is not None:
+        fields.insert(3, device_field(run.device))
     return build(
         "layers", title, fields, rows, status=lambda row: row.verdict, mark=mark, status_column="verdict"
     )
@@ -85,6 +88,18 @@ def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
                      detail=DATA),
         *_data_fields(),
     ]
+
+
+def device_field(report: DeviceReport) -> Field:
+    """The column that says how many codes the device gives otherwise than the host, of its own inputs."""
+    ops = {one.op_index: one for one in report.ops}
+    inputs = {one.tensor_index: one for one in report.inputs}
+
+    def cell(row: Row) -> str:
+        found = inputs.get(row.tensor_index or 0) if row.op_index is None else ops.get(row.op_index)
+        return numbers.percent(None if found is None else found.differ_percent)
+
+    return number_field("device_differ_percent", "device vs host %", cell, short="device %")
 
 
 def _data_fields() -> list[Field]:

@@ -14,6 +14,7 @@ from qdebug.render.blocks import Block, Entry, Facts, Sentence
 from qdebug.render.cures import answer as cures_answer
 from qdebug.render.run.answer import headline, unmeasured_layers
 from qdebug.render.run.cost_block import cost_block
+from qdebug.render.run.device import told_device
 from qdebug.render.run.document import accuracies, coverage, document
 from qdebug.render.run.end_to_end import outputs_sentence
 from qdebug.render.run.evidence import sentences
@@ -42,7 +43,7 @@ _ROOMS = (_Room(3, True, 2, 4), _Room(3, False, 2, 4), _Room(3, False, 1, 2), _R
           _Room(0, False, 0, 0))
 """From the roomiest on: the first that leaves the table its rows is taken."""
 _BUILT_IN = "zoo:"
-_KINDS = {"qat": "QAT model", "float": "float model", "file": "file"}
+_KINDS = {"qat": "QAT model", "float": "float model", "file": "file", "host": "on a host"}
 
 
 def page(run: Run, height: int = HEIGHT) -> tuple[Block, ...]:
@@ -76,6 +77,7 @@ def _facts(run: Run, told: Finding | None) -> list[tuple[str, str]]:
         facts = [("evidence", "; ".join(sentences(told)[:EVIDENCE])), ("to do", numbers.name(told.fix))]
     elif run.verdict == "diverged":
         facts = [("to do", _SEARCH)]
+    facts += [("device", told_device(run.device))] if run.device is not None else []
     facts += [("compared", _compared(run)), ("accuracy", accuracies(run).text.removeprefix("Accuracy: "))]
     facts += [("outputs", outputs_sentence(run))] if run.end_to_end else []
     facts += [("cures", f"{cures_answer(run.cures)} {len(run.cures.tried)} tried: --table cures")] if run.cures else []

@@ -1,0 +1,1 @@
+"""Tensors that a device has computed, in files of several formats."""
