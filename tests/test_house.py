@@ -42,8 +42,9 @@ MAY_IMPORT = {
     "cost": ("measure", "models", "findings.evidence", "findings.loss_evidence", "converter", "align", "graph",
              "record", "errors"),
     "render": ("record", "findings.pages", "errors"),
-    "workflows": ("cures", "cost", "measure", "models", "findings", "verdict", "converter", "align", "graph", "record",
-                  "errors"),
+    "render.progress": (),
+    "workflows": ("render.progress", "cures", "cost", "measure", "models", "findings", "verdict", "converter", "align",
+                  "graph", "record", "errors"),
     "callbacks": ALL,
     "cli": ALL,
 }

@@ -84,3 +84,63 @@ def test_callback():
     assert history["gap_diverged_layers"][1] == sum(row.verdict == "diverged" for row in watch.runs[1].layers)
     with pytest.raises(UsageError, match="every is 0"):
         ConversionGap(data, every=0)
+
+
+def test_what_people_type(tmp_path, capsys, monkeypatch):
+    """A run prints itself on one screen, is kept, found again, and written as a page that is not overwritten."""
+    import qdebug
+    from qdebug.errors import UsageError
+
+    monkeypatch.chdir(tmp_path)
+    run = run_records.diverged_run()
+    saved = run.save()
+    run.show()
+    brief = capsys.readouterr().out
+    run.show(everything=True)
+
+    assert repr(run) == "<qdebug run 0008-branches-s0: diverged, 6 layers, 1 findings>"
+    assert saved.id == "0001-branches"
+    assert qdebug.load().layers == qdebug.load(1).layers == qdebug.load("0001-branches").layers == run.layers
+    assert brief == f"{run}\n"
+    assert len(capsys.readouterr().out) > len(brief)
+    assert saved.report("page.html") == "page.html"
+    with pytest.raises(UsageError, match="force=True"):
+        saved.report("page.html")
+    saved.report("page.html", force=True)
+    assert dir(qdebug) == qdebug.__all__
+
+
+def test_notebook_shows_what_matters():
+    """The notebook has the finding with its remedy, the drawn network in a frame, and coloured verdicts."""
+    found = run_records.diverged_run()._repr_html_()
+
+    assert "to do: give both branches one FakeQuant" in found
+    assert "<iframe srcdoc=" in found
+    assert "run-data" in found
+    assert '; color: #cf222e; font-weight: 600">diverged</td>' in found
+    assert '; color: #1a7f37; font-weight: 600">rounding</td>' in found
+
+
+@pytest.mark.parametrize("progress", [None, False])
+def test_no_progress_is_silence(progress):
+    """Nobody is told where progress is off."""
+    from qdebug.workflows.progress import Silent, reporting
+
+    assert isinstance(reporting(progress), Silent)
+
+
+def test_progress_on_is_bars_that_end():
+    """`progress=True` gives the work bars, which are gone when it ends."""
+    from qdebug.render.progress import ShownProgress
+    from qdebug.workflows.progress import with_bars
+
+    @with_bars
+    def work(progress):
+        progress.step("counting", 1, 2)
+        return progress
+
+    bars = work(progress=True)
+
+    assert isinstance(bars, ShownProgress)
+    assert [task.description for task in bars._bars.tasks] == ["counting"]
+    assert not bars._bars.live.is_started

@@ -18,6 +18,7 @@ from qdebug.cli.commands.dump import dump
 from qdebug.cli.commands.explain import explain
 from qdebug.cli.commands.map import map_models
 from qdebug.cli.commands.report import report
+from qdebug.cli.commands.schema import schema
 from qdebug.cli.commands.show import show
 from qdebug.cli.commands.summary import summary
 from qdebug.cli.commands.sweep import sweep
@@ -69,6 +70,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., None], tuple[str, ...]], ...] = (
     ("check", check, ("latest --max-local-lsb 1", "latest --fail-on lost --junit gates.xml")),
     ("summary", summary, ("--by model",)),
     ("sweep", sweep, ("--models dense1,dense2 --seeds 0-3",)),
+    ("schema", schema, ("run -o run.schema.json",)),
     ("cache", cache, ("--clear",)),
 )
 """Commands in the order in which `qdebug --help` lists them, each with examples of its arguments."""

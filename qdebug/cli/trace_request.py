@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qdebug.cli.gates import GateOptions
 from qdebug.cli.output import Output, check_writable
 from qdebug.errors import StoreError, UsageError
+from qdebug.record.recorded import slug
 
 if TYPE_CHECKING:
     from qdebug.record.schema import Run
@@ -99,17 +100,6 @@ class Models:
                                                         self.preprocess)
         return trace_device(self.candidate, self.dump, data=request, samples=samples, options=shared["options"],
                             progress=shared["progress"])
-
-
-def slug(run: Run) -> str:
-    """Name a run for its file: the built-in model and its seed, or the candidate's file name."""
-    from qdebug.record.summary import model_name
-
-    source = str(run.candidate.get("source") or "")
-    if str(run.reference.get("source")).startswith("zoo:") or not source.endswith(".tflite"):
-        name = Path(model_name(run)).stem.lower()
-        return name if run.seed is None else f"{name}-s{run.seed}"
-    return Path(source).stem
 
 
 def finish(run: Run, store: Store, output: Output, gates: GateOptions, *, everything: bool = False) -> int:

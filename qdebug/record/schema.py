@@ -7,6 +7,7 @@ the key `<name>_reason` beside `<name>: null`. NaN and infinity are refused when
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -321,9 +322,26 @@ class Run:
     """What was traced from memory, for `cure`; in no record."""
     reasons: dict[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """What this is, in one line."""
+        name, cost = self.id or "not recorded", "" if self.cost is None else f", {self.cost.verdict}"
+        return f"<qdebug run {name}: {self.verdict}{cost}, {len(self.layers)} layers, {len(self.findings)} findings>"
+
     def __str__(self) -> str:
-        """The whole answer as plain text, as `qdebug show` prints it."""
+        """The answer on one screen as plain text, as `qdebug show` prints it."""
         return str(SHOWN_BY["text"](self))
+
+    def show(self, everything: bool = False) -> None:
+        """Print the answer on one screen, or with `everything` all that is known."""
+        print(SHOWN_BY["text"](self, everything=everything))  # noqa: T201 this is what it is for
+
+    def report(self, path: str | os.PathLike[str], *, force: bool = False) -> str:
+        """Write the run as one self-contained HTML page; return its path. Raises UsageError where `path` exists."""
+        return str(SHOWN_BY["report"](self, path, force=force))
+
+    def save(self, store: str | os.PathLike[str] | None = None) -> Run:
+        """Keep the run in a store, `.qdebug` by default; return it with its id. Raises StoreError if that fails."""
+        return SHOWN_BY["save"](self, store)  # type: ignore[no-any-return]
 
     def cure(self, output: Any, **options: Any) -> Cures:
         """Try the cures that fit this run's findings, and write the best file to `output`; see `qdebug.cure`."""
@@ -334,5 +352,5 @@ class Run:
         return SHOWN_BY["frame"](self)
 
     def _repr_html_(self) -> str:
-        """The answer and the layer table, for a notebook."""
+        """The answer, the findings, the drawn network and the layers, for a notebook."""
         return str(SHOWN_BY["html"](self))

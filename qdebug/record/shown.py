@@ -6,4 +6,4 @@ from collections.abc import Callable
 from typing import Any
 
 SHOWN_BY: dict[str, Callable[..., Any]] = {}
-"""What is wanted (`text`, `frame`, `html` and `cure` of a run, `cures`) -> the function that makes it."""
+"""What is wanted (`text`, `frame`, `html`, `report`, `save` and `cure` of a run, `cures`) -> what does it."""

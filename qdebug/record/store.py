@@ -281,6 +281,14 @@ def keep_file(path: Path, content: bytes) -> None:
         raise UsageError(f"cannot write {path}: {_cause(error)}; name another file") from error
 
 
+def keep_new(path: Path, content: bytes, *, force: bool) -> Path:
+    """Write a whole file where none is yet, or with `force` anyway; return its path. Raises UsageError."""
+    if path.exists() and not force:
+        raise UsageError(f"cannot write {path}: it exists; force=True overwrites it")
+    keep_file(path, content)
+    return path
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write `content` to a new file that has no name in the store until it is complete and on the disk."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Progress(Protocol):
@@ -40,3 +45,24 @@ class Silent:
         import warnings
 
         warnings.warn(text, UserWarning, stacklevel=3)
+
+
+def reporting(progress: Progress | bool | None) -> Progress:
+    """What was given; nobody for `None` and `False` (`True` has become bars before, see `with_bars`)."""
+    return Silent() if isinstance(progress, bool) or progress is None else progress
+
+
+def with_bars(work: Callable[P, T]) -> Callable[P, T]:
+    """Let `progress=True` show bars, on a terminal or in a notebook, that end with the work."""
+
+    @functools.wraps(work)
+    def run(*args: P.args, **given: P.kwargs) -> T:
+        if given.get("progress") is not True:
+            return work(*args, **given)
+        from qdebug.render.progress import ShownProgress
+
+        with ShownProgress() as bars:
+            given["progress"] = bars
+            return work(*args, **given)
+
+    return run

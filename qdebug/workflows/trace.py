@@ -38,7 +38,7 @@ from qdebug.workflows.comparison import align_models, compare, warn_of_range
 from qdebug.workflows.device import Device, chosen_samples, inputs_of, open_device
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import FromMemory, Opened, for_tflm, only_sample
-from qdebug.workflows.progress import Progress, Silent, opening
+from qdebug.workflows.progress import Progress, Silent, opening, reporting, with_bars
 from qdebug.workflows.run_record import write_record
 from qdebug.workflows.trace_options import TraceOptions
 
@@ -47,15 +47,16 @@ REPRESENTATIVE = 1000
 """Samples for a converter that needs a representative data set."""
 
 
+@with_bars
 def trace_builtin(model: str, *, data: str = "digits", samples: int | None = None, scale: float | None = None,
                   seed: int = 3, quantize: bool = True, qat_epochs: int | None = None, retrain: bool = False,
                   save_candidate: str | None = None, options: TraceOptions | None = None,
-                  progress: Progress | None = None) -> Run:
+                  progress: Progress | bool | None = None) -> Run:
     """Train (or take from the cache), convert and trace a built-in model. Nothing is printed, and no run stored.
 
-    `save_candidate`: where to keep a copy of the converted file.
+    `save_candidate`: where to keep a copy of the converted file; `progress`: as for `trace`.
     """
-    options, progress, began = options or TraceOptions(), progress or Silent(), time.perf_counter()
+    options, progress, began = options or TraceOptions(), reporting(progress), time.perf_counter()
     check_metric(options.metric)
     name = training.lookup(model)
     progress.step(opening(), 0, 0)
@@ -103,12 +104,13 @@ def _with_request(run: Run, request: DataRequest) -> Run:
     return dataclasses.replace(run, data=run.data | {"request": asked}) if asked else run
 
 
+@with_bars
 def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any = None, labels: Any = None, *,
           dump: str | Path | None = None, samples: int | None = None, baseline: Any = None, quantize: bool = True,
           save_candidate: str | Path | None = None,
           signature: str | None = None, graph_inputs: Sequence[str] = (), graph_outputs: Sequence[str] = (),
           custom_objects: str | None = None, allow_lambda: bool = False,
-          options: TraceOptions | None = None, progress: Progress | None = None) -> Run:
+          options: TraceOptions | None = None, progress: Progress | bool | None = None) -> Run:
     """Compare a Keras model with a `.tflite` model, layer by layer.
 
     Args:
@@ -130,13 +132,13 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         custom_objects: name of a module with the classes that Keras needs to load the models.
         allow_lambda: whether a Keras file may run the Python code that it holds.
         options: tolerance, batch size, kernels, threads.
-        progress: told what is being done.
+        progress: `True` shows bars, on a terminal or in a notebook; or an object that is told what is being done.
 
     Raises:
         QDebugError: a file, an array or the pairing is not what it must be; the message is one line.
 
     """
-    options, progress = options or TraceOptions(), progress or Silent()
+    options, progress = options or TraceOptions(), reporting(progress)
     check_metric(options.metric)
     content = _read_candidate(candidate)
     source = str(candidate) if isinstance(candidate, (str, Path)) else \

@@ -122,7 +122,7 @@ def run_all(
 ) -> tuple[list[Run], int]:
     """Trace and record each job; a failure is told, and the rest goes on. Return runs and worst code."""
     from qdebug.cli.failures import report, say
-    from qdebug.cli.trace_request import slug
+    from qdebug.record.recorded import slug
 
     runs, worst = [], 0
     for number, (model, seed) in enumerate(jobs, 1):

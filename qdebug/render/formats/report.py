@@ -47,21 +47,36 @@ class LayerView:
     mark: str
 
 
-def report(run: Run, arrays: bytes | None = None) -> str:
-    """Write the page. `arrays` are the bytes of the `.npz` beside the record."""
+def network_page(run: Run) -> str:
+    """A page with the drawn network and the errors over depth alone, for a frame in a notebook."""
+    return report(run, compact=True)
+
+
+def report(run: Run, arrays: bytes | None = None, *, compact: bool = False) -> str:
+    """Write the page. `arrays` are the bytes of the `.npz` beside the record; a `compact` one only has pictures."""
     import jinja2
 
-    source, marks = _asset("report.html.j2"), _marks(run)
+    marks = _marks(run)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
-    return environment.from_string(source).render(
-        run=run, title=numbers.name(f"qdebug {run.id or 'run'}"), answer=answer(run), coverage=coverage(run),
-        facts=header(run).pairs, accuracy=_accuracies(run), findings=_findings(run), layers=_layers(run, marks),
-        data=_trusted(pictures.run_data(run, marks, arrays)), dagre=_trusted(_asset("vendor", "dagre.min.js")),
-        script=_trusted(_asset("report.js")), has_heat=pictures.has_channels(run),
-        depth=_in_sizes(charts.depth_chart, run), handover=_in_sizes(charts.handover_chart, run),
-        costs=_cost(run), overall=worse(run), samples=_samples(run, arrays), tables=_tables(run),
-        notes=[numbers.name(note) for note in run.notes] + ([] if run.cures is None else [cures_answer(run.cures)]))
+    pictured = {"depth": _in_sizes(charts.depth_chart, run), "layers": _layers(run, marks),
+                "data": _trusted(pictures.run_data(run, marks, arrays)), "script": _trusted(_asset("report.js")),
+                "dagre": _trusted(_asset("vendor", "dagre.min.js")),
+                "has_heat": not compact and pictures.has_channels(run)}
+    told = {name: [] for name in ("findings", "handover", "costs", "samples", "tables", "notes", "facts", "accuracy")} \
+        if compact else _told(run, arrays)
+    return environment.from_string(_asset("report.html.j2")).render(
+        run=run, compact=compact, title=numbers.name(f"qdebug {run.id or 'run'}"), answer=answer(run),
+        coverage=coverage(run), overall=worse(run), **pictured, **told)
+
+
+def _told(run: Run, arrays: bytes | None) -> dict[str, Any]:
+    """All that is not drawn from the layers: what a compact page leaves out."""
+    notes = [numbers.name(note) for note in run.notes]
+    return {"findings": _findings(run), "handover": _in_sizes(charts.handover_chart, run), "costs": _cost(run),
+            "samples": _samples(run, arrays), "tables": _tables(run), "facts": header(run).pairs,
+            "accuracy": _accuracies(run),
+            "notes": notes if run.cures is None else [*notes, cures_answer(run.cures)]}
 
 
 def _asset(*names: str) -> str:

@@ -34,7 +34,7 @@ function drawNetwork(place) {
     link.append(make("title", {}, `${one.name}: ${one.op}, ${one.verdict}${one.mark ? ", " + one.mark : ""}`));
     link.append(make("rect", {x: left, y: top, width: WIDTH, height, rx: 5}));
     link.append(make("rect", {x: left, y: top, width: 7, height, rx: 3, class: "bar"}));
-    link.append(make("text", {x: left + 14, y: top + 17, class: "name"}, short(one.name, 25)));
+    link.append(make("text", {x: left + 14, y: top + 17, class: "name"}, short(one.name, 23)));
     link.append(make("text", {x: left + 14, y: top + 33, class: "more"}, short(`${one.op} · ${one.note}`, 31)));
     if (one.mark) link.append(make("text", {x: left + 14, y: top + 49, class: "mark"}, short("◀ " + one.mark, 30)));
     svg.append(link);
