@@ -72,6 +72,12 @@ class FileBench:
             else self.codes[one.candidate.key], len(inputs[0])) for one in entry.cut.crossing}
         return self.tails.outputs(inputs, fed)
 
+    def alone(self, number: int, values: Values, inputs: Sequence[Array]) -> list[Array]:
+        """The reference's outputs with one of its tensors replaced."""
+        entry = self.entries[number]
+        one = next(one for one in entry.cut.crossing if one.candidate.key == entry.tap.candidate)
+        return self.tails.outputs(inputs, {one.reference.key: one.real(values, len(inputs[0]))})
+
 
 def _entries(work: Pass, rows: Sequence[Row], cuts: Sequence[Cut]) -> list[_Entry]:
     """The rows that hold codes, are replayed, and cross to the reference at a cut of their own."""

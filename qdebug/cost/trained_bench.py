@@ -170,6 +170,10 @@ class TrainedBench:
         """The reference's outputs with the output of one chosen quantizer replaced."""
         return self.tails.outputs(inputs, {} if values is None else {self.chosen[number].op.output: values})
 
+    def alone(self, number: int, values: Values, inputs: Sequence[Array]) -> list[Array]:
+        """The same: nothing else of the reference is ever replaced."""
+        return self.run(number, values, inputs)
+
 
 def _subject(one: Quantizer) -> Subject:
     return Subject(one.layer, "int8", one.grid)

@@ -69,6 +69,9 @@ class Bench(Protocol):
         Called after `read` of the same inputs. Raises ModelError or ValueError where the model cannot go on.
         """
 
+    def alone(self, number: int, values: Values, inputs: Sequence[Array]) -> list[Array]:
+        """The reference's outputs with the tensor of subject `number` replaced and nothing else."""
+
 
 @dataclass(eq=False)
 class _Seen:
@@ -136,7 +139,7 @@ class Trials:
     def run(self) -> list[LayerLoss]:
         """Take every subject apart; those that the model cannot go on from are left out."""
         self._pass([(EXACT, FILE, WEIGHTS, BY_ROW, "clipped", "stepped")] * len(self.subjects))
-        others = [("fitted", "by_channel", "trimmed")
+        others = [("fitted", "by_channel", "trimmed", "alone")
                   if self.kept[number] and self._lost(number, "stepped").is_loss else ()
                   for number in range(len(self.subjects))]
         if any(others):
@@ -162,7 +165,8 @@ class Trials:
              outputs: Sequence[Array]) -> None:
         values = None if name == FILE else held[name] if name in held else self._variant(number, name, held[EXACT])
         try:
-            made = self.bench.run(number, values, inputs)
+            made = self.bench.run(number, values, inputs) if name != "alone" else \
+                self.bench.alone(number, self._variant(number, "stepped", held[PLAIN]), inputs)
         except (ModelError, ValueError):
             self.kept[number] = {}  # as the handover itself found: the model cannot go on from here
             return
@@ -172,7 +176,7 @@ class Trials:
         subject, seen = self.subjects[number], self.seen[number]
         if name == "clipped":
             return np.asarray(np.clip(exact, *subject.span), np.float32)
-        if name == "stepped":
+        if name in ("stepped", "alone"):
             return np.asarray(np.rint(exact / subject.scale) * subject.scale, np.float32)
         assert seen.low is not None
         assert seen.high is not None
@@ -195,7 +199,10 @@ class Trials:
 
         assert seen.low is not None
         assert seen.high is not None
-        kernel = None
+        kernel = alone = None
+        if "alone" in kept:
+            before = np.concatenate(self.reference)
+            alone = points(self.metric, before, np.concatenate(kept["alone"]), before, self.right)
         if WEIGHTS in kept and subject.kernel_spans is not None:
             kernel = KernelLoss(subject.layer, self._lost(number, WEIGHTS), regained(BY_ROW, WEIGHTS),
                                 subject.kernel_spans, subject.kernel_step, len(self.samples))
@@ -203,7 +210,7 @@ class Trials:
             subject.layer, self._lost(number, FILE), kernel, self._lost(number, "clipped"),
             self._lost(number, "stepped"), regained("fitted"), regained("by_channel"), regained("trimmed"),
             Channels(seen.low, seen.high, subject.scale), *subject.span, 100 * seen.beyond / max(seen.total, 1),
-            seen.deviation / subject.scale, len(self.samples))
+            seen.deviation / subject.scale, len(self.samples), alone)
 
 
 def on_grid(values: Values, low: Any, high: Any, *, steps: int) -> Values:

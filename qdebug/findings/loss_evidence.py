@@ -95,6 +95,8 @@ class LayerLoss:
     deviation: float
     """Standard deviation of the values, in steps."""
     samples: int
+    alone: Points | None = None
+    """What its steps take of the reference's own values, with no fault further up; `None` where nothing was to ask."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,3 +130,11 @@ def test_a_row_that_its_range_makes_diverge_is_the_calibration_s_fault(kind: str
     assert "QD505" not in found
     assert (found["QD607"].layer, found["QD607"].points) == ("q1", points)
     assert found["QD607"].evidence["covered_max"] == pytest.approx(25.5)
+
+
+def test_steps_that_cost_only_what_a_fault_further_up_left_are_no_cause() -> None:
+    """40 points on the file's own values, 2 on the reference's: the layer follows; 20: it has a part in it."""
+    taken = {"steps": LOST, "fitted": NONE, "by_channel": LOST, "trimmed": NONE}
+
+    assert told(layer(**taken, alone=Points(2.0, 0.5, 3.5))) == []
+    assert [one.code for one in told(layer(**taken, alone=Points(20.0, 12.0, 28.0)))] == ["QD604"]

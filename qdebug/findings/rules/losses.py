@@ -48,8 +48,13 @@ def _why_steps(one: LayerLoss, context: Context) -> str:
 def _by_steps(context: Context, code: str) -> Iterator[tuple[LayerLoss, Pair]]:
     losses = context.losses
     for one in losses.layers if losses is not None else ():
-        if one.steps.is_loss and _why_steps(one, context) == code:
+        if one.steps.is_loss and not _follows(one) and _why_steps(one, context) == code:
             yield one, context.pairs[one.layer]
+
+
+def _follows(one: LayerLoss) -> bool:
+    """Whether its steps cost only what a fault further up leaves of the values: alone they take less than a quarter."""
+    return one.alone is not None and one.alone.points < one.steps.points / 4
 
 
 def _joined(context: Context, pair: Pair) -> Pair | None:
@@ -226,7 +231,7 @@ def too_wide(context: Context) -> Outcome:
         times = (one.grid_high - one.grid_low) / max(data, 1e-30)
         kept = _kept_from(context, pair)
         codes = round(data / one.channels.step) + 1
-        title = f"the range is {_number(times)} times wider than the data, which use {codes} codes"
+        title = f"the range is {_number(times)} times wider than the data, which use {codes} code{'s' * (codes != 1)}"
         fix = f"look for outliers in the calibration data; {CALIBRATE}"
         if kept is not None and pair.op is not None:
             title += f": {pair.op.raw} keeps the grid of {kept}"
