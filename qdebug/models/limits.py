@@ -1,13 +1,19 @@
 """What files from outside may take: no pipes or devices, and no archive that unpacks to much more than it is.
 
+And what a process may take that reads or runs one of them first.
+
 Compressed zeros shrink a thousandfold, so a file of 1 MB can ask for gigabytes. What an archive unpacks to stands in
 its headers, and is looked at before a byte of it is unpacked.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import signal
 import stat
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +23,8 @@ UNSUSPECTED = 256 << 20
 RATIO = 100
 """How many times its own size a larger one may unpack to."""
 MOST_MEMBERS = 100_000
+DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG, by its number in prctl.h."""
 TEXT = 64 << 20
 """Bytes of a config that are read; those of the largest Keras models have a few MB."""
 
@@ -46,15 +54,20 @@ def check_archive(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def check_hdf5(group: Any, size: int) -> None:
-    """Raise LimitError where the arrays of an opened HDF5 file of `size` bytes unpack to more than is believed."""
+    """Raise LimitError where the arrays of an opened HDF5 file of `size` bytes unpack to more than is believed.
+
+    Also where it takes arrays from other files, which nobody has looked at.
+    """
     total = 0
 
     def add(_: str, held: Any) -> None:
         nonlocal total
         total += int(getattr(held, "nbytes", 0) or 0)
-        if getattr(held, "external", None):
+        links = [held.get(name, getlink=True) for name in held] if hasattr(held, "keys") else []
+        if getattr(held, "external", None) or any(hasattr(link, "filename") for link in links):
             raise LimitError("takes arrays from other files; save the model again")
 
+    add("", group)
     group.visititems(add)
     _check(total, size)
 
@@ -65,6 +78,18 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     if size > TEXT:
         raise LimitError(f"holds a {name} of {size / 2**20:.0f} MB")
     return archive.read(name)
+
+
+def limit_process(seconds: int, memory: int) -> None:
+    """Let the system end this process where it goes beyond, or outlives its parent (both on POSIX alone)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
 def _check(unpacked: int, size: int) -> None:

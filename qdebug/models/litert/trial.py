@@ -175,10 +175,10 @@ def ended(code: int | None, seconds: int) -> str:
     return f"died ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
 
 
-def seconds() -> int:
-    """How long a file may run for one sample."""
+def seconds(usual: int = USUAL_SECONDS) -> int:
+    """How long a file may run for one sample, or be read: as the environment says, or as is usual."""
     given = os.environ.get(SECONDS, "")
-    return int(given) if given.isdecimal() and 0 < int(given) < 10**6 else USUAL_SECONDS
+    return int(given) if given.isdecimal() and 0 < int(given) < 10**6 else usual
 
 
 def _lines(told: IO[bytes]) -> list[dict[str, Any]]:

@@ -8,18 +8,16 @@ Nothing but LiteRT and NumPy is imported: the start costs about 0.2 s.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 from typing import IO, Any
 
 import numpy as np
 
-DIE_WITH_PARENT = 1
-"""PR_SET_PDEATHSIG, by its number in prctl.h."""
+from qdebug.models.limits import limit_process
+
 TWO, MANY = 2, 64
 """Batches that are tried after one sample: a kernel that writes beyond its memory need not hit anything with few."""
 QUICK = 0.02
@@ -34,7 +32,7 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):  # LiteRT prints on both
         os.dup2(nowhere, descriptor)
-    _limit(seconds, memory)
+    limit_process(seconds, memory)
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolvers = {
@@ -94,18 +92,6 @@ def _invoke(native: Any) -> None:
     native.invoke()
     for detail in native.get_output_details():
         native.get_tensor(detail["index"])
-
-
-def _limit(seconds: int, memory: int) -> None:
-    """Let the system end this process where it goes beyond, or outlives its parent (both on POSIX alone)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
 def _tell(told: IO[str], **what: Any) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qdebug.models.limits import LimitError, check_archive, check_hdf5, check_regular, read_member
+from qdebug.models.reference.hdf5_trial import check_readable
 from qdebug.models.reference.layer_config import ConfigError, parsed
 from qdebug.models.tensorflow import load_tensorflow
 
@@ -61,6 +62,7 @@ def read_keras(path: Path) -> KerasFile:
 
 
 def _hdf5(path: Path) -> KerasFile:
+    check_readable(path)
     import h5py
 
     try:
@@ -79,6 +81,7 @@ def _hdf5(path: Path) -> KerasFile:
 
 
 def _archive(path: Path) -> KerasFile:
+    check_readable(path)
     try:
         with zipfile.ZipFile(path) as archive:
             check_archive(archive, path.stat().st_size)
@@ -88,7 +91,6 @@ def _archive(path: Path) -> KerasFile:
                 )
             config = parsed(read_member(archive, "config.json"), "config.json")
             metadata = parsed(read_member(archive, "metadata.json"), "metadata.json")
-            _check_weights(archive, path.stat().st_size)
     except (LimitError, ConfigError):
         raise
     except (OSError, *DAMAGED) as error:
@@ -100,16 +102,6 @@ def _archive(path: Path) -> KerasFile:
     if any(str(name).startswith(("QuantizeWrapper", "QuantizeLayer")) for name in _class_names(config)):
         raise ConfigError(QAT_KEPT_AS_KERAS)
     return KerasFile(ARCHIVE, str(metadata.get("keras_version", "3")), (config,))
-
-
-def _check_weights(archive: zipfile.ZipFile, size: int) -> None:
-    """Whether the arrays of the weights, which are HDF5 inside of the archive, unpack to what is believed."""
-    import h5py
-
-    for name in archive.namelist():
-        if name.endswith(".h5"):
-            with archive.open(name) as held, h5py.File(held, "r") as file:
-                check_hdf5(file, size)
 
 
 def has_layers(path: Path) -> bool:
