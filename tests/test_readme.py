@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from qdebug.cli import app
 from qdebug.record.limits import parse_budget
-from qdebug.render.formats import text
-from qdebug.render.run import layers
+from qdebug.record.serialization import dumps
 from tests.support import run_records
 from tests.support.cli_names import commands
 
@@ -38,7 +38,7 @@ def test_commands_exist(line):
     found, rest = command(shlex.split(line)[1:])
     known = {option for one in found.params for option in (*one.opts, *one.secondary_opts)}
 
-    assert not hasattr(found, "commands") or line.startswith(("qdebug --",))
+    assert not hasattr(found, "commands") or line.startswith(("qdebug --", "qdebug runs"))
     assert {word for word in rest if word.startswith("-") and word != "-"} <= known
 
 
@@ -76,14 +76,35 @@ def test_budget_is_valid():
     assert parse_budget(tomllib.loads(block)["tool"]["qdebug"], "README").layers[0][0] == "conv_*"
 
 
-def test_words_of_the_table():
-    """Every verdict, and every column that the shown table has, is a word of the program."""
-    headings = text.plain(layers.layers_table(run_records.run())).splitlines()[1]
-    shown = next(block for language, block in BLOCKS if language == "text").splitlines()[0]
-
+def test_verdicts_are_explained():
+    """Every verdict of a row stands in the table of verdicts."""
     for verdict in ("exact", "rounding", "requantized", "diverged", "unmeasured"):
         assert f"| `{verdict}` |" in README
-    assert [part for part in re.split(r"\s{2,}| (?=op)", shown) if part.strip() not in headings] == []
+
+
+def test_sample_outputs(tmp_path, monkeypatch):
+    """Every output that the README shows is printed by `qdebug show`, line by line, at 100 columns."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
+    lossy = tmp_path / "lossy.json"
+    lossy.write_text(dumps(run_records.lossy_run()), encoding="utf-8")
+    printed = [CliRunner().invoke(app, ["show", str(path), "--format", how]).stdout
+               for path, how in ((ROOT / "tests" / "support" / "readme_run.json", "rich"), (lossy, "plain"))]
+    samples = [block for language, block in BLOCKS if language == "text"]
+
+    assert len(samples) == 3
+    for sample in samples:
+        assert any(sample in one for one in printed)
+
+
+def test_the_program_that_reads_a_record(tmp_path, monkeypatch, capsys):
+    """The README's few lines read a record, and say what is in it."""
+    monkeypatch.chdir(tmp_path)
+    Path("run.json").write_text(dumps(run_records.diverged_run()), encoding="utf-8")
+    program = next(block for language, block in BLOCKS if language == "python" and "run.json" in block)
+    exec(compile(program, "README", "exec"), {})
+
+    assert capsys.readouterr().out.splitlines() == ["diverged conv_3 ['QD203']", "['conv_3', 'joined']"]
 
 
 def test_no_private_places():

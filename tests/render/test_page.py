@@ -93,7 +93,7 @@ def test_the_answer_comes_first_with_what_to_do():
     """The first line is the answer, then its evidence in words and the remedy."""
     rendered = text.plain_document(page(run_records.diverged_run()))
     parts = ["conv_3 is the first layer that diverges", "evidence", "to do     give both branches one FakeQuant",
-             "compared  models/branches.h5 (QAT model) with models/branches.tflite on builtin kernels; mnist test, ",
+             "compared  branches.h5 (QAT model) with branches.tflite on builtin kernels; mnist test, ",
              "accuracy  baseline 90.34 %", "outputs", "Layer by layer",
              "Next: qdebug show 8 --all (everything), qdebug report 8 (a page ",
              "with the network), qdebug explain QD203 (why)"]

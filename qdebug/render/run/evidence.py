@@ -183,6 +183,9 @@ _GAINS = {
 def _channels(_: str, values: dict[str, Any]) -> list[str]:
     """Channels that share one grid: the widest, the usual one, and how many codes the poorest have."""
     told, codes = [], values.pop("codes_by_channel", None)
+    if "misplaced" in values:
+        of, first = _count(values.pop("channels"), "channel"), values.pop("first_channel", 0)
+        told.append(f"{values.pop('misplaced')} of {of} have the scale of another one, the first is channel {first}")
     if "widest_channel" in values:
         channel, median = values.pop("widest_channel"), values.pop("median_span")
         told.append(f"channel {channel} spans {_text(values.pop('widest_span'))}, the median channel {_text(median)}")
@@ -198,7 +201,7 @@ def _channels(_: str, values: dict[str, Any]) -> list[str]:
 
 
 _TOGETHER: tuple[Callable[[str, dict[str, Any]], list[str]], ...] = (
-    _deviation, _removed, _range, _flips, _families, _loss, _channels)
+    _deviation, _channels, _removed, _range, _flips, _families, _loss)
 
 
 # -- keys that speak for themselves -----------------------------------------------------------------------------------
@@ -211,20 +214,23 @@ _WORDS: dict[str, str | Callable[[Any], str]] = {
     "candidate_ops": lambda v: f"{_count(v, 'operator')} in the file",
     "changed_output_elements": lambda v: f"{_count(v, 'output value')} changed",
     "channel_weight_scale": lambda v: f"the weight scale of that channel is {_text(v)}",
-    "channels": lambda v: f"of {_count(v, 'channel')}",
+    "channels": lambda v: _count(v, "channel"),
     "channels_below_32_codes": lambda v: f"{_count(v, 'channel')} below 32 codes",
     "channels_under_8_codes": lambda v: f"{_count(v, 'channel')} with less than 8 codes",
     "channels_with_gamma_0": lambda v: f"{_count(v, 'channel')} with a gamma of 0",
+    "clipped": _text,
     "clipping_points": lambda v: f"clipping costs {_text(v)}",
     "codes": "",
     "codes_differ": lambda v: f"{_count(v, 'weight code')} differ",
     "codes_differ_percent": lambda v: f"{_share(v)} of the weight codes differ",
+    "damaged": lambda v: f"the first: {_text(v)}",
+    "device_differ_percent": lambda v: f"{_share(v)} of the codes differ on the device",
+    "differ_percent": lambda v: f"{_share(v)} of the codes differ",
     "donor": lambda v: f"the grid comes from {_text(v)}",
     "elements": lambda v: f"of {_text(v)} values",
     "factor": "",
     "file_names": lambda v: f"names in the file: {few(v)}",
     "first": lambda v: f"first at {_text(v)}",
-    "first_channel": lambda v: f"the first is channel {_text(v)}",
     "first_index": lambda v: f"first at index ({_text(v)})",
     "first_of_the_ranking": lambda v: f"the most costly layers: {few(v)}",
     "float_ops_of_this_cause": lambda v: f"{_count(v, 'float operator')} for this reason",
@@ -244,7 +250,6 @@ _WORDS: dict[str, str | Callable[[Any], str]] = {
     "mean_shift_sigma": lambda v: f"the mean is {_text(v)} standard deviations off",
     "misfit_as_given": lambda v: f"misfit as given {_text(v)}",
     "misfit_reversed": lambda v: f"reversed {_text(v)}",
-    "misplaced": "",
     "non_finite": "",
     "off_grid_rms_lsb": lambda v: f"the reference lies {_text(v)} LSB (RMS) off these codes",
     "op": lambda v: f"operator {_text(v)}",
@@ -275,12 +280,16 @@ _WORDS: dict[str, str | Callable[[Any], str]] = {
     "step": lambda v: f"one step is {_text(v)}",
     "steps_per_standard_deviation": lambda v: f"{_text(v)} steps for a standard deviation of the values",
     "steps_points": lambda v: f"its steps cost {_text(v)}",
+    "tensor": lambda v: f"tensor {_text(v)}",
     "tensors_with_other_ranges": lambda v: f"{_count(v, 'tensor')} with other ranges" if v else "",
+    "tflm_differ_percent": lambda v: f"{_share(v)} of them differ with TensorFlow Lite Micro on this machine",
     "told_by": lambda v: f"told by {_text(v)}",
     "training_steps_about": "",
+    "unexplained": lambda v: f"rounding cannot explain {_count(v, 'code')}",
     "used_codes_percent": lambda v: f"codes used: {worst_of(v, ' %', least=True) if isinstance(v, str) else _share(v)}",
     "used_span_percent": lambda v: f"codes from the lowest to the highest: {worst_of(v, ' %', least=True)}",
     "uses": "",
+    "values_of": lambda v: f"it holds the values of tensor {_text(v)}",
     "variance_ratio": lambda v: f"the variance is {_text(v)} times the stored one",
     "weight_quantizers": lambda v: _count(v, "weight quantizer"),
     "weight_quantizers_at_initial": "",

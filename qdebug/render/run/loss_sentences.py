@@ -8,6 +8,8 @@ from qdebug.render import numbers
 
 MOST_NAMED = 3
 """How many layers a sentence names."""
+SMALL = 2.0
+"""Times the agreement that near-ties cost in every file, above which a loss that is not proven is not called little."""
 MINOR = 0.1
 """Share of the whole below which a further layer is not named in a sentence."""
 OTHER_MODEL, TRAINING = "QD203", "QD2"
@@ -160,7 +162,8 @@ def _kept(cost: Cost) -> str:
             return f"{what[:1].upper()}{what[1:]} falls {much}{interval(cost)}, within the limit of {limit}."
         if cost.metric == "agreement":
             same, count = level(cost, cost.after), numbers.counted(cost.samples, "sample")
-            return f"Little is lost: {same} of the labels are the reference's ({count})."
+            start = "Little is lost" if cost.points <= SMALL * cost.floor else "A loss is not proven"
+            return f"{start}: {same} of the labels are the reference's ({count})."
         share = f"less than {100 * SPREAD_SHARE:g} % of what they vary by" if cost.metric == "mae" else \
             "as rounding does"
         return f"Little is lost: the outputs are {much} off on average ({what}), {share}."

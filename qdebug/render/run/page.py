@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from qdebug.record.loss import LOST, cost_of, worse
 from qdebug.record.schema import Finding, Run
@@ -91,14 +92,20 @@ def _facts(run: Run, told: Finding | None) -> list[tuple[str, str]]:
 def _compared(run: Run) -> str:
     """Which models, on which data."""
     reference = _KINDS.get(str(run.reference.get("kind")), str(run.reference.get("kind")))
-    split = f" {run.data['split']}" if run.data.get("split") else ""
+    split = f" {run.data['split']}" if run.data.get("split") not in (None, "file") else ""
     built_in = str(run.reference.get("source")).startswith(_BUILT_IN)
     ours, theirs = (f"built-in {str(run.reference['source']).removeprefix(_BUILT_IN)}", "its file") if built_in else \
-        (run.reference.get("source"), run.candidate.get("source"))
+        _apart(str(run.reference.get("source")), str(run.candidate.get("source")))
     told = (f"{ours} ({reference}) with {theirs} on "
-            f"{run.candidate.get('kernels')} kernels; {run.data.get('source')}{split}, "
+            f"{run.candidate.get('kernels')} kernels; {PurePath(str(run.data.get('source'))).name}{split}, "
             f"{numbers.counted(run.data.get('samples') or 0, 'sample')}")
     return numbers.name(told if run.seed is None else f"{told}, seed {run.seed}")
+
+
+def _apart(one: str, other: str) -> tuple[str, str]:
+    """Two files by their names, or as they were given where those are the same; `--all` has the whole paths."""
+    names = PurePath(one).name, PurePath(other).name
+    return names if names[0] != names[1] else (one, other)
 
 
 def _families(run: Run) -> str:
