@@ -23,7 +23,7 @@ from qdebug.errors import InputError, first_line
 from qdebug.graph.quantization import Array
 from qdebug.models.data.arrays import InputSpec, bare_name
 from qdebug.models.data.finite import check_finite, check_taken
-from qdebug.models.data.lazy_array import Deferred, deferred
+from qdebug.models.data.lazy_array import Deferred, deferred, pieces
 from qdebug.models.limits import LimitError, check_archive, check_regular
 
 NAMES = ("digits", "mnist", "fashion_mnist")
@@ -359,9 +359,9 @@ def _fingerprint(*groups: Mapping[str, Array]) -> str:
             if isinstance(held, Deferred):
                 digest.update(f"{held.dtype.str}|{held.divisor}|".encode())
                 held = held.stored
-            array = np.ascontiguousarray(held)
-            digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
-            digest.update(array.data if array.size else b"")
+            digest.update(f"{name}|{held.dtype.str}|{held.shape}|".encode())
+            for piece in pieces(held) if held.size else ():
+                digest.update(np.ascontiguousarray(piece).data)
         digest.update(b"/")
     return digest.hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 from qdebug.graph.quantization import Array
 
 CHUNK = 1024
-"""Samples that are looked at together."""
+"""Samples that are looked at together, at most."""
+CHUNK_BYTES = 32 * 2**20
+"""Memory that these may take."""
 
 
 class Deferred:
@@ -43,10 +46,47 @@ def deferred(array: Any, *, divisor: float | None = None, dtype: Any = np.float3
     return Deferred(array, divisor, np.dtype(dtype))
 
 
+class Picked:
+    """Samples of an array by their numbers, read where they are sliced."""
+
+    def __init__(self, array: Array, numbers: Array) -> None:
+        self.array, self.numbers = array, numbers
+        self.shape, self.dtype, self.ndim = (len(numbers), *array.shape[1:]), array.dtype, array.ndim
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: Any) -> Array:
+        found: Array = self.array[self.numbers[index]]
+        return found
+
+
+def picked(inputs: Sequence[Array], numbers: Array) -> list[Any]:
+    """These samples of every input, to be read in batches: a thousand large images do not fit into memory at once."""
+    return [Picked(array, numbers) for array in inputs]
+
+
+def chunk(array: Any) -> int:
+    """How many samples of an array are looked at together."""
+    size = max(1, int(np.prod(array.shape[1:], dtype=np.int64)) * array.dtype.itemsize)
+    return int(np.clip(CHUNK_BYTES // size, 1, CHUNK))
+
+
 def pieces(array: Any) -> Iterator[Array]:
-    """Consecutive slices of about a thousand samples."""
-    for start in range(0, len(array), CHUNK):
-        yield array[start:start + CHUNK]
+    """Consecutive slices of at most a thousand samples; what was read of a file is let go of."""
+    step = chunk(array)
+    for start in range(0, len(array), step):
+        yield array[start:start + step]
+        let_go(array)
+
+
+def let_go(array: Any) -> None:
+    """Give back the memory that holds what was read of a mapped file; it is read again where it is needed."""
+    while isinstance(array, (Deferred, Picked)):
+        array = array.stored if isinstance(array, Deferred) else array.array
+    held = getattr(array, "_mmap", None)
+    if held is not None and hasattr(held, "madvise"):
+        held.madvise(mmap.MADV_DONTNEED)
 
 
 def extremes(array: Any) -> tuple[float, float]:
