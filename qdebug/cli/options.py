@@ -130,6 +130,18 @@ BudgetFile = Annotated[
         "--budget", help="TOML file of limits, also per layer (default: ./pyproject.toml).", metavar="FILE"
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, help="Share the samples among N new processes of this machine.", metavar="N"
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler", help="Share the samples among the workers of this Dask cluster.", metavar="tcp://HOST:PORT"
+    ),
+]
 HandOver = Annotated[
     bool, typer.Option("--handover/--no-handover", help="Measure what each layer costs in accuracy, or not.")
 ]

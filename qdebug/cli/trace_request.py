@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,12 +96,29 @@ class Models:
         from qdebug.models.data.request import DataRequest
         from qdebug.workflows.device_run import trace_device
 
+        if "executor" in shared:
+            raise UsageError(f"--dump {self.dump} holds what was run already, which workers cannot share: leave "
+                             "--workers or --scheduler out")
         assert self.candidate is not None
         assert self.dump is not None
         request = None if data is None else DataRequest(data, None, scale, self.x_key, self.y_key, self.image_size,
                                                         self.preprocess)
         return trace_device(self.candidate, self.dump, data=request, samples=samples, options=shared["options"],
                             progress=shared["progress"])
+
+
+@contextmanager
+def sharing(workers: int | None, scheduler: str | None) -> Iterator[dict[str, Any]]:
+    """What tells a trace who shares its samples; the workers end with the block. Raises UsageError."""
+    if workers is None and scheduler is None:
+        yield {}
+        return
+    if workers is not None and scheduler is not None:
+        raise UsageError(f"--workers {workers} starts processes here, --scheduler {scheduler} uses a cluster: give one")
+    from qdebug.workflows.shards.crew import crew_of
+
+    with crew_of(workers, scheduler) as crew:
+        yield {"executor": crew}
 
 
 def finish(run: Run, store: Store, output: Output, gates: GateOptions, *, everything: bool = False) -> int:

@@ -14,10 +14,10 @@ from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.batches import batches
 from qdebug.measure.models_pass import Pass
-from qdebug.measure.statistics import sample_size
 from qdebug.models.reference.session import FrozenSession
 from qdebug.record.schema import Finding
 
+MOST_SAMPLES = 64
 COSTED = 5
 """Findings whose cost is measured, the first ones; each takes three runs of the reference on the sample."""
 
@@ -34,9 +34,7 @@ def add_costs(findings: Sequence[Finding], work: Pass, inputs: Sequence[Array], 
     wanted = [one for one in findings if one.severity == "error" and one.points is None and one.layer in pairs][:COSTED]
     if not wanted:
         return list(findings)
-    part = [array[: sample_size(frozen.graph, [])] for array in inputs]
-    count = min(len(part[0]), 64)
-    part = [array[:count] for array in part]
+    part = [array[:MOST_SAMPLES] for array in inputs]
     read = _candidate_values(work, part, batch)
     with FrozenSession(frozen, threads=work.threads) as session:
         costs = {one.layer: _cost(session, pairs[str(one.layer)], part, read, frozen.graph) for one in wanted}

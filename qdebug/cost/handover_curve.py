@@ -22,6 +22,7 @@ from qdebug.cost.metrics import Kept, Metric
 from qdebug.errors import ModelError
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
+from qdebug.models.data.lazy_array import let_go
 
 COARSE = 6
 """Cuts that all samples are run at, at least."""
@@ -99,6 +100,8 @@ class Tracer:
             block = _Block(self, [array[samples[first: first + batch]] for array in self.inputs])
             parts.append(block.run())
             runs += block.runs
+            for array in self.inputs:
+                let_go(array)
             if each is not None:
                 each(min(first + batch, len(samples)))
         return Curve(self.cuts, samples, np.concatenate(parts, axis=1), runs, len(self.cuts) * len(samples))

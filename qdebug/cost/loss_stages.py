@@ -22,7 +22,9 @@ from qdebug.cost.intervals import JOINT_ERROR, paired_interval
 from qdebug.cost.metrics import Top1
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
+from qdebug.measure.batches import batches
 from qdebug.measure.labels import LabelArray, Labels, top1
+from qdebug.models.data.lazy_array import picked
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import ReferenceTails
@@ -89,6 +91,35 @@ KERNEL_SAMPLES = 16
 
 
 @dataclass(eq=False)
+class PlainKernels:
+    """The candidate on the reference kernels. Raises ModelError where they do not take the file."""
+
+    candidate: Candidate
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        self.interpreter = self.candidate.run_on("reference", threads=self.threads, preserve=False)
+
+    def labels(self, inputs: Sequence[Array], alignment: Alignment, labelled: int,
+               told: Callable[[int], None] = lambda _: None) -> NDArray[np.int64]:
+        """Labels of these samples, in the reference's order of inputs, at the output of number `labelled`."""
+        key = self.candidate.graph.outputs[alignment.outputs.index(labelled)]
+        size = min(PLAIN_BATCH, len(inputs[0]))
+        size = size if self.interpreter.allocate(size) else 1
+        found = []
+        for one in batches([inputs[number] for number in alignment.inputs], size):
+            self.interpreter.allocate(len(one.inputs[0]))
+            self.interpreter.run(one.inputs)
+            found.append(top1(self.candidate.graph.tensors[key].real(self.interpreter.get(key))))
+            told(one.first + len(one.inputs[0]))
+        return np.concatenate(found)
+
+
+Elsewhere = Callable[[NDArray[np.int64], int, Callable[[int], None]], NDArray[np.int64]]
+"""(samples, number of the output, told) -> their labels on the reference kernels, run by other processes."""
+
+
+@dataclass(eq=False)
 class Origins:
     """Three models on the same data, one of them on two kernel families."""
 
@@ -104,6 +135,7 @@ class Origins:
     kernels: str
     threads: int | None
     step: Callable[[str, int, int], None]
+    elsewhere: Elsewhere | None = None
 
     def run(self, conversion: Sequence[Mapping[str, Any]], plain: NDArray[np.int64] | None) -> list[dict[str, Any]]:
         """The parts of the loss with their layers; empty where the outputs are no classes.
@@ -158,18 +190,14 @@ class Origins:
 
     def _plain_labels(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
         """Labels that the candidate gives on the reference kernels."""
-        interpreter = self.candidate.run_on("reference", threads=self.threads, preserve=False)
-        key = self.candidate.graph.outputs[self.alignment.outputs.index(self.labelled)]
-        size = min(PLAIN_BATCH, len(samples))
-        size = size if interpreter.allocate(size) else 1
-        found = []
-        for first in range(0, len(samples), size):
-            chosen = samples[first: first + size]
-            interpreter.allocate(len(chosen))
-            interpreter.run(self._ordered(chosen))
-            found.append(top1(self.candidate.graph.tensors[key].real(interpreter.get(key))))
-            self.step("running the candidate on reference kernels", first + len(chosen), len(samples))
-        return np.concatenate(found)
+        plain = PlainKernels(self.candidate, self.threads)
+
+        def told(done: int) -> None:
+            self.step("running the candidate on reference kernels", done, len(samples))
+
+        if self.elsewhere is not None:
+            return self.elsewhere(samples, self.labelled, told)
+        return plain.labels(picked(self.inputs, samples), self.alignment, self.labelled, told)
 
     def _kernels(self, changed: NDArray[np.int64]) -> list[dict[str, Any]]:
         """The first row that the two families compute otherwise, on the samples whose label that changes."""

@@ -24,6 +24,7 @@ from qdebug.findings.loss_evidence import LayerLoss, Losses
 from qdebug.graph.quantization import Array
 from qdebug.measure.labels import LabelArray
 from qdebug.measure.models_pass import Pass
+from qdebug.models.data.lazy_array import picked
 from qdebug.record.loss import LOST, judge
 from qdebug.record.schema import Row
 
@@ -91,7 +92,7 @@ def in_training(on: Evaluation, work: Pass, baseline: LabelArray | None, referen
     samples = thinned(on.samples, TRAINED_SAMPLES)
     names = {pair.reference: pair.layer for pair in reversed(work.alignment.pairs)}
     output = on.metric.output if isinstance(on.metric, Top1) else 0
-    bench = TrainedBench(work.frozen, names, Top1(output=output), [array[samples] for array in on.inputs],
+    bench = TrainedBench(work.frozen, names, Top1(output=output), picked(on.inputs, samples),
                          right[samples], on.batch, on.threads)
     unit = "points of accuracy" if on.truth is not None else "points of agreement"
     try:

@@ -42,6 +42,14 @@ class Metric(ABC):
         """Whether a sample that is kept the same at two cuts counts as the same in between."""
         return False
 
+    @property
+    def seen(self) -> list[tuple[int, ...]]:
+        """Shapes of the outputs that were kept, where the metric goes by them."""
+        return []
+
+    def saw(self, shapes: list[tuple[int, ...]]) -> None:  # noqa: B027 most go by none
+        """Know the shapes of outputs that were kept in another process."""
+
     @abstractmethod
     def keep(self, reference: Sequence[Array], outputs: Sequence[Array]) -> Kept:
         """Keep what is needed of one batch, samples first."""
@@ -143,6 +151,16 @@ class Function(Metric):
     function: Callable[[Any, Any, Any], float]
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     """Shape of each output without the batch; filled when outputs are first kept."""
+
+    @property
+    def seen(self) -> list[tuple[int, ...]]:
+        """As `Metric.seen`."""
+        return self.shapes
+
+    def saw(self, shapes: list[tuple[int, ...]]) -> None:
+        """As `Metric.saw`."""
+        if not self.shapes:
+            self.shapes.extend(shapes)
 
     def keep(self, reference: Sequence[Array], outputs: Sequence[Array]) -> Kept:
         """All outputs, shape (samples, elements)."""

@@ -19,6 +19,7 @@ from qdebug.errors import ModelError
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.labels import LabelArray
+from qdebug.models.data.lazy_array import let_go
 
 
 class Tail(Protocol):
@@ -71,6 +72,8 @@ def run(repairs: Sequence[Repair], bench: Bench, metric: Metric, inputs: Sequenc
                     repair.failure = f"the rest of the candidate does not run alone: {error}"
                 else:
                     repair.kept.append(metric.keep(wanted, bench.real_outputs({**codes, **outputs})))
+        for array in inputs:
+            let_go(array)
         if each is not None:
             each(first + count)
     return np.concatenate(reference), np.concatenate(candidate)

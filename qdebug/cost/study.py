@@ -40,6 +40,8 @@ EXTRA_FLIPS = 200
 """Flipped samples outside the sample that are handed over too, to find where each flips."""
 
 Step = Callable[[str, int, int], None]
+Elsewhere = Callable[[Tracer, NDArray[np.int64], int, Callable[[int], None]], Curve]
+"""As `Tracer.run`, of a tracer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +95,8 @@ class CostStudy:
     """The reference's kind."""
     spread: OutputSpread = field(default_factory=OutputSpread)
     """What the reference's outputs vary by."""
+    elsewhere: Elsewhere | None = None
+    """Traces handovers in other processes."""
 
     def __post_init__(self) -> None:
         graph = self.work.frozen.graph
@@ -162,7 +166,9 @@ class CostStudy:
         """The curve without the cuts that prove impossible; `reasons` is told why they are."""
         while True:
             try:
-                return tracer.run(samples, self.batch, self._told(description, len(samples)))
+                told = self._told(description, len(samples))
+                return tracer.run(samples, self.batch, told) if self.elsewhere is None else \
+                    self.elsewhere(tracer, samples, self.batch, told)
             except CutError as error:
                 reasons[error.cut.row] = f"cannot be handed over: {error}"
                 tracer = replace(tracer, cuts=[cut for cut in tracer.cuts if cut is not error.cut])

@@ -23,6 +23,7 @@ from qdebug.graph.quantization import CODE_RANGES, Array, Grid
 from qdebug.measure.batches import batches
 from qdebug.measure.labels import LabelArray
 from qdebug.measure.models_pass import Pass
+from qdebug.models.data.lazy_array import picked
 from qdebug.models.reference.cascade import Cascade
 from qdebug.models.reference.replay import Tap
 from qdebug.record.schema import Row
@@ -62,7 +63,7 @@ class Ensemble:
             fitted = {key: _fitted(tap, *data[key]) for tap in cascade.taps if (key := tap.candidate) in data}
             runs: dict[str, tuple[frozenset[Key], Mapping[Key, Grid]]] = {
                 "computed": (frozenset(), {}), "kept": (frozenset(floats), {}), "fitted": (frozenset(), fitted)}
-            for part in batches([array[self.samples] for array in self.inputs], self.batch):
+            for part in batches(picked(self.inputs, self.samples), self.batch):
                 read = self.work.candidate_values(part.inputs)
                 wanted = cascade.outputs(part.inputs)
                 found["reference"].append(self.metric.keep(wanted, wanted))
@@ -85,7 +86,7 @@ class Ensemble:
         fixed = {pair.candidate for pair in self.work.plan.pairs if pair.op is not None and pair.op.kind in FIXED_GRIDS}
         taps = [tap for tap in cascade.taps if tap.grid is not None and tap.candidate not in fixed]
         low, high = np.zeros(len(taps)), np.zeros(len(taps))
-        for part in batches([array[self.samples] for array in self.inputs], self.batch):
+        for part in batches(picked(self.inputs, self.samples), self.batch):
             values = cascade.fetch([tap.reference for tap in taps], part.inputs)
             low = np.minimum(low, [float(held.min()) for held in values])
             high = np.maximum(high, [float(held.max()) for held in values])

@@ -22,6 +22,7 @@ from qdebug.findings.loss_evidence import Channels, KernelLoss, LayerLoss, Point
 from qdebug.graph.quantization import CODE_RANGES, Array, Grid
 from qdebug.measure.batches import batches
 from qdebug.measure.labels import LabelArray
+from qdebug.models.data.lazy_array import picked
 
 SAMPLES = 1000
 """Samples that trials run on: a loss of two points is then told from none."""
@@ -149,7 +150,7 @@ class Trials:
     def _pass(self, wanted: Sequence[Sequence[str]]) -> None:
         """Run all samples once, every subject in its `wanted` variants; the first pass sees what there is."""
         is_first = not self.reference
-        for part in batches([array[self.samples] for array in self.inputs], self.batch):
+        for part in batches(picked(self.inputs, self.samples), self.batch):
             outputs, values = self.bench.read(part.inputs)
             if is_first:
                 self.reference.append(self.metric.keep(outputs, outputs))

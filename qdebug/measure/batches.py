@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from qdebug.graph.quantization import Array
+from qdebug.models.data.lazy_array import let_go
 from qdebug.models.reference.replay import Taken
 
 BATCH_BYTES = 256 * 2**20
 """Memory that one batch may take on both sides together."""
 LARGEST_BATCH = 2048
+LEGS = 256
+"""Legs that a run is divided into, at most: as many sets of counters are added up, wherever they were counted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +28,22 @@ class Batch:
     inputs: list[Array]
 
 
-def batches(inputs: Sequence[Array], size: int) -> Iterator[Batch]:
-    """The next `size` samples of every input, until all are used up."""
+def batches(inputs: Sequence[Array], size: int, origin: int = 0) -> Iterator[Batch]:
+    """The next `size` samples of every input, until all are used up; `origin` is the number of the first one."""
     for first in range(0, len(inputs[0]), size):
-        yield Batch(first, [array[first: first + size] for array in inputs])
+        yield Batch(origin + first, [array[first: first + size] for array in inputs])
+        for array in inputs:
+            let_go(array)
+
+
+def leg_size(count: int, batch: int) -> int:
+    """Samples of one leg: whole batches, one where there are no more than `LEGS` of them.
+
+    Sums of real values depend on their order. They are taken leg by leg, and the legs are added up in their order: so
+    they come out the same to the last bit, whether one process runs all legs or each runs elsewhere. The size depends
+    on nothing but the data.
+    """
+    return batch * max(1, -(-count // (batch * LEGS)))
 
 
 def by_sample(values: Array, samples: int, ahead: int) -> Array:

@@ -57,6 +57,13 @@ class OutputStats:
         self.squares += float(error @ error)
         self.second_squares += float(size @ size)
 
+    def merge(self, other: OutputStats) -> None:
+        """Add the counts of another shard. The sums of real values depend on the order in which shards are added."""
+        for name in ("total", "compared", "far", "sums", "squares", "second_squares", "non_finite"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.largest = max(self.largest, other.largest)
+        self.largest_relative = max(self.largest_relative, other.largest_relative)
+
     def result(self, name: str, output: str, *, scale: float | None, seed: int | None = None) -> EndToEnd:
         """The record's entry; `scale` is one LSB of the candidate's output, where it has codes."""
         reasons = {}
@@ -86,18 +93,57 @@ def _tidy(value: float) -> float:
 PAIRS = (("baseline", "reference"), ("baseline", "candidate"), ("reference", "candidate"))
 
 
+@dataclass(eq=False)
+class EndTally:
+    """What was counted of the outputs of up to three models: of a leg, a shard or all samples."""
+
+    stats: dict[tuple[str, str, int], OutputStats]
+    """By first model, second model and number of the output."""
+    labels: Labels
+    spreads: dict[str, OutputSpread]
+    """By model (`reference`, `candidate`): how far its outputs vary over the samples."""
+
+    @classmethod
+    def empty(cls, outputs: int, tolerance: float, truth: NDArray[np.int64] | None, *, baseline: bool) -> EndTally:
+        """Counters at zero for so many outputs, with a baseline or without."""
+        stats = {(first, second, number): OutputStats(tolerance) for first, second in PAIRS
+                 for number in range(outputs) if baseline or first != "baseline"}
+        return cls(stats, Labels(truth), {"reference": OutputSpread(), "candidate": OutputSpread()})
+
+    def update(self, outputs: Mapping[str, list[Array]], labelled: int) -> None:
+        """Count one batch of outputs by model; labels belong to the output of number `labelled`."""
+        for (one, other, number), stats in self.stats.items():
+            stats.update(np.reshape(outputs[one][number], -1), np.reshape(outputs[other][number], -1))
+        for model, spread in self.spreads.items():
+            spread.update(outputs[model])
+        if has_classes(np.shape(outputs["reference"][labelled])):
+            for model, values in outputs.items():
+                self.labels.update(model, values[labelled])
+
+    def merge(self, other: EndTally) -> None:
+        """Add the counts of another leg or shard, whose samples come after these."""
+        for key, stats in other.stats.items():
+            self.stats[key].merge(stats)
+        self.labels.merge(other.labels)
+        for model, spread in other.spreads.items():
+            self.spreads[model].merge(spread)
+
+
 class Ends:
     """The end-to-end numbers of one pass: outputs of up to three models, and their labels."""
 
     def __init__(self, names: Sequence[str], inputs: Sequence[Array], truth: Mapping[int, NDArray[np.int64]], *,
-                 tolerance: float, baseline: FrozenSession | None, told: Callable[[int], None]) -> None:
+                 tolerance: float, baseline: FrozenSession | None, told: Callable[[int], None], origin: int = 0,
+                 leg: int | None = None) -> None:
         self.names, self.inputs, self.baseline, self.told = names, inputs, baseline, told
-        self.stats = {(first, second, number): OutputStats(tolerance)
-                      for first, second in PAIRS for number in range(len(names))
-                      if baseline is not None or first != "baseline"}
+        self.origin, self.leg = origin, leg
         self.labelled = min(truth, default=0)
-        self.labels = Labels(truth.get(self.labelled))
-        self.spreads = {"reference": OutputSpread(), "candidate": OutputSpread()}
+        self.tolerance = tolerance
+        self.tally = self._empty(truth.get(self.labelled))
+        self._leg = self._empty()
+
+    def _empty(self, truth: NDArray[np.int64] | None = None) -> EndTally:
+        return EndTally.empty(len(self.names), self.tolerance, truth, baseline=self.baseline is not None)
 
     def update(self, first: int, reference: list[Array], candidate: list[Array]) -> None:
         """Count one batch of outputs, `first` the number of its first sample.
@@ -108,17 +154,24 @@ class Ends:
             raise AlignmentError(f"the reference has {len(reference)} outputs, and the candidate {len(candidate)}: "
                                  "give the model that this file was converted from")
         outputs = {"reference": reference, "candidate": candidate}
-        count = len(reference[0])
+        begins, count = first - self.origin, len(reference[0])
         if self.baseline is not None:
-            outputs["baseline"] = self.baseline.outputs([array[first: first + count] for array in self.inputs])
-        for (one, other, number), stats in self.stats.items():
-            stats.update(np.reshape(outputs[one][number], -1), np.reshape(outputs[other][number], -1))
-        for model, spread in self.spreads.items():
-            spread.update(outputs[model])
-        if has_classes(np.shape(reference[self.labelled])):
-            for model, values in outputs.items():
-                self.labels.update(model, values[self.labelled])
+            outputs["baseline"] = self.baseline.outputs([array[begins: begins + count] for array in self.inputs])
+        if self.leg is not None and begins and begins % self.leg == 0:
+            self.finish()
+        self._leg.update(outputs, self.labelled)
         self.told(first + count)
+
+    def add(self, tally: EndTally, done: int) -> None:
+        """Take a leg that was counted elsewhere; with it, `done` samples are counted."""
+        self.tally.merge(tally)
+        self.told(done)
+
+    def finish(self) -> EndTally:
+        """End the leg that is being counted; returns what was counted so far."""
+        self.tally.merge(self._leg)
+        self._leg = self._empty()
+        return self.tally
 
     def results(self, candidate: Graph, alignment: Alignment, seed: int | None) -> list[EndToEnd]:
         """The record's entries, in the record's order."""
@@ -127,7 +180,7 @@ class Ends:
             grid = candidate.tensors[_codes_behind(candidate, key)].grid
             scales[number] = None if grid is None else grid.scale
         return [stats.result(f"{one} vs {other}", self.names[number], scale=scales[number], seed=seed)
-                for (one, other, number), stats in self.stats.items()]
+                for (one, other, number), stats in self.tally.stats.items()]
 
 
 def _codes_behind(graph: Graph, key: Key) -> Key:

@@ -23,6 +23,11 @@ class Labels:
         """Take the labels of one batch of outputs, shape (samples, ..., classes)."""
         self.found.setdefault(model, []).append(top1(output))
 
+    def merge(self, other: Labels) -> None:
+        """Add the labels of another shard, whose samples come after these; the true ones stay."""
+        for model, found in other.found.items():
+            self.found.setdefault(model, []).extend(found)
+
     def of(self, model: str) -> NDArray[np.int64] | None:
         """All labels of a model so far, flattened per sample."""
         return np.concatenate(self.found[model]) if self.found.get(model) else None

@@ -49,27 +49,32 @@ class LayerPass:
     candidate_side: CandidateSide
     reference_side: ReferenceSide
 
-    def run(self, inputs: Sequence[Array], batch: int, *,
+    def run(self, inputs: Sequence[Array], batch: int, *, origin: int = 0, leg: int | None = None,
             each: Callable[[int, list[Array], list[Array]], None] | None = None) -> Counts:
-        """Count all samples of `inputs` (in the reference's order).
+        """Count all samples of `inputs` (in the reference's order), of which the first has the number `origin`.
 
         `each(first, reference outputs, candidate outputs)` is called with every batch's outputs in real values, in the
-        reference's output order.
+        reference's output order. The counts of every `leg` samples are taken apart and then added up (`leg_size`);
+        without it all are one leg.
         """
-        counts = self.plan.empty()
+        counts, before = self.plan.empty(), self.plan.empty()
         waiting: Future[None] | None = None
         with ThreadPoolExecutor(1) as worker:  # counts one batch while the next one runs
-            for one in batches(inputs, batch):
+            for one in batches(inputs, batch, origin):
                 read = self.candidate_values(one.inputs)
                 outputs, taken = self.reference_side.run(one.inputs, read)
                 if waiting is not None:
                     waiting.result()
+                if leg is not None and one.first > origin and (one.first - origin) % leg == 0:
+                    before.merge(counts)
+                    counts = self.plan.empty()
                 waiting = worker.submit(count, self.plan, counts, one, read, taken)
                 if each is not None:
                     each(one.first, outputs, self.real_outputs(read))
             if waiting is not None:
                 waiting.result()
-        return counts
+        before.merge(counts)
+        return before
 
     def candidate_values(self, part: Sequence[Array], extra: Sequence[Key] = ()) -> dict[Key, Array]:
         """Codes (or reals) of every measured tensor, output and `extra` tensor for one batch."""

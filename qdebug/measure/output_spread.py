@@ -26,11 +26,18 @@ class OutputSpread:
     def update(self, outputs: Sequence[Array]) -> None:
         """Take one batch of all outputs, batch first. Values that are not finite make the spread NaN."""
         values = np.concatenate([np.reshape(one, (len(one), -1)) for one in outputs], axis=1).astype(np.float64)
-        count, mean = len(values), values.mean(axis=0)
-        total, apart = self.samples + count, mean - self.mean
-        self.squares = self.squares + ((values - mean) ** 2).sum(axis=0) + apart**2 * (self.samples * count / total)
-        self.mean = self.mean + apart * (count / total)
-        self.least, self.most = np.minimum(self.least, values.min(axis=0)), np.maximum(self.most, values.max(axis=0))
+        mean = values.mean(axis=0)
+        self.merge(OutputSpread(len(values), mean, ((values - mean) ** 2).sum(axis=0), values.min(axis=0),
+                                values.max(axis=0)))
+
+    def merge(self, other: OutputSpread) -> None:
+        """Add the samples of another shard, which come after these. The result depends on their order."""
+        if not other.samples:
+            return
+        total, apart = self.samples + other.samples, other.mean - self.mean
+        self.squares = self.squares + other.squares + apart**2 * (self.samples * other.samples / total)
+        self.mean = self.mean + apart * (other.samples / total)
+        self.least, self.most = np.minimum(self.least, other.least), np.maximum(self.most, other.most)
         self.samples = total
 
     @property

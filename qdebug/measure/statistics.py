@@ -16,22 +16,25 @@ from qdebug.findings.evidence import InputStats, Measured, NormStats, Reach
 from qdebug.graph.codes import CLIPPED
 from qdebug.graph.graph import Graph, Key, Op, Tensor
 from qdebug.graph.quantization import Array
-from qdebug.models.data.lazy_array import extremes, pieces
+from qdebug.models.data.lazy_array import CHUNK_BYTES, chunk, extremes, pieces
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import FrozenSession
 
 BYTES = 64 * 2**20
 """Memory that the sampled tensors may take."""
+INPUT_BYTES = 128 * 2**20
+"""Memory that the samples themselves may take."""
 SAMPLES = 2048
 
 
-def measure(frozen: Frozen, aligned: Aligned, inputs: Sequence[Array], *, observed: int | None = None) -> Measured:
+def measure(frozen: Frozen, aligned: Aligned, inputs: Sequence[Array]) -> Measured:
     """Take the numbers that rules ask for; `frozen` is the reference of `aligned`."""
     graph = frozen.graph
     norms = [op for op in graph.ops if op.kind == "batch_norm" and graph.data_inputs(op)]
     rounded = {pair.layer: op for pair in aligned.pairs if (op := _quantizer(graph, pair)) is not None}
     keys = list(dict.fromkeys(graph.data_inputs(op)[0] for op in (*norms, *rounded.values())))
-    part = [array[: sample_size(graph, keys)] for array in inputs]
+    size = min(sample_size(graph, keys), *(INPUT_BYTES // CHUNK_BYTES * chunk(array) for array in inputs))
+    part = [array[:size] for array in inputs]
     with FrozenSession(frozen) as session:
         values = dict(zip(keys, session.fetch(keys, part), strict=True)) if keys else {}
         order = _channel_order(graph, norms, session, part, values)
@@ -42,7 +45,6 @@ def measure(frozen: Frozen, aligned: Aligned, inputs: Sequence[Array], *, observ
         tuple(_norm(graph, op, values[graph.data_inputs(op)[0]], homes) for op in norms),
         {layer: _reach(graph, op, values[graph.data_inputs(op)[0]]) for layer, op in rounded.items()},
         order,
-        observed,
     )
 
 

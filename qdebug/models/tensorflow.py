@@ -1,4 +1,4 @@
-"""Import TensorFlow, tf_keras and tfmot, in the one right order and with the right settings.
+"""Import TensorFlow, and tf_keras and tfmot where they are asked for, with the right settings.
 
 tfmot needs Keras 2, so `tf_keras` is used by name everywhere: `tf.keras` is whatever the user's process made
 it.
@@ -10,7 +10,7 @@ import ctypes
 import os
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from qdebug.models.quiet import quietly
@@ -22,16 +22,30 @@ KEPT = 1 << 30
 
 @dataclass(frozen=True)
 class Stack:
-    """The imported modules."""
+    """The imported modules; those that not every trace needs are imported when they are asked for."""
 
     tf: Any
-    tf_keras: Any
-    tfmot: Any
+
+    @cached_property
+    def tf_keras(self) -> Any:
+        """Keras 2."""
+        with quietly():
+            import tf_keras
+
+        return tf_keras
+
+    @cached_property
+    def tfmot(self) -> Any:
+        """TensorFlow Model Optimization, which brings quantization-aware training."""
+        with quietly():
+            import tensorflow_model_optimization
+
+        return tensorflow_model_optimization
 
 
 @cache
 def load_tensorflow() -> Stack:
-    """Import TensorFlow, tf_keras and tfmot, quietly, with repeatable CPU arithmetic. About 10 s, once.
+    """Import TensorFlow, quietly, with repeatable CPU arithmetic. Several seconds, once.
 
     Freed memory stays in the process, TensorFlow's and NumPy's: batches take and free the same few hundred megabytes,
     and to touch a page anew costs more than the arithmetic on what it holds.
@@ -43,10 +57,8 @@ def load_tensorflow() -> Stack:
     _keep_freed_memory()
     with quietly():
         import tensorflow as tf
-        import tensorflow_model_optimization as tfmot
-        import tf_keras
 
-    return Stack(tf, tf_keras, tfmot)
+    return Stack(tf)
 
 
 def _keep_freed_memory() -> None:

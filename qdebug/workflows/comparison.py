@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,15 +17,21 @@ from qdebug.cost.loss_stages import Origins
 from qdebug.cost.second_verdict import NO_HANDOVER, Judged, second_verdict
 from qdebug.cost.study import Costs, CostStudy
 from qdebug.errors import ModelError
+from qdebug.findings.evidence import Measured
+from qdebug.graph.graph import Key
+from qdebug.measure.batches import leg_size
 from qdebug.measure.kernel_families import between, with_between
 from qdebug.measure.probe import probe
-from qdebug.measure.statistics import input_stats
+from qdebug.measure.statistics import input_stats, measure
 from qdebug.measure.tensor_dump import save_tensors
 from qdebug.models.kernels import TFLM, Kernels
 from qdebug.record.schema import Cost
+from qdebug.verdict.accumulators import Differences
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.kernel_family import FamilyResult, FileWeights, file_weights, measure_family
 from qdebug.workflows.opened import Opened
+from qdebug.workflows.shared_costs import handed_over, labelled_plainly
+from qdebug.workflows.team import Task, legs
 
 MOST_NAMED = 6
 """Layers that a note names."""
@@ -41,6 +48,8 @@ class Comparison:
     costs: Costs
     cost: Cost
     """The second verdict, without the findings that say why."""
+    measured: Measured
+    """What findings need beyond the rows."""
 
     @property
     def main(self) -> FamilyResult:
@@ -68,18 +77,21 @@ def warn_of_range(opened: Opened, aligned: Aligned, journal: Journal) -> None:
 
 
 def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
-    """One pass per kernel family, then what each layer costs."""
-    weights = file_weights(aligned)
-    measured = [found for family in opened.options.families
-                if (found := _measure(opened, aligned, weights, family, journal)) is not None]
-    if opened.options.save_tensors is not None:
-        save_tensors(opened.options.save_tensors, measured[0].work, opened.inputs)
-    _tell_grids(aligned, measured[0], journal)
-    first, *others = _with_differences(opened, measured, journal)
-    costs = measure_costs(opened, aligned, (first, *others), journal)
-    main = replace(first, rows=costs.rows)
-    cost = judge_costs(opened, main, costs)
-    return Comparison(opened, aligned, (main, *others), costs, cost)
+    """One pass per kernel family, then what each layer costs; statistics for findings are taken meanwhile."""
+    with ThreadPoolExecutor(1) as aside:
+        statistics = aside.submit(measure, opened.reference.frozen, aligned, opened.inputs)
+        weights = file_weights(aligned)
+        measured = [found for family in opened.options.families
+                    if (found := _measure(opened, aligned, weights, family, journal)) is not None]
+        if opened.options.save_tensors is not None:
+            save_tensors(opened.options.save_tensors, measured[0].work, opened.inputs)
+        _tell_grids(aligned, measured[0], journal)
+        first, *others = _with_differences(opened, measured, journal)
+        costs = measure_costs(opened, aligned, (first, *others), journal)
+        main = replace(first, rows=costs.rows)
+        cost = judge_costs(opened, main, costs)
+    return Comparison(opened, aligned, (main, *others), costs, cost,
+                      replace(statistics.result(), observed=main.observed))
 
 
 def _measure(opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal
@@ -99,7 +111,8 @@ def measure_costs(opened: Opened, aligned: Aligned, families: Sequence[FamilyRes
     main, options = families[0], opened.options
     study = CostStudy(main.work, opened.inputs, main.labels, main.labelled, main.batch, journal.step,
                       metric=options.metric, wanted=options.handover_samples, threads=options.threads,
-                      kind=opened.reference.kind, spread=main.spreads["reference"])
+                      kind=opened.reference.kind, spread=main.spreads["reference"],
+                      elsewhere=None if opened.team is None else handed_over(opened.team, main.kernels))
     if not options.handover:
         return study.without_handover(main.rows)
     with journal.timed("handover_s"):
@@ -138,9 +151,21 @@ def _with_differences(opened: Opened, measured: Sequence[FamilyResult], journal:
     found = [first]
     for other in others:
         with journal.timed(f"{other.kernels}_between_s"):
-            inputs = [array[:other.samples] for array in opened.inputs]
-            differences = between(first.work, other.work, inputs, other.batch)
+            differences = _differences(opened, first, other)
             found.append(replace(other, rows=with_between(other.rows, differences)))
+    return found
+
+
+def _differences(opened: Opened, first: FamilyResult, other: FamilyResult) -> Mapping[Key, Differences]:
+    """Where the codes of two families differ, by candidate tensor."""
+    if opened.team is None:
+        return between(first.work, other.work, [array[:other.samples] for array in opened.inputs], other.batch)
+    tasks = [Task("differ", part, ((first.kernels, other.kernels), other.batch))
+             for part in legs(other.samples, leg_size(other.samples, other.batch))]
+    found: dict[Key, Differences] = {}
+    for one in opened.team.run(tasks):
+        for key, differences in one.items():
+            found.setdefault(key, Differences()).merge(differences)
     return found
 
 
@@ -152,7 +177,8 @@ def _with_parts(opened: Opened, aligned: Aligned, families: Sequence[FamilyResul
     baseline = opened.baseline
     origins = Origins(opened.reference.frozen, None if baseline is None else baseline.frozen, opened.candidate,
                       aligned.alignment, opened.inputs, main.labels, main.labelled, main.kernels,
-                      opened.options.threads, journal.step)
+                      opened.options.threads, journal.step,
+                      None if opened.team is None else labelled_plainly(opened.team))
     assert costs.summary is not None
     found: dict[str, Any]
     try:

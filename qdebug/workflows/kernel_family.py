@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 from qdebug.align import Aligned, Alignment
 from qdebug.converter.weights import Weights, find_weights
 from qdebug.graph.graph import Key
+from qdebug.measure.batches import leg_size
 from qdebug.measure.end_to_end import Ends
-from qdebug.measure.error_parts import measure_parts
+from qdebug.measure.error_parts import measure_parts, open_variants
 from qdebug.measure.file_reference import FileSide, open_file_side
 from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, open_models
@@ -23,6 +25,7 @@ from qdebug.models.kernels import DEVICE, TFLM, Kernels, on_host
 from qdebug.models.litert.micro import MicroInterpreter
 from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_model import FileReference
+from qdebug.models.reference.unrounded_replay import Variants
 from qdebug.record.schema import EndToEnd, Row
 from qdebug.verdict.accumulators import Counts
 from qdebug.verdict.expectation import expect
@@ -30,10 +33,13 @@ from qdebug.verdict.judge import NOT_REPLAYED
 from qdebug.verdict.rows import build_rows
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import Opened
+from qdebug.workflows.team import Task, legs
 
 NOT_READ = "the dump does not hold what this layer reads"
 LONG = 2.0
 """Seconds from which on the progress says how long a pass takes."""
+OBSERVED = 64
+"""Samples that are run without keeping intermediate tensors too, at most."""
 SAME_WEIGHTS = "both files hold the very same weights and biases"
 FileWeights = Mapping[Key, Weights | str]
 """By candidate tensor: the file's own weights where they are not the reference's, else why there are none to tell."""
@@ -98,21 +104,24 @@ def measure_family(opened: Opened, aligned: Aligned, weights: FileWeights, famil
         work = open_pass(opened, aligned, weights, family, journal)
         told, arena = _told(work, len(opened.inputs[0]), count, journal)
         inputs, graph = opened.inputs, opened.candidate.graph
+        batch = min(opened.options.batch_size or work.batch_size(), len(inputs[0]))
         ends = Ends(opened.reference.frozen.graph.output_names, inputs, opened.truth,
                     tolerance=opened.options.tolerance, baseline=baseline,
-                    told=lambda done: journal.step(told, done, len(inputs[0])))
-        batch = min(opened.options.batch_size or work.batch_size(), len(inputs[0]))
+                    told=lambda done: journal.step(told, done, len(inputs[0])), leg=leg_size(len(inputs[0]), batch))
         complete = all(work.candidate_side.holds(key) for key in graph.outputs)
-        counts = work.run(inputs, batch, each=ends.update if complete else None)
+        with ThreadPoolExecutor(1) as aside:  # builds a graph, which is Python, while engines run
+            variants = aside.submit(open_variants, work) if opened.reference.kind == "float" else None
+            counts = _counted(opened, work, ends if complete else None, batch)
+        tally = ends.finish()
         if not work.interpreter.resizable and arena is None:
             journal.note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
         work.replay.close()
-        rows = build_rows(aligned, counts, work.expectations, weights, _parts(opened, work, weights, batch),
+        rows = build_rows(aligned, counts, work.expectations, weights, _parts(opened, work, weights, batch, variants),
                           max(abs(end) for array in inputs for end in extremes(array)))
         if arena is not None or family == DEVICE:
             rows = [_of_dump(replace(row, samples=len(inputs[0])), work) for row in rows]
     end_to_end = ends.results(graph, aligned.alignment, opened.seed) if complete else []
-    return FamilyResult(family, work, batch, counts, rows, ends.labels, ends.labelled, ends.spreads, end_to_end,
+    return FamilyResult(family, work, batch, counts, rows, tally.labels, ends.labelled, tally.spreads, end_to_end,
                         _observe(opened, work, batch, journal),
                         len(inputs[0]), arena)
 
@@ -137,6 +146,21 @@ def _told(work: Pass, samples: int, of: int, journal: Journal) -> tuple[str, int
     return plain + (f", about {total:.0f} s" if total >= LONG else ""), arena
 
 
+def _counted(opened: Opened, work: Pass, ends: Ends | None, batch: int) -> Counts:
+    """The pass over all samples, in this process or by the team; `ends` is told of the outputs, if all are there."""
+    count = len(opened.inputs[0])
+    leg = leg_size(count, batch)
+    if opened.team is None or ends is None:
+        return work.run(opened.inputs, batch, leg=leg, each=None if ends is None else ends.update)
+    work.interpreter.allocate(batch)  # (tells whether the batch can be resized, as a pass here would)
+    counts, parts = work.plan.empty(), legs(count, leg)
+    tasks = (Task("count", part, (part.start, work.interpreter.kernels, batch)) for part in parts)
+    for part, (found, tally) in zip(parts, opened.team.run(tasks), strict=True):
+        counts.merge(found)
+        ends.add(tally, part.stop)
+    return counts
+
+
 def _file_side(opened: Opened, alignment: Alignment, family: str) -> FileSide | None:
     """A reference file on its own kernels, by default those of the candidate."""
     if not isinstance(opened.reference, FileReference):
@@ -152,12 +176,13 @@ def _baseline_session(opened: Opened) -> AbstractContextManager[FrozenSession | 
     return FrozenSession(opened.baseline.frozen, threads=opened.options.threads)
 
 
-def _parts(opened: Opened, work: Pass, weights: FileWeights, batch: int) -> dict[Key, dict[str, Any]]:
+def _parts(opened: Opened, work: Pass, weights: FileWeights, batch: int, variants: Future[Variants] | None
+           ) -> dict[Key, dict[str, Any]]:
     """The parts of the local errors; of two files, where their weights or grids are not the same."""
     if opened.reference.kind == "qat":
         return {}
-    if opened.reference.kind == "float":
-        return measure_parts(work, weights, opened.inputs, batch)
+    if variants is not None:
+        return measure_parts(work, weights, opened.inputs, batch, variants.result())
     unlike = {key for key, one in work.expectations.items() if one.own_grids is not None or key in work.weights}
     found = measure_parts(work, weights, opened.inputs, batch) if unlike else {}
     return {key: parts for key, parts in found.items() if key in unlike}
@@ -169,7 +194,8 @@ def _observe(opened: Opened, work: Pass, batch: int, journal: Journal) -> int:
     if family == DEVICE:
         return 0
     plain = opened.interpreter(family, preserve=False)
-    size = batch if work.interpreter.resizable and plain.allocate(batch) else 1
+    size = min(batch, OBSERVED)
+    size = size if work.interpreter.resizable and plain.allocate(size) else 1
     part = [array[:size] for array in opened.inputs]
     kept = work.candidate_values(part)
     plain.run([part[number] for number in work.alignment.inputs])

@@ -18,6 +18,7 @@ from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.tflite_model import FileReference
+from qdebug.workflows.team import Team
 from qdebug.workflows.trace_options import TraceOptions
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Opened:
     seed: int | None = None
     device: Device | None = None
     """The dump of a device that the candidate stands for, where one was given."""
+    team: Team | None = None
+    """Workers that share the samples; `None` where this process runs them all."""
 
     def __post_init__(self) -> None:
         if self.options.reference_kernels is not None and not isinstance(self.reference, FileReference):

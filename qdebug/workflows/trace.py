@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from qdebug.models.builtin import training
 from qdebug.models.data import dataset as datasets
 from qdebug.models.data.arrays import InputSpec
 from qdebug.models.data.dataset import Dataset
-from qdebug.models.data.request import DataRequest
+from qdebug.models.data.request import DataRequest, imported
 from qdebug.models.data.streams import from_python
 from qdebug.models.kernels import FAMILIES, Kernels, on_host
 from qdebug.models.litert import trial
@@ -40,6 +42,8 @@ from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import FromMemory, Opened, for_tflm, only_sample
 from qdebug.workflows.progress import Progress, Silent, opening, reporting, with_bars
 from qdebug.workflows.run_record import write_record
+from qdebug.workflows.shards.crew import Crew, hire
+from qdebug.workflows.shards.slices import Source, takes_shard
 from qdebug.workflows.trace_options import TraceOptions
 
 NUMPY_FILES = (".npz", ".npy")
@@ -51,10 +55,10 @@ REPRESENTATIVE = 1000
 def trace_builtin(model: str, *, data: str = "digits", samples: int | None = None, scale: float | None = None,
                   seed: int = 3, quantize: bool = True, qat_epochs: int | None = None, retrain: bool = False,
                   save_candidate: str | None = None, options: TraceOptions | None = None,
-                  progress: Progress | bool | None = None) -> Run:
+                  executor: Executor | Crew | None = None, progress: Progress | bool | None = None) -> Run:
     """Train (or take from the cache), convert and trace a built-in model. Nothing is printed, and no run stored.
 
-    `save_candidate`: where to keep a copy of the converted file; `progress`: as for `trace`.
+    `save_candidate`: where to keep a copy of the converted file; `executor` and `progress`: as for `trace`.
     """
     options, progress, began = options or TraceOptions(), reporting(progress), time.perf_counter()
     check_metric(options.metric)
@@ -74,7 +78,7 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
         reference, candidate,
         datasets.arrange(dataset, reference.frozen.specs), labels_of(dataset, reference),
         load_reference(made.baseline_path, name=source), options, seed)
-    run = _trace(opened, dataset, {"quantize": quantize, "qat_epochs": qat_epochs}, progress, began)
+    run = _trace(opened, dataset, {"quantize": quantize, "qat_epochs": qat_epochs}, progress, began, hire(executor))
     return _with_request(run, DataRequest(data, samples, scale))
 
 
@@ -83,7 +87,8 @@ def trace_files(reference: str, candidate: str | None = None, *, data: str | Non
                 y_key: str | None = None, image_size: str | None = None, preprocess: str | None = None,
                 quantize: bool = True, save_candidate: str | None = None, graph: GraphPart = WHOLE,
                 custom_objects: str | None = None, allow_lambda: bool = False, dump: str | None = None,
-                options: TraceOptions | None = None, progress: Progress | None = None) -> Run:
+                options: TraceOptions | None = None, executor: Executor | Crew | None = None,
+                progress: Progress | None = None) -> Run:
     """Trace the user's own files; without `candidate`, convert the reference first. Nothing is printed or stored."""
     _check_exist({"--reference": reference, "--candidate": candidate, "--baseline": baseline,
                   "--data": data if data is not None and data.endswith(NUMPY_FILES) else None})
@@ -93,7 +98,8 @@ def trace_files(reference: str, candidate: str | None = None, *, data: str | Non
                 samples=samples if dump is not None else None, baseline=baseline, quantize=quantize,
                 save_candidate=save_candidate, signature=graph.signature, graph_inputs=graph.inputs,
                 graph_outputs=graph.outputs,
-                custom_objects=custom_objects, allow_lambda=allow_lambda, options=options, progress=progress)
+                custom_objects=custom_objects, allow_lambda=allow_lambda, options=options, executor=executor,
+                progress=progress)
     return run if request is None else _with_request(run, request)
 
 
@@ -110,7 +116,8 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
           save_candidate: str | Path | None = None,
           signature: str | None = None, graph_inputs: Sequence[str] = (), graph_outputs: Sequence[str] = (),
           custom_objects: str | None = None, allow_lambda: bool = False,
-          options: TraceOptions | None = None, progress: Progress | bool | None = None) -> Run:
+          options: TraceOptions | None = None, executor: Executor | Crew | None = None,
+          progress: Progress | bool | None = None) -> Run:
     """Compare a Keras model with a `.tflite` model, layer by layer.
 
     Args:
@@ -132,13 +139,15 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         custom_objects: name of a module with the classes that Keras needs to load the models.
         allow_lambda: whether a Keras file may run the Python code that it holds.
         options: tolerance, batch size, kernels, threads.
+        executor: a `concurrent.futures.Executor` whose workers share the samples: of processes that are spawned, or
+            Dask's `Client.get_executor(pure=False)`. The record is the same as without. It is not shut down.
         progress: `True` shows bars, on a terminal or in a notebook; or an object that is told what is being done.
 
     Raises:
         QDebugError: a file, an array or the pairing is not what it must be; the message is one line.
 
     """
-    options, progress = options or TraceOptions(), reporting(progress)
+    options, progress, crew = options or TraceOptions(), reporting(progress), hire(executor)
     check_metric(options.metric)
     content = _read_candidate(candidate)
     source = str(candidate) if isinstance(candidate, (str, Path)) else \
@@ -162,8 +171,12 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         raise ModelError(f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
                          "the .tflite goes to --candidate")
     if device is not None and chosen is not None:
+        if crew is not None:
+            raise UsageError(f"workers share the samples of a file that they run: the dump {device.dump.source} holds "
+                             "what was run already, leave --workers, --scheduler or executor= out")
         return _trace_dump(opened, chosen, device, before, (data, labels), options, progress, began)
-    dataset = as_dataset(data, labels, opened.frozen.specs)
+    function = _sharing(data)
+    dataset = as_dataset(data, labels, opened.frozen.specs, shared=crew is not None and function is None)
     inputs = datasets.arrange(dataset, opened.frozen.specs)
     truth = labels_of(dataset, opened)
     if chosen is None and isinstance(opened.model, bytes):
@@ -176,7 +189,8 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         chosen = _open_candidate(content, source, options)
     part = {"signature": signature, "inputs": list(graph_inputs), "outputs": list(graph_outputs)}
     settings = ({"quantize": quantize} if candidate is None else {}) | ({"graph": part} if any(part.values()) else {})
-    run = _trace(Opened(opened, chosen, inputs, truth, before, options), dataset, settings, progress, began)
+    run = _trace(Opened(opened, chosen, inputs, truth, before, options), dataset, settings, progress, began, crew,
+                 function)
     return dataclasses.replace(run, opened=FromMemory(
         None if isinstance(reference, (str, Path)) else opened,
         None if isinstance(candidate, (str, Path)) or save_candidate is not None else chosen.content,
@@ -204,14 +218,43 @@ def _trace_dump(opened: Reference, chosen: Candidate, device: Device, before: Re
     return _trace(Opened(opened, chosen, inputs, truth, before, options, device=device), dataset, {}, progress, began)
 
 
-def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress, began: float) -> Run:
-    """Lead through the stages, from opened models to the record; opening began at this `time.perf_counter()`."""
+def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress, began: float,
+           crew: Crew | None = None, function: Callable[..., Any] | DataRequest | None = None) -> Run:
+    """Lead through the stages, from opened models to the record; opening began at this `time.perf_counter()`.
+
+    `crew` shares the samples, `function` makes slices of them there.
+    """
     journal = Journal(progress, began=began)
     journal.passed("open_s")
     opened, dataset = for_tflm(*only_sample(opened, dataset))
+    if crew is not None:
+        crew.check(dataset.count)
     aligned = align_models(opened, journal)
     warn_of_range(opened, aligned, journal)
-    return write_record(compare(opened, aligned, journal), dataset, settings, journal)
+    with ExitStack() as hired:
+        if crew is not None:
+            source = Source(opened.inputs) if opened.options.sample is not None else \
+                _source(opened, function)
+            opened = dataclasses.replace(opened, team=hired.enter_context(crew.opening(opened, aligned, source)))
+        compared = compare(opened, aligned, journal)
+    return write_record(compared, dataset, settings, journal)
+
+
+def _source(opened: Opened, function: Callable[..., Any] | DataRequest | None) -> Source:
+    """All samples, and what makes slices of them in a worker."""
+    specs = tuple(opened.reference.frozen.specs)
+    if isinstance(function, DataRequest):
+        return Source(opened.inputs, function.spec, function.scale, specs)
+    return Source(opened.inputs, function, None, specs)
+
+
+def _sharing(data: Any) -> Callable[..., Any] | DataRequest | None:
+    """The data, where a function with an argument `shard` makes them."""
+    if isinstance(data, (str, Path)):
+        data = DataRequest(str(data))
+    if isinstance(data, DataRequest):
+        return data if data.kind == "python" and takes_shard(imported(data.spec, "--data")) else None
+    return data if takes_shard(data) else None
 
 
 def _open_candidate(content: bytes, source: str, options: TraceOptions) -> Candidate:
@@ -233,18 +276,21 @@ def _check_exist(files: Mapping[str, str | None]) -> None:
                          f"{Path.cwd()})")
 
 
-def as_dataset(data: Any, labels: Any, specs: Sequence[InputSpec]) -> Dataset:
-    """Samples (and labels) from memory, or by name or path, for a model with these inputs. Raises InputError."""
+def as_dataset(data: Any, labels: Any, specs: Sequence[InputSpec], *, shared: bool = False) -> Dataset:
+    """Samples (and labels) from memory, or by name or path, for a model with these inputs. Raises InputError.
+
+    Where workers share the samples, a stream of them is refused.
+    """
     if isinstance(data, Dataset):
         return data
     if isinstance(data, (str, Path)):
         data = DataRequest(str(data))
     if isinstance(data, DataRequest):
-        return data.open(specs)
+        return data.open(specs, shared=shared)
     if data is None:
         raise InputError("no data: give an array of samples, a dict of arrays by input name, a tf.data.Dataset or "
                          "another iterable, or a path")
-    return from_python(data, labels, specs)
+    return from_python(data, labels, specs, shared=shared)
 
 
 def _read_candidate(candidate: bytes | str | Path | None) -> bytes | None:

@@ -1,14 +1,17 @@
 """Speed as ratios measured in one run (DESIGN, section 7): the trace against `limit` and against the `seed loop`.
 
-    python -m tests.benchmarks.speed --data mnist.npz
+    python -m tests.benchmarks.speed --data mnist.npz [--only dense4,resnet,mobilenet,mobilenet224,resnet50]
 
-`limit`: a bare batched forward of the frozen reference and a bare batched invoke, collecting nothing. `seed loop`: one
-image at a time, every layer's tensor fetched and kept, as the 2021 scripts did. Times are the best of several rounds.
+`limit`: a bare batched forward of the frozen reference and a bare batched invoke, collecting nothing. `seed loop`: what
+the 2021 scripts could do at best: Keras predicts the outputs of all layers on the whole set, the interpreter runs image
+by image, all of its tensors are read. Times are the best of several rounds. `peak MB` is the largest resident set of
+the process up to then; a large network is best run alone (`--only resnet50 --rounds 1`).
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,18 +79,18 @@ class Bench:
         self.work.run(self.inputs, self.batch)
 
     def seed_loop(self, count: int) -> float:
-        """Seconds per sample, one image at a time, all tensors kept."""
+        """Seconds per sample of Keras on all of `count` samples and the file on one after the other, all kept."""
         model, keras = self.reference.model, load_tensorflow().tf_keras
         taps = keras.Model(model.inputs, [layer.output for layer in model.layers])
         interpreter = Interpreter(self.content, self.graph)
-        kept = []
+        first = [np.asarray(array[:count]) for array in self.inputs]
+        taps.predict(first if len(first) > 1 else first[0], batch_size=32, verbose=0)  # (compiles)
         start = time.perf_counter()
-        for number in range(count):
-            part = [array[number: number + 1] for array in self.inputs]
-            kept.append([np.asarray(value) for value in taps(part if len(part) > 1 else part[0], training=False)])
-            interpreter.run(part)
+        kept = [taps.predict(first if len(first) > 1 else first[0], batch_size=32, verbose=0)]
+        for number in range(len(first[0])):
+            interpreter.run([array[number: number + 1] for array in first])
             kept.append([interpreter.get(pair.candidate) for pair in self.alignment.pairs])
-        return (time.perf_counter() - start) / count
+        return (time.perf_counter() - start) / len(first[0])
 
     def row(self, rounds: int, loop: int) -> list[Any]:
         """Microseconds per sample and ratios."""
@@ -98,7 +101,8 @@ class Bench:
         limit, trace = (min(times) / count for times in zip(*pairs, strict=True))
         seed = self.seed_loop(loop)
         return [self.name, count, self.batch, f"{limit * 1e6:.1f}", f"{trace * 1e6:.1f}", f"{seed * 1e6:.1f}",
-                f"{trace / limit:.2f}", f"{seed / trace:.1f}"]
+                f"{trace / limit:.2f}", f"{seed / trace:.1f}",
+                f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}"]
 
 
 def builtin(name: str, data: str, samples: int | None) -> Bench:
@@ -109,15 +113,25 @@ def builtin(name: str, data: str, samples: int | None) -> Bench:
     return Bench(name, reference, made.candidate_path.read_bytes(), datasets.arrange(dataset, reference.frozen.specs))
 
 
-def mobilenet(samples: int, size: int = 96) -> Bench:
-    """MobileNetV2 0.35, QAT by tfmot, a few training steps; kept beside the model cache."""
+LARGE = {
+    "mobilenet": ("MobileNetV2", {"alpha": 0.35}, 96, 1024, "mobilenetv2-035-96"),
+    "mobilenet224": ("MobileNetV2", {"alpha": 1.0}, 224, 64, "mobilenetv2-100-224"),
+    "resnet50": ("ResNet50", {}, 224, 32, "resnet50-224"),
+}
+"""Name -> class in keras.applications, options, side of an image, samples, name of its files."""
+
+
+def large(name: str) -> Bench:
+    """A network of keras.applications, QAT by tfmot, a few training steps; kept beside the model cache."""
+    application, options, size, samples, file = LARGE[name]
     stack = load_tensorflow()
     folder = Path(default_folder()) / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"mobilenetv2-035-{size}-speed.h5"
+    path = folder / f"{file}-speed.h5"
     images = np.random.default_rng(0).random((samples, size, size, 3), np.float32)
     if not path.exists():
-        model = stack.tf_keras.applications.MobileNetV2((size, size, 3), alpha=0.35, weights=None, classes=10)
+        model = getattr(stack.tf_keras.applications, application)(
+            input_shape=(size, size, 3), weights=None, classes=10, **options)
         qat = stack.tfmot.quantization.keras.quantize_model(model)
         qat.compile("adam", "sparse_categorical_crossentropy")
         qat.fit(images[:32], np.arange(32) % 10, batch_size=8, epochs=2, verbose=0)
@@ -126,7 +140,7 @@ def mobilenet(samples: int, size: int = 96) -> Bench:
     content = path.with_suffix(".tflite")
     if not content.exists():
         content.write_bytes(convert(reference.model, quantize=True, representative=[images[:16]]))
-    return Bench(f"mobilenetv2-0.35-{size}", reference, content.read_bytes(), [images])
+    return Bench(file, reference, content.read_bytes(), [images])
 
 
 def main() -> None:
@@ -138,10 +152,10 @@ def main() -> None:
     given = parser.parse_args()
     rows = []
     for name in given.only.split(","):
-        bench = mobilenet(1024) if name == "mobilenet" else builtin(name, given.data, None)
-        rows.append(bench.row(given.rounds, 200))
+        bench = large(name) if name in LARGE else builtin(name, given.data, None)
+        rows.append(bench.row(given.rounds, 200 if name not in LARGE else 32))
     print(tabulate(rows, headers=["model", "samples", "batch", "limit us", "trace us", "seed loop us", "trace/limit",
-                                  "seed loop/trace"], disable_numparse=True))
+                                  "seed loop/trace", "peak MB"], disable_numparse=True))
 
 
 if __name__ == "__main__":

@@ -54,6 +54,8 @@ def trace(
     reference_kernels: o.ReferenceKernelSet = None,
     tflm_samples: o.TflmSamples = 100,
     threads: o.Threads = None,
+    workers: o.Workers = None,
+    scheduler: o.Scheduler = None,
     handover: o.HandOver = True,
     handover_samples: o.HandoverSamples = None,
     metric: o.MetricName = None,
@@ -86,7 +88,7 @@ def trace(
     from qdebug.cli.gates import GateOptions
     from qdebug.cli.output import Output, check_writable
     from qdebug.cli.progress import Progress
-    from qdebug.cli.trace_request import Models, finish
+    from qdebug.cli.trace_request import Models, finish, sharing
     from qdebug.errors import UsageError
     from qdebug.record.store import Store
     from qdebug.workflows.trace_options import TraceOptions
@@ -127,6 +129,6 @@ def trace(
     said = context.get_parameter_source("data")
     given = data if dump is None or (said is not None and said.name != "DEFAULT") else None
     shared = {"data": given, "samples": samples, "scale": scale, "quantize": quantize, "options": gates.limited(how)}
-    with Progress(quiet=quiet) as progress:
-        run = models.trace(**shared, progress=progress)
+    with Progress(quiet=quiet) as progress, sharing(workers, scheduler) as executor:
+        run = models.trace(**shared, **executor, progress=progress)
     raise typer.Exit(finish(run, records, target, gates, everything=everything))

@@ -73,8 +73,8 @@ class DataRequest:
         return None if kind != "arrays" else datasets.load(
             self.spec, samples=self.samples, scale=self.scale, x_key=self.x_key, y_key=self.y_key)
 
-    def open(self, specs: Sequence[InputSpec]) -> Dataset:
-        """Load the data for a model with these inputs. Raises InputError."""
+    def open(self, specs: Sequence[InputSpec], *, shared: bool = False) -> Dataset:
+        """Load the data for a model with these inputs; where workers share it, no stream. Raises InputError."""
         found = self.early()
         if found is not None:
             return found
@@ -85,7 +85,8 @@ class DataRequest:
         elif self.kind == "table":
             found = from_csv(Path(self.spec), specs, x_key=self.x_key, y_key=self.y_key, samples=self.samples)
         else:
-            found = from_python(imported(self.spec, "--data"), None, specs, source=self.spec, samples=self.samples)
+            found = from_python(imported(self.spec, "--data"), None, specs, source=self.spec, samples=self.samples,
+                                shared=shared)
         found = found if self.samples is None else found.first(self.samples)
         return found if self.scale is None else scaled(found, self.scale)
 

@@ -25,11 +25,12 @@ ENDLESS = -1
 
 
 def from_python(data: Any, labels: Any, specs: Sequence[InputSpec], *, source: str = "memory",
-                samples: int | None = None) -> Dataset:
+                samples: int | None = None, shared: bool = False) -> Dataset:
     """The samples and labels that an object holds. Raises InputError, which says what to give instead.
 
     `samples` takes the first N. Known are arrays and what NumPy makes arrays of, dicts of them by input name, (x, y),
-    DataFrames, tf.data.Dataset, iterables of samples or batches, and callables that return any of these.
+    DataFrames, tf.data.Dataset, iterables of samples or batches, and callables that return any of these. Where workers
+    share the samples (`shared`), what yields them one after the other is refused.
     """
     data = _called(data, source)
     refuse_sparse(data, source)
@@ -44,6 +45,10 @@ def from_python(data: Any, labels: Any, specs: Sequence[InputSpec], *, source: s
     if _is_stream(data):
         if labels is not None:
             raise InputError(f"labels beside {source}, a {type(data).__name__}: let it yield (x, y) instead")
+        if shared:
+            raise InputError(f"{source} is a {type(data).__name__}, whose samples come one after the other: workers "
+                             "cannot begin in the middle of it. Save them with numpy.save and give the .npy file, give "
+                             "an array, or a function with an argument `shard` (a slice of sample numbers)")
         return spooled(_elements(data, source, samples), specs, source, samples)
     return _arrays({"x": data}, labels, source, samples)
 

@@ -22,6 +22,9 @@ from qdebug.models.reference.frozen_graph import Frozen, freeze
 from qdebug.models.reference.keras_file import ARCHIVE, DAMAGED, read_keras
 from qdebug.models.tensorflow import load_tensorflow
 
+OF_TFMOT = ("Quantiz", "NoOpActivation", "OutputOnly", "tensorflow_model_optimization")
+"""Words of which one stands in the configuration of every class that tfmot's `quantize_scope` knows."""
+
 
 @dataclass(frozen=True, eq=False)
 class KerasReference(Reference):
@@ -62,7 +65,8 @@ def load_keras(path: Path, *, option: str, custom_objects: str | None = None, al
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
         raise ModelError(f"{option} {path}: {reason}", details=repr(error)) from error
     options: dict[str, Any] = {"safe_mode": False} if allow_lambda and found.kind == ARCHIVE else {}
-    with _scope(custom_objects):
+    quantized = any(word in str(config) for config in found.configs for word in OF_TFMOT)
+    with _scope(custom_objects, quantized=quantized):
         return _call_loader(
             lambda: _keras(found.version).models.load_model(str(path), compile=False, **options), path, option)
 
@@ -76,10 +80,12 @@ def weights_sha256(model: Any) -> str:
 
 
 @contextmanager
-def _scope(custom_objects: str | None) -> Iterator[None]:
+def _scope(custom_objects: str | None, *, quantized: bool) -> Iterator[None]:
+    """The classes that Keras may need: the user's, and where the file holds `quantized` layers those of tfmot."""
     stack = load_tensorflow()
     with ExitStack() as scopes:
-        scopes.enter_context(stack.tfmot.quantization.keras.quantize_scope())
+        if quantized:
+            scopes.enter_context(stack.tfmot.quantization.keras.quantize_scope())
         if custom_objects is not None:
             named = custom_object_names(custom_objects)
             scopes.enter_context(stack.tf_keras.utils.custom_object_scope(named))

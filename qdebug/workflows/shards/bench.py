@@ -1,0 +1,155 @@
+"""What a worker opens, once in its process, and what it does there with the samples that it is given."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qdebug.align import Aligned
+from qdebug.cost.handover_curve import CutError, Tracer
+from qdebug.cost.handover_cuts import plan
+from qdebug.cost.loss_stages import PlainKernels
+from qdebug.cost.metrics import Kept, Metric
+from qdebug.graph.graph import Key
+from qdebug.graph.quantization import Array
+from qdebug.measure.end_to_end import Ends, EndTally
+from qdebug.measure.kernel_families import between
+from qdebug.measure.models_pass import Pass
+from qdebug.models.reference.base import Reference
+from qdebug.models.reference.frozen_graph import Frozen
+from qdebug.models.reference.session import FrozenSession, ReferenceTails
+from qdebug.models.reference.tflite_model import FileReference
+from qdebug.verdict.accumulators import Counts, Differences
+from qdebug.workflows.journal import Journal
+from qdebug.workflows.kernel_family import FileWeights, file_weights, open_pass
+from qdebug.workflows.opened import Opened
+
+
+@dataclass(frozen=True, eq=False)
+class SentReference(Reference):
+    """A reference that another process has opened and frozen: its graph alone, no Keras."""
+
+    sort: str
+    graph: Frozen
+
+    @property
+    def kind(self) -> str:
+        """As the opened model's."""
+        return self.sort
+
+    @property
+    def frozen(self) -> Frozen:
+        """As the opened model's."""
+        return self.graph
+
+
+def packed(opened: Opened, aligned: Aligned) -> bytes:
+    """Both models, how they are compared and which tensors stand for which, without any data."""
+    baseline = None if opened.baseline is None else _sent(opened.baseline)
+    labelled = dict.fromkeys(opened.truth, np.zeros(0, np.int64))
+    bare = replace(opened, reference=_sent(opened.reference), inputs=(), truth=labelled, baseline=baseline, team=None)
+    return pickle.dumps((bare, aligned), pickle.HIGHEST_PROTOCOL)
+
+
+def _sent(reference: Reference) -> Reference:
+    if isinstance(reference, FileReference):
+        sent = FileReference(reference.model, reference.source, reference.sha256)
+        sent.__dict__["file"] = reference.file  # (parsed and tried here: no worker tries it again)
+        return sent
+    return SentReference(None, reference.source, reference.sha256, reference.kind, reference.frozen)
+
+
+@dataclass(eq=False)
+class Bench:
+    """Both models, opened; what a worker does is a method of it, and its first argument are the samples."""
+
+    opened: Opened
+    aligned: Aligned
+    passes: dict[str, Pass] = field(default_factory=dict)
+    """By kernel family; opened when first asked for."""
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> Bench:
+        """What `packed` has put together."""
+        return cls(*pickle.loads(content))  # noqa: S301 from the client that this worker serves
+
+    def count(self, inputs: Sequence[Array], first: int, family: str, batch: int) -> tuple[Counts, EndTally]:
+        """Count a leg of the pass on one kernel family; `first` is the number of its first sample."""
+        work = self._pass(family)
+        ends = Ends(self.opened.reference.frozen.graph.output_names, inputs, self.opened.truth,
+                    tolerance=self.opened.options.tolerance, baseline=self._baseline, told=lambda _: None, origin=first)
+        counts = work.run(inputs, batch, origin=first, each=ends.update)
+        return replace(counts, unreadable={}, misshapen=frozenset()), ends.finish()
+
+    def differ(self, inputs: Sequence[Array], families: tuple[str, str], batch: int) -> Mapping[Key, Differences]:
+        """Where the codes of two kernel families differ."""
+        first, other = (self._pass(family) for family in families)
+        return between(first, other, inputs, batch)
+
+    def hand_over(self, inputs: Sequence[Array], family: str, metric: Metric, rows: frozenset[int],
+                  chosen: list[int] | None) -> tuple[Kept, int, list[int] | None, Any] | tuple[int, str]:
+        """Trace the handovers of one block of samples at the cuts of these rows.
+
+        Returns what is kept of each sample, the runs that took, the cuts that were chosen and the outputs' shapes; or
+        the row and the reason where a cut proves impossible.
+        """
+        work = self._pass(family)
+        cuts, _ = plan(work.frozen.graph, work.candidate, work.alignment.pairs, work.plan.unmeasurable.reasons)
+        tracer = Tracer([cut for cut in cuts if cut.row in rows], metric, self._tails(work),
+                        _Candidate(work), inputs)
+        tracer.chosen = chosen
+        try:
+            curve = tracer.run(np.arange(len(inputs[0])), len(inputs[0]))
+        except CutError as error:
+            return error.cut.row, str(error)
+        return curve.kept, curve.runs, tracer.chosen, metric.seen
+
+    def plain_labels(self, inputs: Sequence[Array], labelled: int) -> NDArray[np.int64]:
+        """Labels that the candidate gives on the reference kernels."""
+        return self._plain.labels(inputs, self.aligned.alignment, labelled)
+
+    # -- what is opened once -----------------------------------------------------------------------------
+
+    def _pass(self, family: str) -> Pass:
+        if family not in self.passes:
+            self.passes[family] = open_pass(self.opened, self.aligned, self._weights, family, Journal())
+        return self.passes[family]
+
+    @cached_property
+    def _weights(self) -> FileWeights:
+        return file_weights(self.aligned)
+
+    @cached_property
+    def _baseline(self) -> FrozenSession | None:
+        given = self.opened.baseline
+        return None if given is None else FrozenSession(given.frozen, threads=self.opened.options.threads)
+
+    @cached_property
+    def _plain(self) -> PlainKernels:
+        return PlainKernels(self.opened.candidate, self.opened.options.threads)
+
+    def _tails(self, work: Pass) -> Any:
+        if self._open_tails is None:
+            threads = self.opened.options.threads
+            self._open_tails = ReferenceTails(work.frozen, threads=threads) if work.own is None else work.own.tails()
+        return self._open_tails
+
+    _open_tails: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """The candidate as a handover reads it."""
+
+    work: Pass
+
+    def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array]]:
+        """Its tensors on one batch, and its outputs in real values."""
+        values = self.work.candidate_values(inputs)
+        return values, self.work.real_outputs(values)

@@ -1,0 +1,243 @@
+"""Samples that several workers share: the record is the one of a single process, whoever counts and whoever dies."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qdebug
+from qdebug.errors import InputError, UsageError
+from qdebug.models.reference.open import load_reference
+from qdebug.record.schema import Run
+from qdebug.record.serialization import dumps
+from qdebug.workflows.shards.crew import Crew, crew_of
+from qdebug.workflows.shards.slices import MadePart
+from qdebug.workflows.shards.worker import versions
+from qdebug.workflows.trace_options import TraceOptions
+from tests.support import converted_models, float_models, shard_data
+
+pytestmark = [pytest.mark.tf, pytest.mark.filterwarnings("ignore:.*what lies beyond is clipped")]
+OF_THE_RUN = ("id", "created", "timing")
+SAMPLES = 90
+SMALL = TraceOptions(batch_size=16, threads=1)
+"""Six batches: six legs, which are as many tasks."""
+
+
+class Inline(Executor):
+    """Runs every task where it is given, in this process."""
+
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+
+    def submit(self, function: Callable[..., Any], *given: Any) -> Future[Any]:
+        """As `Executor.submit`."""
+        self.tasks.append(given[3])
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*given))
+        except Exception as error:  # noqa: BLE001 the future raises it
+            future.set_exception(error)
+        return future
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """All of a record but what differs from run to run."""
+    found = {key: value for key, value in json.loads(dumps(run)).items() if key not in OF_THE_RUN}
+    return found | {"notes": [note for note in found["notes"] if " ms each on this machine" not in note]}
+
+
+@cache
+def case(name: str) -> tuple[Any, bytes, np.ndarray, np.ndarray | None]:
+    """Reference, candidate, samples and labels by name."""
+    if name == "qat":
+        model, content = converted_models.make("plain")
+        inputs = converted_models.batches(model, SAMPLES, seed=4)[0]
+        return model, content, inputs, model.predict(inputs, verbose=0).argmax(axis=-1)
+    model = float_models.net()
+    candidate = float_models.file_of(model, gain=1.5)
+    if name == "files":
+        path = Path(tempfile.mkdtemp(), "reference.tflite")
+        path.write_bytes(float_models.file_of(model))
+        return str(path), candidate, float_models.samples(SAMPLES), None
+    return model, candidate, float_models.samples(SAMPLES), None
+
+
+@pytest.mark.parametrize(("name", "options", "work"), [
+    ("qat", SMALL, {"count", "hand_over", "plain_labels"}),
+    pytest.param("qat", TraceOptions(batch_size=16, kernels="all", metric="mae", threads=1),
+                 {"count", "differ", "hand_over"}, marks=pytest.mark.study),
+    ("float", SMALL, {"count", "hand_over", "plain_labels"}),
+    ("files", TraceOptions(batch_size=16, handover=False, threads=1), {"count"}),
+])
+def test_the_record_is_that_of_one_process(name, options, work):
+    """Counts, curves, labels, parts and findings: every number is the same, to the last bit."""
+    reference, candidate, inputs, labels = case(name)
+    executor = Inline()
+    alone = qdebug.trace(reference, candidate, inputs, labels, options=options)
+    shared = qdebug.trace(reference, candidate, inputs, labels, options=options, executor=executor)
+
+    assert set(executor.tasks) == work
+    assert facts(shared) == facts(alone)
+
+
+def test_a_function_with_a_shard_argument_makes_each_slice_where_it_is_counted():
+    """The record is that of the whole array; one that gives another number of samples is refused."""
+    reference, candidate, inputs, _ = case("float")
+    options = TraceOptions(batch_size=16, handover=False, threads=1)
+    alone = qdebug.trace(reference, candidate, inputs, options=options)
+    shared = qdebug.trace(reference, candidate, shard_data.sliced, options=options, executor=Inline())
+    short = MadePart(lambda shard: shard_data.whole()[shard][1:], 16, 32, None, load_reference(reference).frozen.specs)
+
+    assert facts(shared) == facts(alone)
+    with pytest.raises(InputError, match="gives 15 samples, not 16"):
+        short.arrays()
+
+
+def test_a_generator_cannot_be_shared():
+    """It is said before anything is read, with what to give instead."""
+    reference, candidate, _, _ = case("float")
+
+    with pytest.raises(InputError, match=r"memory is a generator.*give the \.npy file"):
+        qdebug.trace(reference, candidate, shard_data.one_by_one, executor=Inline())
+
+
+def test_an_executor_that_forks_or_is_none_is_refused():
+    """TensorFlow does not live in a forked process."""
+    reference, candidate, inputs, _ = case("float")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as forking, \
+            pytest.raises(UsageError, match="get_context\\('spawn'\\)"):
+        qdebug.trace(reference, candidate, inputs, executor=forking)
+    with pytest.raises(UsageError, match="executor is a int"):
+        qdebug.trace(reference, candidate, inputs, executor=2)
+
+
+# -- real processes ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class At:
+    """A progress that does something when the first samples were counted."""
+
+    act: Callable[[], None]
+    done: bool = False
+
+    def step(self, description: str, done: int, total: int) -> None:  # noqa: ARG002
+        """As `Progress.step`."""
+        if description.startswith("tracing") and done and not self.done:
+            self.done = True
+            self.act()
+
+    def note(self, text: str) -> None:
+        """As `Progress.note`."""
+
+    def warn(self, text: str) -> None:
+        """As `Progress.warn`."""
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Crew]:
+    """Two processes, which end with the module."""
+    found = crew_of(2, None)
+    yield found
+    found.pool.close(at_once=True)
+
+
+def processes(crew: Crew) -> list[int]:
+    """The workers' numbers."""
+    return list(crew.pool._pool._processes)
+
+
+def lives(process: int) -> bool:
+    """Whether a process runs yet."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def ended(numbers: Sequence[int], seconds: float = 20) -> bool:
+    """Whether all of them have ended, at the latest after so long."""
+    last = time.monotonic() + seconds
+    while any(map(lives, numbers)) and time.monotonic() < last:
+        time.sleep(0.05)
+    return not any(map(lives, numbers))
+
+
+def test_a_worker_of_another_version_is_refused_by_name(crew, monkeypatch):
+    """Kernels decide codes: which package differs, and on which worker, is said."""
+    reference, candidate, inputs, _ = case("float")
+    monkeypatch.setattr("qdebug.workflows.shards.crew.versions", lambda: {**versions(), "LiteRT": "1.0"})
+
+    with pytest.raises(UsageError, match=r"worker .*, process \d+ has LiteRT [\d.]+, the client 1.0: kernels"):
+        qdebug.trace(reference, candidate, inputs, executor=crew)
+
+
+def test_a_bad_shard_ends_the_run_with_its_samples(crew):
+    """One line: what failed, and which samples."""
+    reference, candidate, _, _ = case("float")
+
+    with pytest.raises(InputError, match=r"the disk has a bad block.*\(samples 48 to 63\)$") as raised:
+        qdebug.trace(reference, candidate, shard_data.broken, options=SMALL, executor=crew)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_killed_process_changes_nothing(crew):
+    """Its samples are run again; the record is that of one process."""
+    reference, candidate, inputs, labels = case("qat")
+    alone = qdebug.trace(reference, candidate, inputs, labels, options=SMALL)
+    before = processes(crew)
+    killer = At(lambda: os.kill(processes(crew)[0], signal.SIGKILL))
+    shared = qdebug.trace(reference, candidate, inputs, labels, options=SMALL, executor=crew, progress=killer)
+
+    assert killer.done
+    assert facts(shared) == facts(alone)
+    assert not set(before) & set(processes(crew))
+    assert ended(before)
+
+
+def test_ctrl_c_ends_the_workers(crew):
+    """What the interpreter raises on Ctrl-C comes out as it is, and no process is left."""
+    reference, candidate, inputs, _ = case("float")
+    seen: list[int] = []
+
+    def stop() -> None:
+        seen.extend(processes(crew))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), crew:
+        qdebug.trace(reference, candidate, inputs, options=SMALL, executor=crew, progress=At(stop))
+    assert len(seen) == 2
+    assert ended(seen)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_worker_of_a_dask_cluster_changes_nothing():
+    """The cluster runs its samples again in a new worker, the record is the same; closed, it leaves no process."""
+    from distributed import LocalCluster
+
+    reference, candidate, inputs, labels = case("qat")
+    alone = qdebug.trace(reference, candidate, inputs, labels, options=SMALL)
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        numbers = [worker.pid for worker in cluster.workers.values()]
+        killer = At(lambda: os.kill(numbers[0], signal.SIGKILL))
+        with crew_of(None, cluster.scheduler_address) as mine:
+            shared = qdebug.trace(reference, candidate, inputs, labels, options=SMALL, executor=mine, progress=killer)
+        numbers += [worker.pid for worker in cluster.workers.values()]
+
+    assert killer.done
+    assert facts(shared) == facts(alone)
+    assert ended([number for number in numbers if number])
