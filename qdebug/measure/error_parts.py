@@ -45,11 +45,14 @@ class Part:
 
     def update(self, values: NDArray[np.floating]) -> None:
         """Count the values of one batch; an element that is not finite counts for nothing."""
-        finite = values[np.isfinite(values)].astype(np.float64)
+        known = np.isfinite(values)
+        finite = (values if known.all() else values[known]).astype(np.float64, copy=False)
         self.count += finite.size
         self.squares += float(finite @ finite)
-        self.largest = max(self.largest, float(np.abs(finite).max(initial=0.0)))
-        self.beyond += int(np.count_nonzero(np.abs(finite) > CLIPPED))
+        largest = max(float(finite.max(initial=0.0)), -float(finite.min(initial=0.0)))
+        self.largest = max(self.largest, largest)
+        if largest > CLIPPED:
+            self.beyond += int(np.count_nonzero(np.abs(finite) > CLIPPED))
 
     def merge(self, other: Part) -> None:
         """Add another shard."""
@@ -129,17 +132,23 @@ SAMPLES = 32
 """Samples that the parts are measured on: about three extra passes of the reference each."""
 
 
-def measure_parts(work: Pass, weights: Mapping[Key, Weights | str], inputs: Sequence[Array],
-                  batch: int) -> dict[Key, dict[str, Any]]:
-    """The record's `parts` of every pair that holds codes, by candidate tensor."""
-    grids = {tap.candidate: tap.kept_grid or tap.grid for tap in work.plan.taps if tap.grid is not None}
-    taps = [tap for tap in work.plan.taps if tap.candidate in grids]
-    counts = {tap.candidate: Parts(tap.dtype, *grid) for tap in taps if (grid := grids[tap.candidate]) is not None}
-    replay = Variants(work.frozen, taps, work.plan.grids, threads=work.threads)
+def open_variants(work: Pass) -> Variants:
+    """The session that `measure_parts` runs."""
+    taps = [tap for tap in work.plan.taps if tap.grid is not None]
+    return Variants(work.frozen, taps, work.plan.grids, threads=work.threads)
+
+
+def measure_parts(work: Pass, weights: Mapping[Key, Weights | str], inputs: Sequence[Array], batch: int,
+                  replay: Variants | None = None) -> dict[Key, dict[str, Any]]:
+    """The record's `parts` of every pair that holds codes, by candidate tensor; `replay` is closed."""
+    replay = replay or open_variants(work)
+    grids = {tap.candidate: tap.kept_grid or tap.grid for tap in replay.taps}
+    counts = {tap.candidate: Parts(tap.dtype, *grid) for tap in replay.taps
+              if (grid := grids[tap.candidate]) is not None}
     try:
         for one in batches([array[:SAMPLES] for array in inputs], min(batch, SAMPLES)):
             read = work.candidate_values(one.inputs)
-            for tap, values in zip(taps, replay.values(one.inputs, read), strict=True):
+            for tap, values in zip(replay.taps, replay.values(one.inputs, read), strict=True):
                 counts[tap.candidate].update(read[tap.candidate], values["local"], values.get("weights"),
                                              values["ideal"])
     finally:

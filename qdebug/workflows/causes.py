@@ -10,7 +10,6 @@ from qdebug.cost.input_check import judge_inputs
 from qdebug.findings.audit import audit
 from qdebug.findings.diagnose import diagnose
 from qdebug.findings.rules.rule import Context
-from qdebug.measure.statistics import measure
 from qdebug.record.schema import Finding
 
 if TYPE_CHECKING:
@@ -21,9 +20,9 @@ def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, A
     """Ask every rule about a finished comparison; returns the findings and what came of each rule."""
     opened, aligned, main = comparison.opened, comparison.aligned, comparison.main
     labels = main.labels
-    measured = measure(opened.reference.frozen, aligned, opened.inputs, observed=main.observed)
-    measured = replace(measured, inputs=judge_inputs(
-        measured.inputs, opened.reference, opened.inputs, labels.of("reference"), labels.truth, main.labelled))
+    found = comparison.measured
+    measured = replace(found, inputs=judge_inputs(
+        found.inputs, opened.reference, opened.inputs, labels.of("reference"), labels.truth, main.labelled))
     others = {other.kernels: other.rows for other in comparison.families[1:]}
     findings, checks = diagnose(
         Context(aligned, audit(aligned), main.rows, main.kernels, others, measured, losses=comparison.costs.losses,

@@ -20,6 +20,10 @@ WITHOUT_CUSTOM_OPS = ("convert it with builtin ops alone (supported_ops = [tf.li
                       "batch and unroll=True in recurrent layers often remove such ops")
 
 
+FEW = 7
+"""Samples on which it is seen that the outputs grow with the batch."""
+
+
 class Interpreter:
     """One LiteRT interpreter for one kernel family, allocated for one batch size at a time."""
 
@@ -75,7 +79,10 @@ class Interpreter:
                 if shape and (batch != 1 or self.batch or self.built_in > 1):
                     self._native.resize_tensor_input(key, [batch, *shape[1:]])
             self._native.allocate_tensors()
-        if batch > 1 and not self.grows:
+        if batch > FEW and not self.grows:  # (what is seen on few holds for many)
+            self._resize(FEW)
+            self._resize(batch)
+        elif batch > 1 and not self.grows:
             zeros = [np.zeros((batch, *tensor.shape[1:]), tensor.dtype)
                      for tensor in (self.graph.tensors[key] for key in self.graph.inputs)]
             if any(len(output) % batch for output in self._outputs(zeros)):  # shapes may be known after a run only

@@ -19,6 +19,7 @@ from qdebug.errors import ModelError, first_line
 from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.graph.quantization import FakeQuant
 from qdebug.models.reference.constant_values import constant_values, same_for_all
+from qdebug.models.reference.folded_variables import fold
 from qdebug.models.tensorflow import load_tensorflow
 
 KINDS = {
@@ -97,7 +98,8 @@ def freeze(model: Any) -> Frozen:
 
     try:
         concrete = tf.function(call, autograph=False).get_concrete_function(*signature)
-        constant = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
+        constant = fold(concrete) or convert_variables_to_constants_v2(
+            concrete, lower_control_flow=False, aggressive_inlining=True)
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise ModelError(f"the reference cannot be called on its own inputs: {first_line(error)}",
                          details=str(error)) from error

@@ -114,6 +114,7 @@ class Replay(FrozenSession):
         self.taps, self.grids = tuple(taps), dict(grids)
         self._nodes = {node.name: node for node in frozen.definition.node}
         self._fed: dict[Key, Any] = {}
+        self._shaped: dict[tuple[Key, str], Any] = {}
         self._at_input: dict[int, int] = {}
         """Number of a tap that only rounds a model input -> number of that input: no session is needed for it."""
         with self.graph.as_default():
@@ -261,8 +262,7 @@ class Replay(FrozenSession):
             source = starts.get(name)
             if f"{alias}:0" not in mapped:
                 given = self.graph.get_tensor_by_name(name)
-                mapped[f"{alias}:0"] = given if source is None else self._cast(
-                    self._reshaped(self._source(source), given), given)
+                mapped[f"{alias}:0"] = given if source is None else self._fed_as(source, given)
             return f"{alias}:0"
 
         definition = tf.compat.v1.GraphDef(versions=self.frozen.definition.versions,
@@ -290,6 +290,12 @@ class Replay(FrozenSession):
             if tensor.shape.rank is None:
                 tensor.set_shape(shape)
         return found[end], found[before]
+
+    def _fed_as(self, source: Key, like: Any) -> Any:
+        """The candidate's tensor `source` in rank and type of the reference tensor that it stands for."""
+        if (source, like.name) not in self._shaped:
+            self._shaped[source, like.name] = self._cast(self._reshaped(self._source(source), like), like)
+        return self._shaped[source, like.name]
 
     @staticmethod
     def _cast(value: Any, like: Any) -> Any:
