@@ -31,7 +31,7 @@ def deviations_table(found: AuditRecord) -> Table:
     """Build one line for each deviation, in the candidate's order."""
     fields = [
         text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
-        text_field("what", "what", lambda one: one.what),
+        text_field("what", "what", _what),
         text_field("count", "differ", lambda one: f"{one.count} of {one.total}"),
         number_field("largest", "largest, codes", lambda one: numbers.lsb(one.largest)),
         number_field("ratio", "ratio", lambda one: numbers.error(one.ratio)),
@@ -60,6 +60,11 @@ def deviations_table(found: AuditRecord) -> Table:
     )
 
 
+def _what(one: Deviating | Noted) -> str:
+    """What deviates, in words: `weight scale`."""
+    return one.what.replace("_", " ")
+
+
 def _first(one: Deviating) -> str:
     return ", ".join(map(str, one.first)) if one.first else numbers.ABSENT
 
@@ -67,7 +72,7 @@ def _first(one: Deviating) -> str:
 def _noted(name: str, title: str, entries: list[Noted]) -> Table:
     fields = [
         text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
-        text_field("what", "what", lambda one: one.what),
+        text_field("what", "what", _what),
         text_field("text", "why", lambda one: numbers.name(one.text), wrap=True),
     ]
     return build(name, title, fields, entries)

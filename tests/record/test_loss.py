@@ -113,7 +113,7 @@ def test_junit_has_a_case_for_the_loss():
     """A failed case with the limit's name, and its text."""
     run = run_records.lossy_run()
     text = junit(run, check(run, Budget(Limits.of("lost"))))
-    assert 'classname="--fail-on lost"' in text
+    assert f'name="{run.id} --fail-on lost" classname="{run.id}"' in text
     assert "accuracy lost 41.1 points" in text
     assert 'failures="1"' in text
 

@@ -78,7 +78,8 @@ def _deviation(code: str, values: dict[str, Any]) -> list[str]:
     channel, ratio = values.pop("channel", None), values.pop("ratio", None)
     first, codes = values.pop("first_index", None), values.pop("largest_difference_codes", None)
     op, off = values.pop("op_index", None), values.pop("off_by", None)
-    values.pop("count", None), values.pop("of", None)  # the title has them
+    upto = "" if values.pop("count", None) == 1 else "up to "
+    values.pop("of", None)  # (the title has it, and the count)
     if code == "QD313":
         return [f"operator {op} reads {_text(found)}, the reference's layer reads {_text(expected)}"]
     noun = _NOUNS.get(code, "")
@@ -87,7 +88,7 @@ def _deviation(code: str, values: dict[str, Any]) -> list[str]:
         f"{where}found {_text(found)}, expected {_text(expected)}"
     size = f"{numbers.error(ratio)} times" if ratio is not None else \
         f"{numbers.counted(abs(off), 'code')} apart" if isinstance(off, int) else \
-        f"up to {_count(codes, 'code')} apart" if codes else ""
+        f"{upto}{_count(codes, 'code')} apart" if codes else ""
     place = f"first at index ({_text(first)})" if first and channel is None else ""
     more = ", ".join(part for part in (size, place) if part)
     told = [text + (f" ({more})" if more else "")]
