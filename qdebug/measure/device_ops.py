@@ -26,12 +26,14 @@ from qdebug.models.litert.parse import parse
 from qdebug.record.device import DeviceOp, Overwritten
 from qdebug.verdict.accumulators import Differences
 from qdebug.verdict.device_codes import OpCodes
-from qdebug.verdict.device_patterns import pattern_of
+from qdebug.verdict.device_patterns import ZERO_MOVED, pattern_of
 from qdebug.verdict.kernel_rounding import Uncertainty, bias_codes
 from qdebug.verdict.rows import OPAQUE
 
 TFLM_SAMPLES = 16
 """Samples that TensorFlow Lite Micro runs of each op."""
+MOST_ELEMENTS = 1 << 23
+"""Elements of one op that are compared: of large tensors fewer samples."""
 STATEFUL = OPAQUE | {"svdf", "var_handle", "read_variable", "assign_variable"}
 CHANGES: dict[str, one_op.Change] = {
     "swap_bias": one_op.swap_bias, "drop_bias": one_op.drop_bias, "input_zero": one_op.input_zero_point(0),
@@ -75,7 +77,7 @@ class DeviceCheck:
             self.told("running each op on the device's own inputs", number, len(self.graph.ops))
             rows.append(self._check(op))
         suspects = {row.op_index for row in rows if row.verdict == "diverged"}
-        taken = find_overwritten(self.graph, self.dump, suspects) if suspects else {}
+        taken = find_overwritten(self.graph, self.dump, suspects)
         rows = [self._without(op, row, taken) for op, row in zip(self.graph.ops, rows, strict=True)]
         rows = [self._named(op, row) if row.verdict == "diverged" else row
                 for op, row in zip(self.graph.ops, rows, strict=True)]
@@ -168,6 +170,7 @@ class DeviceCheck:
             file = OpenFile(self.process, content, graph, preserve=False)
             found = [file.run([values.reshape(graph.tensors[key].shape)
                                for key, values in zip(graph.inputs, one, strict=True)]) for one in fed]
+            file.close()
         except ModelError:
             self._revive()
             return None
@@ -212,16 +215,18 @@ class DeviceCheck:
         return replace(row, pattern=pattern_of(outputs[place], lambda name: self._variant(op, name, place)))
 
     def _used(self, op: Op) -> tuple[list[Key], list[Key], tuple[int, ...]]:
-        """What an op reads and makes, and the samples that the dump holds all of it for."""
+        """What an op reads and makes, and the samples that the dump holds all of it for, as memory allows."""
         given = list(dict.fromkeys(self.graph.data_inputs(op)))
         made = [key for key in op.outputs if self.graph.tensors[key].data is None]
-        return given, made, self.dump.complete([*given, *made])
+        elements = max((abs(int(np.prod(self.graph.tensors[key].shape))) for key in made), default=1)
+        return given, made, self.dump.complete([*given, *made])[: max(1, MOST_ELEMENTS // max(elements, 1))]
 
     def _variant(self, op: Op, name: str, place: int) -> Array | None:
         """What the host computes of the device's inputs with a fault of this name."""
         given, made, samples = self._used(op)
         content = one_op.file_of(self.content, self.graph, op)
-        other = one_op.changed(content, CHANGES[name])
+        change = CHANGES[name] if name in CHANGES else one_op.move_zero_point(int(name.removeprefix(ZERO_MOVED)))
+        other = one_op.changed(content, change)
         if other == one_op.changed(content, lambda _: None):
             return None  # (it does not apply)
         fed = [[self.dump.tensors[key][sample] for key in given] for sample in samples]

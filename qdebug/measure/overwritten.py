@@ -29,7 +29,7 @@ def find_overwritten(graph: Graph, dump: Dump, suspects: Collection[int]) -> dic
     found: dict[Key, Overwritten] = {}
     for key in keys:
         later = [other for other in dump.tensors if order.get(other, -1) > order.get(key, -1)
-                 and other not in _copies(graph, key)]
+                 and other not in _copies(graph, key) and not _is_right(graph, key, other, suspects)]
         for other in sorted(later, key=lambda one: order[one]):
             shared = _shared(dump, key, other)
             if shared:
@@ -38,6 +38,12 @@ def find_overwritten(graph: Graph, dump: Dump, suspects: Collection[int]) -> dic
                                          int(str(other)), -(-shared // width))
                 break
     return found
+
+
+def _is_right(graph: Graph, key: Key, other: Key, suspects: Collection[int]) -> bool:
+    """Whether the other tensor is what an op that is not suspected makes of this one: it may look alike (a RELU)."""
+    maker = graph.producers.get(other)
+    return maker is not None and maker.index not in suspects and key in maker.inputs
 
 
 def _copies(graph: Graph, key: Key) -> set[Key]:

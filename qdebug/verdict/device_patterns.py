@@ -17,6 +17,8 @@ MOST = 0.98
 FITS = 0.9
 """Share of the wrong elements that it must explain besides."""
 WIDE = 2.0**15
+ZERO_MOVED, STEP = "input_zero_moved:", 8
+"""Name of the fault that the input's zero point is so many steps too high; steps by which it is tried."""
 FACTORS = (1 / 64, 64.0)
 """Between these lie the factors that another multiplier is looked for in."""
 
@@ -91,10 +93,25 @@ def _of_all(part: Part, variant: Variant) -> Iterator[str]:
     for name, text in VARIANTS.items():
         if part.is_codes(variant(name)):
             yield text
+    yield from _other_zero(part, variant)
     yield from _constant(part)
     yield from _of_values(part)
     if part.is_codes(channels_first(codes.host), 0):
         yield "its values are in the order of NCHW, the file's are NHWC"
+
+
+def _other_zero(part: Part, variant: Variant) -> Iterator[str]:
+    """The op reads its input with another zero point: every step of it moves each code by the sum of its weights."""
+    moved = variant(f"{ZERO_MOVED}{STEP}")
+    if moved is None or moved.shape != part.codes.host.shape:
+        return
+    low, high = part.codes.ends
+    device, host, there = (values.astype(np.float64) for values in (part.codes.device, part.codes.host, moved))
+    inner = np.all([(values > low) & (values < high) for values in (device, host, there)], axis=0)
+    shift = slope((device - host)[inner], ((there - host) / STEP)[inner]) if inner.any() else float("nan")
+    steps = int(np.rint(shift)) if np.isfinite(shift) and abs(shift) < 256 else 0
+    if steps and part.is_codes(variant(f"{ZERO_MOVED}{steps}")):
+        yield f"its input is read with a zero point that is {abs(steps)} too {'high' if steps > 0 else 'low'}"
 
 
 def _of_part(part: Part) -> Iterator[str]:

@@ -211,11 +211,15 @@ def _trace_dump(opened: Reference, chosen: Candidate, device: Device, before: Re
     inputs = datasets.arrange(dataset, specs)
     ordered = [inputs[number] for number in order]
     device = device.with_inputs(chosen.graph, None if given[0] is None else ordered)
-    if any(device.dump.lacks(key, device.samples) is not None for key in chosen.graph.outputs):
-        options = dataclasses.replace(options, handover=False)
+    lost = next((key for key in chosen.graph.outputs if device.dump.lacks(key, device.samples) is not None), None)
+    options = options if lost is None else dataclasses.replace(options, handover=False)
     chosen = dataclasses.replace(chosen, dumped=Dumped(device.dump, device.samples, ordered))
     truth = labels_of(dataset, opened)
-    return _trace(Opened(opened, chosen, inputs, truth, before, options, device=device), dataset, {}, progress, began)
+    run = _trace(Opened(opened, chosen, inputs, truth, before, options, device=device), dataset, {}, progress, began)
+    if lost is None or run.cost is None:
+        return run
+    why = f"the dump does not hold the output, tensor {lost}"
+    return dataclasses.replace(run, cost=dataclasses.replace(run.cost, reasons={"verdict": why}))
 
 
 def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress, began: float,

@@ -127,6 +127,11 @@ def big_endian(_: OpCodes, board: Board) -> np.ndarray:
     return board.variant(one_op.swap_bias)
 
 
+def other_zero_point(_: OpCodes, board: Board) -> np.ndarray:
+    """The op reads its input with a zero point that is 5 too high."""
+    return board.variant(one_op.move_zero_point(5))
+
+
 def overwritten(dump: Dump, graph: Graph) -> tuple[Dump, dict[int, int]]:
     """The dump as it is read after the last op of an arena that lets tensors share memory; what shares with what.
 
@@ -166,6 +171,7 @@ FAULTS: Mapping[str, tuple[Hook, str]] = {
     "SAME padding, last row": (last_row, "last row only"),
     "other multiplier": (other_multiplier, "another multiplier: 1.07"),
     "16-bit accumulator": (narrow_accumulator, "16 bits"),
+    "other input zero point": (other_zero_point, "zero point that is 5 too high"),
     "big-endian biases": (big_endian, "bytes the other way round"),
 }
 """Name -> what the device does, and what its pattern must say."""

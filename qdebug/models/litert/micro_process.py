@@ -64,7 +64,8 @@ class _Server:
     def answer(self, header: dict[str, Any], blobs: list[bytes]) -> bytes:
         """Do what one request says."""
         try:
-            return {"open": self.open, "run": self.run, "arena": self.arena}[header["do"]](header, blobs)
+            doing = {"open": self.open, "run": self.run, "arena": self.arena, "close": self.close}
+            return doing[header["do"]](header, blobs)
         except (RuntimeError, ValueError, struct.error) as error:
             return pack({"error": str(error) or type(error).__name__})
 
@@ -84,6 +85,11 @@ class _Server:
             tensor = running.GetTensor(key, 0)
             found.append(np.asarray(tensor["tensor_data"], order="C").reshape(tuple(tensor["shape"])))
         return pack({"layout": layout_of(found)}, [array.tobytes() for array in found])
+
+    def close(self, header: dict[str, Any], _: list[bytes]) -> bytes:
+        """Give the memory of an interpreter back; its number is not used again."""
+        self.interpreters[header["number"]] = None
+        return pack({})
 
     def arena(self, header: dict[str, Any], blobs: list[bytes]) -> bytes:
         """The smallest arena that the file is allocated in, found by halving; `works` is one that is large enough."""

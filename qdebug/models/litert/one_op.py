@@ -125,6 +125,19 @@ def input_zero_point(value: int) -> Change:
     return change
 
 
+def move_zero_point(steps: int) -> Change:
+    """The first input has a zero point that is so many steps higher."""
+
+    def change(model: Any) -> None:
+        tensor = model.subgraphs[0].tensors[model.subgraphs[0].operators[-1].inputs[0]]
+        grid = tensor.quantization
+        if grid is not None and grid.zeroPoint is not None and len(grid.zeroPoint) and tensor.type in CODES:
+            ends = np.iinfo(CODES[tensor.type])
+            grid.zeroPoint = [int(np.clip(grid.zeroPoint[0] + steps, ends.min, ends.max))]
+
+    return change
+
+
 def one_multiplier(model: Any) -> None:
     """All channels have the scale of the first."""
     op, tensors = model.subgraphs[0].operators[-1], model.subgraphs[0].tensors
