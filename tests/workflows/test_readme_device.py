@@ -16,7 +16,7 @@ from tests.fuzz.by_hand import dense_file
 pytest.importorskip("tflite_micro")
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README[README.index("## On the device"): README.index("## Troubleshooting")]
+SECTION = README.partition("## On the device")[2].partition("\n## ")[0]
 LINES = [line.partition("  #")[0].strip() for block in re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
          for line in block.splitlines()]
 
