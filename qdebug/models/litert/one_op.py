@@ -17,7 +17,7 @@ from qdebug.models.litert.excerpt import excerpt
 from qdebug.models.quiet import quietly
 
 Change = Callable[[Any], None]
-FLOAT32, INT32 = 0, 2
+FLOAT32, INT32, INT8 = 0, 2, 9
 CODES = {3: np.uint8, 7: np.int16, 9: np.int8, 2: np.int32, 4: np.int64}
 """Types of tensors that hold codes or biases, by their numbers in the schema."""
 
@@ -131,9 +131,8 @@ def move_zero_point(steps: int) -> Change:
     def change(model: Any) -> None:
         tensor = model.subgraphs[0].tensors[model.subgraphs[0].operators[-1].inputs[0]]
         grid = tensor.quantization
-        if grid is not None and grid.zeroPoint is not None and len(grid.zeroPoint) and tensor.type in CODES:
-            ends = np.iinfo(CODES[tensor.type])
-            grid.zeroPoint = [int(np.clip(grid.zeroPoint[0] + steps, ends.min, ends.max))]
+        if grid is not None and grid.zeroPoint is not None and len(grid.zeroPoint) and tensor.type == INT8:
+            grid.zeroPoint = [min(127, max(-128, int(grid.zeroPoint[0]) + steps))]
 
     return change
 
