@@ -58,10 +58,18 @@ def calibrated_file(content: bytes, graph: Graph, representative: Sequence[Array
     names = graph.input_names
     with quietly() as said:
         try:
-            quantizer = _library().Quantizer(content, [_static(".*", 8)])
+            _library()
+            from litert_quantizer import calibrator, recipe_manager
+            from litert_quantizer.utils import qsv_utils
+
             samples = [{name: array[index: index + 1] for name, array in zip(names, representative, strict=True)}
                        for index in range(min(len(representative[0]), MOST_SAMPLES))]
-            ranges = quantizer.calibrate({_signature(content): samples})
+            rules = recipe_manager.RecipeManager()
+            rules.load_quantization_recipe([_static(".*", 8)])
+            # (its own update is a moving average of extremes, which clips what single samples reach)
+            run = calibrator.Calibrator(content, qsv_update_func=qsv_utils.min_max_update)
+            run.calibrate({_signature(content): samples}, rules)
+            ranges = run.get_model_qsvs()
         except UsageError:
             raise
         except Exception as error:
