@@ -7,8 +7,8 @@ both grids, when those are right: so a file is mended by asking again until noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from qdebug.graph.graph import Graph, Op, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Array
 
 KERNEL, BIAS, GRID = ("weights", "weight_scale", "non_finite"), ("bias", "non_finite"), ("scale", "zero_point")
+OTHER_UNIT = "they were stored for another input scale"
 LARGEST_BIAS = 2**30
 """Code that a bias gets whose channel's scale is free, since all of its weights are 0."""
 Rows = NDArray[np.float64]
@@ -57,12 +58,19 @@ class Left:
     reason: str
 
 
-def find_mends(aligned: Aligned, found: Audit) -> tuple[list[Mend], list[Left]]:
-    """What to change next, and what cannot be mended. Biases come when nothing else is left to change."""
+def find_mends(aligned: Aligned, found: Audit, own_grids: Collection[str] = ()) -> tuple[list[Mend], list[Left]]:
+    """What to change next, and what cannot be mended. Biases come when nothing else is left to change.
+
+    `own_grids` are layers whose scale is right though the biases behind it were made for another: these are wrong then.
+    """
     pairs = {pair.layer: pair for pair in aligned.pairs}
     by_layer: dict[str, list[Deviation]] = {}
     for one in found.deviations:
-        by_layer.setdefault(one.layer, []).append(one)
+        if one.layer in own_grids and one.what in GRID:
+            for reader in _readers(aligned, pairs[one.layer]):
+                by_layer.setdefault(reader, []).append(replace(one, layer=reader, what="bias", detail=OTHER_UNIT))
+        else:
+            by_layer.setdefault(one.layer, []).append(one)
     for steps in (FIRST, LAST):
         mends: list[Mend] = []
         left: list[Left] = []
@@ -80,6 +88,13 @@ def find_mends(aligned: Aligned, found: Audit) -> tuple[list[Mend], list[Left]]:
     left += [Left(one.layer, one.what, "not even a file of these grids can hold it") for one in found.deviations
              if one.what in known and (one.layer, one.what) not in {(entry.layer, entry.what) for entry in left}]
     return [], left
+
+
+def _readers(aligned: Aligned, pair: Pair) -> list[str]:
+    """The layers whose ops read a tensor and have a bias in its unit."""
+    return [other.layer for other in aligned.pairs if other.op is not None
+            and pair.candidate in aligned.candidate.data_inputs(other.op)
+            and stored_bias(aligned.candidate, other.op) is not None]
 
 
 Step = Callable[[Aligned, Pair, Sequence[Deviation]], Iterator[Mend | Left]]

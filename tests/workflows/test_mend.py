@@ -43,6 +43,9 @@ def test_a_batch_norm_folded_along_the_wrong_axis(kind):
     """TensorFlow 2.3 multiplied the inputs of a square kernel; weights, scales and nothing else are set."""
     model = made(net)
     broken = converted_by_hand(model, kind, axis=0)
+    if kind == "int8":  # (with the ranges of the right model, as those of quantization-aware training are)
+        right, square = converted_by_hand(model, kind, axis=1), 1
+        broken = planting.edit(right, op_of(right, "dense", square), kernel_of(broken, op_of(broken, "dense", square)))
     assert divergent(model, broken) == ["square_relu"]
 
     content, done = mended(model, broken)
@@ -52,22 +55,37 @@ def test_a_batch_norm_folded_along_the_wrong_axis(kind):
     assert len(content) < 1.2 * len(broken)
 
 
+def kernel_of(content, op_index):
+    """Take codes and scales of the kernel of an op from another file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    other = schema.ModelT.InitFromPackedBuf(content, 0)
+    theirs = planting.Site(other, other.subgraphs[0].operators[op_index])
+
+    def change(site):
+        site.write(site.kernel, theirs.read(theirs.kernel, np.int8))
+        site.kernel.quantization.scale = theirs.kernel.quantization.scale
+
+    return change
+
+
 def without_bias(site):
     """Leave the bias out, as where a batch norm was folded without its own."""
     site.op.inputs = np.asarray([*site.op.inputs[:2], -1], np.int32)
 
 
-@pytest.mark.parametrize("change", [without_bias, planting.bias(planting.zeroed)], ids=["none", "zeros"])
+@pytest.mark.parametrize(("op", "change"), [("dense", without_bias), ("conv", planting.bias(planting.zeroed))],
+                         ids=["none", "zeros"])
 @pytest.mark.parametrize("kind", ["qat", "float"])
-def test_a_batch_norm_folded_without_its_bias(kind, change):
-    """An op that has no bias gets one; QAT and float alike."""
+def test_an_op_without_its_bias(kind, op, change):
+    """An op that has none gets one (int8 convolutions run with one alone), zeros are set; QAT and float alike."""
     if kind == "qat":
         model, content = converted_models.make("plain")
         data = converted_models.batches(model, 48)
     else:
         model, data = float_net(), [samples()]
         content = file_of(model)
-    broken = planting.edit(content, op_of(content, "conv"), change)
+    broken = planting.edit(content, op_of(content, op), change)
 
     fixed, done = mended(model, broken, data)
 

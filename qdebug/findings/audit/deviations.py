@@ -25,6 +25,9 @@ WHAT = (
 MISFOLDED = "batch norm's factors multiply the inputs of this square kernel, not its outputs"
 """Detail of weights that a converter folded along the wrong axis."""
 
+BEHIND = "that the ops behind it were made for"
+"""Detail of a scale that the biases behind it do not fit: either of the two may be the wrong one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deviation:

@@ -14,7 +14,7 @@ from qdebug.align import Aligned, Pair
 from qdebug.converter.edited_grids import regridded
 from qdebug.converter.grids import EMPTY, FIXED_GRIDS, SAME_SCALE, ULPS, nudged, readers_agree, same
 from qdebug.converter.weights import find_weights
-from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
+from qdebug.findings.audit.deviations import BEHIND, Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Grid
@@ -93,7 +93,7 @@ class GridAudit:
         """Audit a tensor that the reference does not fake-quantize there."""
         if pair.candidate in self.behind:
             made_for = self.planned[pair.candidate] = self.behind[pair.candidate]
-            yield from self._deviation(pair, grid, made_for, "that the ops behind it were made for")
+            yield from self._deviation(pair, grid, made_for, BEHIND)
             return
         given = self._kept(pair)
         if given is not None:

@@ -38,7 +38,7 @@ def _edit_tensor(model: Any, edit: TensorEdit) -> None:
     tensor = model.subgraphs[0].tensors[int(str(edit.key))]
     if edit.data is not None:
         packed = np.asarray(model.buffers[tensor.buffer].data).size < edit.data.nbytes and edit.data.dtype == np.int8
-        tensor.buffer = _buffer(model, _four_bits(edit.data) if packed else edit.data)
+        tensor.buffer = _buffer(model, _four_bits(edit.data) if packed else edit.data, _own(model, tensor))
     held = tensor.quantization
     if edit.scale is not None:
         if np.size(held.scale) != edit.scale.size:
@@ -74,10 +74,19 @@ def _edit_bias(model: Any, edit: BiasEdit) -> None:
     op.inputs = np.asarray(inputs, np.int32)
 
 
-def _buffer(model: Any, data: Array) -> int:
-    """Add a buffer: one that is there may serve several tensors."""
+def _own(model: Any, tensor: Any) -> int | None:
+    """The number of a tensor's buffer, where no other tensor has it."""
+    users = sum(other.buffer == tensor.buffer for graph in model.subgraphs for other in graph.tensors)
+    return int(tensor.buffer) if users == 1 and tensor.buffer else None
+
+
+def _buffer(model: Any, data: Array, own: int | None = None) -> int:
+    """Put data into the buffer with this number, else into a new one: one that is there may serve several tensors."""
     from ai_edge_litert import schema_py_generated as schema
 
+    if own is not None:
+        model.buffers[own].data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+        return own
     fresh = schema.BufferT()
     fresh.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
     model.buffers.append(fresh)
