@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _conversion_gap() -> Any:
                 from qdebug.workflows.trace import trace
 
                 run = trace(self.model, None, self.data, self.labels, quantize=self.quantize, options=self.options)
-                self.runs[epoch] = run
+                self.runs[epoch] = replace(run, opened=None)  # (the model goes on changing)
             if logs is not None:
                 logs.update(gap_logs(run))
 

@@ -19,6 +19,7 @@ from qdebug.models.builtin.training import images_for_builtin
 from qdebug.models.data.dataset import Dataset, arrange
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.reference.convert import can_convert, convert
+from qdebug.models.reference.open import is_as_opened
 from qdebug.record.cures import Cure, Cures
 from qdebug.record.loss import SHARES, cost_of
 from qdebug.record.schema import Run
@@ -169,6 +170,9 @@ def _reopened(run: Run, options: CureOptions, data: Any) -> tuple[Opened, Datase
                          allow_lambda=options.allow_lambda)
     if run.data.get("sample") is not None:
         raise UsageError(f"run {run.id} traced one sample (--sample): trace more of them, and {THEN}")
+    if held.reference is not None and not is_as_opened(held.reference):
+        raise ModelError(f"the reference of run {run.id or 'in memory'} has other weights by now: trace again, and "
+                         f"{THEN}")
     reference = held.reference or open_keras("reference")
     dataset = held.data if held.data is not None and data is None else reopen_data(run, reference, THEN, data)
     baseline = held.baseline or (open_keras("baseline") if run.baseline else None)

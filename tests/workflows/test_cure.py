@@ -122,6 +122,9 @@ def test_a_run_from_memory_cures_itself(case):
     assert str(found).startswith("Cures tried for")
     with pytest.raises(UsageError, match="overwrites nothing"):
         run.cure(case.folder / "mended.tflite")
+    model.set_weights([value * 1.01 for value in model.get_weights()])
+    with pytest.raises(ModelError, match="other weights by now"):
+        run.cure(case.folder / "other.tflite")
     with pytest.raises(ModelError, match="is not there any more"):
         dataclasses.replace(run, opened=None).cure(case.folder / "other.tflite")
 

@@ -62,6 +62,11 @@ def _in_memory(source: Any, name: str, graph: GraphPart) -> Reference:
     return GraphReference(function, name, function_sha256(function), source)
 
 
+def is_as_opened(reference: Reference) -> bool:
+    """Whether a reference from memory still has the weights that it was opened with."""
+    return not isinstance(reference, KerasReference) or weights_sha256(reference.model) == reference.sha256
+
+
 def _folder(path: Path, option: str, keras: Callable[[Path], Any], name: str, graph: GraphPart) -> Reference:
     """A SavedModel: by its Keras layers where Keras can open them, else one of its signatures."""
     failed: ModelError | None = None
