@@ -95,4 +95,4 @@ def _taken(row: Row) -> Points | None:
 
 EXPLAINED = ("QD101", "QD201", "QD202", "QD317", "QD401", "QD402", "QD403", "QD404", "QD405", "QD406", "QD407", "QD410",
              "QD313", "QD314", "QD315", "QD316")
-RULES = (Rule("QD607", "RC26", ERROR, too_narrow, silenced_by=(*WRONG_MODEL, *EXPLAINED)),)
+RULES = (Rule("QD607", "RC26", ERROR, too_narrow, silenced_by=(*WRONG_MODEL, *EXPLAINED), is_symptom=True),)
