@@ -19,12 +19,13 @@ def traced(model, call=None):
                        autograph=False).get_concrete_function(*signature)
 
 
-@pytest.mark.parametrize("model", [float_models.net, lambda: converted_models.make("plain")[0]], ids=["float", "qat"])
-def test_a_plain_model_is_what_the_converter_makes_of_it(model):
+@pytest.mark.parametrize("make", [float_models.net, lambda: converted_models.make("plain")[0]], ids=["float", "qat"])
+def test_a_plain_model_is_what_the_converter_makes_of_it(make):
     """Node for node, in the same order; only attributes that no kernel reads are left out."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    function = traced(model())
+    model = make()  # kept: a function holds its variables weakly
+    function = traced(model)
     wanted = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
     found = fold(function)
 

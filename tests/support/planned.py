@@ -60,6 +60,10 @@ class FakeCandidate:
         self.asked.append(tuple(keys))
         return {key: self.codes[key][inputs[0]] for key in keys}
 
+    def holds(self, key: Key) -> bool:
+        """As `CandidateSide.holds`."""
+        return key in self.codes
+
 
 @dataclass
 class FakeReference:

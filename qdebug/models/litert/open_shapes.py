@@ -28,10 +28,11 @@ def with_measured_shapes(graph: Graph, content: bytes, unknown: Collection[Key])
 
 
 def check_shapes(graph: Graph, content: bytes, kernels: str, *, role: str = "candidate") -> None:
-    """Raise ModelError where a tensor that an op makes has, when the file runs, another shape than the file gives it.
+    """Raise ModelError where a tensor that an op makes has, when the file runs, another rank or another last axis.
 
-    The first axis is left out: where it is the batch, times something else perhaps, files write 1 for what grows. Read
-    after the trial on these kernels; files that did not run, or not on one sample, say nothing of it.
+    The last axis is the one whose scales are read from the file. Other axes follow from an op's options (a stride, a
+    padding, a batch that grows), which a wrong conversion can change: the comparison with the reference names those.
+    Read after the trial on these kernels; files that did not run, or not on one sample, say nothing of it.
     """
     came = trial.outcome_of_watched(content, kernels)
     measured = {} if came is None or came.shapes is None else came.shapes
@@ -41,7 +42,7 @@ def check_shapes(graph: Graph, content: bytes, kernels: str, *, role: str = "can
     for op in graph.ops:
         for key in op.outputs:
             said, ran = graph.tensors[key].shape, shapes.get(key, graph.tensors[key].shape)
-            if len(said) != len(ran) or said[1:] != ran[1:]:
+            if len(said) != len(ran) or (len(said) > 1 and said[-1] != ran[-1]):
                 raise ModelError(
                     f"the {role} gives tensor {graph.tensors[key].name!r} the shape {list(said)}, and its {op.raw} "
                     f"makes {list(ran)}: a damaged file, convert the model again"
