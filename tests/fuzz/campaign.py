@@ -9,9 +9,13 @@ Every case is drawn from `[seed, kind, number]` alone, so that a case that fails
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import importlib
+import io
 import json
 import multiprocessing
+import pkgutil
 import subprocess
 import sys
 import tempfile
@@ -65,9 +69,14 @@ def warm() -> None:
     import h5py  # noqa: F401
     import keras  # noqa: F401
 
-    import qdebug.workflows.trace  # noqa: F401
+    import qdebug
     from qdebug.graph.codes import dequantize, quantize
 
+    for module in pkgutil.walk_packages(qdebug.__path__, "qdebug."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    with contextlib.redirect_stderr(io.StringIO()):
+        command(["trace", "--reference", "nowhere.h5"])  # the parser of arguments makes itself at its first use
     quantize(dequantize(np.zeros(4, np.int8), 0.1, 0), 0.1, 0, "int8")  # compiled loops are loaded at the first call
 
 
