@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import platform
 import sys
@@ -12,10 +13,14 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-from qdebug.errors import QDebugError
+from qdebug.errors import QDebugError, UsageError
 from qdebug.record.version import __version__
 
 COULD_NOT_COMPARE, BUG, INTERRUPTED = 2, 3, 130
+
+OF_THE_SYSTEM = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO,
+                           errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+"""What the system refuses by reason of a name, a right or a resource: no bug, wherever it comes up."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,6 +78,11 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         say("interrupted; nothing half-written is left")
         return INTERRUPTED
+    if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
+        place = "" if error.filename is None else f"{error.filename}: "
+        told = UsageError(f"{place}{error.strerror}; give another file or folder")
+        told.__cause__ = error
+        error = told
     if isinstance(error, QDebugError):
         if _DEBUG[0]:
             say("".join(traceback.format_exception(error)).rstrip())

@@ -116,6 +116,8 @@ def option(name: str) -> str:
 def read_budget(path: Path) -> Budget:
     """Read a TOML file: `[tool.qdebug]` of it if there is one, otherwise its top level. Raises UsageError."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UsageError(f"cannot read the budget {path}: it is a pipe or a device, not a file")
         plain = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the budget {path}: {error.strerror}") from error

@@ -4,6 +4,7 @@
 
 import dataclasses
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -562,6 +563,32 @@ def test_threads_that_no_machine_has_are_refused(call, threads):
     assert result.exit_code == 2
     assert threads in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+LONG = "x" * 300
+"""A name that is longer than file systems take."""
+
+
+@pytest.mark.parametrize("args", [f"show {LONG}/1.json", f"show 1 -o {LONG}", f"show 1 --json {LONG}",
+                                  f"show 1 --store {LONG}", f"report 1 --explorer {LONG}",
+                                  f"trace --reference {LONG} --candidate {LONG}", f"check 1 --junit {LONG}"])
+def test_a_name_that_no_file_system_takes_is_told(call, recorded, args):
+    """The system's own words and the name, wherever it is used first; no traceback."""
+    result = call(*args.split())
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_budget_that_is_no_file_is_refused(call, recorded):
+    """Nothing waits for a pipe that nobody writes to, nor reads a device that never ends."""
+    os.mkfifo("pipe")
+    for place in ("pipe", "/dev/zero"):
+        result = call("check", "--budget", place)
+
+        assert result.exit_code == 2
+        assert f"cannot read the budget {place}: it is a pipe or a device" in result.stderr
 
 
 @pytest.mark.parametrize("args", ["--help", "--version", "trace --help", ""])

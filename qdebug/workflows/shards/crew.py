@@ -28,6 +28,8 @@ from qdebug.workflows.team import Task
 
 DEATHS = 3
 """Workers that one task may end."""
+MOST_WORKERS = 256
+"""Processes that are started on one machine; each takes about half a gigabyte."""
 
 
 @dataclass(eq=False)
@@ -210,5 +212,10 @@ def hire(executor: Executor | Crew | None) -> Crew | None:
 
 
 def crew_of(workers: int | None, scheduler: str | None) -> Crew:
-    """So many new processes, or the workers of a Dask cluster. Raises UsageError where the cluster is not there."""
+    """So many new processes, or the workers of a Dask cluster.
+
+    Raises UsageError where the cluster is not there, or so many processes are asked for that no machine holds them.
+    """
+    if workers is not None and workers > MOST_WORKERS:
+        raise UsageError(f"--workers {workers}: give {MOST_WORKERS} or fewer, each is a process with TensorFlow in it")
     return Crew(Processes(workers) if workers is not None else Dask(str(scheduler)))
