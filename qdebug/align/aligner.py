@@ -205,6 +205,8 @@ class _Aligner:
             entry = self.candidate.producers.get(key)
             if entry is None or entry.index in self.matches or not fp.is_weak(self.candidate, entry):
                 return
+            if not self.candidate.data_inputs(entry):
+                return  # it reads nothing but constants, in a damaged file
             if entry.kind in ("quantize", "dequantize"):
                 self.reasons.setdefault(entry.index, INSERTED)
                 key = self.candidate.data_inputs(entry)[0]
@@ -223,7 +225,7 @@ class _Aligner:
         """The next reference op before `ours` that `entry` can stand for, and the reference tensor it then gives."""
         end = ours
         while (op := self.reference.producers.get(ours)) is not None:
-            if not fp.is_weak(self.reference, op) or op.index in self.used:
+            if not fp.is_weak(self.reference, op) or op.index in self.used or not self.reference.data_inputs(op):
                 return None
             if self._fit(entry, op) > 0:
                 return end, op

@@ -212,9 +212,10 @@ class _Expecter:
     def _kept_grid(self, pair: Pair, tensor: Tensor) -> Grid | None:
         """The grid of the codes that this op hands on although its output is said to be on another one."""
         op = pair.op
-        if op is None or op.kind not in KEEPS_CODES or tensor.quantization is None:
+        read = self.candidate.data_inputs(op) if op is not None and op.kind in KEEPS_CODES else ()
+        if not read or tensor.quantization is None:
             return None
-        given = self.candidate.tensors[self.candidate.data_inputs(op)[0]].quantization
+        given = self.candidate.tensors[read[0]].quantization
         if given is None or not given.per_tensor or not tensor.quantization.per_tensor:
             return None
         return None if given.grid == tensor.quantization.grid else given.grid

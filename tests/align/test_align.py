@@ -389,6 +389,21 @@ def deep(blocks: int, width: int, inner: int) -> Build:
     return build
 
 
+@pytest.mark.parametrize("kind", ["max_pool", "quantize"])
+def test_an_op_that_reads_nothing_but_a_constant_ends_the_walk(kind: str) -> None:
+    """In a damaged file an op may read weights in place of a layer: the rows on both sides of it stay."""
+    net = Net()
+    x = net.dense(net.input(), 8, "one")
+    x = net.single(kind, x, "moved") if kind == "max_pool" else net.theirs_only(kind, x)
+    reference, candidate = net.done([net.dense(x, 8, "two", activation=None)])
+    weights = next(key for key, tensor in candidate.tensors.items() if tensor.data is not None)
+    ops = tuple(graphs.replace(op, inputs=(weights,)) if op.kind == kind else op for op in candidate.ops)
+
+    alignment = align(reference, graphs.replace(candidate, ops=ops))
+
+    assert {x[1]: x[0]} | paired(alignment) == {x[1]: x[0]} | net.truth
+
+
 @pytest.mark.parametrize("other", [(22, 5, 5), (22, 6, 4), (20, 5, 6)])
 def test_paths_through_unmatched_blocks_do_not_multiply(other: tuple[int, int, int]) -> None:
     """Two ways lead through every residual block, a million through twenty: memory grows with blocks, not with ways."""

@@ -82,7 +82,7 @@ def _shared(candidate: Graph, op: Op, stored: Tensor, step: float) -> str:
         entry.quantization.step
         for reader in readers
         if reader is not op
-        for entry in (candidate.tensors[candidate.data_inputs(reader)[0]],)
+        for entry in (candidate.tensors[key] for key in candidate.data_inputs(reader)[:1])
         if entry.quantization is not None and entry.quantization.per_tensor
     ]
     if not any(abs(other - step) > WIDEN * step for other in steps):
