@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.fuzz import children, data_damage, json_damage, keras_damage, oracle
+from tests.fuzz import children, data_damage, forked, json_damage, keras_damage, oracle
 from tests.fuzz.children import GOOD, Outcome, command, in_child
 from tests.fuzz.tflite_damage import mutant, pick
 
@@ -65,7 +65,7 @@ def warm() -> None:
     from qdebug.cli import app  # noqa: F401
     from qdebug.models.tensorflow import load_tensorflow
 
-    load_tensorflow()
+    assert load_tensorflow().tfmot
     import h5py  # noqa: F401
     import keras  # noqa: F401
 
@@ -248,11 +248,14 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--files", type=Path, help="where the healthy files are kept between runs")
     parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--spawn", action="store_true", help="start trials as the tool does, in a new Python")
     given = parser.parse_args()
     bad = 0
     with tempfile.TemporaryDirectory() as scratch:
         files = healthy(given.files or Path(scratch) / "healthy")
         warm()
+        if not given.spawn:
+            forked.fork_from_now_on()
         until = time.monotonic() + 60 * given.minutes
         for kind in MAKERS:
             counted: Counter[str] = Counter()
