@@ -20,7 +20,6 @@ from qdebug.graph.quantization import Array
 from qdebug.models.litert import recipes
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.reference import selective
-from qdebug.models.reference.base import Reference
 from qdebug.models.reference.tflite_model import FileReference
 from qdebug.record.cures import Cure
 from qdebug.workflows.comparison import align_models
@@ -35,8 +34,9 @@ IN_BETWEEN = ("quantize", "dequantize")
 class Converter(Protocol):
     """Converts one reference, calibrated once."""
 
-    calibrated: bytes
-    """The float file that sets of layers are quantized from."""
+    @property
+    def calibrated(self) -> bytes:
+        """The float file that sets of layers are quantized from."""
 
     def convert(self, tensors: Sequence[str], kind: str) -> tuple[bytes, str | None]:
         """The int8 file in which the ops that make these tensors are `kind`, and its recipe. Raises ModelError."""
@@ -44,13 +44,20 @@ class Converter(Protocol):
     def throughout(self) -> bytes | None:
         """The file with 16-bit activations throughout, where layers cannot have them alone. Raises ModelError."""
 
+    def with_float_outputs(self) -> Converter | None:
+        """The same calibration with outputs in float32; `None` where they are that already."""
 
+
+@dataclass(frozen=True, eq=False)
 class ByTensorFlow:
     """TensorFlow's converter, for what Keras and TensorFlow hold."""
 
-    def __init__(self, reference: Reference, representative: Sequence[Array], ends: tuple[str, str]) -> None:
-        self.made = selective.calibrated(reference.model, representative, ends)
-        self.calibrated = self.made.content
+    made: selective.Calibrated
+
+    @property
+    def calibrated(self) -> bytes:
+        """As the protocol says."""
+        return self.made.content
 
     def convert(self, tensors: Sequence[str], kind: str) -> tuple[bytes, str | None]:
         """As the protocol says; it leaves layers in float32 alone."""
@@ -62,13 +69,22 @@ class ByTensorFlow:
         """16-bit activations for every layer."""
         return self.made.wide()
 
+    def with_float_outputs(self) -> ByTensorFlow | None:
+        """As the protocol says."""
+        return None if self.made.ends[1] == FLOAT32 else ByTensorFlow(
+            dataclasses.replace(self.made, ends=(self.made.ends[0], FLOAT32)))
 
+
+@dataclass(frozen=True, eq=False)
 class ByRecipe:
     """litert-quantizer, for a float `.tflite` file."""
 
-    def __init__(self, reference: FileReference, representative: Sequence[Array], ends: tuple[str, str]) -> None:
-        self.calibrated = bytes(reference.model)
-        self.made = recipes.calibrated_file(self.calibrated, reference.file, representative, ends)
+    made: recipes.CalibratedFile
+
+    @property
+    def calibrated(self) -> bytes:
+        """As the protocol says."""
+        return self.made.content
 
     def convert(self, tensors: Sequence[str], kind: str) -> tuple[bytes, str | None]:
         """As the protocol says."""
@@ -79,15 +95,22 @@ class ByRecipe:
         """Nothing: layers have them alone."""
         return None
 
+    def with_float_outputs(self) -> ByRecipe | None:
+        """As the protocol says."""
+        return None if self.made.ends[1] == FLOAT32 else ByRecipe(
+            dataclasses.replace(self.made, ends=(self.made.ends[0], FLOAT32)))
+
 
 def converter_for(opened: Opened, representative: Sequence[Array]) -> Converter:
     """Who converts this reference; it is calibrated. Raises QDebugError."""
     graph = opened.candidate.graph
     first, last = (graph.tensors[keys[0]].dtype for keys in (graph.inputs, graph.outputs))
     ends = tuple(dtype if dtype in ("int8", "uint8") else "float32" for dtype in (first, last))
-    if isinstance(opened.reference, FileReference):
-        return ByRecipe(opened.reference, representative, (ends[0], ends[1]))
-    return ByTensorFlow(opened.reference, representative, (ends[0], ends[1]))
+    reference = opened.reference
+    if isinstance(reference, FileReference):
+        return ByRecipe(recipes.calibrated_file(bytes(reference.model), reference.file, representative,
+                                                (ends[0], ends[1])))
+    return ByTensorFlow(selective.calibrated(reference.model, representative, (ends[0], ends[1])))
 
 
 @dataclass(eq=False)
@@ -104,6 +127,10 @@ class Wider:
     def __post_init__(self) -> None:
         self.names: dict[str, list[str]] = {}
         self.order: list[str] = []
+        self.last: frozenset[str] = frozenset()
+        """Layers that make the outputs."""
+        self.sets: dict[frozenset[str], float] = {}
+        """Points that are lost with these layers in float32."""
         self.recipes: dict[str, str] = {}
         self.conversions = 0
 
@@ -120,8 +147,10 @@ class Wider:
         self.bench.step("measuring what each layer costs", 0, 0)
         run = self.bench.choosing.trace(content, handover=True).run
         groups = [[name for name in group if self.names.get(name)] for group in ranked(run)]
-        spare = 1 if self.limit > 1 else 0
+        spare = min(2, self.limit - 1)
         found = smallest([group for group in groups if group], self._does, self.limit - spare)
+        if found is None and spare > 1:
+            self._open_end()
         if not spare:
             return
         if isinstance(self.converter, ByRecipe):
@@ -131,16 +160,29 @@ class Wider:
             name = "16-bit activations throughout"
             self.tried(self._attempt(name, INT16, self.order, lambda: (self.converter.throughout() or b"", None)))
 
-    def _does(self, layers: frozenset[str]) -> bool:
-        found = self._set(layers, FLOAT32)
-        return reaches(found.chosen_on, self.bench.target, FLOAT32, strictly=True)
+    def _open_end(self) -> None:
+        """The best set of layers so far and the last ones in float32, and the outputs too: their grid may cost."""
+        converter = self.converter.with_float_outputs()
+        if converter is None:
+            return
+        best = min(self.sets, key=lambda layers: self.sets[layers], default=frozenset[str]())
+        self._set(best | self.last, FLOAT32, converter)
 
-    def _set(self, layers: Iterable[str], kind: str) -> Cure:
+    def _does(self, layers: frozenset[str]) -> bool:
+        found = self._set(layers, FLOAT32).chosen_on
+        if found is not None and found.points is not None:
+            self.sets[layers] = found.points
+        return reaches(found, self.bench.target, FLOAT32, strictly=True)
+
+    def _set(self, layers: Iterable[str], kind: str, opened: Converter | None = None) -> Cure:
+        """Convert with these layers wider; `opened` is the converter that leaves the outputs in float32."""
         chosen = [layer for layer in self.order if layer in set(layers)]
         tensors = [name for layer in chosen for name in self.names[layer]]
         what = "float32" if kind == FLOAT32 else "16-bit activations"
-        found = self._attempt(f"{what}: {', '.join(chosen)}", kind, chosen,
-                              lambda: self.converter.convert(tensors, kind))
+        name = f"{what}: {', '.join(chosen)}" + (", and the outputs" if opened is not None else "")
+        found = self._attempt(name, kind, chosen, lambda: (opened or self.converter).convert(tensors, kind))
+        if opened is not None:
+            found = dataclasses.replace(found, changes=["outputs: float32, no codes"])
         self.tried(found)
         return found
 
@@ -172,6 +214,8 @@ class Wider:
                     continue
                 if one is content:
                     self.order.append(pair.layer)
+                    if pair.candidate in opened.candidate.graph.outputs:
+                        self.last |= {pair.layer}
                 known = self.names.setdefault(pair.layer, [])
                 known += [name for name in made if name not in known]
 

@@ -183,3 +183,27 @@ def test_data_from_a_function_must_be_named_again(case):
 
     with pytest.raises(InputError, match="name it again"):
         run.cure(case.folder / "x.tflite")
+
+
+def test_an_output_grid_that_costs_is_left_out_where_no_set_of_layers_does():
+    """Logits 3,000 away from zero: whatever stays in float32, the int8 outputs have steps of 12."""
+    import qdebug
+    from qdebug.models.reference.convert import convert
+    from qdebug.models.tensorflow import load_tensorflow
+    from qdebug.workflows.cure import CureOptions, find_cure
+
+    keras = load_tensorflow().tf_keras
+    draw = np.random.default_rng(3)
+    model = keras.Sequential([keras.layers.Input((12,)), keras.layers.Dense(16, activation="relu", name="hidden"),
+                              keras.layers.Dense(5, name="far")])
+    model.set_weights([draw.normal(size=(12, 16)), np.zeros(16), draw.normal(size=(16, 5)), np.full(5, 3000.0)])
+    data = draw.normal(size=(90, 12)).astype(np.float32)
+    content = convert(model, quantize=True, representative=[data])
+    run = qdebug.trace(model, content, (data, model.predict(data, verbose=0).argmax(-1)))
+
+    found = find_cure(run, CureOptions(conversions=5)).cures
+
+    assert run.cost.verdict == "lost"
+    assert found.best == "float32: far, and the outputs"
+    assert found.is_reached
+    assert all(not one.is_reached for one in found.tried if one.kind == "float32" and one.name != found.best)

@@ -209,6 +209,18 @@ def test_a_killed_process_changes_nothing(crew):
     assert ended(before)
 
 
+def test_more_workers_than_can_be_of_use_are_refused_before_one_starts(crew):
+    """Each imports TensorFlow: a slip of a finger must not take the machine down."""
+    import multiprocessing
+
+    before = len(multiprocessing.active_children())
+    with pytest.raises(UsageError, match=r"--workers 1000000 on \d+ cores?: .* at most"):
+        crew_of(1_000_000, None)
+    assert len(multiprocessing.active_children()) == before
+    with pytest.raises(UsageError, match="--workers 2 for 1 sample: give as many workers as there are samples"):
+        crew.check(1)
+
+
 def test_ctrl_c_ends_the_workers(crew):
     """What the interpreter raises on Ctrl-C comes out as it is, and no process is left."""
     reference, candidate, inputs, _ = case("float")

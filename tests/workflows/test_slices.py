@@ -95,10 +95,3 @@ def test_what_is_no_executor_and_a_cluster_that_is_not_there_are_refused():
         hire(2)
     with pytest.raises(UsageError, match=r"--scheduler tcp://127\.0\.0\.1:9 cannot be reached"):
         crew_of(None, "tcp://127.0.0.1:9")
-
-
-@pytest.mark.parametrize("workers", [257, 10**6, 10**24])
-def test_more_workers_than_any_machine_holds_are_refused(workers):
-    """In one line, before any of them is started."""
-    with pytest.raises(UsageError, match=f"--workers {workers}: give 256 or fewer"):
-        crew_of(workers, None)

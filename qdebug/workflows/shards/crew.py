@@ -28,8 +28,8 @@ from qdebug.workflows.team import Task
 
 DEATHS = 3
 """Workers that one task may end."""
-MOST_WORKERS = 256
-"""Processes that are started on one machine; each takes about half a gigabyte."""
+MOST_PER_CORE = 4
+"""Processes for each core of this machine, of which some wait for their data; each takes about half a gigabyte."""
 
 
 @dataclass(eq=False)
@@ -201,6 +201,7 @@ def told(chosen: Any) -> str:
     return f"sample {first}" if first == last else f"samples {first} to {last}"
 
 
+
 def hire(executor: Executor | Crew | None) -> Crew | None:
     """The workers of an executor; `None` where there is none. Raises UsageError where it is no executor."""
     if executor is None or isinstance(executor, Crew):
@@ -214,8 +215,10 @@ def hire(executor: Executor | Crew | None) -> Crew | None:
 def crew_of(workers: int | None, scheduler: str | None) -> Crew:
     """So many new processes, or the workers of a Dask cluster.
 
-    Raises UsageError where the cluster is not there, or so many processes are asked for that no machine holds them.
+    Raises UsageError for more processes than a machine can use, and where the cluster is not there.
     """
-    if workers is not None and workers > MOST_WORKERS:
-        raise UsageError(f"--workers {workers}: give {MOST_WORKERS} or fewer, each is a process with TensorFlow in it")
+    cores = os.cpu_count() or 1
+    if workers is not None and workers > MOST_PER_CORE * cores:
+        raise UsageError(f"--workers {workers} on {cores} core{'s' * (cores != 1)}: each is a process that imports "
+                         f"TensorFlow; give {cores}, and {MOST_PER_CORE * cores} at most")
     return Crew(Processes(workers) if workers is not None else Dask(str(scheduler)))
