@@ -25,7 +25,7 @@ class Plan:
     mend: bool
     """Set the file's numbers right."""
     convert: bool
-    """Convert the reference again, with a calibration of its own."""
+    """Convert the reference again, with a calibration of its own, where mending does not reach the target."""
     wider: bool
     """Look for the layers to keep wider."""
     annotate: bool
@@ -47,9 +47,10 @@ def plan(run: Run, *, convert: bool, convertible: bool) -> Plan:
                          f"convert this reference again; {then}")
     lost = cost_of(run).verdict == LOST
     training = lost and cost_of(run).stage == "training"
+    mend = bool(codes & PARAMETERS) and OTHER_MODEL not in codes
     found = Plan(
-        mend=bool(codes & PARAMETERS) and OTHER_MODEL not in codes,
-        convert=convertible and (convert or (kind == "float" and _by_grids(run))),
+        mend=mend,
+        convert=convertible and (convert or mend or (kind == "float" and _by_grids(run))),
         wider=convertible and kind == "float" and _by_grids(run),
         annotate=kind == "qat" and (training or _is_priced(run)))
     if found == Plan(False, False, False, False):

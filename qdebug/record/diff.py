@@ -212,17 +212,29 @@ def row_change(before: Row | None, after: Row | None, matched_by: str | None) ->
 def _judge(before: Row, after: Row) -> tuple[str, str]:
     ranks = [_rank(before), _rank(after)]
     told = f"{before.verdict} became {after.verdict}"
+    other = _other_grid(before, after)
     if before.verdict == after.verdict == "unmeasured":
         return SAME, "is measured in neither run"
     if after.verdict == "unmeasured":
         return WORSE, "is no longer measured"
     if before.verdict == "unmeasured":
         return (WORSE if ranks[1] >= rank("diverged") else BETTER), f"is measured now: {after.verdict}"
+    if other is not None and max(ranks) < rank("diverged"):
+        return SAME, f"by design in both runs, {other}"
     if ranks[0] != ranks[1]:
         return (WORSE if ranks[1] > ranks[0] else BETTER), told
     if ranks[1] == 0:
         return SAME, "as expected in both runs"
-    return _by_numbers(before, after)
+    return _by_numbers(before, after) if other is None else (SAME, f"{after.verdict} in both runs, {other}")
+
+
+def _other_grid(before: Row, after: Row) -> str | None:
+    """Which codes a layer has where they are others than before: flips and LSBs of the two are then of unlike steps."""
+    if before.dtype != after.dtype:
+        return f"{after.dtype} for {before.dtype}"
+    if before.scale is None or after.scale is None or abs(after.scale - before.scale) <= _LEAST * before.scale:
+        return None
+    return f"steps of {after.scale:.3g} for {before.scale:.3g}"
 
 
 def _by_numbers(before: Row, after: Row) -> tuple[str, str]:

@@ -29,7 +29,9 @@ def run_of(kind, *codes, verdict="kept", stage=None):
 @pytest.mark.parametrize("code", ["QD401", "QD402", "QD404", "QD405", "QD406", "QD407", "QD410", "QD316"])
 @pytest.mark.parametrize("kind", ["qat", "float", "file"])
 def test_numbers_are_mended_whatever_the_reference_is(code, kind):
-    assert plan(run_of(kind, code), convert=False, convertible=False).mend
+    assert plan(run_of(kind, code), convert=False, convertible=False) == \
+        Plan(mend=True, convert=False, wider=False, annotate=False)
+    assert plan(run_of(kind, code), convert=False, convertible=True).convert
 
 
 def test_a_file_of_other_weights_is_converted_again_or_refused():

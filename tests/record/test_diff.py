@@ -53,6 +53,20 @@ def test_flips_beyond_chance(old, new, change):
     assert change_of(compare(*runs), "conv_3").change == change
 
 
+@pytest.mark.parametrize("now", [{"dtype": "float32", "scale": None}, {"scale": 0.001}])
+def test_a_layer_on_another_grid_is_judged_by_its_verdict_alone(now):
+    """What a wider layer or a new calibration does to flips is no news; a fault on the new grid is."""
+    was = changed(run_records.run(), "dense_2", verdict="exact", scale=2.7, local=run_records.stats(0.0, 0))
+    by_design = changed(was, "dense_2", verdict="requantized", local=run_records.stats(40.0, 3), **now)
+    diverged = changed(by_design, "dense_2", verdict="diverged")
+
+    assert change_of(compare(was, by_design), "dense_2").change == "same"
+    assert compare(was, by_design).verdict == "same"
+    assert change_of(compare(was, diverged), "dense_2").change == "worse"
+    assert change_of(compare(by_design, diverged), "dense_2").change == "worse"
+    assert change_of(compare(diverged, was), "dense_2").change == "better"
+
+
 def test_few_elements_are_chance():
     """The same two shares are no change where they are of ten elements."""
     runs = [changed(run_records.diverged_run(), "conv_3", elements=10, local=run_records.stats(flips, 97))

@@ -207,3 +207,15 @@ def test_an_output_grid_that_costs_is_left_out_where_no_set_of_layers_does():
     assert found.best == "float32: far, and the outputs"
     assert found.is_reached
     assert all(not one.is_reached for one in found.tried if one.kind == "float32" and one.name != found.best)
+
+
+def test_what_cannot_be_mended_is_converted_again(case, monkeypatch):
+    """The reference is at hand, and its own conversion has no fault."""
+    from qdebug.workflows import cure
+
+    real = cure.mend
+    monkeypatch.setattr(cure, "mend", lambda opened: dataclasses.replace(real(opened), mends=[]))
+    found = cure.find_cure(case.run, cure.CureOptions()).cures
+
+    assert (found.best, found.is_reached) == ("convert again", True)
+    assert [one.name for one in found.tried] == ["convert again", "mend the numbers"]

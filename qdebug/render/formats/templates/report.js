@@ -41,6 +41,7 @@ function drawNetwork(place) {
     if (one.mark && (marked === null || one.first)) marked = {x, y};
   });
   place.append(svg);
+  place.classList.toggle("short", size.height <= 1600);  // fits a printed page
   let scale = 1;
   const zoom = wanted => {
     scale = Math.min(2, Math.max(0.05, wanted));
