@@ -10,11 +10,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qdebug.errors import AlignmentError
-from qdebug.record.loss import LOST, UNMEASURED
+from qdebug.record.loss import KEPT, LOST, SHARES, UNMEASURED, cost_of
 from qdebug.record.schema import SCHEMA, ErrorStats, Finding, Row, Run
 from qdebug.record.verdicts import rank
 
@@ -65,6 +65,8 @@ class Difference:
     gone_findings: list[Finding]
     facts: list[FactChange]
     notes: list[str] = field(default_factory=list)
+    regained: str | None = None
+    """What the earlier run loses and the newer one does not, in words."""
     schema: int = SCHEMA
     kind: str = "diff"
 
@@ -104,16 +106,20 @@ def compare(before: Run, after: Run) -> Difference:
     if not any(old and new for old, new, _ in pairs):
         raise AlignmentError(f"{before.id} and {after.id} have no layer in common: there is nothing to compare")
     rows = [row_change(old, new, how) for old, new, how in pairs]
+    regained = _regained(before, after)
+    if regained is not None:
+        rows = [_by_design(row) for row in rows]
     renamed = {old.layer: new.layer for old, new, _ in pairs if old and new}
     known = {(one.code, renamed.get(one.layer or "", one.layer)) for one in before.findings}
     found = {(one.code, one.layer) for one in after.findings}
     new = [one for one in after.findings if (one.code, one.layer) not in known]
     gone = [one for one in before.findings if (one.code, renamed.get(one.layer or "", one.layer)) not in found]
     worse = [*_too_few(before, after, pairs), *_reasons_worse(before, after, rows, new)]
-    better = any(one.severity != _BY_DESIGN for one in gone) or any(row.change == BETTER for row in rows)
+    better = regained is not None or any(one.severity != _BY_DESIGN for one in gone) \
+        or any(row.change == BETTER for row in rows)
     verdict = WORSE if worse else BETTER if better else SAME
     return Difference(before.id, after.id, verdict, worse, rows, new, gone, list(_facts(before, after)),
-                      list(_notes(before, after)))
+                      list(_notes(before, after)), regained)
 
 
 def _reasons_worse(before: Run, after: Run, rows: list[RowChange], new: list[Finding]) -> Iterator[str]:
@@ -133,6 +139,14 @@ def _reasons_worse(before: Run, after: Run, rows: list[RowChange], new: list[Fin
         if not (gaps[1] - gaps[0] <= chance):
             yield (f"the candidate's accuracy falls {100 * gaps[1]:.2f} points short of the reference's, "
                    f"before {100 * gaps[0]:.2f}")
+
+
+def _regained(before: Run, after: Run) -> str | None:
+    was, now = cost_of(before), cost_of(after)
+    if (was.verdict, now.verdict) != (LOST, KEPT) or was.metric != now.metric or was.points is None:
+        return None
+    amount = f"{was.points:.1f} points of {was.metric}" if was.metric in SHARES else f"{was.points:.3g} ({was.metric})"
+    return f"{amount} that {before.id} lost are regained"
 
 
 def _loss_worse(before: Run, after: Run) -> Iterator[str]:
@@ -207,6 +221,14 @@ def row_change(before: Row | None, after: Row | None, matched_by: str | None) ->
         return RowChange(after.layer, None, after, NEW, f"is new, and {after.verdict}", None, matters=bad)
     change, why = _judge(before, after)
     return RowChange(after.layer, before, after, change, why, matched_by, matters=change == WORSE)
+
+
+def _by_design(change: RowChange) -> RowChange:
+    """The change as it counts in a run that regained what was lost: only a layer that diverges is worse."""
+    ends = [row for row in (change.before, change.after) if row is not None]
+    if change.change != WORSE or any(_rank(row) >= rank("diverged") or row.verdict == "unmeasured" for row in ends):
+        return change
+    return replace(change, change=SAME, why=f"{change.why}, by design", matters=False)
 
 
 def _judge(before: Row, after: Row) -> tuple[str, str]:

@@ -107,8 +107,9 @@ def answer(found: Difference) -> str:
     for change in (NEW, GONE):
         number = sum(one.change == change for one in found.layers)
         text += f", {number} {change}" if number else ""
+    text += "." if found.regained is None else f". {numbers.name(found.regained)}."
     if found.verdict != WORSE:
-        return f"{text}. Nothing got worse."
+        return f"{text} Nothing got worse."
     first = numbers.name(found.reasons_worse[0])
     more = len(found.reasons_worse) - 1
-    return f"{text}. Worse: {first}" + (f" (and {more} more)." if more else ".")
+    return f"{text} Worse: {first}" + (f" (and {more} more)." if more else ".")

@@ -67,6 +67,20 @@ def test_a_layer_on_another_grid_is_judged_by_its_verdict_alone(now):
     assert change_of(compare(diverged, was), "dense_2").change == "better"
 
 
+def test_what_a_cure_requantizes_is_not_worse():
+    """Where a loss is regained, only a layer that diverges makes the newer run the worse one."""
+    lossy = run_records.lossy_run()
+    kept = dataclasses.replace(lossy, cost=run_records.cost(verdict="kept"), findings=[])
+    cured = changed(kept, "dense_2", verdict="requantized")
+
+    assert compare(lossy, cured).verdict == "better"
+    assert change_of(compare(lossy, cured), "dense_2").why == "rounding became requantized, by design"
+    assert answer(compare(lossy, cured)).endswith(f". 41.1 points of accuracy that {lossy.id} lost are regained. "
+                                                  "Nothing got worse.")
+    assert compare(kept, cured).verdict == "worse"
+    assert compare(lossy, changed(kept, "dense_2", verdict="diverged")).verdict == "worse"
+
+
 def test_few_elements_are_chance():
     """The same two shares are no change where they are of ten elements."""
     runs = [changed(run_records.diverged_run(), "conv_3", elements=10, local=run_records.stats(flips, 97))
