@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,29 @@ JUMPS = {
 }
 """Kinds whose result can change by its whole range with the smallest step of an input, and how."""
 
+OPAQUE = frozenset({"while", "if", "call", "call_once", "lstm", "rnn", "svdf", "unidirectional_sequence_lstm",
+                    "unidirectional_sequence_rnn", "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
+"""Candidate kinds that hold control flow or a state: one block, whose error is shown and not judged."""
+STATEFUL = frozenset({"var_handle", "lstm", "rnn", "svdf", "unidirectional_sequence_lstm",
+                      "unidirectional_sequence_rnn", "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
+"""Candidate kinds that keep a state from one invocation to the next."""
+
 WEIGHTED = frozenset({"conv", "depthwise", "dense", "transpose_conv", "conv3d", "einsum"})
 
 
 SAME_GRID = 1e-5
 """Relative difference below which two scales are one: float32 rounding leaves about 1e-7, BN folding 1e-8."""
+
+
+def left_out(reference: Graph, op: Op | None, region: Iterable[Op]) -> frozenset[tuple[str, int]]:
+    """Constants of the reference that a candidate's op has no place for, as (op, number of its input).
+
+    L2_NORMALIZATION stands for x / sqrt(sum(x^2) + epsilon) too, and has no epsilon.
+    """
+    if op is None or op.kind != "l2_norm":
+        return frozenset()
+    return frozenset((one.name, number) for one in region if one.kind == "add" for number, key in enumerate(one.inputs)
+                     if (held := reference.tensors[key].data) is not None and held.size == 1)
 
 
 def kernel(graph: Graph, op: Op) -> Tensor | None:

@@ -16,6 +16,7 @@ from qdebug.converter.grids import EXACT
 from qdebug.errors import ModelError
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Op
+from qdebug.graph.op_facts import OPAQUE
 from qdebug.graph.quantization import CODE_RANGES, Array, Grid
 from qdebug.measure.overwritten import find_overwritten
 from qdebug.models.dumps.dump import NOT_HELD, Dump
@@ -28,7 +29,6 @@ from qdebug.verdict.accumulators import Differences
 from qdebug.verdict.device_codes import OpCodes
 from qdebug.verdict.device_patterns import ZERO_MOVED, pattern_of
 from qdebug.verdict.kernel_rounding import Uncertainty, bias_codes
-from qdebug.verdict.rows import OPAQUE
 
 TFLM_SAMPLES = 16
 """Samples that TensorFlow Lite Micro runs of each op."""
