@@ -7,7 +7,7 @@ the same words (`conv`, `dense`, `add`, `fake_quant`, ...), so that they can be 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -118,6 +118,8 @@ class Graph:
     outputs: tuple[Key, ...]
     input_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
+    inner: Mapping[int, tuple[Tensor, ...]] = field(default_factory=dict)
+    """By number of an op that calls other subgraphs (a loop, a branch): the constants that those hold."""
 
     @cached_property
     def producers(self) -> dict[Key, Op]:

@@ -111,6 +111,10 @@ def check_verdict(run: Run, fail_on: FailOn, without: Collection[str] = ()) -> G
         names = ", ".join(alone[:_NAMED]) + (f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else "")
         return Gate(False, f"FAIL: {limit}: without a counterpart, and so not compared: {names} ({counted})", limit,
                     checks)
+    lost = run.reasons.get("end_to_end")
+    if lost and severity < VERDICTS.index(fail_on):
+        return Gate(False, f"FAIL: {limit}: the outputs were not compared: {lost} ({counted})", limit,
+                    (*checks, Check("the outputs", FAILED, f"not compared: {lost}")))
     if severity < VERDICTS.index(fail_on):
         return Gate(True, f"PASS: {limit}: the worst verdict is {where} ({counted})", limit, checks)
     return Gate(False, f"FAIL: {limit}: {where} ({counted})", limit, checks)

@@ -62,7 +62,7 @@ def _probe(
 
     try:
         inputs = random_inputs(candidate.graph, alignment, seed)
-        return probe(frozen, candidate.graph, alignment, candidate.run_on(), inputs), ""
+        return probe(frozen, candidate.graph, alignment, candidate.runnable().run_on(), inputs), ""
     except QDebugError as error:
         return None, f"values are no evidence here: {error}"
 

@@ -103,8 +103,8 @@ def _open(run: Run, layer: str, arrays: bytes | None) -> _OneSample:
     reference, content = _models(run)
     inputs, sample = _sample(run, layer, arrays, reference)
     kernels = str(run.candidate["kernels"])
-    opened = Opened(reference, Candidate.open(content, str(run.candidate["source"])), inputs,
-                    options=TraceOptions(kernels=kernels, handover=False))
+    candidate = Candidate.open(content, str(run.candidate["source"])).runnable()
+    opened = Opened(reference, candidate, inputs, options=TraceOptions(kernels=kernels, handover=False))
     aligned = align_models(opened, Journal())
     work = open_pass(opened, aligned, file_weights(aligned), kernels, Journal())
     return _OneSample(work, inputs, sample)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from qdebug.align import align
 from qdebug.cost.metrics import check as check_metric
 from qdebug.errors import InputError, ModelError, UsageError
+from qdebug.graph import op_facts
 from qdebug.graph.quantization import Array
 from qdebug.measure.labels import as_classes
 from qdebug.models.builtin import training
@@ -29,6 +30,7 @@ from qdebug.models.kernels import FAMILIES, Kernels, on_host
 from qdebug.models.litert import trial
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.dumped import Dumped
+from qdebug.models.litert.op_names import REMOVES_FOREIGN
 from qdebug.models.litert.parse import read_file
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.convert import convert
@@ -211,15 +213,9 @@ def _trace_dump(opened: Reference, chosen: Candidate, device: Device, before: Re
     inputs = datasets.arrange(dataset, specs)
     ordered = [inputs[number] for number in order]
     device = device.with_inputs(chosen.graph, None if given[0] is None else ordered)
-    lost = next((key for key in chosen.graph.outputs if device.dump.lacks(key, device.samples) is not None), None)
-    options = options if lost is None else dataclasses.replace(options, handover=False)
     chosen = dataclasses.replace(chosen, dumped=Dumped(device.dump, device.samples, ordered))
     truth = labels_of(dataset, opened)
-    run = _trace(Opened(opened, chosen, inputs, truth, before, options, device=device), dataset, {}, progress, began)
-    if lost is None or run.cost is None:
-        return run
-    why = f"the dump does not hold the output, tensor {lost}"
-    return dataclasses.replace(run, cost=dataclasses.replace(run.cost, reasons={"verdict": why}))
+    return _trace(Opened(opened, chosen, inputs, truth, before, options, device=device), dataset, {}, progress, began)
 
 
 def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress, began: float,
@@ -233,6 +229,17 @@ def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progre
     opened, dataset = for_tflm(*only_sample(opened, dataset))
     if crew is not None:
         crew.check(dataset.count)
+    part = opened.candidate.part
+    if part is not None:
+        journal.note(f"LiteRT has no kernels for {', '.join(part.names)}: what does not depend on them was compared; "
+                     f"to compare the rest, {REMOVES_FOREIGN}")
+    lost = opened.candidate.lacks_output()
+    if lost is not None:
+        opened = dataclasses.replace(opened, options=dataclasses.replace(opened.options, handover=False))
+    stateful = dict.fromkeys(op.raw for op in opened.candidate.graph.ops if op.kind in op_facts.STATEFUL)
+    if stateful:
+        journal.note(f"{', '.join(stateful)} keeps a state from one invocation to the next: it is reset before each "
+                     "here, as who runs the file must do (reset_all_variables); a longer state is not compared")
     aligned = align_models(opened, journal)
     warn_of_range(opened, aligned, journal)
     with ExitStack() as hired:
@@ -241,7 +248,14 @@ def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progre
                 _source(opened, function)
             opened = dataclasses.replace(opened, team=hired.enter_context(crew.opening(opened, aligned, source)))
         compared = compare(opened, aligned, journal)
-    return write_record(compared, dataset, settings, journal)
+    run = write_record(compared, dataset, settings, journal)
+    return run if lost is None else _without_outputs(run, lost)
+
+
+def _without_outputs(run: Run, why: str) -> Run:
+    """A run whose outputs were not compared says so, and that nobody knows what it costs."""
+    cost = None if run.cost is None else dataclasses.replace(run.cost, reasons={"verdict": why})
+    return dataclasses.replace(run, cost=cost, reasons=run.reasons | {"end_to_end": why})
 
 
 def _source(opened: Opened, function: Callable[..., Any] | DataRequest | None) -> Source:
@@ -263,7 +277,8 @@ def _sharing(data: Any) -> Callable[..., Any] | DataRequest | None:
 
 def _open_candidate(content: bytes, source: str, options: TraceOptions) -> Candidate:
     """Parse and check a candidate, and start its trial: TensorFlow, which comes next, takes longer to import."""
-    opened = Candidate.open(content, source)
+    opened = Candidate.open(content, source).runnable()
+    content = opened.content if opened.part is None else opened.part.content
     families = [family for family in options.families if family in FAMILIES]
     trial.begin(content, [*families, *([Kernels.REFERENCE] if options.handover else [])])
     return opened

@@ -41,22 +41,10 @@ def test_layers_are_read_from_scopes_and_module_paths(tensors: list[str], expect
     assert names(*tensors) == expected
 
 
-def test_ops_that_are_none_of_litert_s_own_are_named():
+@pytest.mark.parametrize(("name", "foreign"), [
+    ("CONV_2D", False), ("FlexDigamma", True), ("TFLite_Detection_PostProcess", True)])
+def test_ops_that_are_none_of_litert_s_own_are_told(name: str, foreign: bool):
     """TensorFlow's ops in a file, and custom ones; builtin ones are not among them."""
-    from qdebug.graph.graph import Graph, Op
-    from qdebug.models.litert.interpreter import custom_ops
+    from qdebug.models.litert.op_names import is_foreign
 
-    raws = ("CONV_2D", "FlexLgamma", "TFLite_Detection_PostProcess", "FlexLgamma")
-    ops = tuple(Op(number, raw.lower(), raw, "", (), ()) for number, raw in enumerate(raws))
-
-    assert custom_ops(Graph({}, ops, (), ())) == ["FlexLgamma", "TFLite_Detection_PostProcess"]
-
-
-def test_a_file_with_ops_of_tensorflow_is_refused_by_their_names():
-    """LiteRT has no kernels for them, and to convert the model again would give them again."""
-    from qdebug.errors import ModelError
-    from qdebug.graph.graph import Graph, Op
-    from qdebug.models.litert.interpreter import Interpreter
-
-    with pytest.raises(ModelError, match=r"candidate: FlexLgamma are ops of TensorFlow.*unroll=True"):
-        Interpreter(b"", Graph({}, (Op(0, "flexlgamma", "FlexLgamma", "", (), ()),), (), ()))
+    assert is_foreign(name) == foreign

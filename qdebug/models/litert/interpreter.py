@@ -13,12 +13,9 @@ from qdebug.graph.graph import Graph, Key, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.models.litert import trial
 from qdebug.models.litert.free_batch import with_free_batch
+from qdebug.models.litert.op_names import REMOVES_FOREIGN, is_foreign
 from qdebug.models.litert.open_shapes import check_shapes
 from qdebug.models.quiet import quietly
-
-WITHOUT_CUSTOM_OPS = ("convert it with builtin ops alone (supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]): a fixed "
-                      "batch and unroll=True in recurrent layers often remove such ops")
-
 
 FEW = 7
 """Samples on which it is seen that the outputs grow with the batch."""
@@ -31,10 +28,6 @@ class Interpreter:
                  preserve: bool = True, role: str = "candidate") -> None:
         self.graph, self.kernels, self.preserve, self.role = graph, kernels, preserve, role
         self.content, self.threads = content, threads
-        flex = [name for name in custom_ops(graph) if name.startswith("Flex")]
-        if flex:
-            raise ModelError(f"LiteRT cannot run the {role}: {', '.join(flex)} are ops of TensorFlow, for which it has "
-                             f"no kernels; {WITHOUT_CUSTOM_OPS}")
         trial.check(content, kernels, role=role)
         check_shapes(graph, content, kernels, role=role)
         self.running = content
@@ -197,19 +190,12 @@ class Interpreter:
         """The kernels that open a file which one family refuses, as the end of a message."""
         opened = trial.others_that_run(self.content, self.kernels)
         if not opened:
-            foreign = custom_ops(self.graph)
+            foreign = sorted({op.raw for op in self.graph.ops if is_foreign(op.raw)})
             return "; no kernel family opens it: " + (
-                "convert the model again" if not foreign else
-                f"it holds {', '.join(foreign)}, which LiteRT has no kernel for; {WITHOUT_CUSTOM_OPS}")
+                f"it holds {', '.join(foreign)}, which LiteRT has no kernel for; {REMOVES_FOREIGN}" if foreign else
+                "convert the model again")
         option = "--kernels" if self.role == "candidate" else "--reference-kernels"
         return "; " + " or ".join(f"{option} {family}" for family in opened) + " opens it"
-
-
-def custom_ops(graph: Graph) -> list[str]:
-    """Names of the ops that are none of LiteRT's own: TensorFlow's (Flex...) and custom ones."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    return sorted({op.raw for op in graph.ops if not hasattr(schema.BuiltinOperator, op.raw)})
 
 
 def read_tensors(interpreter: Interpreter, inputs: Sequence[Array], keys: Sequence[Key]) -> dict[Key, Array]:

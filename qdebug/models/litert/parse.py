@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Op, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Quantization
 from qdebug.models.limits import LimitError, check_regular
+from qdebug.models.litert.op_names import subgraphs_of
 from qdebug.models.litert.validate import check_size, first_fault, op_names
 
 KINDS = {
@@ -114,7 +116,20 @@ def _graph(model: Any, subgraph: Any) -> Graph:
         tensors[key] = _empty(tensors[key])
     return Graph(tensors, ops, inputs, outputs,
                  tuple(_signature_name(signature and signature.inputs, key, tensors[key].name) for key in inputs),
-                 tuple(_signature_name(signature and signature.outputs, key, tensors[key].name) for key in outputs))
+                 tuple(_signature_name(signature and signature.outputs, key, tensors[key].name) for key in outputs),
+                 _inner(model, subgraph.operators))
+
+
+def _inner(model: Any, operators: Sequence[Any]) -> dict[int, tuple[Tensor, ...]]:
+    """The constants of the subgraphs that each of these operators calls, by its number."""
+    found: dict[int, tuple[Tensor, ...]] = {}
+    for index, op in enumerate(operators):
+        called = [_tensor(model, key, tensor) for number in sorted(subgraphs_of(model, [op]))
+                  for key, tensor in enumerate(model.subgraphs[number].tensors)]
+        held = tuple(tensor for tensor in called if tensor.data is not None)
+        if held:
+            found[index] = held
+    return found
 
 
 def _compute_constants(ops: tuple[Op, ...], tensors: dict[Any, Tensor]) -> None:

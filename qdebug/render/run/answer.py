@@ -56,12 +56,25 @@ def _faults(run: Run) -> list[str]:
 
 def _well(run: Run, faithful: str, all_the_same: str) -> list[str]:
     """Both verdicts, the one that matters more first: the loss, and that no layer diverges."""
-    loss, cost = loss_sentence(run), cost_of(run)
+    loss, cost, lost = loss_sentence(run), cost_of(run), run.reasons.get("end_to_end")
+    if faithful in (FAITHFUL, ON_DEVICE):
+        faithful = _not_all(run) or faithful
+    if lost:
+        told = "" if run.verdict == "diverged" else faithful
+        return [one for one in (told, f"The outputs were not compared: {numbers.name(lost)}.") if one]
     if run.verdict == "diverged":
         return [loss] if loss else []
     if cost.verdict == LOST and cost.stage != "training":
         return [loss, all_the_same, *_errors(run)]
     return [one for one in (faithful, loss) if one] + _errors(run)
+
+
+def _not_all(run: Run) -> str:
+    """What is said instead of the whole file where rows were not measured; nothing where all were."""
+    left = [row for row in run.layers if row.verdict == "unmeasured"]
+    if not left:
+        return ""
+    return f"No layer that was measured diverges; {named(left)} {'was' if len(left) == 1 else 'were'} not measured."
 
 
 def _measured(run: Run) -> list[Row]:
