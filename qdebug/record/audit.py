@@ -37,6 +37,8 @@ class Noted:
     layer: str
     what: str
     text: str
+    count: int = 0
+    """Numbers of the file that were not compared, where that is said."""
 
 
 @dataclass(frozen=True, slots=True)

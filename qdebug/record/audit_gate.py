@@ -26,6 +26,11 @@ def check_audit(found: AuditRecord, fail_on: AuditFailOn) -> list[Gate]:
     if not compared:
         text = f"FAIL: {limit}: nothing was compared"
         return [Gate(False, text, limit, (Check(found.candidate, FAILED, text),))]
+    missed = [one for one in found.unchecked if one.count]
+    if not bad and missed:
+        text = (f"FAIL: {limit}: {sum(one.count for one in missed)} numbers of "
+                f"{', '.join(dict.fromkeys(one.layer for one in missed))} were not compared")
+        return [Gate(False, text, limit, tuple(Check(one.layer, FAILED, one.text) for one in missed))]
     if not bad:
         text = f"PASS: {limit}: no such finding, {compared} numbers compared"
         return [Gate(True, text, limit, (Check(found.candidate, PASSED, text),))]

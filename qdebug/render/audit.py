@@ -23,7 +23,8 @@ def document(found: AuditRecord) -> tuple[Block, ...]:
         blocks.append(_noted("notes", "By design", found.notes))
     if found.unchecked:
         blocks.append(_noted("unchecked", "Not checked", found.unchecked))
-    blocks.append(Sentence(answer(found), "failed" if _faults(found) else "passed"))
+    state = "failed" if _faults(found) else "passed" if not _not_compared(found) else "warning"
+    blocks.append(Sentence(answer(found), state))
     return tuple(blocks)
 
 
@@ -88,9 +89,19 @@ def answer(found: AuditRecord) -> str:
     if found.deviations:
         return (f"The file computes what this reference gives, with "
                 f"{numbers.counted(len(found.deviations), 'deviation')}: see above.")
-    compared = sum(found.checked.values())
+    compared, missed = sum(found.checked.values()), _not_compared(found)
+    if missed:
+        layers = dict.fromkeys(one.layer for one in found.unchecked if one.count)
+        return (f"What was compared is what this reference gives: {compared} numbers agree. "
+                f"{numbers.counted(missed, 'number')} of {', '.join(map(numbers.name, layers))} "
+                f"{'was' if missed == 1 else 'were'} not compared, and nothing is said of them.")
     return f"The file holds what this reference gives: all {compared} numbers compared agree."
 
 
 def _faults(found: AuditRecord) -> bool:
     return any(one.severity == "error" for one in found.findings)
+
+
+def _not_compared(found: AuditRecord) -> int:
+    """Numbers of the file that nothing was compared with."""
+    return sum(one.count for one in found.unchecked)

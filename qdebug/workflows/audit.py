@@ -63,7 +63,7 @@ def audit_graphs(reference: Any, candidate: Any, *, kind: str, names: tuple[str,
 
 
 def _unchecked(found: Audit) -> list[Noted]:
-    return [Noted(one.layer, one.what, one.reason) for one in found.unchecked]
+    return [Noted(one.layer, one.what, one.reason, one.count) for one in found.unchecked]
 
 
 def _plain(one: Deviation) -> Deviating:

@@ -18,6 +18,7 @@ from qdebug.findings.audit.biases import audit_bias, stored_bias
 from qdebug.findings.audit.deviations import WHAT, Audit, Deviation, Note, Unchecked
 from qdebug.findings.audit.float_islands import audit_islands, has_integer_ops
 from qdebug.findings.audit.grids import GridAudit
+from qdebug.findings.audit.loose_constants import audit_loose
 from qdebug.findings.audit.op_options import audit_options
 from qdebug.findings.audit.weights import audit_kernel
 from qdebug.findings.audit.weights_of_two_files import audit_rounded
@@ -37,6 +38,8 @@ def audit(aligned: Aligned) -> Audit:
     for pair in aligned.pairs:
         said += _pair(aligned, pair, grids)
     said += note_shared(aligned.pairs)
+    loose = audit_loose(aligned)
+    said += loose.said
     order = {pair.layer: number for number, pair in enumerate(aligned.pairs)}
     deviations = sorted(
         (one for one in said if isinstance(one, Deviation)),
@@ -46,7 +49,7 @@ def audit(aligned: Aligned) -> Audit:
         tuple(deviations),
         tuple(one for one in said if isinstance(one, Note)),
         tuple(one for one in said if isinstance(one, Unchecked)),
-        _checked(aligned.candidate, aligned.pairs),
+        _checked(aligned.candidate, aligned.pairs, loose.checked),
     )
 
 
@@ -60,9 +63,9 @@ def _pair(aligned: Aligned, pair: Pair, grids: GridAudit) -> Iterator[Deviation 
         yield from audit_bias(aligned, pair, grids.planned)
 
 
-def _checked(candidate: Graph, pairs: Sequence[Pair]) -> dict[str, int]:
-    """How many numbers of the file were looked at."""
-    counts: Counter[str] = Counter()
+def _checked(candidate: Graph, pairs: Sequence[Pair], loose: int) -> dict[str, int]:
+    """How many numbers of the file were looked at; `loose` of them are of no pair."""
+    counts: Counter[str] = Counter({"weights without a pair": loose} if loose else {})
     for pair in pairs:
         if op_facts.grid_of(candidate.tensors[pair.candidate]) is not None:
             counts["activation grids"] += 1

@@ -99,6 +99,8 @@ class Unchecked:
     layer: str
     what: str
     reason: str
+    count: int = 0
+    """Numbers of the file that were not compared; 0 where that is not said."""
 
 
 @dataclass(frozen=True, slots=True)
