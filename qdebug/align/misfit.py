@@ -18,6 +18,8 @@ from qdebug.graph.graph import Graph, Key, Op
 LEAST_PAIRED = 0.5
 """Below this share of paired weighted ops, on either side, the two models do not belong together."""
 
+LOOPS = ("While", "StatelessWhile")
+"""TensorFlow's ops that run a loop."""
 ADVICE = "give the model that this file was converted from"
 
 
@@ -25,8 +27,23 @@ def check(reference: Graph, candidate: Graph, matches: Matches, found: Mapping[K
     """Raise AlignmentError, with the best partial alignment in its details, where the models do not fit."""
     what = _misfit(reference, candidate, matches, found)
     if what:
+        rolled = _rolled(reference, candidate, matches)
+        if rolled:
+            raise AlignmentError(f"the reference runs {rolled} as a loop, and the file holds its steps one by one: "
+                                 "build the reference with unroll=True in that layer and the same weights (or convert "
+                                 f"without it); until then {what}",
+                                 details=partial(reference, candidate, matches, found))
         raise AlignmentError(f"the reference and the candidate do not belong together: {what}; {ADVICE}",
                              details=partial(reference, candidate, matches, found))
+
+
+def _rolled(reference: Graph, candidate: Graph, matches: Matches) -> str:
+    """The layer that the reference runs as a loop where the file, which has none, may hold its steps; else nothing."""
+    if any(op.kind in op_facts.OPAQUE for op in candidate.ops):
+        return ""
+    taken = {r for r, _, _ in matches.values()}
+    loops = [op for op in reference.ops if op.raw in LOOPS and op.index not in taken]
+    return ", ".join(dict.fromkeys(repr(op.layer.name if op.layer is not None else op.name) for op in loops))
 
 
 def partial(reference: Graph, candidate: Graph, matches: Matches, found: Mapping[Key, Pair]) -> str:

@@ -76,6 +76,8 @@ class Frozen:
     specs: tuple[InputSpec, ...]
     unknown: Mapping[str, str] = field(default_factory=dict)
     """Ops whose values are no measure of anything -> why: of a `.tflite` reference, those that LiteRT computes."""
+    one_by_one: bool = False
+    """Whether samples must be run alone: a batch of 1 is built into the graph, in a way that gives others no sense."""
 
 
 def freeze(model: Any) -> Frozen:
@@ -101,6 +103,10 @@ def freeze(model: Any) -> Frozen:
         constant = fold(concrete) or convert_variables_to_constants_v2(
             concrete, lower_control_flow=False, aggressive_inlining=True)
     except (ValueError, TypeError, tf.errors.OpError) as error:
+        stateful = _stateful(model)
+        if stateful:
+            raise ModelError(f"the reference keeps a state between calls in {stateful}: build it with stateful=False "
+                             "and the same weights", details=str(error)) from error
         raise ModelError(f"the reference cannot be called on its own inputs: {first_line(error)}",
                          details=str(error)) from error
     return as_frozen(constant, uses, specs, tuple(_strip(name) for name in _output_names(model, len(constant.outputs))))
@@ -114,6 +120,13 @@ def as_frozen(function: Any, uses: dict[str, Layer], specs: Sequence[InputSpec],
     graph = _Builder(function.graph, uses, list(specs), inputs, outputs, names).build()
     return Frozen(graph, function.graph.as_graph_def(), tuple(specs))
 
+
+
+def _stateful(model: Any) -> str:
+    """Names of the layers that keep a state from one call to the next."""
+    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else ()
+    recurrent = (layer for layer in layers if hasattr(layer, "return_sequences"))
+    return ", ".join(repr(layer.name) for layer in recurrent if getattr(layer, "stateful", False))
 
 
 def _strip(name: str) -> str:

@@ -26,6 +26,12 @@ OF_TFMOT = ("Quantiz", "NoOpActivation", "OutputOnly", "tensorflow_model_optimiz
 """Words of which one stands in the configuration of every class that tfmot's `quantize_scope` knows."""
 
 
+PRESERVING = "Preserve"
+"""In the names of tfmot's classes for QAT that keeps pruned or clustered weights (PQAT, CQAT, PCQAT)."""
+PRESERVING_HINT = ("; quantization-aware training that preserves pruning or clustering (PQAT, CQAT, PCQAT) cannot be "
+                   "loaded from one file: save the model as a SavedModel, model.save('folder'), and give that")
+
+
 @dataclass(frozen=True, eq=False)
 class KerasReference(Reference):
     """A Keras model, QAT or float; `model` is the opened model."""
@@ -68,7 +74,8 @@ def load_keras(path: Path, *, option: str, custom_objects: str | None = None, al
     quantized = any(word in str(config) for config in found.configs for word in OF_TFMOT)
     with _scope(custom_objects, quantized=quantized):
         return _call_loader(
-            lambda: _keras(found.version).models.load_model(str(path), compile=False, **options), path, option)
+            lambda: _keras(found.version).models.load_model(str(path), compile=False, **options), path, option,
+            PRESERVING_HINT if any(PRESERVING in str(config) for config in found.configs) else "")
 
 
 def weights_sha256(model: Any) -> str:
@@ -115,12 +122,13 @@ def _keras(version: str) -> Any:
     return keras
 
 
-def _call_loader(load: Any, path: Path, option: str) -> Any:
+def _call_loader(load: Any, path: Path, option: str, known_hint: str) -> Any:
     try:
         with quietly():
             model = load()
     except Exception as error:
-        hint = "; name its module with --custom-objects" if "nknown" in str(error) or "ocate" in str(error) else ""
+        unknown = "nknown" in str(error) or "ocate" in str(error)
+        hint = known_hint or ("; name its module with --custom-objects" if unknown else "")
         raise ModelError(f"{option} {path}: Keras cannot load it: {first_line(error)}{hint}",
                          details=str(error)) from error
     if not getattr(model, "layers", None):
