@@ -31,12 +31,34 @@ EXACT = (MOVEMENT | {"max_pool", "mirror_pad"}) - {"pack"}
 
 LEAST = 1e-6
 """Narrowest range that the converter keeps; it widens others as it likes."""
+TIE = 255 * 2.0**-23
+"""Codes by which float32 arithmetic may move a zero point before it is rounded."""
 EMPTY = Grid(0.0, 0)
 """Stands for the grid of a narrower range."""
 
 
 def nudged(graph: Graph, op: Op | None) -> Grid | None:
     """Compute scale and zero point (int8 convention) of a per-tensor FakeQuant op, as the converter does."""
+    found = _exact(graph, op)
+    if found is None or found[0] == 0:
+        return None if found is None else EMPTY
+    scale, zero, (qmin, qmax), bits = found
+    code = int(np.clip(np.floor(zero + 0.5), qmin, qmax))
+    return Grid(float(np.float32(scale)), code - 2 ** (bits - 1))
+
+
+def tied(graph: Graph, op: Op | None, grid: Grid) -> bool:
+    """Tell whether a FakeQuant's zero point lies half-way between two codes, of which this grid has either one."""
+    found, expected = _exact(graph, op), nudged(graph, op)
+    if found is None or expected is None or expected == EMPTY or not same(grid._replace(
+            zero_point=expected.zero_point), expected):
+        return False
+    code = grid.zero_point + 2 ** (found[3] - 1)
+    return bool(abs(abs(found[1] - code) - 0.5) <= TIE)
+
+
+def _exact(graph: Graph, op: Op | None) -> tuple[float, float, tuple[int, int], int] | None:
+    """Scale (0 for an empty range), zero point before it is rounded, lowest and highest code, and bits."""
     if op is None or op.kind != "fake_quant":
         return None
     ranges = [tensor.data for tensor in graph.constants(op) if tensor.data is not None]
@@ -46,13 +68,11 @@ def nudged(graph: Graph, op: Op | None) -> Grid | None:
     bits = int(op.attributes.get("num_bits", 8))
     qmin, qmax = (1 if op.attributes.get("narrow_range") else 0), 2**bits - 1
     if not high - low >= LEAST:
-        return EMPTY
+        return 0.0, 0.0, (qmin, qmax), bits
     scale = (high - low) / (qmax - qmin)
     from_low, from_high = qmin - low / scale, qmax - high / scale
     errors = qmin + abs(low / scale), qmax + abs(high / scale)
-    zero = from_low if errors[0] < errors[1] else from_high
-    code = int(np.clip(np.floor(zero + 0.5), qmin, qmax))
-    return Grid(float(np.float32(scale)), code - 2 ** (bits - 1))
+    return scale, from_low if errors[0] < errors[1] else from_high, (qmin, qmax), bits
 
 
 def same(found: Grid, expected: Grid) -> bool:

@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from qdebug.align import Aligned, Pair
 from qdebug.align.shape_ops import without_shape_ops
 from qdebug.converter.edited_grids import regridded
-from qdebug.converter.grids import EXACT, FIXED_GRIDS, FIXED_GRIDS16, KEEPS_CODES, PICKS, SAME_SCALE, readers_agree
+from qdebug.converter.grids import (
+    EXACT,
+    FIXED_GRIDS,
+    FIXED_GRIDS16,
+    KEEPS_CODES,
+    PICKS,
+    SAME_SCALE,
+    readers_agree,
+    tied,
+)
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Key, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Grid
@@ -34,6 +43,7 @@ FLOOR16 = 2
 2/32768 for all that lies below (SoftmaxInt16 in TFLite's reference/softmax.h; measured with 2 to 1,000 classes)."""
 MOST_COARSE = 8
 """LSB that roundings between the steps of one decomposed op may add up to, where nobody knows how they are carried."""
+HALF_WAY = "its zero point lies half-way between two codes"
 OWN_GRIDS = "each file has a grid of its own here"
 APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point",
                "softmax": "fixed output grid, integer softmax",
@@ -136,7 +146,9 @@ class _Expecter:
         own_grids = self._own_grids(pair) if ends_fake and not on_grid else None
         if own_grids is not None:
             ends_fake = False  # what the candidate rounds is then the value before the reference rounds it
-        mechanism, fits = self._mechanism(pair, grid, ends_fake, on_grid, inner)
+        half_way = ends_fake and not on_grid and grid is not None and pair.candidate not in self.behind \
+            and tied(self.reference, last, grid)
+        mechanism, fits = (HALF_WAY, True) if half_way else self._mechanism(pair, grid, ends_fake, on_grid, inner)
         kept = self._kept_grid(pair, tensor)
         if kept is not None:
             mechanism = f"{pair.op.raw if pair.op else ''} hands codes on as they are, and the scales around it differ"

@@ -189,3 +189,34 @@ def test_weights_that_were_rounded_a_second_time_are_compared_on_their_own_scale
     permuted = found(planting.permuted_scales)
     assert {what for _, what, _ in permuted} >= {"weight_scale"}
     assert "weights" not in {what for _, what, _ in permuted}
+
+
+# -- values exactly between two codes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "count"), [(62, 1), (63, 0), (64, 0), (65, 1)])
+def test_a_weight_half_way_between_two_codes_may_be_either(code: int, count: int):
+    """Kernels, converters and NumPy break ties in their own ways; two codes off is a fault all the same."""
+    ours = reference()
+    step = ours.tensors["k"].fake_quant.grid[0][0]
+    kernel = ours.tensors["k"].data.copy()
+    kernel[3, 0] = np.float32(63.5 * step)
+    ours.tensors["k"] = dataclasses.replace(ours.tensors["k"], data=kernel)
+    codes = expected(ours)[0].copy()
+    codes[0, 3] = code
+
+    found = [one.count for one in audit(both(ours, candidate(ours, codes=codes))).deviations if one.what == "weights"]
+
+    assert found == [1] * count
+
+
+@pytest.mark.parametrize(("zero", "count"), [(-45, 1), (-44, 0), (-43, 0), (-42, 1)])
+def test_a_zero_point_half_way_between_two_codes_may_be_either(zero: int, count: int):
+    """Between -84.5 and 170.5 lies a grid of scale 1, whose zero is 84.5 codes from its lower end."""
+    ours = reference()
+    ours.tensors["ylo"] = _float("ylo", (), np.asarray(np.float32(-84.5)))
+    ours.tensors["yhi"] = _float("yhi", (), np.asarray(np.float32(170.5)))
+
+    found = audit(both(ours, candidate(ours, output=(1.0, zero)))).deviations
+
+    assert [one.what for one in found if one.what == "zero_point"] == ["zero_point"] * count

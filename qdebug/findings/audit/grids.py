@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from qdebug.align import Aligned, Pair
 from qdebug.converter.edited_grids import regridded
-from qdebug.converter.grids import EMPTY, FIXED_GRIDS, SAME_SCALE, ULPS, nudged, readers_agree, same
+from qdebug.converter.grids import EMPTY, FIXED_GRIDS, SAME_SCALE, ULPS, nudged, readers_agree, same, tied
 from qdebug.converter.weights import find_weights
 from qdebug.findings.audit.deviations import BEHIND, Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
@@ -63,6 +63,9 @@ class GridAudit:
         if expected is not None:
             self.planned[pair.candidate] = expected
             if same(grid, expected):
+                return
+            if tied(self.reference, self.reference.producers.get(pair.reference), grid):
+                self.planned[pair.candidate] = grid
                 return
             donor = self._donor(pair, grid)
             if donor is not None:
