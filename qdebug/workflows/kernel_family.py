@@ -104,7 +104,10 @@ def measure_family(opened: Opened, aligned: Aligned, weights: FileWeights, famil
         work = open_pass(opened, aligned, weights, family, journal)
         told, arena = _told(work, len(opened.inputs[0]), count, journal)
         inputs, graph = opened.inputs, opened.candidate.graph
-        batch = min(opened.options.batch_size or work.batch_size(), len(inputs[0]))
+        alone = opened.reference.frozen.one_by_one
+        batch = 1 if alone else min(opened.options.batch_size or work.batch_size(), len(inputs[0]))
+        if alone:
+            journal.note("the reference's batch of 1 is built into its shapes: samples ran one by one")
         ends = Ends(opened.reference.frozen.graph.output_names, inputs, opened.truth,
                     tolerance=opened.options.tolerance, baseline=baseline,
                     told=lambda done: journal.step(told, done, len(inputs[0])), leg=leg_size(len(inputs[0]), batch))
@@ -199,7 +202,8 @@ def _observe(opened: Opened, work: Pass, batch: int, journal: Journal) -> int:
     part = [array[:size] for array in opened.inputs]
     kept = work.candidate_values(part)
     plain.run([part[number] for number in work.alignment.inputs])
-    changed = sum(int(np.count_nonzero(kept[key] != plain.get(key))) for key in work.candidate.outputs)
+    changed = sum(int(np.count_nonzero(kept[key] != plain.get(key))) for key in work.candidate.outputs
+                  if work.candidate_side.holds(key))
     if changed:
         journal.note(f"keeping intermediate tensors changes {changed} output elements of the first {size} samples "
                      f"on the {family} kernels: what is shown is not quite what ships")

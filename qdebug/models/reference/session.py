@@ -7,11 +7,19 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from qdebug.errors import ModelError, first_line
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.tensorflow import load_tensorflow
+
+
+def _part(values: Array, number: int, count: int) -> Array:
+    """What one of `count` samples holds of the first axis."""
+    size = len(values) // count
+    return values[number * size: (number + 1) * size]
 
 
 class FrozenSession:
@@ -42,6 +50,12 @@ class FrozenSession:
     def fetch(self, keys: Sequence[Key], inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None
               ) -> list[Array]:
         """Any tensors, as `outputs` gives the model's. Shape operations read `inputs`, which are always fed."""
+        count = len(inputs[0])
+        if self.frozen.one_by_one and count > 1:
+            found = [self.fetch(keys, [array[number: number + 1] for array in inputs],
+                                {key: _part(value, number, count) for key, value in (fed or {}).items()})
+                     for number in range(count)]
+            return [np.concatenate(parts) if parts[0].ndim else parts[0] for parts in zip(*found, strict=True)]
         feeds = {**dict(zip(self.frozen.graph.inputs, inputs, strict=True)), **(fed or {})}
         with engine_errors("the reference cannot go on from there" if fed else "TensorFlow cannot run the reference"):
             return list(self._session.run(list(keys), feeds))

@@ -22,6 +22,7 @@ from qdebug.models.litert import trial
 from qdebug.models.litert.parse import parse
 from qdebug.models.reference import tflite_foreign as foreign
 from qdebug.models.reference.base import Reference
+from qdebug.models.reference.fixed_batch import folds_batch, takes_batches
 from qdebug.models.reference.frozen_graph import Frozen, InputSpec, as_frozen
 from qdebug.models.reference.tflite_names import layer_names
 from qdebug.models.reference.tflite_ops import lift
@@ -51,7 +52,9 @@ class FileReference(Reference):
     @cached_property
     def lifted(self) -> Lifted:
         """The file as one TensorFlow graph, and which tensor of it stands for which of the file's."""
-        return lift_file(self.file, self.source, self.model)
+        found = lift_file(self.file, self.source, self.model)
+        alone = folds_batch(self.file) and not takes_batches(found.frozen)
+        return replace(found, frozen=replace(found.frozen, one_by_one=alone))
 
     @property
     def frozen(self) -> Frozen:
