@@ -10,11 +10,13 @@ from qdebug.align import Aligned, Alignment, Pair
 from qdebug.converter.constants import as_stored
 from qdebug.converter.rounded_reference import HALF
 from qdebug.converter.weights import Weights
+from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.op_facts import kernel as kernel_of
 from qdebug.record.schema import Channels, Coverage, Row, WorstSample
 from qdebug.verdict.accumulators import UNREADABLE, CodeStats, Counts
 from qdebug.verdict.expectation import Expectation
+from qdebug.verdict.gone import with_gone
 from qdebug.verdict.judge import FLOAT_BOUND, NOT_REPLAYED, Judged, judge, judge_float
 
 NO_PARTS = {"qat": "the reference is quantization-aware: it holds the file's own weights and grids",
@@ -24,9 +26,6 @@ NO_PARTS = {"qat": "the reference is quantization-aware: it holds the file's own
 SIMULATED = "every code of the file is simulated here: a prediction would repeat the measurement"
 ABOUT = 1.1
 """How much larger than the reference's the candidate's own largest value may be."""
-OPAQUE = frozenset({"while", "if", "call", "call_once", "lstm", "rnn", "svdf", "unidirectional_sequence_lstm",
-                    "unidirectional_sequence_rnn", "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
-"""Candidate kinds that hold control flow or a state: one block, whose error is shown and not judged."""
 
 
 def build_rows(aligned: Aligned, counts: Counts, expectations: Mapping[Key, Expectation],
@@ -54,12 +53,12 @@ def build_rows(aligned: Aligned, counts: Counts, expectations: Mapping[Key, Expe
         else:
             row = _unmeasured(row, counts.unreadable.get(pair.candidate, UNREADABLE))
             row = replace(row, verdict="diverged") if pair.candidate in counts.misshapen else row
-        opaque = [op.raw for op in pair.candidate_ops if op.kind in OPAQUE]
+        opaque = [op.raw for op in pair.candidate_ops if op.kind in op_facts.OPAQUE]
         if opaque:
             row = replace(row, verdict="unmeasured", mechanism=None, expected_flip_percent=None, reason=(
                 f"{' and '.join(dict.fromkeys(opaque))} runs a loop of its own: what rounding may do there is unknown"))
         rows.append(row)
-    return rows
+    return with_gone(rows)
 
 
 def _bare_row(index: int, pair: Pair, candidate: Graph, names: Mapping[Key, str]) -> Row:
