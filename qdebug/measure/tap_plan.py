@@ -89,8 +89,9 @@ def _tap(pair: Pair, aligned: Aligned, expectation: Expectation | None, weights:
     if expectation is None:
         weights = None if weights is None or weights.dtype == weights.reference_dtype == "float32" else weights
         rounded = own_kernels and any(op.kind == "fake_quant" for op in pair.region)
-        return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, tensor.dtype, ideal=weights is not None,
-                   weights=weights, unrounded=rounded)
+        dropped = op_facts.left_out(aligned.reference, pair.op, pair.region)
+        return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, tensor.dtype,
+                   ideal=weights is not None or bool(dropped), dropped=dropped, weights=weights, unrounded=rounded)
     margin = expectation.margin
     if margin.size > 1 and margin.size != aligned.reference.tensors[pair.reference].shape[-1]:
         margin = margin.max(keepdims=True)  # the channels are spread over several axes (attention heads)

@@ -31,6 +31,7 @@ FELT = 0.02
 """A wrong bias that moves the output by less than this, in LSB, does not make the row `diverged`: only the static
 audit reports it."""
 BITS = {"int8": "8 bits", "uint8": "8 bits", "int4": "4 bits", "float16": "half precision"}
+NO_EPSILON = "the file's op has no place for the reference's epsilon"
 NOT_REPLAYED = "this region cannot be replayed"
 FLOAT_BOUND = 1e-5
 """Relative error of float32 arithmetic at one op, next to the tensor's largest value."""
@@ -190,6 +191,9 @@ def judge_float(stats: FloatStats, *, depth: int, bound: float = FLOAT_BOUND, we
         return _judge_held(stats, ideal, weights, allowed, largest_input)
     if stats.relative <= allowed:
         return Judged("rounding", f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}")
+    if ideal is not None and ideal.relative <= allowed:
+        return Judged("requantized", f"{NO_EPSILON} (relative error {stats.relative:.2g}; without it "
+                      f"{ideal.relative:.2g}, float arithmetic allows {allowed:.2g})", mechanism=NO_EPSILON)
     wrong = _weights_changed(weights, 0.0) if weights is not None else None
     said = wrong[0] if wrong is not None else \
         f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}"

@@ -54,6 +54,8 @@ class Tap:
     measured_grid: bool = False
     """Whether to measure how far reference values lie off the candidate's grid and beyond its range."""
 
+    dropped: frozenset[tuple[str, int]] = frozenset()
+    """For `ideal`: constants that the file's op leaves out, as (op, number of its input); they are taken as 0."""
     unrounded: bool = False
     """Whether the local error leaves out the region's FakeQuants: they are on grids of the reference's own."""
 
@@ -163,7 +165,7 @@ class Replay(FrozenSession):
         total = self.graph.get_tensor_by_name(tap.reference)
         local, before = self._region(f"local{number}", tap, skip_fake_quant=tap.unrounded)
         if tap.grid is None:
-            held = {"ideal": self._region(f"ideal{number}", tap, weights=tap.weights,
+            held = {"ideal": self._region(f"ideal{number}", tap, weights=tap.weights, dropped=tap.dropped,
                                           skip_fake_quant=tap.unrounded)[0]} if tap.ideal else {}
             return {"cumulative": total, "local": local, **held}
         if tap.fake_quant is not None and before.name in self.frozen.graph.inputs:
@@ -231,10 +233,11 @@ class Replay(FrozenSession):
         return np.asarray(values, np.float32) if grid is None else dequantize(values, *grid)
 
     def _region(self, scope: str, tap: Tap, *, skip_fake_quant: bool = False,
-                weights: Weights | None = None) -> tuple[Any, Any]:
+                weights: Weights | None = None, dropped: frozenset[tuple[str, int]] = frozenset()) -> tuple[Any, Any]:
         """Copy the region with the candidate's inputs; returns its end and what stands before its last rounding.
 
-        With `weights`, the core computes with the file's kernel and bias, and what they were folded from is left out.
+        With `weights`, the core computes with the file's kernel and bias, and what they were folded from is left out;
+        constants in `dropped` are taken as 0.
         """
         tf = load_tensorflow().tf
         folded = weights.folded if weights is not None else {}
@@ -271,7 +274,8 @@ class Replay(FrozenSession):
             if op.name in inside:
                 node = definition.node.add()
                 node.CopyFrom(self._nodes[op.name])
-                kept = [_own_constant(weights, op.name, number, mapped) or attach(name)
+                kept = [_own_constant(weights, op.name, number, mapped)
+                        or ((op.name, number) in dropped and _nothing(mapped)) or attach(name)
                         for number, name in enumerate(node.input) if not name.startswith("^")]
                 del node.input[:]
                 node.input.extend(kept)
@@ -322,6 +326,12 @@ def _own_constant(weights: Weights | None, node: str, number: int, mapped: dict[
     name = f"own_{len(mapped)}:0"
     mapped[name] = load_tensorflow().tf.constant(held)
     return name
+
+
+def _nothing(mapped: dict[str, Any]) -> str:
+    """A constant 0 in `mapped`."""
+    mapped["nothing:0"] = load_tensorflow().tf.constant(0.0)
+    return "nothing:0"
 
 
 def _own_bias(definition: Any, node: Any, weights: Weights | None) -> dict[str, Any]:
