@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 
+from qdebug.record.gates import check
+from qdebug.record.limits import Budget, FailOn, Limits
 from qdebug.record.schema import CostLayer, CostStage
 from qdebug.render.formats import terminal, text
 from qdebug.render.formats.notebook import notebook
@@ -207,3 +209,37 @@ def test_an_end_to_end_difference_that_loses_accuracy_is_not_expected():
     told = dict(zip((column.name for column in table.columns), table.lines[-1].cells, strict=True))
     assert told["because"] == "dense_1 loses accuracy"
     assert table.lines[-1].status == "failed"
+
+
+# -- what was not measured is not called clean --------------------------------------------------------------
+
+
+def test_an_output_behind_a_jump_is_not_expected():
+    """QD507 at a row before an output says what that output's difference comes from; another output's does not."""
+    rows = [run_records.row(0, "dense"), run_records.row(1, "folded", op="FLOOR_MOD", upstream=["dense"]),
+            run_records.row(2, "dense_3", upstream=["folded"]), run_records.row(3, "side", upstream=["dense"])]
+    ends = [run_records.end_to_end("reference vs candidate", output=name) for name in ("dense_3", "side")]
+    jump = dataclasses.replace(run_records.diverged_run().findings[0], code="QD507", layer="folded")
+    run = dataclasses.replace(run_records.run(), layers=rows, end_to_end=ends, findings=[jump])
+
+    assert end_to_end_table(run).column("because") == ["folded jumps (QD507)", "rounding, expected"]
+
+
+def test_outputs_that_were_not_compared_are_told_first():
+    """No file is faithful whose outputs nobody has seen, and no gate passes."""
+    why = "output logits is behind FlexDigamma, which is no op of LiteRT"
+    rows = [run_records.row(0, "first"), run_records.row(1, "logits", verdict="unmeasured", local=None,
+                                                         cumulative=None, reason="behind FlexDigamma")]
+    run = dataclasses.replace(run_records.run(), layers=rows, end_to_end=[], reasons={"end_to_end": why})
+
+    assert headline(run) == (
+        f"No layer that was measured diverges; logits was not measured. The outputs were not compared: {why}.")
+    assert not check(run, Budget(Limits(fail_on=FailOn.DIVERGED)))[0].passed
+
+
+def test_a_file_with_a_row_that_was_not_measured_is_not_called_faithful():
+    """A loop in the middle: what is around it was measured, and it was not."""
+    rows = [run_records.row(0, "dense"), run_records.row(1, "lstm", verdict="unmeasured", reason="a loop")]
+    run = dataclasses.replace(run_records.run(), layers=rows)
+
+    assert headline(run).startswith("No layer that was measured diverges; lstm was not measured.")

@@ -24,18 +24,27 @@ def jumps(context: Context) -> Outcome:
             continue
         looked = True
         steps = [step for key in context.candidate.data_inputs(pair.op) if (step := _step(context, key)) is not None]
+        came = max([*steps, *([] if steps else _came_in(context, row))], default=None)
         size = row.cumulative.max_abs if row.cumulative is not None else None
-        if steps and size is not None and size > LARGE * max(steps):
-            found.append(_found(row, max(steps), size, op_facts.JUMPS[pair.op.kind]))
+        if came is not None and size is not None and size > LARGE * came:
+            found.append(_found(row, came, size, op_facts.JUMPS[pair.op.kind], in_codes=bool(steps)))
     return outcome(found) if looked else NotApplicable("no op of the file jumps")
 
 
-def _found(row: Row, step: float, size: float, why: str) -> Found:
+def _came_in(context: Context, row: Row) -> list[float]:
+    """The largest differences of what the row reads, where nothing before it holds codes."""
+    assert context.rows is not None
+    return [one.cumulative.max_abs for one in context.rows
+            if one.layer in row.upstream and one.cumulative is not None and one.cumulative.max_abs is not None]
+
+
+def _found(row: Row, step: float, size: float, why: str, *, in_codes: bool) -> Found:
     sqnr = row.cumulative.sqnr_db if row.cumulative is not None else None
     severity = NOTE if sqnr is None or sqnr >= POOR else WARNING if sqnr >= USELESS else ERROR
+    what = "one step of" if in_codes else "a difference at"
     return Found(
         row.layer,
-        f"{row.op} turns one step of its input, {step:.3g}, into up to {size:.3g}: {why}",
+        f"{row.op} turns {what} its input, {step:.3g}, into up to {size:.3g}: {why}",
         {"op": row.op, "input_step": step, "max_error": size, "sqnr_db": sqnr, "op_index": row.op_index},
         "keep this op and what feeds it in float: end the quantized part before it, or compute it outside of the file",
         severity=severity,

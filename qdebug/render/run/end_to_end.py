@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from qdebug.record.loss import LOST, cost_of
-from qdebug.record.schema import EndToEnd, Run
+from qdebug.record.schema import EndToEnd, Finding, Run
 from qdebug.record.verdicts import VERDICTS
 from qdebug.render import numbers
 from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, column_field, number_field, text_field
+
+JUMPS = "QD507"
+"""The finding of an op that turns one step of its input into much."""
 
 
 def end_to_end_table(run: Run) -> Table:
@@ -31,20 +34,20 @@ def _end_status(run: Run, one: EndToEnd) -> str:
     """Tell a failure that a broken layer, or nothing known, stands behind from one that was to be expected."""
     if one.passed:
         return "passed"
-    return "expected" if one.name == "baseline vs reference" or _own_difference(run)[1] else "failed"
+    return "expected" if one.name == "baseline vs reference" or _own_difference(run, one)[1] else "failed"
 
 
 def _because(run: Run, one: EndToEnd) -> str:
     """Say what the differences of two models come from, where they are beyond the tolerance."""
     if one.passed:
         return numbers.ABSENT
-    own, is_expected = _own_difference(run)
+    own, is_expected = _own_difference(run, one)
     if one.name == "reference vs candidate":
         return f"{own}, expected" if is_expected else own
     return "training" if one.name == "baseline vs reference" else f"training; {own}"
 
 
-def _own_difference(run: Run) -> tuple[str, bool]:
+def _own_difference(run: Run, one: EndToEnd) -> tuple[str, bool]:
     """What conversion and kernels bring in, by the verdicts of the layers, and whether that is as expected."""
     if run.verdict == "diverged":
         layer = "a layer" if run.first_divergent is None else numbers.name(run.first_divergent)
@@ -56,9 +59,29 @@ def _own_difference(run: Run) -> tuple[str, bool]:
     unmeasured = sum(row.verdict == "unmeasured" for row in run.layers)
     if unmeasured or run.verdict not in VERDICTS:
         return f"not known: {unmeasured} of {len(run.layers)} rows not measured", False
+    jump = _jump(run, one.output)
+    if jump is not None:
+        return f"{numbers.name(jump.layer or '')} jumps ({jump.code})", False
     by_rounding = run.reference.get("kind") == "qat" or \
         (run.reference.get("kind") == "file" and run.verdict in ("exact", "rounding"))
     return "rounding" if by_rounding else "quantization", True
+
+
+def _jump(run: Run, output: str) -> Finding | None:
+    """The finding of an op that jumps, at the row of this output or before it."""
+    found = {one.layer: one for one in run.findings if one.code == JUMPS}
+    rows = {row.layer: row for row in run.layers}
+    if not found or output not in rows:
+        return next(iter(found.values()), None)
+    waiting, seen = [output], set[str]()
+    while waiting:
+        layer = waiting.pop()
+        if layer in found:
+            return found[layer]
+        if layer not in seen and layer in rows:
+            waiting += rows[layer].upstream
+        seen.add(layer)
+    return None
 
 
 def _end_to_end_fields(run: Run, several_outputs: bool) -> list[Field]:
@@ -96,6 +119,8 @@ def _end_to_end_fields(run: Run, several_outputs: bool) -> list[Field]:
 def outputs_sentence(run: Run) -> str:
     """How far the outputs of reference and candidate lie apart, and what that comes from."""
     rows = [one for one in run.end_to_end if one.name == "reference vs candidate"] or run.end_to_end
+    if not rows:
+        return f"not compared: {numbers.name(run.reasons.get('end_to_end', 'nothing was run'))}"
     told = []
     for one in rows[:_MOST_OUTPUTS]:
         if one.max_error is None:
