@@ -151,3 +151,17 @@ def test_every_key_of_a_rule_has_words():
 
     assert keys - joint - others == set()
     assert set(_WORDS) <= joint
+
+
+def test_pieces_of_one_layer_are_one_line():
+    """SPLITs and the CONCATENATION of an upsampling stand in one line, unless one of them is of note."""
+    pieces = [run_records.row(number, name, op=op, region=["grow"], verdict="exact", local=run_records.stats(0.0, 0))
+              for number, (name, op) in enumerate((("grow:split", "SPLIT"), ("grow:split#2", "SPLIT"),
+                                                   ("grow", "CONCATENATION")), 1)]
+    rows = [run_records.row(0, "conv"), *pieces, run_records.row(4, "logits")]
+    healthy = dataclasses.replace(run_records.run(), layers=rows, first_over_tolerance=None)
+    faulty = dataclasses.replace(healthy, first_divergent="grow:split#2")
+
+    assert [line.cells[0] for line in folded_layers(healthy, 20).lines] == ["conv", "grow (3 rows)", "logits"]
+    assert "3 of 5 rows" in folded_layers(healthy, 20).title
+    assert len(folded_layers(faulty, 20).lines) == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from qdebug.record.loss import cost_of
 from qdebug.record.schema import Row, Run
@@ -13,6 +14,8 @@ from qdebug.render import numbers
 from qdebug.render.run.layers import layers_table
 from qdebug.render.table import ESSENTIAL, Line, Table
 
+LEAST_PIECES = 3
+"""Rows of one layer from which on they are one line, where nothing is to be told of them."""
 WORST = 3
 """Rows without a fault that are shown since they flip most."""
 _HIDDEN = ("cumulative_max_lsb", "cumulative_max_relative")
@@ -24,7 +27,11 @@ def folded_layers(run: Run, most: int) -> Table:
     Rows that are marked, diverge, cost accuracy, bear an error or a warning or were not measured are always shown, most
     important first where there are too many of them; then the output and the rows with the most local flips.
     """
+    whole, pieces = len(run.layers), _pieces(run)
+    run = replace(run, layers=[row for row in run.layers if row.index not in pieces or pieces[row.index] > 0])
     table = _narrow(layers_table(run), shows_loss=cost_of(run).verdict == "lost")
+    if pieces:
+        table = _with_counts(table, [pieces.get(row.index, 0) for row in run.layers], whole)
     if len(run.layers) <= most:
         return table
     order = _by_importance(run, [line.mark for line in table.lines])
@@ -40,7 +47,30 @@ def folded_layers(run: Run, most: int) -> Table:
         if end < len(run.layers):
             lines.append(table.lines[end])
         place = end + 1
-    return replace(table, title=f"{table.title}: {len(shown)} of {len(run.layers)} rows", lines=tuple(lines))
+    title = layers_table(run).title if pieces else table.title
+    return replace(table, title=f"{title}: {len(shown)} of {whole} rows", lines=tuple(lines))
+
+
+def _pieces(run: Run) -> dict[int, int]:
+    """Rows of runs of one layer's pieces, all exact and none of note: how many the last of them stands for, else 0."""
+    noted = {run.first_divergent, run.first_over_tolerance, *(one.layer for one in run.findings),
+             *(one.layer for one in cost_of(run).layers)}
+    found: dict[int, int] = {}
+    for _, group in groupby(run.layers, key=lambda row: tuple(row.region)):
+        rows = list(group)
+        if len(rows) >= LEAST_PIECES and rows[0].region and not noted.intersection(row.layer for row in rows) and all(
+                row.verdict == VERDICTS[0] for row in rows):
+            found |= {row.index: 0 for row in rows} | {rows[-1].index: len(rows)}
+    return found
+
+
+def _with_counts(table: Table, counts: Sequence[int], whole: int) -> Table:
+    """The table with how many rows each line stands for, where these are several, and how many there are of all."""
+    place = next(place for place, column in enumerate(table.columns) if column.name == "layer")
+    lines = tuple(line if not count else replace(line, cells=(
+        *line.cells[:place], f"{line.cells[place]} ({count} rows)", *line.cells[place + 1:]))
+        for line, count in zip(table.lines, counts, strict=True))
+    return replace(table, title=f"{table.title}: {len(counts)} of {whole} rows", lines=lines)
 
 
 def _narrow(table: Table, *, shows_loss: bool) -> Table:
