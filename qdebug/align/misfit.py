@@ -18,8 +18,6 @@ from qdebug.graph.graph import Graph, Key, Op
 LEAST_PAIRED = 0.5
 """Below this share of paired weighted ops, on either side, the two models do not belong together."""
 
-LOOPS = ("While", "StatelessWhile")
-"""TensorFlow's ops that run a loop."""
 ADVICE = "give the model that this file was converted from"
 
 
@@ -42,7 +40,7 @@ def _rolled(reference: Graph, candidate: Graph, matches: Matches) -> str:
     if any(op.kind in op_facts.OPAQUE for op in candidate.ops):
         return ""
     taken = {r for r, _, _ in matches.values()}
-    loops = [op for op in reference.ops if op.raw in LOOPS and op.index not in taken]
+    loops = [op for op in reference.ops if op.raw in op_facts.LOOPS and op.index not in taken]
     return ", ".join(dict.fromkeys(repr(op.layer.name if op.layer is not None else op.name) for op in loops))
 
 

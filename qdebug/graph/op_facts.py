@@ -30,6 +30,8 @@ JUMPS = {
 OPAQUE = frozenset({"while", "if", "call", "call_once", "lstm", "rnn", "svdf", "unidirectional_sequence_lstm",
                     "unidirectional_sequence_rnn", "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
 """Candidate kinds that hold control flow or a state: one block, whose error is shown and not judged."""
+LOOPS = ("While", "StatelessWhile")
+"""TensorFlow's ops that run a loop."""
 STATEFUL = frozenset({"var_handle", "lstm", "rnn", "svdf", "unidirectional_sequence_lstm",
                       "unidirectional_sequence_rnn", "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
 """Candidate kinds that keep a state from one invocation to the next."""
