@@ -53,6 +53,7 @@ FAULTS: dict[str, Callable[[Any], object]] = {
     "a scale of it is 0": lambda at: put(at.graph.tensors[4].quantization, scale=[0.0]),
     "a scale of it is nan": lambda at: put(at.graph.tensors[4].quantization, scale=[float("nan")]),
     "a scale of it is -0.1": lambda at: put(at.graph.tensors[2].quantization, scale=[0.1] * 5 + [-0.1]),
+    "a scale of it is 3e+38, with which": lambda at: put(at.graph.tensors[4].quantization, scale=[3e38]),
     "a scale of it is inf": lambda at: put(at.graph.tensors[2].quantization, scale=[float("inf")] * 6),
     "1 scales and 2 zero points": lambda at: put(at.graph.tensors[4].quantization, zeroPoint=[0, 0]),
     "3 scales along axis 0, where its size is 6": lambda at: put(

@@ -26,6 +26,8 @@ CODES = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-2**15, 2**15 - 1), "
 # fmt: on
 LARGEST = 1 << 31
 """Bytes of one tensor for one sample that are believed: a flatbuffer itself cannot be larger."""
+MOST = float(np.finfo(np.float32).max)
+"""Largest real value."""
 DEEPEST = 32
 """Dimensions of a tensor that are believed; NumPy takes no more."""
 BYTES_PER_ENTRY, NAME_OF_A_TENSOR = 4, 10
@@ -218,6 +220,10 @@ class _Subgraph:
         wrong = scales[~(np.isfinite(scales) & (scales > 0))]
         if wrong.size:
             yield f"a scale of it is {wrong[0]:g}; scales are finite and positive"
+        low, high = CODES.get(kind, (-(2**63), 2**63 - 1))
+        beyond_floats = scales[np.isfinite(scales) & (scales * float(high - low) > MOST)]
+        if beyond_floats.size:
+            yield f"a scale of it is {beyond_floats[0]:g}, with which its codes stand for values beyond float32"
         if len(zeros) != scales.size:
             yield f"it has {scales.size} scales and {len(zeros)} zero points"
         axis = int(given.quantizedDimension)
@@ -225,7 +231,6 @@ class _Subgraph:
             yield f"its scales lie along axis {axis}, and its shape is {_cut(shape)}"
         elif scales.size > 1 and scales.size != shape[axis]:
             yield f"it has {scales.size} scales along axis {axis}, where its size is {shape[axis]}"
-        low, high = CODES.get(kind, (-(2**63), 2**63 - 1))
         beyond = [zero for zero in zeros if not low <= zero <= high]
         if beyond:
             yield f"a zero_point of it is {beyond[0]}; {kind} goes from {low} to {high}"
