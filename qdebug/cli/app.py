@@ -26,6 +26,7 @@ from qdebug.cli.commands.trace import trace
 from qdebug.cli.failures import guarded, set_debug
 from qdebug.cli.help import SETTINGS, Command, examples
 from qdebug.cli.options import DEBUG_HELP
+from qdebug.cli.output import fill_closed_streams
 from qdebug.record.version import __version__
 
 app = typer.Typer(
@@ -82,4 +83,5 @@ app.add_typer(runs.app)
 
 def main() -> None:
     """Run the command line; what escapes the commands is told like what escapes within them."""
+    fill_closed_streams()
     guarded(app)()

@@ -146,6 +146,18 @@ def write_standard_output(text: str) -> None:
         raise cannot_print(error, "; give -o FILE") from error
 
 
+def fill_closed_streams() -> None:
+    """Open nothing under the number of a standard stream that is closed: libraries read and print on those numbers.
+
+    Python's own streams stay as they are, so that a closed standard output is still told.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # (the lowest number that is free: this one)
+
+
 def cannot_print(error: BaseException, advice: str = "") -> UsageError:
     """What to raise where standard output takes nothing: from then on nothing is written there, nor at the end."""
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 flushed by Python itself

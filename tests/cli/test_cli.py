@@ -602,6 +602,17 @@ def test_help_that_cannot_be_written_is_told(args):
     assert "standard output" in ended.stderr
 
 
+@pytest.mark.parametrize(("closed", "code", "lines"), [(0, 0, 1), (1, 0, 1), (2, 0, 0)])
+def test_a_report_is_drawn_where_a_standard_stream_is_closed(recorded, tmp_path, closed, code, lines):
+    """The chart library ends the command where no file is open under number 0."""
+    ended = subprocess.run([sys.executable, "-m", "qdebug", "report", "1", "-o", "page.html"], cwd=tmp_path,
+                           stderr=subprocess.PIPE, text=True, check=False, preexec_fn=lambda: os.close(closed),
+                           env={"PYTHONPATH": str(Path(__file__).parents[2])})
+
+    assert (ended.returncode, ended.stderr.count("\n")) == (code, lines)
+    assert (tmp_path / "page.html").read_text().rstrip().endswith("</html>")
+
+
 def test_color_follows_the_environment(monkeypatch):
     """NO_COLOR and a dumb terminal turn colours off."""
     for name, value, wanted in (("TERM", "xterm", True), ("TERM", "dumb", False), ("NO_COLOR", "1", False)):
