@@ -26,10 +26,10 @@ OF_TFMOT = ("Quantiz", "NoOpActivation", "OutputOnly", "tensorflow_model_optimiz
 """Words of which one stands in the configuration of every class that tfmot's `quantize_scope` knows."""
 
 
-PRESERVING = "Preserve"
-"""In the names of tfmot's classes for QAT that keeps pruned or clustered weights (PQAT, CQAT, PCQAT)."""
-PRESERVING_HINT = ("; quantization-aware training that preserves pruning or clustering (PQAT, CQAT, PCQAT) cannot be "
-                   "loaded from one file: save the model as a SavedModel, model.save('folder'), and give that")
+MISMATCH = "count mismatch"
+"""In Keras' words for a file with more weights in a layer than the layer has when it is made anew."""
+PRESERVING_HINT = ("; quantization-aware training that preserves pruning or clustering (PQAT, CQAT, PCQAT) loads from "
+                   "a SavedModel alone: model.save('folder'), and give that")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def load_keras(path: Path, *, option: str, custom_objects: str | None = None, al
     with _scope(custom_objects, quantized=quantized):
         return _call_loader(
             lambda: _keras(found.version).models.load_model(str(path), compile=False, **options), path, option,
-            PRESERVING_HINT if any(PRESERVING in str(config) for config in found.configs) else "")
+            PRESERVING_HINT if quantized else "")
 
 
 def weights_sha256(model: Any) -> str:
@@ -122,13 +122,13 @@ def _keras(version: str) -> Any:
     return keras
 
 
-def _call_loader(load: Any, path: Path, option: str, known_hint: str) -> Any:
+def _call_loader(load: Any, path: Path, option: str, mismatch_hint: str) -> Any:
     try:
         with quietly():
             model = load()
     except Exception as error:
         unknown = "nknown" in str(error) or "ocate" in str(error)
-        hint = known_hint or ("; name its module with --custom-objects" if unknown else "")
+        hint = mismatch_hint if MISMATCH in str(error) else "; name its module with --custom-objects" if unknown else ""
         raise ModelError(f"{option} {path}: Keras cannot load it: {first_line(error)}{hint}",
                          details=str(error)) from error
     if not getattr(model, "layers", None):
