@@ -201,7 +201,6 @@ def told(chosen: Any) -> str:
     return f"sample {first}" if first == last else f"samples {first} to {last}"
 
 
-
 def hire(executor: Executor | Crew | None) -> Crew | None:
     """The workers of an executor; `None` where there is none. Raises UsageError where it is no executor."""
     if executor is None or isinstance(executor, Crew):
