@@ -11,7 +11,7 @@ const short = (text, most) => text.length <= most ? text : "…" + text.slice(1 
 const number = value => value === null ? "-" : Math.abs(value) >= 1e5 ? value.toExponential(1) : String(Number(value.toPrecision(3)));
 
 /* The network: dagre says where the boxes stand, this draws them. */
-const WIDTH = 196, HEIGHT = 42;
+const WIDTH = 208, HEIGHT = 42;
 function drawNetwork(place) {
   const graph = new dagre.graphlib.Graph().setGraph({rankdir: "TB", nodesep: 18, ranksep: 26, edgesep: 12, marginx: 12, marginy: 12})
     .setDefaultEdgeLabel(() => ({}));
