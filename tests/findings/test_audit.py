@@ -220,3 +220,19 @@ def test_a_zero_point_half_way_between_two_codes_may_be_either(zero: int, count:
     found = audit(both(ours, candidate(ours, output=(1.0, zero)))).deviations
 
     assert [one.what for one in found if one.what == "zero_point"] == ["zero_point"] * count
+
+
+def test_a_relu_of_its_own_may_have_a_range_of_its_own():
+    """RELU rescales: what it gives after calibration is on a smaller scale than what it reads; RESHAPE keeps codes."""
+    def pair(kind: str, raw: str) -> tuple[Graph, Graph]:
+        tensors = {"x": _float("x", (-1, TAPS)), "y": _float("y", (-1, TAPS))}
+        ours = Graph(tensors, (Op(0, kind, raw, kind, ("x",), ("y",)),), ("x",), ("y",), ("x",), ("y",))
+        grids = [Quantization(np.array([scale]), np.array([zero])) for scale, zero in ((0.05, 3), (0.02, -128))]
+        held = {key: Tensor(key, name, (1, TAPS), "int8", grids[key]) for key, name in enumerate("xy")}
+        return ours, Graph(held, (Op(0, kind, raw.upper(), "y", (0,), (1,)),), (0,), (1,), ("x",), ("y",))
+
+    found = {kind: [one.what for one in audit(both(*pair(kind, raw))).deviations]
+             for kind, raw in (("relu", "Relu"), ("reshape", "Reshape"))}
+
+    assert found["relu"] == []
+    assert "scale" in found["reshape"]

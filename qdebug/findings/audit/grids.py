@@ -127,7 +127,7 @@ class GridAudit:
     def _kept(self, pair: Pair) -> Key | None:
         """Return the candidate tensor whose grid this one must keep, because its op only moves values."""
         op = pair.op
-        if op is None or op.kind not in SAME_SCALE or op.kind == "concat":
+        if op is None or op.kind not in SAME_SCALE - {"concat", "relu", "relu6"}:  # (a RELU of its own rescales)
             return None
         given = self.candidate.data_inputs(op)
         return given[0] if given else None
