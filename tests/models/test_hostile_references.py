@@ -61,6 +61,15 @@ def test_a_bomb_is_not_unpacked(saved: Path, tmp_path: Path) -> None:
             load_reference(bomb)
 
 
+def test_a_pipe_in_a_saved_model_is_not_read(tmp_path: Path) -> None:
+    """TensorFlow would wait for the variables without end."""
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    (tmp_path / "variables").mkdir()
+    os.mkfifo(tmp_path / "variables" / "variables.data-00000-of-00001")
+    with pytest.raises(ModelError, match=r"its variables\.data-00000-of-00001 is a pipe"):
+        load_reference(tmp_path)
+
+
 def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     """A pipe would be waited for without end, a device read without end."""
     os.mkfifo(tmp_path / "pipe.h5")

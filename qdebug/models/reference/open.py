@@ -67,10 +67,20 @@ def is_as_opened(reference: Reference) -> bool:
     return not isinstance(reference, KerasReference) or weights_sha256(reference.model) == reference.sha256
 
 
+def _check_member(path: Path) -> None:
+    try:
+        check_regular(path)
+    except LimitError as error:
+        raise LimitError(f"its {path.name} {error}") from error
+
+
 def _folder(path: Path, option: str, keras: Callable[[Path], Any], name: str, graph: GraphPart) -> Reference:
     """A SavedModel: by its Keras layers where Keras can open them, else one of its signatures."""
     failed: ModelError | None = None
     try:
+        if (path / "saved_model.pb").is_file():
+            for member in path.rglob("*"):
+                _check_member(member)
         layered = has_layers(path)
     except (ConfigError, LimitError) as error:
         raise ModelError(f"{option} {path}: {error}") from error
