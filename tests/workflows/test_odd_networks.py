@@ -185,3 +185,19 @@ def test_unrolled_recurrent_layers_are_time_major_and_begin_with_zeros(batch: in
 
     assert troubles(run) == []
     assert {"PACK", "UNPACK"} <= {row.op for row in run.layers}
+
+
+def short_vectors(L: Any, x: Any) -> Any:
+    """Vectors divided by their length, of which the epsilon under the root is a share that counts."""
+    x = L.Dense(8, name="short")(L.GlobalAveragePooling2D(name="gap")(x))
+    x = x * 0.02
+    return x * tf().math.rsqrt(tf().reduce_sum(tf().square(x), -1, keepdims=True) + 1e-6)
+
+
+def test_the_epsilon_that_a_converter_drops_is_no_divergence():
+    """L2_NORMALIZATION has none: what it computes without is right, and what the reference adds is the difference."""
+    run = traced(made(short_vectors), file_of(made(short_vectors), "float32"))
+    row = run.layers[-1]
+
+    assert row.op == "L2_NORMALIZATION"
+    assert row.verdict in ("exact", "rounding", "requantized"), row.reason
