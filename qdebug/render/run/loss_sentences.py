@@ -144,6 +144,8 @@ def _other_stages(cost: Cost) -> str:
     return "".join(f", {size(cost, one.points)} more {STAGES[one.stage]}" for one in found)
 
 
+TELLING = 10.0
+"""Points beyond which the upper end of the interval says that the samples are too few to call anything kept."""
 STAGES = {"training": "in training", "conversion": "in conversion", "kernels": "by the choice of kernels"}
 
 
@@ -167,6 +169,8 @@ def _kept(cost: Cost) -> str:
         share = f"less than {100 * SPREAD_SHARE:g} % of what they vary by" if cost.metric == "mae" else \
             "as rounding does"
         return f"Little is lost: the outputs are {much} off on average ({what}), {share}."
+    if cost.metric in SHARES and cost.high is not None and cost.high > TELLING:
+        return f"No loss shows: {what} {ends}, but so few samples can hide up to {cost.high:.0f} points."
     if cost.points is not None and cost.points <= 0:
         return f"Nothing is lost: {what} {ends}."
     return f"No {what} is lost beyond chance: {ends}."
