@@ -90,9 +90,12 @@ def test_sample_outputs(tmp_path, monkeypatch):
     lossy.write_text(dumps(run_records.lossy_run()), encoding="utf-8")
     printed = [CliRunner().invoke(app, ["show", str(path), "--format", how]).stdout
                for path, how in ((ROOT / "tests" / "support" / "readme_run.json", "rich"), (lossy, "plain"))]
+    device = tmp_path / "device.json"
+    device.write_text(dumps(run_records.device_run()), encoding="utf-8")
+    printed.append(CliRunner().invoke(app, ["show", str(device), "--table", "device", "--format", "plain"]).stdout)
     samples = [block for language, block in BLOCKS if language == "text"]
 
-    assert len(samples) == 3
+    assert len(samples) == 4
     for sample in samples:
         assert any(sample in one for one in printed)
 

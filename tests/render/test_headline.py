@@ -83,8 +83,10 @@ def test_several_layers_of_a_loss():
 @pytest.mark.parametrize(("changes", "told"), [
     ({"points": 0.0, "low": -60.2, "high": 60.2, "after": 0.995, "samples": 4},
      "No loss shows: accuracy 99.5 % to 99.5 %, 4 samples, but so few samples can hide up to 60 points."),
-    ({"points": 0.0, "low": -1.0, "high": 1.0, "after": 0.995}, "Nothing is lost: accuracy 99.5 % to 99.5 %, 397 samples."),
-    ({"points": 0.5, "low": -0.4, "high": 1.4, "after": 0.99}, "No accuracy is lost beyond chance: 99.5 % to 99.0 %, 397 samples."),
+    ({"points": 0.0, "low": -1.0, "high": 1.0, "after": 0.995},
+     "Nothing is lost: accuracy 99.5 % to 99.5 %, 397 samples."),
+    ({"points": 0.5, "low": -0.4, "high": 1.4, "after": 0.99},
+     "No accuracy is lost beyond chance: 99.5 % to 99.0 %, 397 samples."),
     ({"points": 2.0, "low": 1.0, "high": 3.0, "limit": 5.0},
      "Accuracy falls 2.0 points (99 % interval 1.0 to 3.0), within the limit of 5."),
     ({"metric": "mae", "points": 0.01, "low": 0.009, "before": 0.0, "after": 0.01, "floor": 0.1},

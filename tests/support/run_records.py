@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from qdebug.record.device import DeviceOp, DeviceReport
 from qdebug.record.schema import (
     Cost,
     CostLayer,
@@ -281,3 +282,10 @@ def lossy_run(**given: Any) -> Run:
     finding = Finding("QD604", "RC26", "dense_1", "warning", "7 of its 8 channels share 1 code", {"channels": 7},
                       "equalize the channels", "qdebug explain QD604", 40.8, 29.0, 49.7)
     return run(**({"cost": cost(), "findings": [finding], "first_over_tolerance": "dense_1"} | given))
+
+
+def device_run() -> Run:
+    """Build a file whose last op never writes its last channels on the device, as one dump of resnet8 showed it."""
+    op = DeviceOp(14, "FULLY_CONNECTED", "logits", 36, "diverged", 40, 4, 8, 20.0, 78, 20.0, 4, 4,
+                  "last 2 channels only (8 to 9 of 10, those beyond a multiple of 8)")
+    return run(device=DeviceReport("console.log", "log", "", 4, [], [op], [], 14))
