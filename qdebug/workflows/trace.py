@@ -32,6 +32,7 @@ from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.dumped import Dumped
 from qdebug.models.litert.op_names import REMOVES_FOREIGN
 from qdebug.models.litert.parse import read_file
+from qdebug.models.reference import hdf5_trial
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.convert import convert
 from qdebug.models.reference.graph_part import WHOLE, GraphPart
@@ -70,6 +71,8 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
     made = training.prepare(name, dataset, seed=seed, qat_epochs=qat_epochs, quantize=quantize, retrain=retrain,
                        progress=progress.step, note=progress.note)
     progress.step("opening the models", 0, 0)
+    for path in (made.reference_path, made.baseline_path):
+        hdf5_trial.trust(path)
     source = f"zoo:{name}"
     content = read_file(made.candidate_path)
     if save_candidate is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from qdebug.models.limits import LimitError
 from qdebug.models.litert import trial
-from qdebug.models.reference.hdf5_trial import check_readable
+from qdebug.models.reference.hdf5_trial import check_readable, trust
 
 
 @pytest.fixture
@@ -49,3 +49,11 @@ def test_other_damage_is_told_in_the_words_of_the_library(named: Path) -> None:
 
     with pytest.raises(LimitError, match=r"a damaged HDF5 file \(.*truncated"):
         check_readable(named)
+
+
+def test_a_file_of_its_own_is_not_read_twice(named: Path) -> None:
+    """The built-in models' files are those that qdebug has written: no process is spent on them."""
+    named.write_bytes(named.read_bytes()[:1000])
+    trust(named)
+
+    check_readable(named)

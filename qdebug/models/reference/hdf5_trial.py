@@ -21,8 +21,22 @@ WAITED = 12
 """How many times the processor time the process is waited for, on a machine that others use too."""
 
 
+_OWN: set[Path] = set()
+"""Files that qdebug itself has written."""
+
+
+def trust(path: Path) -> None:
+    """From now on, take this file for one that qdebug itself has written: it is not tried."""
+    _OWN.add(path.absolute())
+
+
 def check_readable(path: Path) -> None:
-    """Read a `.h5` file, or those in a `.keras` archive, elsewhere. Raises LimitError where that does not end well."""
+    """Read a `.h5` file, or those in a `.keras` archive, elsewhere. Raises LimitError where that does not end well.
+
+    A file that qdebug itself has written is not tried.
+    """
+    if path.absolute() in _OWN:
+        return
     size = path.stat().st_size
     seconds = trial.seconds(LEAST_SECONDS + size // BYTES_PER_SECOND)
     process = subprocess.Popen(  # noqa: S603 this very Python, numbers and a path
