@@ -148,11 +148,16 @@ class Ends:
     def update(self, first: int, reference: list[Array], candidate: list[Array]) -> None:
         """Count one batch of outputs, `first` the number of its first sample.
 
-        Raises AlignmentError where a side has no output that the other has.
+        Raises AlignmentError where a side has no output that the other has, or one of another size.
         """
         if not len(self.names) == len(reference) == len(candidate):
             raise AlignmentError(f"the reference has {len(reference)} outputs, and the candidate {len(candidate)}: "
                                  "give the model that this file was converted from")
+        for name, one, other in zip(self.names, reference, candidate, strict=True):
+            if np.size(one) != np.size(other):
+                raise AlignmentError(f"output {name!r} has {np.size(other)} values in the candidate and {np.size(one)} "
+                                     f"in the reference, for {len(one)} sample{'s' * (len(one) != 1)}: they cannot be "
+                                     "compared; give the model that this file was converted from")
         outputs = {"reference": reference, "candidate": candidate}
         begins, count = first - self.origin, len(reference[0])
         if self.baseline is not None:

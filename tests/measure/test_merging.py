@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qdebug.errors import AlignmentError
 from qdebug.measure.batches import LEGS, leg_size
 from qdebug.measure.end_to_end import Ends
 from qdebug.measure.output_spread import OutputSpread
@@ -73,3 +74,10 @@ def test_a_leg_is_whole_batches_and_there_are_not_many():
     assert leg_size(LEGS * 10, 10) == 10
     assert leg_size(LEGS * 10 + 1, 10) == 20
     assert -(-1_000_000 // leg_size(1_000_000, 32)) <= LEGS
+
+
+def test_outputs_of_unlike_size_cannot_be_compared():
+    """An op of a damaged file may give more values than the file says: told with both numbers."""
+    with pytest.raises(AlignmentError, match="output 'out' has 12 values in the candidate and 4 in the reference, for "
+                                             "2 samples"):
+        ends().update(0, [np.zeros((2, 2))], [np.zeros((6, 2))])
