@@ -58,7 +58,8 @@ def build_rows(aligned: Aligned, counts: Counts, expectations: Mapping[Key, Expe
             row = replace(row, verdict="unmeasured", mechanism=None, expected_flip_percent=None, reason=(
                 f"{' and '.join(dict.fromkeys(opaque))} runs a loop of its own: what rounding may do there is unknown"))
         rows.append(row)
-    return with_gone(rows)
+    return with_gone(rows, {row.layer for row, pair in zip(rows, aligned.pairs, strict=True)
+                            if any(candidate.constants(op) for op in pair.candidate_ops)})
 
 
 def _bare_row(index: int, pair: Pair, candidate: Graph, names: Mapping[Key, str]) -> Row:

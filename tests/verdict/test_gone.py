@@ -19,6 +19,7 @@ def test_what_is_gone_at_the_next_op_is_no_divergence(behind: object, output: ob
             row(2, "logits", upstream=["maximum"], cumulative=output, verdict="exact")]
 
     assert with_gone(rows)[0].verdict == verdict
+    assert with_gone(rows, {"subtract"})[0].verdict == "diverged"  # (it holds numbers of its own)
 
 
 def test_an_output_that_differs_diverges():
