@@ -170,7 +170,8 @@ def _kept(cost: Cost) -> str:
             "as rounding does"
         return f"Little is lost: the outputs are {much} off on average ({what}), {share}."
     if cost.metric in SHARES and cost.high is not None and cost.high > TELLING:
-        return f"No loss shows: {what} {ends}, but so few samples can hide up to {cost.high:.0f} points."
+        start = "A loss is not proven" if cost.points is not None and cost.points > 0 else "No loss shows"
+        return f"{start}: {what} {ends}, but so few samples can hide up to {cost.high:.0f} points."
     if cost.points is not None and cost.points <= 0:
         return f"Nothing is lost: {what} {ends}."
     return f"No {what} is lost beyond chance: {ends}."
