@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from qdebug.errors import ModelError
+from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.litert.parse import parse
+from tests.fuzz.by_hand import dense_file
 from tests.support.float_models import file_of
 from tests.support.tflite_edits import edit
 from tests.support.wild_models import made, traced, troubles
@@ -35,3 +41,16 @@ def test_sizes_that_are_known_when_the_file_runs_are_measured(kind):
     assert [parse(content).tensors[key].shape for key in parse(content).outputs] == [(1, 16, 16, 2)]
     assert troubles(traced(model, content)) == []
     assert len(traced(model, content).layers) == len(traced(model, whole).layers)
+
+
+def test_codes_of_another_type_than_the_file_gives_them_are_refused():
+    """Some ops set the type of what they make, whatever the file says."""
+    content = dense_file()
+    graph = parse(content, "dense")
+    key = next(op.output for op in graph.ops if graph.tensors[op.output].dtype == "int8")
+    other = replace(graph, tensors={**graph.tensors, key: replace(graph.tensors[key], dtype="int16")})
+    interpreter = Interpreter(content, other)
+    interpreter.run([np.zeros((1, 4), np.float32)])
+
+    with pytest.raises(ModelError, match=r"in int16, and LiteRT computes int8 there: a damaged file"):
+        interpreter.get(key)

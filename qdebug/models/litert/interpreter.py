@@ -20,6 +20,9 @@ from qdebug.models.quiet import quietly
 FEW = 7
 """Samples on which it is seen that the outputs grow with the batch."""
 
+WHOLE_CODES = ("int8", "uint8", "int16")
+"""Types of codes that LiteRT hands out one by one, not packed."""
+
 
 class Interpreter:
     """One LiteRT interpreter for one kernel family, allocated for one batch size at a time."""
@@ -162,11 +165,18 @@ class Interpreter:
                              f"{_words(error)}{self._who_opens()}", details=str(error)) from error
 
     def get(self, key: Key) -> Array:
-        """A copy of a tensor after `run`; raises KeyError where LiteRT does not keep it."""
+        """A copy of a tensor after `run`; raises KeyError where LiteRT does not keep it.
+
+        Raises ModelError where its values are no codes of the type that the file gives them: some ops set another.
+        """
         try:
             value: Array = self._native.get_tensor(key)
         except ValueError as error:
             raise KeyError(key) from error
+        tensor = self.graph.tensors[key]
+        if tensor.dtype in WHOLE_CODES and value.dtype != tensor.dtype:
+            raise ModelError(f"the {self.role} holds tensor {tensor.name!r} in {tensor.dtype}, and LiteRT computes "
+                             f"{value.dtype} there: a damaged file, convert the model again")
         return value
 
     def why_not(self, key: Key) -> str | None:  # noqa: ARG002 a dump knows more
@@ -177,7 +187,6 @@ class Interpreter:
         """Tensors that the XNNPACK delegate computes; all others come from builtin kernels."""
         details = self._native._get_ops_details()  # the only way to see the delegate's partitions
         return frozenset(int(key) for op in details if op["op_name"] == "DELEGATE" for key in op["outputs"])
-
 
     def _open(self, content: bytes) -> Any:
         try:
