@@ -160,7 +160,7 @@ def _loss(_: str, values: dict[str, Any]) -> list[str]:
         parts = [f"{_text(value)} by {name}" for name, key in (("its steps", "steps_points"),
                                                               ("clipping", "clipping_points"))
                  if (value := values.pop(key, None)) is not None and value != whole]
-        told.append(f"this layer alone, all others as in the reference, takes {_text(whole)} points"
+        told.append(f"this layer alone, all others as in the reference, takes {_text(whole)}"
                     + (f" ({', '.join(parts)})" if parts else ""))
     gains = [f"{_text(value)} with {name}" for key, name in _GAINS.items()
              if (value := values.pop(key, None)) is not None and value > 0]
