@@ -27,14 +27,15 @@ JUMPS = {
 }
 """Kinds whose result can change by its whole range with the smallest step of an input, and how."""
 
-OPAQUE = frozenset({"while", "if", "call", "call_once", "lstm", "rnn", "svdf", "unidirectional_sequence_lstm",
-                    "unidirectional_sequence_rnn", "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
+RECURRENT = frozenset({"lstm", "rnn", "svdf", "unidirectional_sequence_lstm", "unidirectional_sequence_rnn",
+                       "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
+"""Candidate kinds that run a whole recurrent layer, and hold its state."""
+OPAQUE = RECURRENT | {"while", "if", "call", "call_once"}
 """Candidate kinds that hold control flow or a state: one block, whose error is shown and not judged."""
+STATEFUL = RECURRENT | {"var_handle"}
+"""Candidate kinds that keep a state from one invocation to the next."""
 LOOPS = ("While", "StatelessWhile")
 """TensorFlow's ops that run a loop."""
-STATEFUL = frozenset({"var_handle", "lstm", "rnn", "svdf", "unidirectional_sequence_lstm",
-                      "unidirectional_sequence_rnn", "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
-"""Candidate kinds that keep a state from one invocation to the next."""
 
 WEIGHTED = frozenset({"conv", "depthwise", "dense", "transpose_conv", "conv3d", "einsum"})
 

@@ -10,11 +10,14 @@ from qdebug.graph.graph import Graph
 REMOVES_FOREIGN = ("convert it with builtin ops alone (supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]): a fixed "
                    "batch and unroll=True in recurrent layers often remove such ops")
 
+
 def names_of(content: bytes, graph: Graph) -> dict[int, frozenset[str]]:
     """By number of each op of the main subgraph: names of foreign ops that it is or holds (in a loop, a branch)."""
     from ai_edge_litert import schema_py_generated as schema
 
     own = {op.index: frozenset({op.raw} if is_foreign(op.raw) else ()) for op in graph.ops}
+    if schema.Model.GetRootAs(content, 0).SubgraphsLength() == 1:
+        return own  # (no op can hold another: a large file is not unpacked once more)
     model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
     operators = model.subgraphs[0].operators
     for op in graph.ops:
