@@ -165,3 +165,16 @@ def test_pieces_of_one_layer_are_one_line():
     assert [line.cells[0] for line in folded_layers(healthy, 20).lines] == ["conv", "grow (3 rows)", "logits"]
     assert "3 of 5 rows" in folded_layers(healthy, 20).title
     assert len(folded_layers(faulty, 20).lines) == 5
+
+
+@pytest.mark.parametrize(("metric", "told"), [("accuracy", "takes 41.3 points (40 points by its steps)"),
+                                              ("mae", "takes 41.3 (40 by its steps)")])
+def test_what_a_layer_takes_has_the_unit_of_the_run(metric, told):
+    """A loss of accuracy is counted in points, that of an error in the outputs' own unit."""
+    found = Finding("QD604", "a_cause", "dense_1", "warning", "7 of 8 channels share 1 code",
+                    {"layer_points": 41.3, "steps_points": 40.0, "regained_by_a_grid_for_each_channel": 41.3},
+                    "retrain", "", points=41.3)
+    costly = dataclasses.replace(run_records.run(verdict="rounding"), findings=[found],
+                                 cost=run_records.cost(metric=metric, points=41.3, low=30.0, high=50.0))
+
+    assert told in " ".join(" ".join(lines(costly, 200)).split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qdebug.record.gates import Gate
+from qdebug.record.loss import cost_of
 from qdebug.record.schema import Finding, Run
 from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
@@ -13,6 +14,7 @@ from qdebug.render.formats.text import format_table, markdown
 from qdebug.render.run.answer import headline
 from qdebug.render.run.evidence import evidence
 from qdebug.render.run.fold import folded_layers
+from qdebug.render.run.loss_sentences import unit
 from qdebug.render.run.page import page
 from qdebug.render.table import ESSENTIAL
 
@@ -27,7 +29,8 @@ def run_summary(run: Run, gates: Sequence[Gate]) -> str:
     facts = next(block for block in page(run) if isinstance(block, Facts))
     parts = [f"### {markdown(headline(run))}", _gates(gates),
              "\n".join(f"- {markdown(name)}: {markdown(text)}" for name, text in facts.pairs),
-             _findings(run.findings), format_table(folded_layers(run, ROWS).upto(ESSENTIAL, also="mark"), "github")]
+             _findings(run.findings, unit(cost_of(run))),
+             format_table(folded_layers(run, ROWS).upto(ESSENTIAL, also="mark"), "github")]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -58,12 +61,12 @@ def _gates(gates: Sequence[Gate]) -> str:
     return "\n".join(f"- **{markdown(numbers.name(' '.join(gate.text.split())))}**" for gate in gates)
 
 
-def _findings(findings: Sequence[Finding]) -> str:
+def _findings(findings: Sequence[Finding], loss_unit: str = "") -> str:
     lines = []
     for one in findings:
         if one.severity in SEVERITIES[:2]:
             at = f" at {one.layer}" if one.layer is not None else ""
             lines.append(f"- {one.severity} **{one.code}**{markdown(numbers.name(at))}: "
-                         f"{markdown(numbers.name(one.title))}  \n  {markdown(evidence(one))}  \n"
+                         f"{markdown(numbers.name(one.title))}  \n  {markdown(evidence(one, loss_unit))}  \n"
                          f"  to do: {markdown(numbers.name(one.fix))}")
     return "\n".join(lines)

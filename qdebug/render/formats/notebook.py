@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 
-from qdebug.record.loss import worse
+from qdebug.record.loss import cost_of, worse
 from qdebug.record.schema import Run
 from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
@@ -17,6 +17,7 @@ from qdebug.render.run.answer import answer
 from qdebug.render.run.evidence import evidence
 from qdebug.render.run.findings import by_severity
 from qdebug.render.run.layers import layers_table
+from qdebug.render.run.loss_sentences import unit
 from qdebug.render.table import ESSENTIAL, Table
 
 RED, GREEN, GREY, BLUE = "#cf222e", "#1a7f37", "#6e7781", "#0b7fa5"
@@ -42,7 +43,7 @@ def _findings(run: Run) -> str:
     for one in by_severity(run):
         if one.severity in SEVERITIES[:2]:
             at = f" at {numbers.name(one.layer)}" if one.layer is not None else ""
-            told = (f"{numbers.name(one.code)}{at}: {numbers.name(one.title)}", evidence(one),
+            told = (f"{numbers.name(one.code)}{at}: {numbers.name(one.title)}", evidence(one, unit(cost_of(run))),
                     f"to do: {numbers.name(one.fix)}")
             items.append(f"<li>{'<br>'.join(html.escape(text) for text in told)}</li>")
     return f"<ul>{''.join(items)}</ul>" if items else ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
-from qdebug.record.loss import worse
+from qdebug.record.loss import cost_of, worse
 from qdebug.record.schema import Row, Run
 from qdebug.render import numbers
 from qdebug.render.cures import answer as cures_answer
@@ -28,6 +28,7 @@ from qdebug.render.run.document import coverage, header
 from qdebug.render.run.error_parts import parts_table
 from qdebug.render.run.evidence import evidence
 from qdebug.render.run.kernels import kernel_layers_table
+from qdebug.render.run.loss_sentences import unit
 from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Table
 
 _SAMPLES = 12
@@ -121,7 +122,7 @@ def _accuracies(run: Run) -> list[tuple[str, str]]:
 def _findings(run: Run) -> list[dict[str, Any]]:
     return [
         {"severity": numbers.name(one.severity), "code": numbers.name(one.code), "layer": numbers.name(one.layer),
-         "title": numbers.name(one.title), "evidence": evidence(one), "fix": numbers.name(one.fix),
+         "title": numbers.name(one.title), "evidence": evidence(one, unit(cost_of(run))), "fix": numbers.name(one.fix),
          "url": numbers.name(one.url), "link": one.url.startswith("https://")}
         for one in findings.by_severity(run)
     ]

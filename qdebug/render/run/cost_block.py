@@ -8,7 +8,7 @@ from qdebug.record.loss import LOST, SHARES, UNMEASURED, cost_of
 from qdebug.record.schema import Cost, CostLayer, Row, Run
 from qdebug.render import numbers
 from qdebug.render.blocks import Entry
-from qdebug.render.run.loss_sentences import STAGES, between, interval, is_proven, level, other_model, size
+from qdebug.render.run.loss_sentences import STAGES, between, interval, is_proven, level, other_model, size, unit
 
 MOST_NAMED = 3
 """How many layers the line about labels names."""
@@ -38,9 +38,8 @@ def _whole(cost: Cost) -> str:
     if cost.verdict == UNMEASURED:
         return f"not known, {numbers.name(cost.reasons.get('verdict', 'it was not measured'))}"
     if cost.low is not None and cost.low > 0:
-        unit = f" points of {what}" if cost.metric in SHARES else f" of {what}"
         since = ", since the baseline" if cost.since == "baseline" else ""
-        return f"{size(cost, cost.points)}{unit}{interval(cost)}: {ends}{since}"
+        return f"{size(cost, cost.points)}{unit(cost)} of {what}{interval(cost)}: {ends}{since}"
     return f"nothing beyond chance: {what} {ends}"
 
 
@@ -78,14 +77,13 @@ def _layers(cost: Cost) -> list[str]:
     conversion = next((one.points for one in cost.stages if one.stage == "conversion"), None)
     if conversion is not None and cost.since == "baseline":
         whole = conversion
-    unit = " points" if cost.metric in SHARES else ""
     for one in cost.layers[:MOST_LAYERS]:
-        much = f"{size(cost, one.points)}{unit}" if one.points < whole else f"all of the {size(cost, whole)}{unit}"
+        much = f"{'' if one.points < whole else 'all of the '}{size(cost, min(one.points, whole))}{unit(cost)}"
         told.append(f"{numbers.name(one.layer)}: {much}{between(cost, one.low, one.high)}"
                     + (f", {numbers.name(one.finding)}" if one.finding is not None else ""))
     rest = cost.layers[MOST_LAYERS:]
     if rest:
-        told.append(f"{len(rest)} more layers: {size(cost, sum(one.points for one in rest))}{unit}")
+        told.append(f"{len(rest)} more layers: {size(cost, sum(one.points for one in rest))}{unit(cost)}")
     return told
 
 

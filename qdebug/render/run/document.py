@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from qdebug.record.loss import worse
+from qdebug.record.loss import cost_of, worse
 from qdebug.record.schema import Finding, Run
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Entry, Facts, Sentence
@@ -22,7 +22,7 @@ from qdebug.render.run.evidence import evidence
 from qdebug.render.run.findings import by_severity
 from qdebug.render.run.kernels import kernel_layers_table, kernels_table
 from qdebug.render.run.layers import layers_table
-from qdebug.render.run.loss_sentences import short_loss
+from qdebug.render.run.loss_sentences import short_loss, unit
 
 
 def document(run: Run) -> tuple[Block, ...]:
@@ -45,7 +45,7 @@ def document(run: Run) -> tuple[Block, ...]:
     missing = coverage_table(run, fused=False)
     if missing.lines:
         blocks.append(missing)
-    blocks += [finding_entry(number, one) for number, one in enumerate(by_severity(run), 1)]
+    blocks += [finding_entry(number, one, unit(cost_of(run))) for number, one in enumerate(by_severity(run), 1)]
     blocks += [Sentence(f"Note: {numbers.name(note)}") for note in run.notes]
     blocks += [] if run.cures is None else cures_document(run.cures)
     cost = cost_block(run)
@@ -112,13 +112,13 @@ def coverage(run: Run) -> str:
     return text + (f", {unmeasured} of {numbers.counted(len(run.layers), 'row')} not measured" if unmeasured else "")
 
 
-def finding_entry(number: int, finding: Finding) -> Entry:
+def finding_entry(number: int, finding: Finding, loss_unit: str = "") -> Entry:
     """Tell one finding in plain words."""
     where = f" at {numbers.name(finding.layer)}" if finding.layer is not None else ""
     severity, code = numbers.name(finding.severity), numbers.name(finding.code)
     headline = f"{number}. {severity} {code}{where}: {numbers.name(finding.title)}"
     lines = [
-        ("evidence", evidence(finding)),
+        ("evidence", evidence(finding, loss_unit)),
         ("to do", numbers.name(finding.fix)),
         ("see", numbers.name(finding.url)),
     ]

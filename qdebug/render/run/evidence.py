@@ -21,19 +21,22 @@ _NOUNS = {"QD401": "weight", "QD402": "bias", "QD403": "bias", "QD404": "scale",
 """Code -> what `expected` and `found` are."""
 
 
-def sentences(finding: Finding) -> list[str]:
-    """Tell the evidence of a finding, the decisive first; empty where there is none."""
+def sentences(finding: Finding, unit: str = "") -> list[str]:
+    """Tell the evidence of a finding, the decisive first; empty where there is none.
+
+    `unit` is that of a loss, such as ` points` (`loss_sentences.unit`).
+    """
     values = dict(finding.evidence)
-    told = [text for make in _TOGETHER for text in make(finding.code, values)]
+    told = [text for make in _TOGETHER for text in make(finding.code, values)] + _loss(values, unit)
     for key, value in values.items():
         if value is not None and not key.endswith("_reason"):
             told.append(_word(key, value))
     return [text for text in told if text]
 
 
-def evidence(finding: Finding) -> str:
+def evidence(finding: Finding, unit: str = "") -> str:
     """The evidence on one line; `ABSENT` where there is none."""
-    return "; ".join(sentences(finding)) or numbers.ABSENT
+    return "; ".join(sentences(finding, unit)) or numbers.ABSENT
 
 
 def worst_of(text: str, unit: str = "", *, least: bool = False) -> str:
@@ -153,19 +156,19 @@ def _families(_: str, values: dict[str, Any]) -> list[str]:
     return [at + ", ".join(f"{name} {numbers.percent(share)} %" for name, share in shares.items()) + " of codes differ"]
 
 
-def _loss(_: str, values: dict[str, Any]) -> list[str]:
+def _loss(values: dict[str, Any], unit: str) -> list[str]:
     """What the layer costs, and what would bring it back."""
     whole, told = values.pop("layer_points", None), []
     if whole is not None:
-        parts = [f"{_text(value)} by {name}" for name, key in (("its steps", "steps_points"),
+        parts = [f"{_text(value)}{unit} by {name}" for name, key in (("its steps", "steps_points"),
                                                               ("clipping", "clipping_points"))
                  if (value := values.pop(key, None)) is not None and value != whole]
-        told.append(f"this layer alone, all others as in the reference, takes {_text(whole)}"
+        told.append(f"this layer alone, all others as in the reference, takes {_text(whole)}{unit}"
                     + (f" ({', '.join(parts)})" if parts else ""))
-    gains = [f"{_text(value)} with {name}" for key, name in _GAINS.items()
+    gains = [f"{_text(value)}{unit} with {name}" for key, name in _GAINS.items()
              if (value := values.pop(key, None)) is not None and value > 0]
     if gains:
-        told.append("comes back: " + ", ".join(gains))
+        told.append("what comes back: " + ", ".join(gains))
     values.pop("samples", None)
     return told
 
@@ -203,7 +206,7 @@ def _channels(_: str, values: dict[str, Any]) -> list[str]:
 
 
 _TOGETHER: tuple[Callable[[str, dict[str, Any]], list[str]], ...] = (
-    _deviation, _channels, _removed, _range, _flips, _families, _loss)
+    _deviation, _channels, _removed, _range, _flips, _families)
 
 
 # -- keys that speak for themselves -----------------------------------------------------------------------------------
@@ -285,7 +288,7 @@ _WORDS: dict[str, str | Callable[[Any], str]] = {
     "tensor": lambda v: f"tensor {_text(v)}",
     "tensors_with_other_ranges": lambda v: f"{_count(v, 'tensor')} with other ranges" if v else "",
     "tflm_differ_percent": lambda v: f"{_share(v)} of them differ with TensorFlow Lite Micro on this machine",
-    "told_by": lambda v: f"told by {_text(v)}",
+    "told_by": lambda v: f"read from {_text(v)}",
     "training_steps_about": "",
     "unexplained": lambda v: f"rounding cannot explain {_count(v, 'code')}",
     "used_codes_percent": lambda v: f"codes used: {worst_of(v, ' %', least=True) if isinstance(v, str) else _share(v)}",

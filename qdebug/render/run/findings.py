@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from qdebug.record.loss import cost_of
 from qdebug.record.schema import Finding, Run
 from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
 from qdebug.render.run.evidence import evidence
+from qdebug.render.run.loss_sentences import unit
 from qdebug.render.table import DATA, USEFUL, Table, build, text_field
 
 
@@ -25,7 +27,7 @@ def findings_table(run: Run) -> Table:
         text_field("title", "finding", lambda one: numbers.name(one.title), wrap=True),
         text_field("fix", "what to do", lambda one: numbers.name(one.fix), wrap=True, detail=USEFUL),
         text_field("cause", "cause", lambda one: numbers.name(one.cause), detail=DATA),
-        text_field("evidence", "evidence", evidence, detail=DATA),
+        text_field("evidence", "evidence", lambda one: evidence(one, unit(cost_of(run))), detail=DATA),
         text_field("url", "url", lambda one: numbers.name(one.url), detail=DATA),
     ]
     return build(

@@ -33,6 +33,11 @@ def size(cost: Cost, value: float | None) -> str:
     return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
 
 
+def unit(cost: Cost) -> str:
+    """The unit of a loss with a blank before it; empty for a metric that is no share."""
+    return " points" if cost.metric in SHARES else ""
+
+
 def level(cost: Cost, value: float | None) -> str:
     """A value of the metric itself: shares in percent."""
     if value is None or cost.metric not in SHARES:
@@ -74,23 +79,20 @@ def short_loss(run: Run) -> str:
     """The second verdict in a few words: `lost, 41.1 points of accuracy in conversion`."""
     cost = cost_of(run)
     if cost.verdict == LOST:
-        unit = " points" if cost.metric in SHARES else ""
         stage = "" if cost.stage is None else f" {STAGES[cost.stage]}"
-        return f"{LOST}, {size(cost, cost.points)}{unit} of {numbers.name(cost.metric)}{stage}"
+        return f"{LOST}, {size(cost, cost.points)}{unit(cost)} of {numbers.name(cost.metric)}{stage}"
     return KEPT if cost.verdict == KEPT else f"{cost.verdict}, {numbers.name(cost.reasons.get('verdict'))}"
 
 
 def _lost(run: Run, cost: Cost) -> str:
-    much = f"{size(cost, cost.points)}{' points' if cost.metric in SHARES else ''}"
-    much += interval(cost)
+    much = f"{size(cost, cost.points)}{unit(cost)}{interval(cost)}"
     what = numbers.name(cost.metric)
     others = _other_stages(cost)
     if cost.stage == "training":
         verb = "is" if cost.metric not in SHARES else "are"
         rest = others or ", not in conversion"
         cause = _cause(next((one for one in run.findings if one.code.startswith(TRAINING)), None))
-        unit = f"{size(cost, cost.points)} points of {what}{interval(cost)}"
-        return f"{unit} {verb} lost in training{rest}{cause}."
+        return f"{size(cost, cost.points)}{unit(cost)} of {what}{interval(cost)} {verb} lost in training{rest}{cause}."
     start = f"The outputs are {much} off on average (mae)" if cost.metric == "mae" else \
         f"{what[:1].upper()}{what[1:]} falls {much}"
     if cost.stage == "kernels":
@@ -158,7 +160,7 @@ def _kept(cost: Cost) -> str:
     ends = f"{level(cost, cost.before)} to {level(cost, cost.after)}, {numbers.counted(cost.samples, 'sample')}"
     what = numbers.name(cost.metric)
     if cost.points is not None and cost.low is not None and cost.low > 0:
-        much = f"{size(cost, cost.points)}{' points' if cost.metric in SHARES else ''}"
+        much = f"{size(cost, cost.points)}{unit(cost)}"
         if cost.limit is not None:
             limit = numbers.error(cost.limit)
             return f"{what[:1].upper()}{what[1:]} falls {much}{interval(cost)}, within the limit of {limit}."

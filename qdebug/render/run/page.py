@@ -21,6 +21,7 @@ from qdebug.render.run.end_to_end import outputs_sentence
 from qdebug.render.run.evidence import sentences
 from qdebug.render.run.findings import by_severity
 from qdebug.render.run.fold import folded_layers
+from qdebug.render.run.loss_sentences import unit
 
 HEIGHT, WIDTH = 40, 100
 """Lines of a screen, and the columns at which they are counted."""
@@ -75,7 +76,8 @@ _TABLE = 6
 def _facts(run: Run, told: Finding | None) -> list[tuple[str, str]]:
     facts = []
     if told is not None:
-        facts = [("evidence", "; ".join(sentences(told)[:EVIDENCE])), ("to do", numbers.name(told.fix))]
+        shown = sentences(told, unit(cost_of(run)))[:EVIDENCE]
+        facts = [("evidence", "; ".join(shown)), ("to do", numbers.name(told.fix))]
     elif run.verdict == "diverged":
         facts = [("to do", _SEARCH)]
     facts += [("device", told_device(run.device))] if run.device is not None else []
