@@ -84,6 +84,12 @@ def bad(tmp_path: Path, made, kind: str) -> Path:  # noqa: C901 one place for ea
     arrays: dict[str, np.ndarray] = {}
     if kind == "size":
         arrays = {"4": np.zeros((1, 7), np.int8)}
+    elif kind == "axes":
+        arrays = {"4": np.zeros((4, 3), np.int8)}
+    elif kind == "turned":
+        arrays = {"4": np.zeros((6, 2), np.int8)}
+    elif kind == "biases":
+        arrays = {"6": Candidate.open(dense_file(), "dense.tflite").graph.tensors[6].data.byteswap()}
     elif kind == "name":
         arrays = {"hiden": codes}
     elif kind == "number":
@@ -123,6 +129,9 @@ def bad(tmp_path: Path, made, kind: str) -> Path:  # noqa: C901 one place for ea
 
 @pytest.mark.parametrize(("kind", "said"), [
     ("size", r"tensor 4 \(hidden\) has 7 values .*, and 6 in the file \(1x6\): the dump is of another file"),
+    ("axes", r"tensor 4 \(hidden\) is 4x3 .*, and 1x6 in the file: it is cut, or the dump is of another file"),
+    ("turned", r"tensor 4 \(hidden\) is 6x2 .*, and 1x6 in the file: bring its axes into the file's order"),
+    ("biases", r"tensor \d .* is a constant, and its bytes are the other way round: the device is big-endian"),
     ("name", r"no tensor of the file is called 'hiden'; the nearest are 'hidden' \(4\)"),
     ("number", "tensor 99 is not in the file, which has tensors 0 to 8"),
     ("unsigned", r"is uint8 .*, and int8 in the file: its values go from 0 to \d+: cast the bytes to int8"),

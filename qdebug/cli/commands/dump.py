@@ -47,6 +47,7 @@ def dump(
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
     """Write all tensors of a .tflite file that a host computes, as a device's dump; or print firmware that dumps."""
+    from qdebug.cli.failures import say
     from qdebug.cli.output import write_file, write_standard_output
     from qdebug.cli.progress import Progress
     from qdebug.errors import UsageError
@@ -58,6 +59,8 @@ def dump(
             write_standard_output(source())
         else:
             write_file(output, source(), force=force)
+            if not quiet:
+                say(f"wrote {output}")
         return
     if candidate is None or output is None:
         missing = "--candidate FILE" if candidate is None else "-o PLACE"
@@ -73,8 +76,6 @@ def dump(
         files = dump_host(candidate, request, str(kernels), str(format), output, progress)
     write(files, output)
     if not quiet:
-        from qdebug.cli.failures import say
-
         say(f"wrote {output}")
 
 

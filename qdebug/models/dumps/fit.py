@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -15,12 +16,16 @@ from qdebug.models.dumps.entries import Contents, Entry
 
 NEAREST = 3
 """Names that a message proposes."""
+LONGEST_NAME = 60
+"""Characters of a tensor's name that a message shows; the converter joins the names of fused ops to hundreds."""
 SMALL = 1 << 16
 """Whole numbers of 32 bits and more in a network (shapes, indices) are below this."""
 REASONABLE = 1e9
 """Real values in a network lie between this and one over it."""
 LOG_LOSES = 0.5
 """Share of a log's tensors from which on misfits are no bad connection, but another file."""
+
+_LOWEST = 'the device is big-endian, write the lowest byte first (or say "byte_order": "big" in the manifest)'
 
 Tensors = dict[Key, dict[int, Array]]
 
@@ -70,16 +75,18 @@ class _Fitting:
     def _error(self, text: str) -> InputError:
         return InputError(f"--dump {self.contents.source}: {text}")
 
-    def _check_order(self, tensor: Tensor, entry: Entry) -> None:
-        """Raise InputError where the dump has the axes of a tensor in another order."""
+    def _check_shape(self, tensor: Tensor, entry: Entry, samples: int) -> None:
+        """Raise InputError where the dump has other axes, or the same in another order; axes of 1 do not count."""
         shape = entry.shape if isinstance(entry.values, bytes) else entry.values.shape
-        if shape is None:
+        wanted = [abs(size) for size in tensor.shape if abs(size) != 1]
+        found = [size for size in shape or () if size != 1]
+        flat = [size for size in (samples, math.prod(wanted)) if size != 1]
+        if len(found) <= 1 or found in (wanted, [samples, *wanted], flat):
             return
-        wanted = [size for size in tensor.shape[1:] if size != 1]
-        found = [size for size in shape[1:] if size != 1]
-        if found != wanted and sorted(found) == sorted(wanted):
-            raise self._error(f"{_called(tensor)} is {_by(shape[1:])} for a sample ({entry.where}), and "
-                              f"{_by(tensor.shape[1:])} in the file: bring its axes into the file's order (NHWC)")
+        lengths = f"{_called(tensor)} is {_by(shape or ())} ({entry.where}), and {_by(tensor.shape)} in the file"
+        if sorted(found) in (sorted(wanted), sorted([samples, *wanted])):
+            raise self._error(f"{lengths}: bring its axes into the file's order (NHWC)")
+        raise self._error(f"{lengths}: it is cut, or the dump is of another file")
 
     def _take(self, key: Key, entry: Entry) -> None:
         tensor = self.graph.tensors[key]
@@ -88,7 +95,7 @@ class _Fitting:
         many = values.size // max(size, 1) if entry.sample is None else 1
         if values.size != many * size or not values.size:
             raise _Cut(tensor, values.size, size, "values", entry.where)
-        self._check_order(tensor, entry)
+        self._check_shape(tensor, entry, many)
         if tensor.data is not None:
             self._check_constant(tensor, values)
             return
@@ -134,8 +141,11 @@ class _Fitting:
     def _check_constant(self, tensor: Tensor, values: Array) -> None:
         """A dump may hold weights too: then they are the file's."""
         assert tensor.data is not None
-        if tensor.data.size == values.size and not np.array_equal(tensor.data.reshape(-1), values.reshape(-1)):
-            unlike = int(np.count_nonzero(tensor.data.reshape(-1) != values.reshape(-1)))
+        own, found = tensor.data.reshape(-1), values.reshape(-1)
+        if own.size == found.size and not np.array_equal(own, found):
+            if np.array_equal(own, found.byteswap()):
+                raise self._error(f"{_called(tensor)} is a constant, and its bytes are the other way round: {_LOWEST}")
+            unlike = int(np.count_nonzero(own != found))
             raise self._error(f"{_called(tensor)} is a constant, and {unlike} of its {values.size} values are not the "
                               "file's: the device runs another file")
 
@@ -147,8 +157,7 @@ class _Fitting:
             made = f" (made by op {maker.index} {maker.raw})" if maker is not None else ""
             raise self._error(
                 f"{_called(tensor)}{made} holds {tensor.dtype} values from {values.min():.4g} to {values.max():.4g}, "
-                f"and from {swapped.min():.4g} to {swapped.max():.4g} with its bytes the other way round: the device "
-                "is big-endian, write the lowest byte first (or say \"byte_order\": \"big\" in the manifest)")
+                f"and from {swapped.min():.4g} to {swapped.max():.4g} with its bytes the other way round: {_LOWEST}")
 
 
 class _Cut(Exception):  # noqa: N818 a log may lose lines: told by its caller
@@ -203,7 +212,8 @@ def _type_advice(tensor: Tensor, entry: Entry) -> str:
 
 
 def _called(tensor: Tensor) -> str:
-    return f"tensor {tensor.key} ({tensor.name})" if tensor.name else f"tensor {tensor.key}"
+    name = tensor.name if len(tensor.name) <= LONGEST_NAME else f"…{tensor.name[1 - LONGEST_NAME:]}"
+    return f"tensor {tensor.key} ({name})" if name else f"tensor {tensor.key}"
 
 
 def _by(shape: tuple[int, ...]) -> str:
