@@ -249,3 +249,14 @@ def test_a_file_with_a_row_that_was_not_measured_is_not_called_faithful():
     run = dataclasses.replace(run_records.run(), layers=rows)
 
     assert headline(run).startswith("No layer that was measured diverges; lstm was not measured.")
+
+
+def test_a_dump_whose_inputs_nobody_checked():
+    """All ops of the device are measured, its inputs are not: the answer says which question is open."""
+    rows = [run_records.row(0, "image", op="INPUT", verdict="unmeasured", local=None, reason="no data"),
+            run_records.row(1, "dense", verdict="exact", local=run_records.stats(0.0, 0))]
+    checked = dataclasses.replace(run_records.device_run(), layers=rows, first_divergent=None, verdict="exact")
+    hidden = dataclasses.replace(checked, layers=[*rows, run_records.row(2, "logits", verdict="unmeasured")])
+
+    assert "Whether the device was given the right inputs is not known: give --data." in answer(checked)
+    assert "image and logits were not measured" in answer(hidden)

@@ -12,6 +12,7 @@ from qdebug.render.run.loss_sentences import loss_sentence, other_model
 
 FAITHFUL = "The file is faithful."
 ON_DEVICE = "The device computes what its file says."
+UNCHECKED = "Whether the device was given the right inputs is not known: give --data."
 ALL_THE_SAME = "No layer diverges: the file does what its grids allow."
 
 
@@ -58,7 +59,7 @@ def _well(run: Run, faithful: str, all_the_same: str) -> list[str]:
     """Both verdicts, the one that matters more first: the loss, and that no layer diverges."""
     loss, cost, lost = loss_sentence(run), cost_of(run), run.reasons.get("end_to_end")
     if faithful in (FAITHFUL, ON_DEVICE):
-        faithful = _not_all(run) or faithful
+        faithful = _not_all(run, faithful) or faithful
     if lost:
         told = "" if run.verdict == "diverged" else faithful
         return [one for one in (told, f"The outputs were not compared: {numbers.name(lost)}.") if one]
@@ -69,11 +70,13 @@ def _well(run: Run, faithful: str, all_the_same: str) -> list[str]:
     return [one for one in (faithful, loss) if one] + _errors(run)
 
 
-def _not_all(run: Run) -> str:
+def _not_all(run: Run, faithful: str) -> str:
     """What is said instead of the whole file where rows were not measured; nothing where all were."""
     left = [row for row in run.layers if row.verdict == "unmeasured"]
     if not left:
         return ""
+    if run.device is not None and all(row.op == "INPUT" for row in left):
+        return f"{faithful} {UNCHECKED}"
     return f"No layer that was measured diverges; {named(left)} {'was' if len(left) == 1 else 'were'} not measured."
 
 
