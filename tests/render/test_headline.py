@@ -258,5 +258,5 @@ def test_a_dump_whose_inputs_nobody_checked():
     checked = dataclasses.replace(run_records.device_run(), layers=rows, first_divergent=None, verdict="exact")
     hidden = dataclasses.replace(checked, layers=[*rows, run_records.row(2, "logits", verdict="unmeasured")])
 
-    assert "Whether the device was given the right inputs is not known: give --data." in answer(checked)
-    assert "image and logits were not measured" in answer(hidden)
+    assert "Whether the device was given the right inputs is not known: give --data." in headline(checked)
+    assert "image and logits were not measured" in headline(hidden)
