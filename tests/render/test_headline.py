@@ -259,4 +259,4 @@ def test_a_dump_whose_inputs_nobody_checked():
     hidden = dataclasses.replace(checked, layers=[*rows, run_records.row(2, "logits", verdict="unmeasured")])
 
     assert "Whether the device was given the right inputs is not known: give --data." in headline(checked)
-    assert "image and logits were not measured" in headline(hidden)
+    assert "image, logits were not measured" in headline(hidden)
