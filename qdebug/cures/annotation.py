@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qdebug.cures.plan import NOT_CONVERGED, RANGES
+from qdebug.cures.plan import NOT_CONVERGED
+from qdebug.record.curable import RANGES
 from qdebug.record.loss import cost_of
 from qdebug.record.schema import Run
 

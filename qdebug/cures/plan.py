@@ -5,15 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qdebug.errors import UsageError
+from qdebug.record.curable import OTHER_MODEL, can_be_mended, is_priced, loses_by_grids
 from qdebug.record.loss import LOST, cost_of
 from qdebug.record.schema import Run
 
-PARAMETERS = frozenset({"QD315", "QD316", "QD401", "QD402", "QD403", "QD404", "QD405", "QD406", "QD407", "QD408",
-                        "QD410"})
-"""Findings of numbers in the file that its reference tells otherwise."""
-OTHER_MODEL = "QD203"
-RANGES = frozenset({"QD603", "QD604", "QD605", "QD606", "QD607", "QD608", "QD609", "QD610"})
-"""Findings of points that grids cost."""
 NOT_CONVERGED = frozenset({"QD201", "QD202"})
 DONE = "no layer diverges and nothing is lost"
 
@@ -47,26 +42,15 @@ def plan(run: Run, *, convert: bool, convertible: bool) -> Plan:
                          f"convert this reference again; {then}")
     lost = cost_of(run).verdict == LOST
     training = lost and cost_of(run).stage == "training"
-    mend = bool(codes & PARAMETERS) and OTHER_MODEL not in codes
+    mend = can_be_mended(run)
     found = Plan(
         mend=mend,
-        convert=convertible and (convert or mend or (kind == "float" and _by_grids(run))),
-        wider=convertible and kind == "float" and _by_grids(run),
-        annotate=kind == "qat" and (training or _is_priced(run)))
+        convert=convertible and (convert or mend or (kind == "float" and loses_by_grids(run))),
+        wider=convertible and kind == "float" and loses_by_grids(run),
+        annotate=kind == "qat" and (training or is_priced(run)))
     if found == Plan(False, False, False, False):
         raise UsageError(f"nothing to cure: {_nothing(run, lost=lost, convertible=convertible)}")
     return found
-
-
-def _by_grids(run: Run) -> bool:
-    """Whether points are lost that grids may cost."""
-    cost = cost_of(run)
-    return _is_priced(run) or (cost.verdict == LOST and cost.stage != "training")
-
-
-def _is_priced(run: Run) -> bool:
-    """Whether a finding of a grid says what it costs, beyond chance."""
-    return any(one.code in RANGES and one.points is not None and (one.low or 0) > 0 for one in run.findings)
 
 
 def _nothing(run: Run, *, lost: bool, convertible: bool) -> str:

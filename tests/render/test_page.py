@@ -178,3 +178,25 @@ def test_what_a_layer_takes_has_the_unit_of_the_run(metric, told):
                                  cost=run_records.cost(metric=metric, points=41.3, low=30.0, high=50.0))
 
     assert told in " ".join(" ".join(lines(costly, 200)).split())
+
+
+@pytest.mark.parametrize(("kind", "code", "points", "offered"), [
+    ("qat", "QD406", None, True), ("float", "QD604", 41.0, True), ("qat", "QD604", 41.0, False),
+    ("float", "QD203", None, False), ("float", "QD101", None, False)])
+def test_a_cure_is_offered_where_there_is_one(kind, code, points, offered):
+    """The last line names `cure` where it makes a better file: not of another model, nor where training is to blame."""
+    found = Finding(code, "a_cause", None, "error", "a title", {}, "do this", "", points=points,
+                    low=None if points is None else points / 2)
+    sick = run_records.run(verdict="diverged")
+    sick = dataclasses.replace(sick, findings=[found], reference={**sick.reference, "kind": kind}, cures=None)
+
+    assert ("qdebug cure 7 (make a better file)" in lines(sick, 400)[-1]) == offered
+
+
+@pytest.mark.parametrize(("share", "told"), [(99.0, "removes 99.0 % of the error"), (-0.55, "removes nothing"),
+                                             (0.0, "removes nothing")])
+def test_what_undoing_a_fault_removes(share, told):
+    """A fault whose removal brings nothing back removes nothing, not less than nothing."""
+    found = Finding("QD402", "a_cause", "dense", "error", "a title", {"error_removed_percent": share}, "do this", "")
+
+    assert told in evidence(found)

@@ -110,8 +110,10 @@ def _removed(_: str, values: dict[str, Any]) -> list[str]:
     if "error_removed_percent" not in values:
         return []
     share, why = values.pop("error_removed_percent"), values.pop("error_removed_percent_reason", "")
-    return [f"undoing it removes {numbers.percent(share)} % of the error at the outputs" if share is not None else
-            f"what undoing it removes was not measured: {_text(why)}"]
+    if share is None:
+        return [f"what undoing it removes was not measured: {_text(why)}"]
+    much = f"{numbers.percent(share)} %" if share > 0 else "nothing"
+    return [f"undoing it removes {much} of the error at the outputs"]
 
 
 def _range(_: str, values: dict[str, Any]) -> list[str]:

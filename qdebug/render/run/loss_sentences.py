@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qdebug.record.curable import OTHER_MODEL
 from qdebug.record.loss import KEPT, LOST, SHARES, SPREAD_SHARE, cost_of, nothing_compared
 from qdebug.record.schema import Cost, CostLayer, CostStage, Finding, Run
 from qdebug.render import numbers
@@ -12,7 +13,7 @@ SMALL = 2.0
 """Times the agreement that near-ties cost in every file, above which a loss that is not proven is not called little."""
 MINOR = 0.1
 """Share of the whole below which a further layer is not named in a sentence."""
-OTHER_MODEL, TRAINING = "QD203", "QD2"
+TRAINING = "QD2"
 """Code of a file that was made from another model; what the codes of the reference's own state begin with."""
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D")
 """Ops that hold weights: a model is another one where at least half of them do not fit."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from qdebug.record.curable import is_curable
 from qdebug.record.loss import LOST, cost_of, worse
 from qdebug.record.schema import Finding, Run
 from qdebug.record.verdicts import SEVERITIES, worst_verdict
@@ -154,6 +155,7 @@ def what_next(run: Run, told: Finding | None = None) -> str:
     name = f" {int(number)}" if number.isdecimal() else ""
     steps = [f"qdebug show{name} --all (everything)", f"qdebug report{name} (a page with the network)"]
     steps += [f"qdebug explain {numbers.name(told.code)} (why)"] if told is not None else []
+    steps += [f"qdebug cure{name} (make a better file)"] if is_curable(run) and run.cures is None else []
     return f"Next: {', '.join(steps)}"
 
 
