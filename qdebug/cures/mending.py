@@ -163,8 +163,8 @@ def _kernel_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, rescale:
     if not changed and not scales:
         return
     said = [f"{changed} of {rows.size} weights set"] if changed else []
-    said += [f"{int(np.count_nonzero(scale != own)) if scale.size == own.size else scale.size} weight scales set"] \
-        if scales else []
+    rescaled = int(np.count_nonzero(scale != own)) if scale.size == own.size else scale.size
+    said += [f"{_count(rescaled, 'weight scale')} set"] if scales else []
     axis = (held.data.ndim - 1 if pair.op.kind == "depthwise" else 0) if scale.size != own.size else None
     yield Mend(pair.layer, ", ".join(said), TensorEdit(
         held.key, _stored(pair.op, codes, held).astype(held.data.dtype) if changed else None,
@@ -212,6 +212,10 @@ def _stored(op: Op, rows: Rows, held: Tensor) -> Array:
 # -- biases ----------------------------------------------------------------------------------------------------
 
 
+def _count(number: int, noun: str, many: str = "") -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {many or noun + 's'}"
+
+
 def _bias(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[Mend | Left]:
     """The bias: round(offset / (input scale x weight scale)), or the offset itself."""
     candidate, op = aligned.candidate, pair.op
@@ -237,12 +241,13 @@ def _bias(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[
 
 def _real_bias(candidate: Graph, pair: Pair, offset: Array, stored: Tensor | None) -> Iterator[Mend]:
     assert pair.op is not None
+    what = f"{_count(offset.size, 'bias', 'biases')} set"
     if stored is None or len(candidate.consumers.get(stored.key, ())) > 1:
-        yield Mend(pair.layer, f"{offset.size} biases set", BiasEdit(pair.op.index, offset.astype(np.float32)))
+        yield Mend(pair.layer, what, BiasEdit(pair.op.index, offset.astype(np.float32)))
         return
     kept = as_stored(candidate, stored)
     assert kept.data is not None
-    yield Mend(pair.layer, f"{offset.size} biases set", TensorEdit(kept.key, offset.astype(kept.data.dtype)))
+    yield Mend(pair.layer, what, TensorEdit(kept.key, offset.astype(kept.data.dtype)))
 
 
 def _bias_codes(candidate: Graph, pair: Pair, offset: Array, source: Tensor, held: Tensor,
@@ -257,8 +262,8 @@ def _bias_codes(candidate: Graph, pair: Pair, offset: Array, source: Tensor, hel
         free = ~np.any(stored_rows(op, held), axis=1) & (np.abs(offset) > INT32_MAX * source.quantization.step * scales)
         if np.any(free) and held.quantization.scale.size == offset.size:
             scales[free] = np.abs(offset[free]) / (source.quantization.step * LARGEST_BIAS)
-            yield Mend(pair.layer, f"the weight scale of {int(free.sum())} channels without weights set, so that the "
-                       "bias fits", TensorEdit(held.key, scale=scales))
+            yield Mend(pair.layer, f"the weight scale of {_count(int(free.sum()), 'channel')} without weights set, so "
+                       "that the bias fits", TensorEdit(held.key, scale=scales))
     steps = (np.float32(source.quantization.step) * scales.astype(np.float32)).astype(np.float64)
     limit = float(2**63 - 1025) if wide else float(INT32_MAX)
     codes = np.clip(np.rint(offset / (source.quantization.step * scales)), -limit, limit).astype(
