@@ -96,11 +96,9 @@ def in_training(on: Evaluation, work: Pass, baseline: LabelArray | None, referen
                          right[samples], on.batch, on.threads)
     unit = "points of accuracy" if on.truth is not None else "points of agreement"
     try:
-        ranges = bench.ranges()
-        kernels = bench.kernels()
-        released = bench.released()
-        layers = []
-        if released.is_loss and (ranges is None or ranges.fitted.points < MOST * released.points):
+        ranges, whole = bench.ranges(), bench.measure()
+        kernels, layers = bench.costly_kernels(), list[LayerLoss]()
+        if whole.is_loss and (ranges is None or ranges.fitted.points < MOST * whole.points):
             again = Evaluation(bench.metric, on.inputs, samples, right, on.batch, on.threads, on.step)
             layers = _trials(again, bench, bench.choose())
     except ModelError:

@@ -1,12 +1,14 @@
 """What the quantizers of a quantization-aware reference cost: run it with other ranges, grids and kernels.
 
 The file holds the same grids, so no comparison of the two can show what these cost. The reference alone is run: with
-the ranges that the data has fed in place of the trained ones, with one activation handed on as it is before its
-quantizer, with one kernel as it was before its own.
+the ranges that the data has fed in place of the trained ones; and quantized up to one quantizer, with all behind it
+left out. What a quantizer takes is what it adds there, so that all together take the whole; two faults that hide each
+other, such as a starved activation in front of a starved kernel, are both seen.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +19,7 @@ from qdebug.cost.metrics import Kept, Metric
 from qdebug.cost.trials import EXACT, PLAIN, Subject, Values, points
 from qdebug.findings.loss_evidence import KernelLoss, Points, TrainedRanges
 from qdebug.graph.graph import Graph, Key, Op, Tensor
-from qdebug.graph.op_facts import fake_quant_grid, kernel, kernel_rows
+from qdebug.graph.op_facts import fake_quant_grid, kernel
 from qdebug.graph.quantization import Array, Grid
 from qdebug.measure.batches import batches
 from qdebug.measure.labels import LabelArray
@@ -42,6 +44,17 @@ class Quantizer:
     grid: Grid
 
 
+@dataclass(frozen=True, eq=False)
+class QuantizedKernel:
+    """One kernel with a quantizer of its own."""
+
+    op: Op
+    layer: str
+    tensor: Tensor
+    plain: Array
+    """The kernel before its quantizer, in TensorFlow's layout."""
+
+
 def quantizers(graph: Graph, names: Mapping[Key, str]) -> list[Quantizer]:
     """The FakeQuants on the data path whose range is a constant of its own; `names`: layers by tensor."""
     found = []
@@ -56,7 +69,7 @@ def quantizers(graph: Graph, names: Mapping[Key, str]) -> list[Quantizer]:
 
 
 class TrainedBench:
-    """The reference with its quantizers, and without; a bench for those given as `chosen`."""
+    """The reference with its quantizers, without, and with the first of them; a bench for those given as `chosen`."""
 
     def __init__(self, frozen: Frozen, names: Mapping[Key, str], metric: Metric, inputs: list[Array], truth: LabelArray,
                  batch: int, threads: int | None) -> None:
@@ -65,12 +78,23 @@ class TrainedBench:
         self.all = quantizers(frozen.graph, names)
         self.tails = ReferenceTails(frozen, threads=threads)
         self.free = ReferenceTails(released(frozen, [one.op.name for one in self.all]), threads=threads)
+        self.kernels = self._kernels()
+        self.parts: list[Quantizer | QuantizedKernel] = sorted([*self.all, *self.kernels], key=lambda one: one.op.index)
         self.now = self._kept({})
 
     def close(self) -> None:
         """Give the sessions' memory back."""
         self.tails.close()
         self.free.close()
+
+    def _kernels(self) -> list[QuantizedKernel]:
+        graph = self.frozen.graph
+        held = [(op, tensor) for op in graph.ops if (tensor := kernel(graph, op)) is not None
+                and tensor.fake_quant is not None]
+        plain = self.tails.fetch([unquantized(self.frozen, tensor.key) for _, tensor in held],
+                                 [array[:1] for array in self.inputs]) if held else []
+        return [QuantizedKernel(op, self.names.get(op.output) or (op.layer.name if op.layer is not None else op.name),
+                                tensor, values) for (op, tensor), values in zip(held, plain, strict=True)]
 
     # -- ranges ------------------------------------------------------------------------------------------
 
@@ -87,14 +111,6 @@ class TrainedBench:
             if fitted.is_loss else []
         ranked = sorted((entry for entry in gains if entry[1].is_loss), key=lambda entry: -entry[1].points)
         return TrainedRanges(fitted, ranked[:NAMED], len(self.truth))
-
-    def released(self) -> Points:
-        """What comes back without any activation quantizer."""
-        kept = []
-        for part in batches(self.inputs, self.batch):
-            outputs = self.free.outputs(part.inputs)
-            kept.append(self.metric.keep(outputs, outputs))
-        return self._gain(np.concatenate(kept))
 
     def _data_ranges(self) -> list[tuple[float, float]]:
         """Range of what goes into each quantizer where none of them rounds or cuts; 0 is in it."""
@@ -114,65 +130,93 @@ class TrainedBench:
         return np.concatenate(kept)
 
     def _gain(self, kept: Kept) -> Points:
-        return points(self.metric, kept, self.now, self.now, self.truth)
+        return self._lost(kept, self.now)
 
-    # -- kernels -----------------------------------------------------------------------------------------
+    def _lost(self, before: Kept, after: Kept) -> Points:
+        return points(self.metric, before, after, self.now, self.truth)
 
-    def kernels(self) -> list[KernelLoss]:
-        """What rounding each kernel costs, where that is beyond chance."""
-        graph = self.frozen.graph
-        held = [(op, tensor) for op in graph.ops if (tensor := kernel(graph, op)) is not None
-                and tensor.fake_quant is not None]
-        plain = self.tails.fetch([unquantized(self.frozen, tensor.key) for _, tensor in held],
-                                 [array[:1] for array in self.inputs]) if held else []
+    # -- one quantizer after the other --------------------------------------------------------------------
+
+    def measure(self) -> Points:
+        """Quantize one part after the other; give what all take together.
+
+        What each takes stands in `taken` from then on, and is empty where the whole is within chance.
+        """
+        free = self._quantized_up_to([0])[0]
+        whole = self._gain(free)
+        self.taken: list[Points] = []
+        if whole.is_loss:
+            curve = [free, *self._quantized_up_to(range(1, len(self.parts))), self.now]
+            self.taken = [self._lost(before, after) for before, after in itertools.pairwise(curve)]
+        return whole
+
+    def _quantized_up_to(self, counts: Sequence[int], kernels: Mapping[Key, Array] | None = None) -> list[Kept]:
+        """What the metric keeps where the first parts of the reference are quantized, for each of these counts."""
+        kept: list[list[Kept]] = [[] for _ in counts]
+        for part in batches(self.inputs, self.batch):
+            held = self._held(part.inputs) if any(counts) else {}
+            for place, count in enumerate(counts):
+                outputs = self.free.outputs(part.inputs, {**self._fed(count, held), **(kernels or {})})
+                kept[place].append(self.metric.keep(outputs, outputs))
+        return [np.concatenate(one) for one in kept]
+
+    def _held(self, inputs: Sequence[Array]) -> dict[Key, Array]:
+        """What every activation quantizer gives."""
+        keys = [one.op.output for one in self.all]
+        return dict(zip(keys, self.tails.fetch(keys, inputs), strict=True))
+
+    def _fed(self, count: int, held: Mapping[Key, Array]) -> dict[Key, Array]:
+        """What the network without activation quantizers is fed, to be quantized in its first `count` parts."""
+        fed = {one.op.output: held[one.op.output] for one in self.parts[:count] if isinstance(one, Quantizer)}
+        return fed | {one.tensor.key: one.plain for one in self.parts[count:] if isinstance(one, QuantizedKernel)}
+
+    def costly_kernels(self) -> list[KernelLoss]:
+        """The kernels whose rounding takes more than chance explains, most costly first."""
         found = []
-        for (op, tensor), values in zip(held, plain, strict=True):
-            weights = self._gain(self._kept({tensor.key: values}))
-            rows = kernel_rows(graph, op, side="reference")
-            assert tensor.fake_quant is not None
-            if not weights.is_loss or rows is None:
+        for place, (one, weights) in enumerate(zip(self.parts, self.taken, strict=False)):
+            if not isinstance(one, QuantizedKernel) or not weights.is_loss:
                 continue
-            scale = np.ravel(tensor.fake_quant.grid[0])
+            assert one.tensor.fake_quant is not None
+            spans = channel_spans(one.plain, one.op)
+            scale = np.ravel(one.tensor.fake_quant.grid[0])
             by_row = None
-            if scale.size == 1 and len(rows) > 1:
-                again = self._kept({tensor.key: _by_channel(values, op)})
-                by_row = points(self.metric, again, self.now, self.now, self.truth)
-            layer = self.names.get(op.output) or (op.layer.name if op.layer is not None else op.name)
-            found.append(KernelLoss(layer, weights, by_row, np.ravel(channel_spans(values, op)).astype(np.float64),
+            if scale.size == 1 and spans.size > 1:
+                now, again = self._quantized_up_to([place + 1])[0], self._quantized_up_to(
+                    [place + 1], {one.tensor.key: _by_channel(one.plain, one.op)})[0]
+                by_row = self._lost(again, now)
+            found.append(KernelLoss(one.layer, weights, by_row, np.ravel(spans).astype(np.float64),
                                     float(scale[0]) if scale.size == 1 else None, len(self.truth)))
-        return sorted(found, key=lambda one: -one.weights.points)[:NAMED]
+        return sorted(found, key=lambda loss: -loss.weights.points)[:NAMED]
 
     # -- a bench -----------------------------------------------------------------------------------------
 
     def choose(self) -> list[Subject]:
-        """The quantizers that cost points, as subjects; the bench runs these from now on."""
-        gains = []
-        for one in self.all:
-            values = [self.tails.fetch([one.before], part.inputs)[0] for part in batches(self.inputs, self.batch)]
-            kept = []
-            for part, exact in zip(batches(self.inputs, self.batch), values, strict=True):
-                outputs = self.tails.outputs(part.inputs, {one.op.output: exact})
-                kept.append(self.metric.keep(outputs, outputs))
-            gains.append((one, self._gain(np.concatenate(kept))))
-        ranked = sorted((entry for entry in gains if entry[1].is_loss), key=lambda entry: -entry[1].points)
-        self.chosen = [one for one, _ in ranked[:NAMED]]
+        """The activation quantizers of the file's layers that cost points, as subjects; the bench runs these."""
+        known = set(self.names.values())
+        costly = [(one, taken) for one, taken in zip(self.parts, self.taken, strict=False)
+                  if isinstance(one, Quantizer) and taken.is_loss and one.layer in known]
+        self.chosen = [one for one, _ in sorted(costly, key=lambda entry: -entry[1].points)[:NAMED]]
         return [_subject(one) for one in self.chosen]
 
     def read(self, inputs: Sequence[Array]) -> tuple[list[Array], list[dict[str, Values]]]:
-        """The reference's outputs, and what goes into the chosen quantizers."""
-        graph = self.frozen.graph
-        values = self.tails.fetch([*(one.before for one in self.chosen), *graph.outputs], inputs)
-        count = len(self.chosen)
-        return values[count:], [
-            {EXACT: np.asarray(one, np.float32), PLAIN: np.asarray(one, np.float32)} for one in values[:count]]
+        """The outputs without quantizers, and what goes into the chosen ones: with those before them, and without."""
+        keys = [one.before for one in self.chosen]
+        free = self._fed(0, {})
+        self.held = self._held(inputs)
+        plain = self.free.fetch(keys, inputs, free)
+        return self.free.outputs(inputs, free), [
+            {EXACT: np.asarray(exact, np.float32), PLAIN: np.asarray(own, np.float32)}
+            for exact, own in zip(self.tails.fetch(keys, inputs), plain, strict=True)]
 
     def run(self, number: int, values: Values | None, inputs: Sequence[Array]) -> list[Array]:
-        """The reference's outputs with the output of one chosen quantizer replaced."""
-        return self.tails.outputs(inputs, {} if values is None else {self.chosen[number].op.output: values})
+        """The outputs with the output of one chosen quantizer replaced: quantized up to it, and free behind it."""
+        one = self.chosen[number]
+        fed = self._fed(self.parts.index(one) + 1, self.held)
+        return self.free.outputs(inputs, fed if values is None else {**fed, one.op.output: values})
 
     def alone(self, number: int, values: Values, inputs: Sequence[Array]) -> list[Array]:
-        """The same: nothing else of the reference is ever replaced."""
-        return self.run(number, values, inputs)
+        """The outputs without quantizers, with the output of one of them replaced."""
+        return self.free.outputs(inputs, {**self._fed(0, {}), self.chosen[number].op.output: values})
 
 
 def _subject(one: Quantizer) -> Subject:

@@ -237,8 +237,9 @@ CASES += [
 # -- quantization-aware ---------------------------------------------------------------------------------------------
 
 
-def aware(build: nets.Build, steps: int, decay: float | None = None) -> Pair:
-    """Quantization-aware training of `steps` batches of 32, on a trained float network."""
+def aware(build: nets.Build, steps: int, decay: float | None = None, change: Callable[[Any], None] | None = None,
+          rate: float = 1e-4) -> Pair:
+    """Quantization-aware training of `steps` batches of 32, on a trained float network that was changed before."""
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
 
     keras = nets.keras_of("2")
@@ -248,10 +249,12 @@ def aware(build: nets.Build, steps: int, decay: float | None = None) -> Pair:
     try:
         with quietly():
             base = nets.copied(build, "2")
+            if change is not None:
+                change(base)
             aware = load_tensorflow().tfmot.quantization.keras.quantize_model(base)
             loss = keras.losses.SparseCategoricalCrossentropy(
                 from_logits="softmax" not in str(base.layers[-1].activation))
-            aware.compile(optimizer=keras.optimizers.Adam(1e-4), loss=loss)
+            aware.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
             data = nets.digits()
             for step in range(steps):
                 some = np.random.default_rng(step).integers(0, len(data.train), 32)
@@ -263,7 +266,7 @@ def aware(build: nets.Build, steps: int, decay: float | None = None) -> Pair:
         converter = tf.lite.TFLiteConverter.from_keras_model(aware)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-        return Pair(aware, bytes(converter.convert()), nets.copied(build, "2"))
+        return Pair(aware, bytes(converter.convert()), base)
 
 
 def _loud(steps: int, decay: float | None = None) -> Pair:
@@ -288,4 +291,23 @@ CASES += [
     Case("QAT of separable, 80 steps, ranges learnt fast", "qat", lambda: aware(separable, 80, 0.6)),
     Case("QAT of separable, 5 steps", "qat", lambda: aware(separable, 5), (SLOW, NEW), (None,),
          lambda: aware(separable, 80, 0.6)),
+]
+
+
+def still(build: nets.Build, change: Callable[[Any], None] | None = None) -> Callable[[], Pair]:
+    """Ranges are learnt fast, and weights stay: so does what the grids take."""
+    return lambda: aware(build, 80, 0.6, change, rate=0.0)
+
+
+CASES += [
+    Case("QAT, one channel of c1 spans 500 times the rest", "qat", still(separable, lift), (STARVED, ONE_SCALE),
+         ("c1", "dw"), still(separable), ci=True),
+    Case("QAT, a Concatenate of ranges 400 times apart", "qat", still(branches, join_unequal), (JOINED,), ("both",),
+         still(branches)),
+    Case("QAT, one scale for a depthwise kernel with one large channel", "qat",
+         still(separable, killing("dw", 600, -2)), (ONE_SCALE,), ("dw",), still(separable)),
+    Case("QAT, logits 3000 away from zero", "qat", still(residual, far_logits), (LONG,), ("logits",),
+         still(residual)),
+    Case("QAT of branches, ranges learnt fast", "qat", still(branches)),
+    Case("QAT of residual, ranges learnt fast", "qat", still(residual)),
 ]

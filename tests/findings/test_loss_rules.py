@@ -138,3 +138,12 @@ def test_steps_that_cost_only_what_a_fault_further_up_left_are_no_cause() -> Non
 
     assert told(layer(**taken, alone=Points(2.0, 0.5, 3.5))) == []
     assert [one.code for one in told(layer(**taken, alone=Points(20.0, 12.0, 28.0)))] == ["QD604"]
+
+
+def test_a_channel_that_is_far_smaller_is_the_odd_one() -> None:
+    """The scale that fits the others leaves it no codes; a channel of zeros needs none."""
+    kernel = KernelLoss("q1", LOST, LOST, np.array([2.0, 1.9, 0.004, 2.1, 0.0]), 2.1 / 127, 397)
+    (found,) = told(layer(kernel=kernel))
+
+    assert found.title == "weights on one scale: channel 2 is 475 times smaller than the median one"
+    assert (found.evidence["odd_channel"], found.evidence["largest_weight"]) == (2, 0.004)

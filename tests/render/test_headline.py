@@ -45,6 +45,23 @@ def test_the_cause_of_a_loss_is_named_once():
         "Yet there is an error: QD402 at dense, another bias.")
 
 
+@pytest.mark.parametrize(("points", "told"), [
+    ((6.0, 2.0), ", 6.0 of them at c1 (QD604) and 2.0 at dw (QD605)."),
+    ((90.0,), ", nearly all of them at c1: 7 of 8 channels share 1 code, QD604."),
+    ((6.0,), ", 6.0 of them at c1: 7 of 8 channels share 1 code, QD604."),
+    ((), ", not in conversion.")])
+def test_grids_that_cost_in_training(points, told):
+    """Their layers are named, and together they take no more than training does."""
+    kinds = (("QD604", "c1", "7 of 8 channels share 1 code: channel 2 spans"), ("QD605", "dw", "weights: channel 2"))
+    any_one = dataclasses.replace(run_records.lossy_run().findings[0], severity="error")
+    run = trained(findings=[dataclasses.replace(any_one, code=code, layer=layer, title=title, points=one)
+                            for (code, layer, title), one in zip(kinds, points, strict=False)])
+
+    assert headline(run).endswith(f"lost in training, not in conversion{told.removeprefix(', not in conversion')}")
+    taken = [line for line in cost_block(run).lines if line.startswith("in training, ")]
+    assert sum(float(line.split(": ")[1].split()[0]) for line in taken) <= 8.4
+
+
 def test_a_loss_in_training():
     """A faithful file is told from a reference that was spoilt before."""
     assert headline(trained()) == (

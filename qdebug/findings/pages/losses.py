@@ -14,7 +14,8 @@ PAGES = (
         "does all that its grid allows, so it is no divergence.",
         "The points are measured: the reference's exact values of this layer are handed on, then the same rounded to "
         "the file's step, then on a grid for each channel. The steps take the points, and the grids for each channel "
-        "bring at least half of them back, while one grid over the data's own range does not.",
+        "bring at least half of them back, while one grid over the data's own range does not. A quantization-aware "
+        "reference is run without quantizers, then with those up to this layer: what the last of them adds is its.",
         "Equalize: divide the wide channel in the layer's kernel and bias and multiply it back in the next layer's "
         "kernel (exact across a ReLU, or nothing, in between). Or train with a limit (ReLU6), or keep the layer in "
         "int16 or float. A repair of the layer alone brings nothing back: it keeps the grid.",
@@ -29,9 +30,11 @@ PAGES = (
         "0, 0.1 and 0.2: 5 codes of 255. A scale for each channel has a step of 0.2 / 127 = 0.0016 there.",
         "The points are measured: the layer is computed with the file's weights and nothing else of the file, then "
         "with the reference's weights rounded on a scale for each channel. Where that brings less than half back, "
-        "8 bits are too few for this kernel on any scale, and the title says so.",
+        "8 bits are too few for this kernel on any scale, and the title says so. A quantization-aware reference is run "
+        "with its quantizers up to this kernel's own, and with those before it.",
         "Convert with a scale for each channel (the default for convolutions; _experimental_disable_per_channel turns "
-        "it off), or bring the channels to like sizes; else keep this layer's weights in float.",
+        "it off), or bring the channels to like sizes. In quantization-aware training tfmot gives depthwise and dense "
+        "kernels one scale: leave the layer unannotated. Else keep this layer's weights in float.",
     ),
     Page(
         "QD606",

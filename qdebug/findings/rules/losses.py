@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qdebug.align import Pair
 from qdebug.converter.grids import FIXED_GRIDS, SAME_SCALE
@@ -24,6 +25,7 @@ MOST = 0.5
 """Share of the lost points that a grid must bring back to be the reason."""
 STARVED = 16
 """Codes, four bits: the evidence counts channels with fewer."""
+EQUALIZE_WEIGHTS = "bring the channels to like sizes"
 CALIBRATE = "calibrate (representative_dataset) on samples like this data, preprocessed alike, and convert again"
 
 
@@ -182,11 +184,32 @@ def starved(context: Context) -> Outcome:
             one.layer,
             f"{int(few.sum())} of {codes.size} channels {share}: channel {widest} spans {_number(_times(one))} times "
             "the median one, on one grid",
-            {**_channel_evidence(one), **_steps_evidence(one)},
-            f"bring the channels to like ranges before converting (divide channel {widest} in the layer's kernel and "
-            "bias, multiply it back in the next layer's kernel), or clip or retrain it; else keep this layer in int16 "
-            "or float", points=cost_of(one, one.steps)))
+            {**_channel_evidence(one), **_steps_evidence(one)}, _equalize(widest, is_qat=context.is_qat),
+            points=cost_of(one, one.steps)))
     return outcome(found)
+
+
+def _equalize(channel: int, *, is_qat: bool) -> str:
+    when, other = ("training", "leave this layer unannotated") if is_qat else \
+        ("converting", "keep this layer in int16 or float")
+    return (f"bring the channels to like ranges before {when} (divide channel {channel} in the layer's kernel and "
+            f"bias, multiply it back in the next layer's kernel), or clip or retrain it; else {other}")
+
+
+def _odd_channel(spans: NDArray[np.float64]) -> tuple[int, float, str]:
+    """The channel farthest from the median one, how many times, and which way; a channel of zeros needs no codes."""
+    median, held = float(np.median(spans)), np.where(spans > 0, spans, np.inf)
+    larger = float(spans.max()) / max(median, float(spans.max()) * 1e-9, 1e-30)
+    smaller = median / float(held.min()) if np.isfinite(held).any() else 0.0
+    return (int(np.argmin(held)), smaller, "smaller") if smaller > larger else (int(np.argmax(spans)), larger, "larger")
+
+
+def _other_scales(*, is_one: bool, is_qat: bool) -> str:
+    if not is_one:
+        return "keep this layer's weights in float (selective quantization), or train quantization-aware"
+    if is_qat:
+        return f"{EQUALIZE_WEIGHTS} before training, or leave this layer unannotated"
+    return f"convert with a scale for each channel (leave out _experimental_disable_per_channel), or {EQUALIZE_WEIGHTS}"
 
 
 def one_scale(context: Context) -> Outcome:
@@ -199,24 +222,21 @@ def one_scale(context: Context) -> Outcome:
         if one is None or not one.weights.is_loss:
             continue
         spans, is_one = one.spans, _brings_back(one.by_row, one.weights)
-        widest = int(np.argmax(spans))
-        times = float(spans.max() / max(np.median(spans), spans.max() * 1e-9, 1e-30))
+        channel, times, how = _odd_channel(spans)
         numbers: dict[str, Any] = {
             "weights_points": rounded_points(one.weights),
             "regained_by_a_scale_for_each_channel": rounded_points(one.by_row), "channels": int(spans.size),
-            "largest_weight_channel": widest, "largest_weight": float(spans.max()),
+            "odd_channel": channel, "largest_weight": float(spans[channel]),
             "median_largest_weight": float(np.median(spans)), "samples": one.samples}
         if one.step is not None:
             codes = np.rint(spans / one.step).astype(np.int64)
             numbers |= {"scale": one.step, "channels_under_8_codes": int(np.count_nonzero(codes < 8)),
                         "largest_code_by_channel": "; ".join(
                             f"{channel}: {codes[channel]}" for channel in np.argsort(codes, kind="stable")[:8])}
-        title = (f"weights on one scale: channel {widest} is {_number(times)} times larger than the median one"
+        title = (f"weights on one scale: channel {channel} is {_number(times)} times {how} than the median one"
                  if is_one else f"rounding the weights alone takes {amount(one.weights, losses)}")
-        fix = ("convert with a scale for each channel (leave out _experimental_disable_per_channel), or bring the "
-               "channels to like sizes" if is_one else
-               "keep this layer's weights in float (selective quantization), or train quantization-aware")
-        found.append(Found(one.layer, title, numbers, fix, points=one.weights))
+        found.append(Found(one.layer, title, numbers, _other_scales(is_one=is_one, is_qat=context.is_qat),
+                           points=one.weights))
     return outcome(found)
 
 

@@ -8,7 +8,7 @@ from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
 from qdebug.render.run.divergence import divergence, named
 from qdebug.render.run.findings import by_severity
-from qdebug.render.run.loss_sentences import loss_sentence, other_model
+from qdebug.render.run.loss_sentences import MOST_NAMED, loss_sentence, other_model, trained_grids
 
 FAITHFUL = "The file is faithful."
 ON_DEVICE = "The device computes what its file says."
@@ -107,7 +107,8 @@ def _nothing(run: Run) -> str:
 
 def _errors(run: Run, start: str = "Yet there is an error:") -> list[str]:
     """Name the first error where no layer diverges; one that is named as the cause of a loss is none more."""
-    told = {(one.finding, one.layer) for one in cost_of(run).layers}
+    told = {(one.finding, one.layer) for one in cost_of(run).layers} | {
+        (one.code, one.layer) for one, _ in trained_grids(run)[:MOST_NAMED]}
     errors = [one for one in by_severity(run) if one.severity == SEVERITIES[0] and (one.code, one.layer) not in told]
     if not errors:
         return []

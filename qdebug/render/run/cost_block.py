@@ -8,7 +8,17 @@ from qdebug.record.loss import LOST, SHARES, UNMEASURED, cost_of
 from qdebug.record.schema import Cost, CostLayer, Row, Run
 from qdebug.render import numbers
 from qdebug.render.blocks import Entry
-from qdebug.render.run.loss_sentences import STAGES, between, interval, is_proven, level, other_model, size, unit
+from qdebug.render.run.loss_sentences import (
+    STAGES,
+    between,
+    interval,
+    is_proven,
+    level,
+    other_model,
+    size,
+    trained_grids,
+    unit,
+)
 
 MOST_NAMED = 3
 """How many layers the line about labels names."""
@@ -66,8 +76,11 @@ def _training(run: Run) -> list[str]:
         return []
     part = next((one for one in (run.costs or {}).get("parts") or [] if one["part"] == "training"), None)
     found = [one for one in (part or {}).get("layers", []) if one["low"] is not None and one["low"] > 0]
-    return [f"in training: most at {numbers.name(found[0]['layer'])}, when the baseline takes over from there"] \
-        if found else []
+    cost = cost_of(run)
+    grids = [f"in training, {numbers.name(one.layer)}: {size(cost, points)}{unit(cost)}, {numbers.name(one.code)}"
+             for one, points in trained_grids(run)]
+    return grids[:MOST_LAYERS] or [f"in training: most at {numbers.name(one['layer'])}, when the baseline takes over "
+                                   "from there" for one in found[:1]]
 
 
 def _layers(cost: Cost) -> list[str]:

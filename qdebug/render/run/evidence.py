@@ -199,8 +199,9 @@ def _channels(_: str, values: dict[str, Any]) -> list[str]:
         values.pop("median_bits", None), values.pop("channels_under_4_bits", None), values.pop("channels", None)
     if codes is not None:
         told.append(f"codes that the poorest channels use (channel: codes): {worst_of(codes, least=True)}")
-    if "largest_weight_channel" in values:
-        told.append(f"the largest weight of channel {values.pop('largest_weight_channel')} is "
+    channel = values.pop("odd_channel", values.pop("largest_weight_channel", None))  # (the second in older records)
+    if channel is not None:
+        told.append(f"the largest weight of channel {channel} is "
                     f"{_text(values.pop('largest_weight'))}, of the median channel "
                     f"{_text(values.pop('median_largest_weight'))}")
         values.pop("channels", None)

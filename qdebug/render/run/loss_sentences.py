@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qdebug.record.curable import OTHER_MODEL
+from qdebug.record.curable import OTHER_MODEL, RANGES
 from qdebug.record.loss import KEPT, LOST, SHARES, SPREAD_SHARE, cost_of, nothing_compared
 from qdebug.record.schema import Cost, CostLayer, CostStage, Finding, Run
 from qdebug.render import numbers
@@ -11,6 +11,8 @@ MOST_NAMED = 3
 """How many layers a sentence names."""
 SMALL = 2.0
 """Times the agreement that near-ties cost in every file, above which a loss that is not proven is not called little."""
+NEARLY = 0.95
+"""Share of the whole from which on a layer takes nearly all."""
 MINOR = 0.1
 """Share of the whole below which a further layer is not named in a sentence."""
 TRAINING = "QD2"
@@ -92,7 +94,7 @@ def _lost(run: Run, cost: Cost) -> str:
     if cost.stage == "training":
         verb = "is" if cost.metric not in SHARES else "are"
         rest = others or ", not in conversion"
-        cause = _cause(next((one for one in run.findings if one.code.startswith(TRAINING)), None))
+        cause = _cause(next((one for one in run.findings if one.code.startswith(TRAINING)), None)) + _grids(run, cost)
         return f"{size(cost, cost.points)}{unit(cost)} of {what}{interval(cost)} {verb} lost in training{rest}{cause}."
     start = f"The outputs are {much} off on average (mae)" if cost.metric == "mae" else \
         f"{what[:1].upper()}{what[1:]} falls {much}"
@@ -102,6 +104,34 @@ def _lost(run: Run, cost: Cost) -> str:
     where = "" if other_model(run) is not None else _layers(run, cost)
     stage = "from one file to the other" if run.reference.get("kind") == "file" else "in conversion"
     return f"{start} {stage}{where}{others}."
+
+
+def trained_grids(run: Run) -> list[tuple[Finding, float]]:
+    """Grids of a quantization-aware reference and what they take, most costly first, where training is what costs.
+
+    They are measured from the reference without its quantizers, which may be better than the baseline: together they
+    take no more than the stage.
+    """
+    cost = cost_of(run)
+    left = next((one.points for one in cost.stages if one.stage == "training"), None)
+    if cost.stage != "training" or left is None:
+        return []
+    found = []
+    for one in sorted(run.findings, key=lambda one: -(one.points or 0.0)):
+        if one.code in RANGES and one.layer is not None and one.points is not None and left > 0:
+            found.append((one, min(one.points, left)))
+            left -= found[-1][1]
+    return found
+
+
+def _grids(run: Run, cost: Cost) -> str:
+    """Which layers' grids take what training loses, and why."""
+    found, whole = trained_grids(run)[:MOST_NAMED], cost.points or 0.0
+    told = [f"{'nearly all' if number == 0 and points >= NEARLY * whole else size(cost, points)}"
+            f"{' of them' if number == 0 else ''} at {numbers.name(one.layer)}"
+            + (_cause(one) if not found[1:] else f" ({numbers.name(one.code)})")
+            for number, (one, points) in enumerate(found)]
+    return f", {' and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))}" if told else ""
 
 
 def _layers(run: Run, cost: Cost) -> str:
