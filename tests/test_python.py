@@ -98,7 +98,7 @@ def test_what_people_type(tmp_path, capsys, monkeypatch):
     brief = capsys.readouterr().out
     run.show(everything=True)
 
-    assert repr(run) == "<qdebug run 0008-branches-s0: diverged, 6 layers, 1 findings>"
+    assert repr(run) == "<qdebug run 0008-branches-s0: diverged, 6 layers, 1 finding>"
     assert saved.id == "0001-branches"
     assert qdebug.load().layers == qdebug.load(1).layers == qdebug.load("0001-branches").layers == run.layers
     assert brief == f"{run}\n"

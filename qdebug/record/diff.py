@@ -71,6 +71,8 @@ class Difference:
     kind: str = "diff"
 
 
+MOST_REASONS = 3
+"""Reasons that a sentence gives."""
 LEAST_COMMON = 0.5
 """Share of the earlier run's layers below which two runs are of different networks: nothing is then the same."""
 
@@ -120,6 +122,12 @@ def compare(before: Run, after: Run) -> Difference:
     verdict = WORSE if worse else BETTER if better else SAME
     return Difference(before.id, after.id, verdict, worse, rows, new, gone, list(_facts(before, after)),
                       list(_notes(before, after)), regained)
+
+
+def first_reasons(reasons: Sequence[str]) -> str:
+    """The first reasons in one line, and how many there are beside them."""
+    more = len(reasons) - MOST_REASONS
+    return "; ".join(reasons[:MOST_REASONS]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _reasons_worse(before: Run, after: Run, rows: list[RowChange], new: list[Finding]) -> Iterator[str]:

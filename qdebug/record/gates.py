@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from qdebug.record.diff import Difference, compare
+from qdebug.record.diff import Difference, compare, first_reasons
 from qdebug.record.limits import Budget, FailOn, Limits, option
 from qdebug.record.loss import KEPT, LOST, SHARES, cost_of, judge, nothing_compared, with_limit
 from qdebug.record.schema import Row, Run
@@ -80,8 +80,7 @@ def check_difference(found: Difference, limit: str) -> Gate:
         compared = sum(one.before is not None and one.after is not None for one in found.layers)
         return Gate(True, f"PASS: {limit}: nothing got worse ({compared} layers compared with {found.before})", limit,
                     checks)
-    more = len(found.reasons_worse) - 1
-    text = f"FAIL: {limit}: {found.reasons_worse[0]}" + (f" (and {more} more)" if more else "")
+    text = f"FAIL: {limit}: {first_reasons(found.reasons_worse)}"
     return Gate(False, text, limit, (*checks, Check(found.after, FAILED, "; ".join(found.reasons_worse))))
 
 

@@ -324,8 +324,10 @@ class Run:
 
     def __repr__(self) -> str:
         """What this is, in one line."""
-        name, cost = self.id or "not recorded", "" if self.cost is None else f", {self.cost.verdict}"
-        return f"<qdebug run {name}: {self.verdict}{cost}, {len(self.layers)} layers, {len(self.findings)} findings>"
+        cost = "" if self.cost is None else f", {self.cost.metric} {self.cost.verdict}"
+        layers, findings = (f"{len(held)} {noun}{'s' * (len(held) != 1)}" for held, noun in (
+            (self.layers, "layer"), (self.findings, "finding")))
+        return f"<qdebug run {self.id or 'not recorded'}: {self.verdict}{cost}, {layers}, {findings}>"
 
     def __str__(self) -> str:
         """The answer on one screen as plain text, as `qdebug show` prints it."""

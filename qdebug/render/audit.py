@@ -8,16 +8,23 @@ from qdebug.render.blocks import Block, Facts, Sentence
 from qdebug.render.run.document import finding_entry
 from qdebug.render.table import DATA, USEFUL, Table, build, number_field, text_field
 
+_ONE = {"activation grids": "activation grid", "weights": "weight", "weight scales": "weight scale", "biases": "bias",
+        "weights without a pair": "weight without a pair"}
+"""What is compared, where it is one."""
+RANGE = "scale"
+"""What is not checked of an activation whose range comes from calibration."""
+
 
 def document(found: AuditRecord) -> tuple[Block, ...]:
     """Lay out an audit."""
-    checked = ", ".join(f"{count} {what}" for what, count in found.checked.items()) or "nothing"
+    checked = ", ".join(f"{count} {_ONE.get(what, what) if count == 1 else what}"
+                        for what, count in found.checked.items()) or "nothing"
     facts = [
         ("reference", f"{numbers.name(found.reference)} ({found.reference_kind})"),
         ("candidate", f"{numbers.name(found.candidate)} ({found.candidate_kind})"),
         ("compared", checked),
     ]
-    blocks: list[Block] = [Facts(tuple(facts)), deviations_table(found)]
+    blocks: list[Block] = [Facts(tuple(facts)), *([deviations_table(found)] if found.deviations else [])]
     blocks += [finding_entry(number, one) for number, one in enumerate(found.findings, 1)]
     if found.notes:
         blocks.append(_noted("notes", "By design", found.notes))
@@ -95,7 +102,9 @@ def answer(found: AuditRecord) -> str:
         return (f"What was compared is what this reference gives: {compared} numbers agree. "
                 f"{numbers.counted(missed, 'number')} of {', '.join(map(numbers.name, layers))} "
                 f"{'was' if missed == 1 else 'were'} not compared, and nothing is said of them.")
-    return f"The file holds what this reference gives: all {compared} numbers compared agree."
+    ranges = sum(one.what == RANGE for one in found.unchecked)
+    left = f" {numbers.counted(ranges, 'range')} of activations could not be checked without data." if ranges else ""
+    return f"The file holds what this reference gives: all {compared} numbers compared agree.{left}"
 
 
 def _faults(found: AuditRecord) -> bool:

@@ -92,9 +92,11 @@ def answer(found: Cures) -> str:
         tried = numbers.counted(len(found.tried), "cure")
         return f"None of {tried} is better than the file as it is: nothing was written." if found.tried else \
             "No file could be built that is better: nothing was written."
-    won = best.proved_on.won if best.proved_on is not None else None
+    proof = best.proved_on
+    won = proof.won if proof is not None else None
     gain = "" if won is None else f": {_size(won, found.metric in SHARES)} points won back" \
         if found.metric in SHARES else f": {numbers.error(won)} won back"
+    gain += " (within chance)" if gain and proof is not None and not (proof.won_low or 0) > 0 else ""
     end = "reaches the target" if found.is_reached else "is the best, and does not reach the target"
     return f"{numbers.name(best.name)[:1].upper()}{numbers.name(best.name)[1:]} {end}{gain}{where}{beside}."
 

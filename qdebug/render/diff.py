@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qdebug.record.diff import GONE, NEW, SAME, WORSE, Difference, FactChange, RowChange
+from qdebug.record.diff import GONE, NEW, SAME, WORSE, Difference, FactChange, RowChange, first_reasons
 from qdebug.record.schema import Row
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Facts, Sentence
@@ -110,6 +110,4 @@ def answer(found: Difference) -> str:
     text += "." if found.regained is None else f". {numbers.name(found.regained)}."
     if found.verdict != WORSE:
         return f"{text} Nothing got worse."
-    first = numbers.name(found.reasons_worse[0])
-    more = len(found.reasons_worse) - 1
-    return f"{text} Worse: {first}" + (f" (and {more} more)." if more else ".")
+    return f"{text} Worse: {numbers.name(first_reasons(found.reasons_worse))}."

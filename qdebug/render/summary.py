@@ -19,6 +19,8 @@ _NUMBERS = (
     ("mean_error", "mean error", "", numbers.error),
     ("not_close_percent", "not close %", "", numbers.percent),
 )
+_DECISIVE = ("accuracy_reference", "accuracy_candidate", "lost")
+"""What stands in a narrow table, too."""
 
 
 def summary_table(runs: Iterable[Run], by: str | None = None) -> Table:
@@ -51,7 +53,7 @@ def summary_table(runs: Iterable[Run], by: str | None = None) -> Table:
 
 def _run_fields(rows: list[Any]) -> list[Field]:
     return [
-        text_field("id", "run", lambda row: numbers.name(row.id), wrap=True),
+        text_field("id", "run", lambda row: numbers.name(row.id)),
         text_field("model", "model", lambda row: numbers.name(row.model), detail=USEFUL),
         text_field("data", "data", lambda row: numbers.name(row.data), detail=USEFUL, wrap=True),
         number_field("samples", "samples", lambda row: numbers.count(row.samples), detail=DATA),
@@ -60,7 +62,8 @@ def _run_fields(rows: list[Any]) -> list[Field]:
         text_field("kernels", "kernels", lambda row: numbers.name(row.kernels), detail=USEFUL),
         text_field("input_dtype", "input type", lambda row: numbers.name(row.input_dtype), detail=DATA),
         *(
-            number_field(name, heading, _write(name, write), short=short)
+            number_field(name, heading, _write(name, write), short=short,
+                         detail=ESSENTIAL if name in _DECISIVE else USEFUL)
             for name, heading, short, write in _NUMBERS
         ),
         text_field("first_divergent", "first divergent", _first_divergent, wrap=True),

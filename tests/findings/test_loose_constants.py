@@ -92,3 +92,23 @@ def test_noise_in_the_weights_of_a_loop_is_not_called_agreement(kind: str):
     assert told >= count
     assert "numbers compared agree" not in answer(found)
     assert not check_audit(found, AuditFailOn.ERROR)[0].passed
+
+
+def test_ranges_from_calibration_are_not_counted_as_compared():
+    """No float reference holds them: they are listed, left out of what agrees, and the answer says so."""
+    from qdebug.models.litert.parse import parse
+    from qdebug.models.quiet import quietly
+    from qdebug.models.tensorflow import load_tensorflow
+    from tests.support.converted_models import converted
+
+    keras = load_tensorflow().tf_keras
+    model = keras.Sequential([keras.Input((4,), batch_size=1), keras.layers.Dense(6, "relu"), keras.layers.Dense(3)])
+    with quietly():
+        content = converted(model, "ptq", "int8")
+    found = audited(model, content)
+    ranges = sum(one.what == "scale" for one in found.unchecked)
+    grids = sum(tensor.dtype == "int8" and tensor.data is None for tensor in parse(content).tensors.values())
+
+    assert ranges > 0
+    assert found.checked.get("activation grids", 0) + ranges == grids
+    assert f"{ranges} ranges of activations could not be checked" in answer(found)

@@ -126,7 +126,8 @@ def test_against():
     assert "FAIL: --against 0007-dense4-s3: dense_3: is" not in texts(run_records.run(), against=run_records.run())[0]
     worse = run_records.run(layers=[dataclasses.replace(row, verdict="diverged") for row in run_records.run().layers])
     assert texts(worse, against=run_records.run())[0].startswith(
-        "FAIL: --against 0007-dense4-s3: input_1: exact became diverged (and 4 more)")
+        "FAIL: --against 0007-dense4-s3: input_1: exact became diverged; dense: rounding became diverged; "
+        "dense_1: rounding became diverged; and 2 more")
 
 
 def test_all_kernels_are_held():

@@ -43,6 +43,8 @@ def test_the_answer_is_one_sentence():
     """What was won and where it stands; where nothing is better, that nothing was written."""
     assert answer(CURES) == "Mend the numbers reaches the target: 41.2 points won back, written to better.tflite."
     assert "nothing was written" in answer(dataclasses.replace(CURES, best=None, is_reached=False, file=None))
+    unproven = dataclasses.replace(MENDED, proved_on=dataclasses.replace(GOOD, won=2.3, won_low=-6.3, won_high=8.7))
+    assert ": 2.3 points won back (within chance), written" in answer(dataclasses.replace(CURES, tried=[unproven]))
     missed = dataclasses.replace(CURES, is_reached=False)
     assert "is the best, and does not reach the target" in answer(missed)
 

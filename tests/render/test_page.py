@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import qdebug
-from qdebug.record.schema import Finding
+from qdebug.record.schema import Finding, Handover
 from qdebug.render.formats import terminal, text
 from qdebug.render.run.evidence import _WORDS, evidence, worst_of
 from qdebug.render.run.fold import folded_layers
@@ -200,3 +200,22 @@ def test_what_undoing_a_fault_removes(share, told):
     found = Finding("QD402", "a_cause", "dense", "error", "a title", {"error_removed_percent": share}, "do this", "")
 
     assert told in evidence(found)
+
+
+def test_what_to_type_next_where_nothing_was_kept():
+    """A run in memory is in no store: the commands would show another one."""
+    kept = run_records.run()
+
+    assert "run.show(everything=True)" in lines(dataclasses.replace(kept, id=""), 400)[-1]
+    assert "run.show" not in lines(kept, 400)[-1]
+
+
+def test_a_row_tells_the_loss_that_the_costs_tell():
+    """What later layers give back is in neither."""
+    costly = run_records.lossy_run()
+    given = Handover(None, 0.5, 0.42, 0.3, 0.5, 397)
+    rows = [dataclasses.replace(row, handover=given if row.layer == "dense_1" else None) for row in costly.layers]
+    table = folded_layers(dataclasses.replace(costly, layers=rows), 20)
+    place = next(place for place, column in enumerate(table.columns) if column.name == "handover_drop")
+
+    assert next(line.cells[place] for line in table.lines if line.cells[0] == "dense_1").strip() == "40.8"

@@ -49,7 +49,7 @@ def audit(aligned: Aligned) -> Audit:
         tuple(deviations),
         tuple(one for one in said if isinstance(one, Note)),
         tuple(one for one in said if isinstance(one, Unchecked)),
-        _checked(aligned.candidate, aligned.pairs, loose.checked),
+        _checked(aligned.candidate, aligned.pairs, loose.checked, said),
     )
 
 
@@ -63,11 +63,13 @@ def _pair(aligned: Aligned, pair: Pair, grids: GridAudit) -> Iterator[Deviation 
         yield from audit_bias(aligned, pair, grids.planned)
 
 
-def _checked(candidate: Graph, pairs: Sequence[Pair], loose: int) -> dict[str, int]:
+def _checked(candidate: Graph, pairs: Sequence[Pair], loose: int, said: Sequence[Deviation | Note | Unchecked]
+             ) -> dict[str, int]:
     """How many numbers of the file were looked at; `loose` of them are of no pair."""
     counts: Counter[str] = Counter({"weights without a pair": loose} if loose else {})
+    unknown = {one.layer for one in said if isinstance(one, Unchecked) and one.what == "scale"}
     for pair in pairs:
-        if op_facts.grid_of(candidate.tensors[pair.candidate]) is not None:
+        if pair.layer not in unknown and op_facts.grid_of(candidate.tensors[pair.candidate]) is not None:
             counts["activation grids"] += 1
         kernel = op_facts.kernel(candidate, pair.op) if pair.op is not None else None
         if pair.op is None or kernel is None or kernel.data is None:

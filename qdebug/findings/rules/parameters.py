@@ -42,13 +42,17 @@ def non_finite(context: Context) -> Outcome:
     return outcome(found)
 
 
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
 def weights(context: Context) -> Outcome:
     """Tell layers with a few other weights."""
     return outcome(
         [
             Found(
                 one.layer,
-                f"{one.count} of {one.total} weights are not the reference's"
+                f"{one.count} of {one.total} weights {_are(one.count)} not the reference's"
                 + (f": {one.detail}" if one.detail else ""),
                 _numbers(one),
                 CONVERTED_WRONG if one.detail == MISFOLDED else EDITED,
@@ -81,7 +85,7 @@ def bias(context: Context) -> Outcome:
         [
             Found(
                 one.layer,
-                f"{one.count} of {one.total} biases are not the reference's"
+                f"{one.count} of {one.total} biases {_are(one.count)} not the reference's"
                 + (f": {one.detail}" if one.detail else ""),
                 _numbers(one),
                 next((fix for start, fix in BIAS_FIXES.items() if one.detail.startswith(start)), EDITED),
@@ -152,7 +156,7 @@ def weight_scale(context: Context) -> Outcome:
         [
             Found(
                 one.layer,
-                f"{one.count} of {one.total} weight scales are not the reference's"
+                f"{one.count} of {one.total} weight scales {_are(one.count)} not the reference's"
                 + (f": {one.detail}" if one.detail else ""),
                 _numbers(one),
                 EDITED,

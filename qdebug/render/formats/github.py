@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qdebug.record.gates import Gate
-from qdebug.record.loss import cost_of
+from qdebug.record.loss import LOST, cost_of
 from qdebug.record.schema import Finding, Run
 from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
 from qdebug.render.blocks import Facts
 from qdebug.render.formats.text import format_table, markdown
 from qdebug.render.run.answer import headline
+from qdebug.render.run.cost_block import cost_block
 from qdebug.render.run.evidence import evidence
 from qdebug.render.run.fold import folded_layers
 from qdebug.render.run.loss_sentences import unit
@@ -28,7 +29,7 @@ def run_summary(run: Run, gates: Sequence[Gate]) -> str:
     """A run in Markdown: the answer, what the gates say, the facts, findings, the layers that matter."""
     facts = next(block for block in page(run) if isinstance(block, Facts))
     parts = [f"### {markdown(headline(run))}", _gates(gates),
-             "\n".join(f"- {markdown(name)}: {markdown(text)}" for name, text in facts.pairs),
+             "\n".join(f"- {markdown(name)}: {markdown(text)}" for name, text in (*facts.pairs, *_costs(run))),
              _findings(run.findings, unit(cost_of(run))),
              format_table(folded_layers(run, ROWS).upto(ESSENTIAL, also="mark"), "github")]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -55,6 +56,15 @@ def workflow_commands(gates: Sequence[Gate], findings: Sequence[Finding]) -> lis
 def _annotation(level: str, title: str, text: str) -> str:
     escaped = numbers.name(title).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::{level} title={escaped}::{numbers.name(text).replace('%', '%25')}"
+
+
+def _costs(run: Run) -> list[tuple[str, str]]:
+    """What the file costs: the whole, and by stage and layer where something is lost."""
+    block = cost_block(run) if run.cost is not None else None
+    if block is None:
+        return []
+    whole = block.headline.removeprefix("What it costs: ")
+    return [("what it costs", "; ".join((whole, *(block.lines if cost_of(run).verdict == LOST else ()))))]
 
 
 def _gates(gates: Sequence[Gate]) -> str:

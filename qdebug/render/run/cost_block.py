@@ -135,7 +135,8 @@ def _flips(flips: dict[str, Any]) -> list[str]:
         return [f"no label of {flips['samples']} differs from the reference's"]
     text = f"{flips['flipped']} of {flips['samples']} labels differ from the reference's"
     if "lost" in flips:
-        text += f" ({flips['lost']} right ones lost, {flips['gained']} wrong ones mended)"
+        text += (f" ({numbers.counted(flips['lost'], 'right one')} lost, "
+                 f"{numbers.counted(flips['gained'], 'wrong one')} mended)")
     layers = [f"{one['flips']} at {numbers.name(one['layer'])}" for one in flips["layers"][:MOST_NAMED]]
     return [text + (f"; first flipped: {', '.join(layers)}" if layers else "")]
 

@@ -28,7 +28,8 @@ def folded_layers(run: Run, most: int) -> Table:
     important first where there are too many of them; then the output and the rows with the most local flips.
     """
     whole, pieces = len(run.layers), _pieces(run)
-    run = replace(run, layers=[row for row in run.layers if row.index not in pieces or pieces[row.index] > 0])
+    run = replace(run, layers=[_as_told(row, run) for row in run.layers
+                               if row.index not in pieces or pieces[row.index] > 0])
     table = _narrow(layers_table(run), shows_loss=cost_of(run).verdict == "lost")
     if pieces:
         table = _with_counts(table, [pieces.get(row.index, 0) for row in run.layers], whole)
@@ -49,6 +50,14 @@ def folded_layers(run: Run, most: int) -> Table:
         place = end + 1
     title = layers_table(run).title if pieces else table.title
     return replace(table, title=f"{title}: {len(shown)} of {whole} rows", lines=tuple(lines))
+
+
+def _as_told(row: Row, run: Run) -> Row:
+    """The row with the loss that the costs tell of it: without what later layers give back."""
+    told = next((one.points for one in cost_of(run).layers if one.layer == row.layer), None)
+    if told is None or row.handover is None:
+        return row
+    return replace(row, handover=replace(row.handover, drop=told / (100 if row.handover.metric == "top1" else 1)))
 
 
 def _pieces(run: Run) -> dict[int, int]:

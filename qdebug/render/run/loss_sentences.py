@@ -196,9 +196,11 @@ def _kept(cost: Cost) -> str:
             limit = numbers.error(cost.limit)
             return f"{what[:1].upper()}{what[1:]} falls {much}{interval(cost)}, within the limit of {limit}."
         if cost.metric == "agreement":
-            same, count = level(cost, cost.after), numbers.counted(cost.samples, "sample")
-            start = "Little is lost" if cost.points <= SMALL * cost.floor else "A loss is not proven"
-            return f"{start}: {same} of the labels are the reference's ({count})."
+            few = f"{numbers.error(cost.floor)} point{'s' * (cost.floor != 1)}"
+            start = "Little is lost" if cost.points <= SMALL * cost.floor else \
+                f"A loss beyond near-ties ({few}) is not proven"
+            return (f"{start}: both models say the same on {level(cost, cost.after)} of "
+                    f"{numbers.counted(cost.samples, 'sample')}.")
         share = f"less than {100 * SPREAD_SHARE:g} % of what they vary by" if cost.metric == "mae" else \
             "as rounding does"
         return f"Little is lost: the outputs are {much} off on average ({what}), {share}."

@@ -135,11 +135,9 @@ def _more(run: Run, told: Finding | None, room: _Room) -> list[Block]:
     others = [one for one in by_severity(run) if one is not told and one.severity in SEVERITIES[:2]]
     blocks: list[Block] = [_brief(one, with_fix=room.with_fix) for one in others[:room.findings]]
     blocks += [Sentence(f"Note: {numbers.name(note)}") for note in run.notes[:room.notes]]
-    by_design = sum(one.severity not in SEVERITIES[:2] for one in run.findings)
-    counts = ((len(others) - room.findings, "more finding"), (by_design, "difference by design"),
-              (len(run.notes) - room.notes, "more note"))
-    left = [numbers.counted(count, noun).replace("difference by designs", "differences by design")
-            for count, noun in counts if count > 0]
+    notes = sum(one.severity not in SEVERITIES[:2] for one in run.findings) + max(len(run.notes) - room.notes, 0)
+    left = [numbers.counted(count, noun) for count, noun in ((len(others) - room.findings, "more finding"),
+                                                             (notes, "note")) if count > 0]
     return [*blocks, *([Sentence(f"Also: {', '.join(left)} (--all shows them).")] if left else [])]
 
 
@@ -151,6 +149,8 @@ def _brief(finding: Finding, *, with_fix: bool) -> Entry:
 
 def what_next(run: Run, told: Finding | None = None) -> str:
     """What to type next."""
+    if not run.id:
+        return "Next: run.show(everything=True), run.report('report.html') (a page with the network), run.save()"
     number = run.id.partition("-")[0]
     name = f" {int(number)}" if number.isdecimal() else ""
     steps = [f"qdebug show{name} --all (everything)", f"qdebug report{name} (a page with the network)"]
