@@ -32,6 +32,8 @@ class Sketch:
     """int64, (2, `BINS`): how many codes lie in each bin; (2, 0) for real values."""
     used: Array
     """int32, (channels,): distinct codes of each channel in the candidate; empty for real values."""
+    samples: int
+    """How many samples were looked at: `SAMPLES`, or as many as the first batch has."""
 
 
 def sketch_codes(candidate: Array, reference: Array, channels: int, dtype: str) -> Sketch:
@@ -45,13 +47,14 @@ def sketch_codes(candidate: Array, reference: Array, channels: int, dtype: str) 
     if channels * span <= 1 << 22:
         places = (theirs.astype(np.int64) - low) + np.arange(channels) * span
         seen = (np.bincount(places.reshape(-1), minlength=channels * span).reshape(channels, span) > 0).sum(axis=1)
-    return Sketch(_points(ours, theirs), counts.astype(np.int64), seen.astype(np.int32))
+    return Sketch(_points(ours, theirs), counts.astype(np.int64), seen.astype(np.int32), min(len(candidate), SAMPLES))
 
 
 def sketch_values(candidate: Array, reference: Array) -> Sketch:
     """Sketch real values of one batch."""
     ours, theirs = (_flat(array, 1) for array in (reference, candidate))
-    return Sketch(_points(ours, theirs), np.zeros((2, 0), np.int64), np.zeros(0, np.int32))
+    return Sketch(_points(ours, theirs), np.zeros((2, 0), np.int64), np.zeros(0, np.int32),
+                  min(len(candidate), SAMPLES))
 
 
 def pack(sketches: Sequence[Sketch | None]) -> dict[str, Array]:
@@ -67,7 +70,8 @@ def pack(sketches: Sequence[Sketch | None]) -> dict[str, Array]:
         counts[place, :, :one.counts.shape[1]] = one.counts
         used.append(one.used)
     return {"points": points, "counts": counts, "channels": np.array([array.size for array in used], np.int64),
-            "used": np.concatenate(used) if used else np.zeros(0, np.int32)}
+            "used": np.concatenate(used) if used else np.zeros(0, np.int32),
+            "samples": np.array([0 if one is None else one.samples for one in sketches], np.int64)}
 
 
 def _flat(array: Array, channels: int) -> Array:

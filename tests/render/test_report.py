@@ -271,3 +271,8 @@ def test_wide_and_narrow_charts():
     assert report(run).count('<div class="scroll small">') == report(run).count('<div class="scroll full">') == 2
     assert "scroll small" not in report(dataclasses.replace(run, layers=many))
     assert "scroll full" not in report(dataclasses.replace(run, layers=many))
+
+
+def test_parts_name_their_samples():
+    """The parts of the error were measured on fewer samples than the layer table, and their title says so."""
+    assert "Local error by part, RMS in LSB, the first 32 samples" in Page(report(split_run())).text

@@ -72,7 +72,7 @@ def _charts(row: Row, sketch: Mapping[str, Any]) -> dict[str, Any]:
         found["counts"] = sketch["counts"]
         found["ends"] = [_end(code, row) for code in (low, high)]
     if "points" in sketch:
-        found["points"] = sketch["points"]
+        found |= {"points": sketch["points"], "on": sketch["on"]}
     channels = _channels(row.channels, sketch.get("used"))
     if channels is not None:
         found["channels"] = channels
@@ -121,19 +121,27 @@ def _sketch(arrays: bytes | None, rows: int) -> list[dict[str, Any]]:
     from qdebug.record.samples import unpack_sketch
 
     held = unpack_sketch(arrays) if arrays else {}
-    if set(held) != {"points", "counts", "channels", "used"} or len(held["points"]) != rows:
+    if not {"points", "counts", "channels", "used"} <= set(held) or len(held["points"]) != rows:
         return [{} for _ in range(rows)]
     found, first = [], 0
-    for points, counts, channels in zip(held["points"], held["counts"], held["channels"].tolist(), strict=True):
+    samples = held["samples"].tolist() if "samples" in held else [0] * rows
+    for points, counts, channels, seen in zip(held["points"], held["counts"], held["channels"].tolist(), samples,
+                                              strict=True):
         known = ~(points != points).any(axis=0)
         used, first = held["used"][first:first + channels].tolist(), first + channels
-        one: dict[str, Any] = {"points": [[_finite(value) for value in side] for side in points[:, known].tolist()]}
+        one: dict[str, Any] = {"on": _on(seen),
+                               "points": [[_finite(value) for value in side] for side in points[:, known].tolist()]}
         if counts.any():
             one["counts"] = counts.tolist()
         if channels:
             one["used"] = used
         found.append(one if known.any() else {})
     return found
+
+
+def _on(samples: int) -> str:
+    """What a chart of the sketch stands on; records from before it was counted do not know how many samples."""
+    return "the first sample" if samples == 1 else f"the first {samples or 'few'} samples"
 
 
 def _finite(value: float) -> float:

@@ -63,7 +63,7 @@ def report(run: Run, arrays: bytes | None = None, *, compact: bool = False) -> s
     pictured = {"depth": _in_sizes(charts.depth_chart, run), "layers": _layers(run, marks),
                 "data": _trusted(pictures.run_data(run, marks, arrays)), "script": _trusted(_asset("report.js")),
                 "dagre": _trusted(_asset("vendor", "dagre.min.js")),
-                "has_heat": not compact and pictures.has_channels(run)}
+                "on": _all_samples(run) if arrays else "", "has_heat": not compact and pictures.has_channels(run)}
     told = {name: [] for name in ("findings", "handover", "costs", "samples", "tables", "notes", "facts", "accuracy")} \
         if compact else _told(run, arrays)
     return environment.from_string(_asset("report.html.j2")).render(
@@ -119,6 +119,12 @@ def _accuracies(run: Run) -> list[tuple[str, str]]:
     return [(name, f"{numbers.accuracy(value)} %") for name, value in run.accuracy.items() if value is not None]
 
 
+def _all_samples(run: Run) -> str:
+    """What the charts of a layer stand on that name no samples."""
+    samples = max((row.samples or 0 for row in run.layers), default=0) or run.data.get("samples") or 0
+    return f"every other stands on all {numbers.counted(samples, 'sample')}" if samples > 1 else ""
+
+
 def _findings(run: Run) -> list[dict[str, Any]]:
     return [
         {"severity": numbers.name(one.severity), "code": numbers.name(one.code), "layer": numbers.name(one.layer),
@@ -167,7 +173,14 @@ def _tables(run: Run) -> list[dict[str, Any]]:
     found += [end_to_end.end_to_end_table(run)] if run.end_to_end else []
     found += [] if run.cures is None else [cures_table(run.cures)]
     missing = coverage_table(run)
+    found = [_with_samples(one, run) if one.name == "parts" else one for one in found]
     return [_table(one) for one in (*found, *([missing] if missing.lines else []))]
+
+
+def _with_samples(table: Table, run: Run) -> Table:
+    """The table of parts with how many samples they were measured on, fewer than the layer table's."""
+    samples = max((row.parts.get("samples") or 0 for row in run.layers if row.parts is not None), default=0)
+    return replace(table, title=f"{table.title}, the first {numbers.counted(samples, 'sample')}") if samples else table
 
 
 def _table(table: Table) -> dict[str, Any]:

@@ -58,13 +58,17 @@ function drawNetwork(place) {
 }
 
 /* Small charts of one layer. */
-const W = 290, H = 110, LEFT = 54, BOTTOM = 30, TOP = 20;
-function frame(title, label, ends, top) {
+const W = 290, H = 110, LEFT = 54, BOTTOM = 30, TOP = 34;
+function frame(title, label, ends, top, named = []) {
   const svg = make("svg", {viewBox: `0 0 ${W + LEFT + 8} ${H + TOP + BOTTOM}`, width: W + LEFT + 8, height: H + TOP + BOTTOM, role: "img", "aria-label": title});
   svg.append(make("text", {x: 0, y: 12, class: "title"}, title));
+  named.forEach(([kind, name], at) => {
+    svg.append(make("rect", {x: LEFT + at * 100, y: 18, width: 9, height: 9, class: kind}));
+    svg.append(make("text", {x: LEFT + 13 + at * 100, y: 26, class: "legend"}, name));
+  });
   svg.append(make("line", {x1: LEFT, x2: LEFT + W, y1: TOP + H, y2: TOP + H, class: "axis"}));
   svg.append(make("text", {x: LEFT - 4, y: TOP + 10, class: "tick end"}, top));
-  svg.append(make("text", {x: LEFT - 4, y: TOP + H, class: "tick end"}, "0"));
+  svg.append(make("text", {x: LEFT - 4, y: TOP + H, class: "tick end bottom"}, "0"));
   ends.forEach((text, at) => svg.append(make("text", {x: LEFT + W * at / Math.max(1, ends.length - 1), y: TOP + H + 13,
     class: `tick ${at === 0 ? "" : at === ends.length - 1 ? "end" : "middle"}`}, text)));
   svg.append(make("text", {x: LEFT + W / 2, y: TOP + H + 27, class: "tick middle"}, label));
@@ -73,14 +77,14 @@ function frame(title, label, ends, top) {
 function bars(title, label, ends, series, log = false) {
   const grow = value => log ? Math.log10(1 + value) : value, all = series.flatMap(one => one.values.filter(value => value !== null));
   const top = Math.max(...all, 0);
-  const svg = frame(title, label, ends, number(top));
+  const svg = frame(title, label, ends, number(top), series.filter(one => one.label).map(one => [one.kind, one.label]));
   for (const one of series) {
     const step = W / one.values.length;
     one.values.forEach((value, at) => {
       if (!value) return;
       const height = Math.max(1, H * grow(value) / (grow(top) || 1));
       const bar = make("rect", {x: LEFT + at * step, y: TOP + H - height, width: Math.max(0.6, step - (step > 3 ? 1 : 0)), height, class: one.kind});
-      bar.append(make("title", {}, `${one.label ? one.label + " " : ""}${one.names ? one.names[at] : at}: ${number(value)}`));
+      bar.append(make("title", {}, `${one.label ? one.label + ", " : ""}${one.names ? one.names[at] : `bin ${at}`}: ${number(value)}`));
       svg.append(bar);
     });
   }
@@ -88,8 +92,9 @@ function bars(title, label, ends, series, log = false) {
 }
 function scatter(one) {
   const [ours, theirs] = one.points, all = [...ours, ...theirs], low = Math.min(...all), high = Math.max(...all), width = high - low || 1;
-  const unit = one.codes ? "code" : "value", svg = frame("reference against candidate", `${unit} of the reference`, [number(low), number(high)], number(high));
-  svg.querySelectorAll("text")[2].textContent = number(low);
+  const unit = one.codes ? "code" : "value", svg = frame(`reference against candidate, ${one.on}`, `${unit} of the reference`, [number(low), number(high)], number(high),
+    [["same", "the same"], ["apart", "differs"]]);
+  svg.querySelector(".bottom").textContent = number(low);
   const x = value => LEFT + W * (value - low) / width, y = value => TOP + H - H * (value - low) / width;
   svg.append(make("line", {x1: x(low), y1: y(low), x2: x(high), y2: y(high), class: "axis"}));
   ours.forEach((value, at) => svg.append(make("circle", {cx: x(value), cy: y(theirs[at]), r: 2.2, class: value === theirs[at] ? "same" : "apart"})));
@@ -105,15 +110,15 @@ function histogram(one) {
 }
 function chartsOf(one) {
   const found = [];
-  if (one.counts) found.push(bars("codes used (log)", "code; the range's ends", one.ends, [
-    {values: one.counts[0], kind: "cumulative", label: "reference, bin"}, {values: one.counts[1], kind: "local", label: "candidate, bin"}], true));
+  if (one.counts) found.push(bars(`codes used, ${one.on} (log)`, "code; the range's ends", one.ends, [
+    {values: one.counts[0], kind: "cumulative", label: "reference"}, {values: one.counts[1], kind: "local", label: "candidate"}], true));
   if (Object.keys(one.local).length + Object.keys(one.cumulative).length) found.push(histogram(one));
   if (one.points && one.points[0].length) found.push(scatter(one));
   const channels = one.channels;
   if (channels) {
     const names = channels.names, ends = [names[0], names[names.length - 1]];
-    if (channels.flips) found.push(bars("local flips by channel, %", "channel", ends, [{values: channels.flips, kind: "local", names}]));
-    if (channels.used) found.push(bars("codes used by channel", "channel", ends, [{values: channels.used, kind: "local", names}]));
+    if (channels.flips) found.push(bars("local flips by channel, %", "channel", ends, [{values: channels.flips, kind: "local", names, label: "local"}]));
+    if (channels.used) found.push(bars(`codes used by channel, ${one.on}`, "channel", ends, [{values: channels.used, kind: "local", names, label: "candidate"}]));
     if (channels.scale) found.push(bars("weight scale by channel", "channel", ends, [{values: channels.scale, kind: "local", names}]));
   }
   return found;

@@ -1,0 +1,66 @@
+"""What a browser draws of a page and of a notebook's cell: skipped where there is no Chromium."""
+
+import dataclasses
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from qdebug.record.samples import pack_samples
+from qdebug.record.schema import Channels
+from qdebug.render.formats.report import report
+from qdebug.verdict.sketch import pack, sketch_codes
+from tests.support import run_records
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
+
+
+def drawn(html, folder, *, width=1000, script=""):
+    """The page as the browser holds it after its scripts, and after `script` at its end, which may write into it."""
+    page = folder / "page.html"
+    page.write_text(html + f"<script>{script}</script>", encoding="utf-8")
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
+               f"--window-size={width},900", "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def sketched(samples, *, known=True):
+    """A diverged run with histograms and channels, and its arrays: sketches of this many samples in a batch."""
+    codes = np.arange(samples * 3, dtype=np.int8).reshape(samples, 3)
+    rows = [dataclasses.replace(row, samples=397, channels=Channels([3, 90, 1], [0, 5, 1], [1, 97, 1], 100),
+                                local=dataclasses.replace(row.local, histogram={"-1": 3, "0": 90, "2": 7}))
+            for row in run_records.diverged_run().layers if row.local is not None]
+    sketches = pack([sketch_codes(codes, codes[::-1], 3, "int8")] * len(rows))
+    if not known:
+        del sketches["samples"]
+    return (run_records.diverged_run(layers=rows, first_over_tolerance=None),
+            pack_samples([0], {"x": np.zeros((1, 2))}, sketches))
+
+
+@pytest.mark.parametrize(("samples", "known", "told"), [
+    (20, True, "the first 8 samples"), (5, True, "the first 5 samples"), (1, True, "the first sample"),
+    (20, False, "the first few samples")])
+def test_charts_name_their_samples(tmp_path, samples, known, told):
+    """Charts of the sketch say on how many samples they stand, and the page on how many the others do."""
+    found = drawn(report(*sketched(samples, known=known)), tmp_path)
+
+    for title in ("codes used, {} (log)", "codes used by channel, {}", "reference against candidate, {}"):
+        assert f">{title.format(told)}</text>" in found
+    assert ">errors by size (log)</text>" in found
+    assert "every other stands on all 397 samples" in found
+
+
+def test_small_charts_name_their_colours(tmp_path):
+    """Both colours of a chart stand in it with their names, and what else is drawn in colour."""
+    found = drawn(report(*sketched(8)), tmp_path)
+    legends = {re.search(r'class="title">([^<,]*)', svg)[1]:
+               re.findall(r'<rect [^>]*class="(\w+)"[^>]*></rect><text [^>]*class="legend">([^<]*)', svg)
+               for svg in re.findall(r"<svg.*?</svg>", found, re.DOTALL) if 'class="title"' in svg}
+
+    assert legends["codes used"] == [("cumulative", "reference"), ("local", "candidate")]
+    assert legends["errors by size (log)"] == [("cumulative", "cumulative"), ("local", "local")]
+    assert legends["reference against candidate"] == [("same", "the same"), ("apart", "differs")]
+    assert legends["codes used by channel"] == [("local", "candidate")]
