@@ -64,3 +64,30 @@ def test_small_charts_name_their_colours(tmp_path):
     assert legends["errors by size (log)"] == [("cumulative", "cumulative"), ("local", "local")]
     assert legends["reference against candidate"] == [("same", "the same"), ("apart", "differs")]
     assert legends["codes used by channel"] == [("local", "candidate")]
+
+
+_READ_HEAT = """
+const pixel = (column, of) => [...document.getElementById("heat").getContext("2d")
+  .getImageData(190 + 768 * (column + .5) / of, 5, 1, 1).data].join(" ");
+document.body.dataset.heat = [0, 1, 2, 3].map(column => pixel(column, 4)).join("; ");"""
+
+
+def heat_of(flips, folder):
+    """The colours of a heat map's cells, whose channels have these many flips in a thousand."""
+    row = run_records.row(0, "dense", channels=Channels(flips, [0] * 4, [0] * 4, 1000))
+    found = drawn(report(run_records.run(layers=[row], first_over_tolerance=None)), folder, script=_READ_HEAT)
+    cells = [tuple(map(int, cell.split())) for cell in re.search('data-heat="([^"]*)"', found)[1].split("; ")]
+    return cells, found
+
+
+def test_heat_is_absolute(tmp_path):
+    """0.2 % of flips is pale, whatever the others have; 10 % and more are the same deep red; the legend says so."""
+    healthy, _ = heat_of([0, 2, 1, 2], tmp_path)
+    broken, page = heat_of([0, 2, 100, 700], tmp_path)
+
+    assert healthy[1] == broken[1]
+    assert min(healthy[1][:2]) > 180
+    assert broken[2] == broken[3]
+    assert broken[2][1] < 30
+    assert "10 % and more" in page
+    assert page.count('class="swatch"') == 5

@@ -134,24 +134,39 @@ function fill(details) {
   }
 }
 
+/* The colour of so many percent: the same in every run, pale where a healthy one lies, red from TOP_FLIPS on. */
+const TOP_FLIPS = 10;
+const heatColour = value => {
+  const share = Math.min(1, Math.log10(1 + value) / Math.log10(1 + TOP_FLIPS));
+  return value ? `hsl(${Math.round(52 - 52 * share)} 92% ${Math.round(72 - 30 * share)}%)` : "rgba(128,128,128,.13)";
+};
+function heatLegend(place) {
+  for (const value of [0, 0.1, 1, 3, TOP_FLIPS]) {
+    const swatch = document.createElement("span");
+    swatch.className = "swatch";
+    swatch.style.background = heatColour(value);
+    place.append(swatch, ` ${value} %${value === TOP_FLIPS ? " and more" : ""} `);
+  }
+}
+
 /* Layers x channels: one line of a canvas for each layer, its name before it. */
 function drawHeat(canvas) {
   const rows = data.layers.map((one, at) => [one, at]).filter(([one]) => one.channels && one.channels.flips);
   const cell = 14, names = 190, wide = 768;
   canvas.width = names + wide;
   canvas.height = rows.length * cell;
-  const pen = canvas.getContext("2d"), top = Math.max(1e-9, ...rows.map(([one]) => Math.max(...one.channels.flips)));
+  const pen = canvas.getContext("2d");
   pen.font = "11px system-ui, sans-serif";
   rows.forEach(([one], line) => {
     pen.fillStyle = getComputedStyle(document.body).color;
     pen.fillText(short(one.name, 30), 0, line * cell + 11, names - 8);
     const values = one.channels.flips, step = wide / values.length;
     values.forEach((value, at) => {
-      const share = value ? 0.15 + 0.85 * Math.log10(1 + 9 * value / top) : 0;
-      pen.fillStyle = value ? `hsl(${Math.round(52 - 52 * share)} 92% ${Math.round(72 - 30 * share)}%)` : "rgba(128,128,128,.13)";
+      pen.fillStyle = heatColour(value);
       pen.fillRect(names + at * step, line * cell, Math.max(1, step - 0.3), cell - 1);
     });
   });
+  heatLegend(document.getElementById("heat-legend"));
   const told = canvas.parentElement.nextElementSibling;
   const at = event => {
     const box = canvas.getBoundingClientRect(), line = Math.floor((event.clientY - box.top) / box.height * rows.length);
