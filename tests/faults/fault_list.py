@@ -86,7 +86,7 @@ in_file("dense4", "dense_3", "one bias off by 40", "bias_changed", p.bias(p.off(
 in_file("dense4", "dense", "biases in another order", "bias_changed", p.bias(p.rolled))
 in_file("dense4", "dense_1", "one bias saturated", "RC09", p.bias(p.saturated))
 in_file("dense4", "dense_2", "a ReLU added", "activation_changed", p.activation(p.RELU))
-in_file("dense4", "dense_1", "two channels' weights swapped", "RC25", p.swapped_channels)
+in_file("dense4", "dense_1", "two channels' weights swapped", "weights_changed", p.swapped_channels, ci=True)
 in_file("cnn", "conv2d", "ReLU dropped", "activation_changed", p.activation(p.NONE))
 in_file("cnn", "conv2d", "ReLU swapped for ReLU N1 to 1", "activation_changed", p.activation(p.RELU_N1_TO_1))
 in_file("cnn", "conv2d", "one weight by one code", "weights_changed", p.weight(1))

@@ -22,6 +22,7 @@ WHAT = (
     "non_finite",
 )
 """Kinds of deviation: what stands further left can be the reason for what stands further right."""
+CHANNELS_MOVED = "the output channels stand in another order"
 MISFOLDED = "batch norm's factors multiply the inputs of this square kernel, not its outputs"
 """Detail of weights that a converter folded along the wrong axis."""
 

@@ -26,7 +26,7 @@ from qdebug.converter.rounded_reference import (
     kernel_steps,
     second_scales,
 )
-from qdebug.findings.audit.deviations import MISFOLDED, Deviation, Note, Place, Unchecked
+from qdebug.findings.audit.deviations import CHANNELS_MOVED, MISFOLDED, Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Op, Tensor
 
@@ -259,7 +259,7 @@ def _likeness(rows: Rows, wanted: Rows) -> str:
         and np.array_equal(np.sort(rows, axis=0), np.sort(wanted, axis=0))
         and sorted(map(bytes, rows.astype(np.int8))) == sorted(map(bytes, wanted.astype(np.int8)))
     ):
-        return "the output channels stand in another order"
+        return CHANNELS_MOVED
     return ""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from qdebug.align import Pair
 from qdebug.findings.audit import Deviation
-from qdebug.findings.audit.deviations import MISFOLDED
+from qdebug.findings.audit.deviations import CHANNELS_MOVED, MISFOLDED
 from qdebug.findings.loss_evidence import Points
 from qdebug.findings.rules.rule import ERROR, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 from qdebug.graph.graph import ACTIVATIONS, Graph, Op
@@ -286,7 +286,7 @@ def other_model(context: Context) -> Outcome:
     weighted = [pair for pair in context.alignment.pairs if pair.op is not None and _has_kernel(context, pair)]
     if not weighted:
         return NotApplicable("no op of the file has weights")
-    weights = {one.layer: one for one in context.audit.of("weights") if one.detail != MISFOLDED}
+    weights = {one.layer: one for one in context.audit.of("weights") if one.detail not in (MISFOLDED, CHANNELS_MOVED)}
     scales = {one.layer: one for one in context.audit.of("weight_scale")}
     grids = {one.layer for one in context.audit.of("scale", "zero_point")}
     codes = sum(one.count for one in weights.values())
