@@ -1,6 +1,8 @@
 """In Python a run is a table in a notebook, a DataFrame, and a Keras callback's logs."""
 
+import dataclasses
 import math
+import re
 import sys
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from qdebug.callbacks import gap_logs
 from qdebug.record import dataframe
+from qdebug.record.schema import Handover
 from qdebug.render.run import layers
 from tests.support import converted_models, run_records
 
@@ -119,6 +122,17 @@ def test_notebook_shows_what_matters():
     assert "run-data" in found
     assert '; color: #cf222e; font-weight: 600">diverged</td>' in found
     assert '; color: #1a7f37; font-weight: 600">rounding</td>' in found
+
+
+def test_notebook_has_the_loss():
+    """Where it was measured what a layer costs, the notebook's table has that column, before the marks."""
+    run = run_records.diverged_run()
+    rows = [dataclasses.replace(row, handover=Handover(0.9, 0.8, 0.831, 0.7, 0.9, 100)) for row in run.layers]
+    costly, plain = (re.findall("<th>([^<]*)</th>", one._repr_html_())
+                     for one in (dataclasses.replace(run, layers=rows), run))
+
+    assert costly == [*plain[:-1], "loss, points", "mark"]
+    assert ">83.1" in dataclasses.replace(run, layers=rows)._repr_html_().rpartition("<table>")[2]
 
 
 @pytest.mark.parametrize("progress", [None, False])

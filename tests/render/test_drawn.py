@@ -91,3 +91,42 @@ def test_heat_is_absolute(tmp_path):
     assert broken[2][1] < 30
     assert "10 % and more" in page
     assert page.count('class="swatch"') == 5
+
+
+_MEASURE = """addEventListener("load", () => setTimeout(() => {
+  const frame = document.querySelector("iframe"), inside = frame.contentDocument;
+  const net = inside.getElementById("network");
+  const table = document.querySelector("table").parentElement, high = one => one.scrollHeight - one.clientHeight;
+  Object.assign(document.body.dataset, {frame: high(inside.documentElement), net: high(net),
+    top: inside.defaultView.scrollY,
+    page: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    table: table.scrollWidth - table.clientWidth, height: frame.clientHeight});
+}, 500));"""
+
+
+def measured(run, folder, width):
+    """By how many pixels the boxes of a notebook's cell are too small for what is in them."""
+    found = drawn(f"<!doctype html><meta charset=utf-8><body>{run._repr_html_()}", folder, width=width, script=_MEASURE)
+    return {name: int(float(re.search(rf'data-{name}="([^"]*)"', found)[1]))
+            for name in ("frame", "net", "top", "page", "table", "height")}
+
+
+def test_a_notebook_shows_the_whole_network(tmp_path):
+    """No box of a small network scrolls up and down, and a table that is too wide scrolls by itself."""
+    wide, narrow = (measured(run_records.diverged_run(), tmp_path, width) for width in (1000, 500))
+
+    assert (wide["frame"], wide["net"], narrow["frame"], narrow["net"]) == (0, 0, 0, 0)
+    assert wide["page"] == narrow["page"] == 0
+    assert narrow["table"] > 0
+
+
+def test_a_deep_network_scrolls_in_one_box(tmp_path):
+    """The frame of a deep network is no higher than two screens; it alone scrolls, and begins at the marked layer."""
+    rows = [run_records.row(place, f"layer_{place}", upstream=[f"layer_{place - 1}"] if place else [])
+            for place in range(60)]
+    found = measured(run_records.run(layers=rows, first_over_tolerance="layer_40"), tmp_path, 1000)
+
+    assert found["net"] == 0
+    assert found["frame"] > 0
+    assert found["height"] == 1600
+    assert found["top"] > 500

@@ -7,6 +7,7 @@ either page reaches the other; where a viewer drops frames, the answer, the find
 from __future__ import annotations
 
 import html
+from dataclasses import replace
 
 from qdebug.record.loss import cost_of, worse
 from qdebug.record.schema import Run
@@ -18,7 +19,7 @@ from qdebug.render.run.evidence import evidence
 from qdebug.render.run.findings import by_severity
 from qdebug.render.run.layers import layers_table
 from qdebug.render.run.loss_sentences import unit
-from qdebug.render.table import ESSENTIAL, Table
+from qdebug.render.table import DATA, ESSENTIAL, Table
 
 RED, GREEN, GREY, BLUE = "#cf222e", "#1a7f37", "#6e7781", "#0b7fa5"
 COLOURS = {"diverged": RED, "lost": RED, "unmeasured": GREY, "exact": GREEN, "rounding": GREEN, "requantized": BLUE}
@@ -33,7 +34,7 @@ def notebook(run: Run) -> str:
         page = html.escape(network_page(run), quote=True)
         style = "width: 100%; height: 46em; border: 0"
         parts.append(f'<iframe srcdoc="{page}" style="{style}" title="the network"></iframe>')
-    parts.append(_table(layers_table(run).upto(ESSENTIAL, also="mark")))
+    parts.append(_table(_matters(layers_table(run))))
     return "\n".join(part for part in parts if part)
 
 
@@ -49,6 +50,14 @@ def _findings(run: Run) -> str:
     return f"<ul>{''.join(items)}</ul>" if items else ""
 
 
+def _matters(table: Table) -> Table:
+    """The columns that always show, the marks, and what each layer costs where that was measured."""
+    return replace(table, columns=tuple(
+        replace(column, detail=ESSENTIAL) if column.name == "mark" or
+        (column.name == "handover_drop" and column.detail < DATA) else column for column in table.columns),
+    ).upto(ESSENTIAL)
+
+
 def _table(table: Table) -> str:
     """The table, its verdicts coloured."""
     place = [column.name for column in table.columns].index(table.status_column)
@@ -60,4 +69,5 @@ def _table(table: Table) -> str:
             colour = f"; color: {COLOURS.get(line.status, GREY)}; font-weight: 600" if number == place else ""
             cells.append(f'<td style="text-align: {column.align}{colour}">{html.escape(cell)}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<table>\n<tr>{head}</tr>\n" + "\n".join(rows) + "\n</table>"
+    lines = "\n".join(rows)
+    return f'<div style="overflow-x: auto; max-width: 100%">\n<table>\n<tr>{head}</tr>\n{lines}\n</table></div>'

@@ -10,6 +10,14 @@ const make = (name, attributes = {}, text) => {
 const short = (text, most) => text.length <= most ? text : "…" + text.slice(1 - most);
 const number = value => value === null ? "-" : Math.abs(value) >= 1e5 ? value.toExponential(1) : String(Number(value.toPrecision(3)));
 
+/* In a notebook the page is in a frame: as high as the page up to MOST_HIGH pixels, so that one box scrolls at most. */
+const COMPACT = document.body.classList.contains("compact"), MOST_HIGH = 1600;
+function fitFrame() {
+  if (!COMPACT || !window.frameElement) return;
+  window.frameElement.style.height = `${Math.min(Math.ceil(document.body.getBoundingClientRect().height) + 2, MOST_HIGH)}px`;
+}
+addEventListener("resize", fitFrame);
+
 /* The network: dagre says where the boxes stand, this draws them. */
 const WIDTH = 208, HEIGHT = 42;
 function drawNetwork(place) {
@@ -47,9 +55,14 @@ function drawNetwork(place) {
     scale = Math.min(2, Math.max(0.05, wanted));
     svg.setAttribute("width", size.width * scale);
     svg.setAttribute("height", size.height * scale);
+    fitFrame();
   };
   const fit = () => Math.min(place.clientWidth / size.width, 0.75 * window.innerHeight / size.height);
-  const toMark = () => { if (marked) place.scrollTo(marked.x * scale - place.clientWidth / 2, marked.y * scale - place.clientHeight / 3); };
+  const toMark = () => {
+    if (!marked) return;
+    place.scrollTo(marked.x * scale - place.clientWidth / 2, marked.y * scale - place.clientHeight / 3);
+    if (COMPACT) window.scrollTo(0, place.offsetTop + marked.y * scale - window.innerHeight / 3);
+  };
   zoom(Math.min(1, Math.max(0.6, place.clientWidth / size.width)));
   toMark();
   const buttons = place.previousElementSibling.querySelectorAll("button");
