@@ -48,8 +48,8 @@ def check(run: Run, budget: Budget, against: Run | None = None) -> list[Gate]:
     gates += check_loss(run, budget)
     if any(limits.fail_on for _, limits in budget.layers):
         gates.append(_layer_verdicts(run, budget))
-    gates += [_numbers(run, budget, name) for name in _READERS if _is_set(budget, name)]
-    if _is_set(budget, "min_agreement"):
+    gates += [_numbers(run, budget, name) for name in _READERS if _is_set(run, budget, name)]
+    if _is_set(run, budget, "min_agreement"):
         gates.append(_agreement(run, budget))
     gates += [_missing(run, budget)] if budget.layers else []
     if against is not None:
@@ -234,8 +234,10 @@ _READERS = {
 }
 
 
-def _is_set(budget: Budget, name: str) -> bool:
-    return any(getattr(limits, name) is not None for limits in (budget.limits, *(own for _, own in budget.layers)))
+def _is_set(run: Run, budget: Budget, name: str) -> bool:
+    """Whether a limit is for all layers, or for one that the run has; `_missing` tells of others."""
+    own = (limits for pattern, limits in budget.layers if any(budget.matches(pattern, row.layer) for row in run.layers))
+    return any(getattr(limits, name) is not None for limits in (budget.limits, *own))
 
 
 def _numbers(run: Run, budget: Budget, name: str) -> Gate:

@@ -218,4 +218,12 @@ def test_agreement_of_no_layer():
     """A least agreement that is of no layer there is a failure."""
     found = texts(run_records.run(), layers=[("conv_9", Limits(min_agreement=0.5))])
 
-    assert found[0] == "FAIL: --min-agreement: nothing was measured"
+    assert found == ["FAIL: b.toml: no layer is called 'conv_9'"]
+
+
+def test_a_limit_of_a_layer_that_is_not_there_fails_once():
+    """A limit for a pattern that fits no layer says so, and not that nothing was measured."""
+    lines = texts(run_records.run(), layers=[("conv_*", Limits(max_local_lsb=2))])
+
+    assert [line for line in lines if "max-local-lsb" in line] == []
+    assert any("no layer is called 'conv_*'" in line for line in lines)

@@ -81,9 +81,13 @@ def header(run: Run) -> Facts:
     return Facts(tuple((name, numbers.name(value)) for name, value in pairs))
 
 
+BUILT_IN = "zoo:"
+"""What the source of a built-in model begins with in the record."""
+
+
 def _source(model: dict[str, Any]) -> str:
     kind = f" ({model['kind']})" if model.get("kind") else ""
-    return f"{model.get('source')}{kind}"
+    return f"{str(model.get('source')).replace(BUILT_IN, 'built-in ', 1)}{kind}"
 
 
 def accuracies(run: Run) -> Sentence:

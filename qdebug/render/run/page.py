@@ -17,7 +17,7 @@ from qdebug.render.cures import answer as cures_answer
 from qdebug.render.run.answer import headline, unmeasured_layers
 from qdebug.render.run.cost_block import cost_block
 from qdebug.render.run.device import told_device
-from qdebug.render.run.document import accuracies, coverage, document
+from qdebug.render.run.document import BUILT_IN, accuracies, coverage, document
 from qdebug.render.run.end_to_end import outputs_sentence
 from qdebug.render.run.evidence import sentences
 from qdebug.render.run.findings import by_severity
@@ -45,7 +45,6 @@ class _Room:
 _ROOMS = (_Room(3, True, 2, 4), _Room(3, False, 2, 4), _Room(3, False, 1, 2), _Room(2, False, 0, 1),
           _Room(0, False, 0, 0))
 """From the roomiest on: the first that leaves the table its rows is taken."""
-_BUILT_IN = "zoo:"
 _KINDS = {"qat": "QAT model", "float": "float model", "file": "file", "host": "on a host"}
 
 
@@ -96,8 +95,8 @@ def _compared(run: Run) -> str:
     """Which models, on which data."""
     reference = _KINDS.get(str(run.reference.get("kind")), str(run.reference.get("kind")))
     split = f" {run.data['split']}" if run.data.get("split") not in (None, "file") else ""
-    built_in = str(run.reference.get("source")).startswith(_BUILT_IN)
-    ours, theirs = (f"built-in {str(run.reference['source']).removeprefix(_BUILT_IN)}", "its file") if built_in else \
+    built_in = str(run.reference.get("source")).startswith(BUILT_IN)
+    ours, theirs = (f"built-in {str(run.reference['source']).removeprefix(BUILT_IN)}", "its file") if built_in else \
         _apart(str(run.reference.get("source")), str(run.candidate.get("source")))
     told = (f"{ours} ({reference}) with {theirs} on "
             f"{run.candidate.get('kernels')} kernels; {PurePath(str(run.data.get('source'))).name}{split}, "
