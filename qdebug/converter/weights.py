@@ -111,7 +111,8 @@ def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> di
     """The weights at every pair whose region holds a weighted op, or the reason why they cannot be compared.
 
     Left out: ops whose reference kernel is fake-quantized, since the file holds the very same numbers there, unless a
-    constant factor before the op has moved them off their grid, or the converter has rounded them once more.
+    constant factor before the op has moved them off their grid, the converter has rounded them once more, or rounding
+    its int32 biases moves the output by more than half a step.
     """
     found: dict[Key, Weights | str] = {}
     for pair in alignment.pairs:
@@ -129,7 +130,8 @@ def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> di
         if kernel is None:
             continue
         again = kernel.fake_quant is not None and _on_second_scales(pair, reference, candidate, ours[0], theirs[0])
-        if kernel.fake_quant is None or again or _is_rounded_again(reference, pair, ours[0], kernel):
+        if kernel.fake_quant is None or again or _is_rounded_again(reference, pair, ours[0], kernel) \
+                or _has_coarse_biases(candidate, theirs[0]):
             entry = _compare(pair, reference, candidate, ours[0], theirs[0])
             found[pair.candidate] = replace(entry, again=again) if isinstance(entry, Weights) else entry
     return found
@@ -147,6 +149,15 @@ def _on_second_scales(pair: Pair, reference: Graph, candidate: Graph, core: Op, 
         return False
     factor = np.broadcast_to(np.ravel(folded.factor), (len(rows),)).astype(np.float64)
     return second_scales(rows * factor[:, None], held.quantization.scale, np.abs(factor) * own) is not None
+
+
+def _has_coarse_biases(candidate: Graph, op: Op) -> bool:
+    """Whether a step of the biases (input scale x weight scale) is more than one of the output: rounding shows."""
+    source, held = _source(candidate, op), op_facts.kernel(candidate, op)
+    out = candidate.tensors[op.output].quantization
+    if source is None or held is None or held.quantization is None or out is None:
+        return False
+    return float(source.step) * float(np.max(held.quantization.scale)) > float(out.step)
 
 
 def _is_rounded_again(reference: Graph, pair: Pair, core: Op, kernel: Tensor) -> bool:
