@@ -3,7 +3,7 @@
     python -m tests.fuzz.campaign --candidates 3000 --references 500 --data 300 --records 300 --seed 1
 
 Every case is drawn from `[seed, kind, number]` alone, so that a case that fails can be run again by itself with
-`--only KIND:NUMBER`.
+`--KIND 1 --first NUMBER`.
 """
 
 from __future__ import annotations

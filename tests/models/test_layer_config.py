@@ -33,6 +33,8 @@ def test_plain_layers_pass() -> None:
 
     check(functional(layer("x"), inner, layer("y", ("inner", 1)), layer("z", ("y", 0), ("x", 0))))
     check(functional(DENSE))
+    less = {**layer("y", ("x", 0)), "inbound_nodes": [["_CONSTANT_VALUE", -1, 2, {"y": ["x", 0, 0]}]]}  # (2 - x)
+    check(functional(layer("x"), less))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,9 @@ def test_ops_that_reach_beyond_tensors_are_refused(called: str) -> None:
         ((layer("a"), layer("b", ("a", 1))), "reads 'a' (use 1), which the model does not have"),
         ((layer("a"), layer("b", ("gone", 0))), "reads 'gone' (use 0)"),
         ((layer("a", ("a", 0)), 3), "a layer of it is '3'"),
+        ((layer("a"), layer("b", ("a", "<b>"))), "reads use '<b>' of layer 'a', which is no number"),
+        ((layer("a"), layer("b", ("a", True))), "reads use 'True' of layer 'a', which is no number"),
+        ((layer("a"), layer("b", ("a", None))), "reads use 'None' of layer 'a', which is no number"),
         (({**layer("a", ("b", 0)), "inbound_nodes": {}}, layer("b", ("a", 0))), "the inputs of layer 'a' are no list"),
         (({**layer("a", ("b", 0)), "inbound_nodes": []}, layer("c", ("a", 0))), "reads 'a' (use 0)"),
     ],

@@ -186,11 +186,12 @@ def _check_layers(holder: Mapping[str, Any]) -> None:
     ):
         return
     needs: dict[Node, list[set[Node]]] = {}
+    strange = [layer for layer in layers if not isinstance(layer, dict)]
+    if strange:
+        raise ConfigError(f"a layer of it is {str(strange[0])[:40]!r}; save the model again")
+    names = {_name(layer) for layer in layers}
     for layer in layers:
-        if not isinstance(layer, dict):
-            raise ConfigError(f"a layer of it is {str(layer)[:40]!r}; save the model again")
-        inner = layer.get("config")
-        name = str(layer.get("name") or (inner.get("name") if isinstance(inner, dict) else None))
+        name = _name(layer)
         nodes = layer.get("inbound_nodes")
         if nodes is None or nodes == []:  # (an input makes its tensor itself; other layers are then never called)
             nodes = [[]] if "Input" in class_name(layer) else []
@@ -198,8 +199,13 @@ def _check_layers(holder: Mapping[str, Any]) -> None:
             raise ConfigError(f"the inputs of layer {name!r} are no list; save the model again")
         for first in _first_uses(layer):
             for number, node in enumerate(nodes):
-                needs.setdefault((name, first + number), []).append(set(_fed_by(node)))
+                needs.setdefault((name, first + number), []).append(set(_fed_by(node, names)))
     _check_order(needs)
+
+
+def _name(layer: Mapping[str, Any]) -> str:
+    inner = layer.get("config")
+    return str(layer.get("name") or (inner.get("name") if isinstance(inner, dict) else None))
 
 
 def _first_uses(layer: Mapping[str, Any]) -> tuple[int, ...]:
@@ -233,26 +239,35 @@ def _check_order(needs: Mapping[Node, Sequence[set[Node]]]) -> None:
         waiting = {node: ways for node, ways in waiting.items() if node not in made}
 
 
-def _fed_by(node: Any) -> Iterator[Node]:
-    """Layer and use of every tensor that one use of a layer reads, as Keras 2 writes them and as Keras 3 does."""
+def _fed_by(node: Any, names: Collection[str]) -> Iterator[Node]:
+    """Layer and use of every tensor that one use of a layer reads, as Keras 2 writes them and as Keras 3 does.
+
+    Raises ConfigError where the use of one of the layers (`names`) is no number: Keras waits for ever for it.
+    """
     stack, written_by_2 = [node], isinstance(node, list)
     while stack:
         at = stack.pop()
         if isinstance(at, dict):
             history = at.get("keras_history")
-            if isinstance(history, list) and len(history) == 3 and isinstance(history[1], int):
-                yield str(history[0]), history[1]
+            if isinstance(history, list) and len(history) == 3:
+                yield from _use(history, names)
             stack += at.values()
         elif isinstance(at, list):
-            if (
-                written_by_2
-                and len(at) in (3, 4)
-                and isinstance(at[0], str)
-                and isinstance(at[1], int)
-                and isinstance(at[2], int)
-                and not isinstance(at[1], bool)
-            ):
-                yield at[0], at[1]
-                stack += at[3:]
-            else:
-                stack += at
+            found = list(_use(at, names)) if written_by_2 and len(at) in (3, 4) and isinstance(at[0], str) else []
+            yield from found
+            stack += at[3:] if found else at
+
+
+CONSTANT = "_CONSTANT_VALUE"
+"""What Keras 2 writes for the layer where a call is given a number."""
+
+
+def _use(at: Sequence[Any], names: Collection[str]) -> Iterator[Node]:
+    """The layer and its use in the first two of `at`; nothing where that is a list of something else."""
+    if at[0] == CONSTANT:
+        return
+    if type(at[1]) is int and type(at[2]) is int:
+        yield str(at[0]), at[1]
+    elif isinstance(at[0], str) and at[0] in names and type(at[1]) is not int:
+        raise ConfigError(f"a layer reads use {str(at[1])[:40]!r} of layer {at[0]!r}, which is no number; "
+                          "save the model again")
