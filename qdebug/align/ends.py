@@ -79,6 +79,11 @@ def _assign(what: str, reference: Graph, candidate: Graph, likeness: Callable[[i
     """One-to-one assignment, best vote first; ties go to the nearer number, then to the lower ones."""
     ours, theirs = ((reference.inputs, candidate.inputs) if what == "input"
                     else (reference.outputs, candidate.outputs))
+    for side, graph, keys in (("reference", reference, ours), ("candidate", candidate, theirs)):
+        free = next((number for number, key in enumerate(keys) if key not in graph.tensors), None)
+        if free is not None:
+            raise AlignmentError(f"{what} {free} of the {side} does not depend on its inputs: there is nothing to "
+                                 "compare; save the model again, or leave it out")
     ranked = sorted(((likeness(row, column) - 0.01 * abs(row - column), -row, -column)
                      for row, key in enumerate(theirs) for column, other in enumerate(ours)
                      if sizes_fit(reference.tensors[other].shape, candidate.tensors[key].shape)), reverse=True)

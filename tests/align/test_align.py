@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -448,3 +449,14 @@ def test_any_network_finds_itself(layers: list[tuple[str, int, int]], seed: int,
     changed = graphs.reordered(CHANGES[change](candidate), seed)
 
     assert net.meanings(paired(align(reference, changed))) == net.meanings(net.truth)
+
+
+@pytest.mark.parametrize("side", ["reference", "candidate"])
+def test_an_output_that_no_input_reaches_is_refused(side: str) -> None:
+    """A constant that a model gives is no tensor of its graph."""
+    net = Net(0)
+    graphs_of = dict(zip(("reference", "candidate"), net.done(chain(net)), strict=True))
+    graphs_of[side] = replace(graphs_of[side], outputs=("anchors:0",))
+
+    with pytest.raises(AlignmentError, match=f"output 0 of the {side} does not depend on its inputs"):
+        align(graphs_of["reference"], graphs_of["candidate"])
