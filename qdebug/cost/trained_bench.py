@@ -61,11 +61,14 @@ def quantizers(graph: Graph, names: Mapping[Key, str]) -> list[Quantizer]:
     for op in graph.ops:
         ranges = graph.constants(op) if op.kind == "fake_quant" and graph.data_inputs(op) else []
         if len(ranges) == 2 and all(tensor.data is not None and tensor.data.size == 1 for tensor in ranges):
-            layer = names.get(op.output) or (op.layer.name if op.layer is not None else op.name)
             grid = fake_quant_grid(graph, op)
             assert grid is not None
-            found.append(Quantizer(op, layer, ranges[0], ranges[1], graph.data_inputs(op)[0], grid))
+            found.append(Quantizer(op, _layer(op, names), ranges[0], ranges[1], graph.data_inputs(op)[0], grid))
     return found
+
+
+def _layer(op: Op, names: Mapping[Key, str]) -> str:
+    return names.get(op.output) or (op.layer.name if op.layer is not None else op.name)
 
 
 class TrainedBench:
@@ -81,6 +84,10 @@ class TrainedBench:
         self.kernels = self._kernels()
         self.parts: list[Quantizer | QuantizedKernel] = sorted([*self.all, *self.kernels], key=lambda one: one.op.index)
         self.now = self._kept({})
+        self.curve: list[Kept] = []
+        """What the metric keeps with none, one, two, ... of `parts` quantized; empty where `measure` found no loss."""
+        self.costly: list[tuple[int, Points]] = []
+        """Places in `parts` of those that take more than chance explains, and what they take; most costly first."""
 
     def close(self) -> None:
         """Give the sessions' memory back."""
@@ -93,8 +100,8 @@ class TrainedBench:
                 and tensor.fake_quant is not None]
         plain = self.tails.fetch([unquantized(self.frozen, tensor.key) for _, tensor in held],
                                  [array[:1] for array in self.inputs]) if held else []
-        return [QuantizedKernel(op, self.names.get(op.output) or (op.layer.name if op.layer is not None else op.name),
-                                tensor, values) for (op, tensor), values in zip(held, plain, strict=True)]
+        return [QuantizedKernel(op, _layer(op, self.names), tensor, values)
+                for (op, tensor), values in zip(held, plain, strict=True)]
 
     # -- ranges ------------------------------------------------------------------------------------------
 
@@ -138,16 +145,13 @@ class TrainedBench:
     # -- one quantizer after the other --------------------------------------------------------------------
 
     def measure(self) -> Points:
-        """Quantize one part after the other; give what all take together.
-
-        What each takes stands in `taken` from then on, and is empty where the whole is within chance.
-        """
+        """Quantize one part after the other, unless all together are within chance; give what all take together."""
         free = self._quantized_up_to([0])[0]
         whole = self._gain(free)
-        self.taken: list[Points] = []
         if whole.is_loss:
-            curve = [free, *self._quantized_up_to(range(1, len(self.parts))), self.now]
-            self.taken = [self._lost(before, after) for before, after in itertools.pairwise(curve)]
+            self.curve = [free, *self._quantized_up_to(range(1, len(self.parts))), self.now]
+            taken = enumerate(self._lost(before, after) for before, after in itertools.pairwise(self.curve))
+            self.costly = sorted((entry for entry in taken if entry[1].is_loss), key=lambda entry: -entry[1].points)
         return whole
 
     def _quantized_up_to(self, counts: Sequence[int], kernels: Mapping[Key, Array] | None = None) -> list[Kept]:
@@ -173,29 +177,28 @@ class TrainedBench:
     def costly_kernels(self) -> list[KernelLoss]:
         """The kernels whose rounding takes more than chance explains, most costly first."""
         found = []
-        for place, (one, weights) in enumerate(zip(self.parts, self.taken, strict=False)):
-            if not isinstance(one, QuantizedKernel) or not weights.is_loss:
+        for place, weights in self.costly:
+            one = self.parts[place]
+            if not isinstance(one, QuantizedKernel):
                 continue
             assert one.tensor.fake_quant is not None
             spans = channel_spans(one.plain, one.op)
             scale = np.ravel(one.tensor.fake_quant.grid[0])
             by_row = None
             if scale.size == 1 and spans.size > 1:
-                now, again = self._quantized_up_to([place + 1])[0], self._quantized_up_to(
-                    [place + 1], {one.tensor.key: _by_channel(one.plain, one.op)})[0]
-                by_row = self._lost(again, now)
+                again = self._quantized_up_to([place + 1], {one.tensor.key: _by_channel(one.plain, one.op)})[0]
+                by_row = self._lost(again, self.curve[place + 1])
             found.append(KernelLoss(one.layer, weights, by_row, np.ravel(spans).astype(np.float64),
                                     float(scale[0]) if scale.size == 1 else None, len(self.truth)))
-        return sorted(found, key=lambda loss: -loss.weights.points)[:NAMED]
+        return found[:NAMED]
 
     # -- a bench -----------------------------------------------------------------------------------------
 
     def choose(self) -> list[Subject]:
         """The activation quantizers of the file's layers that cost points, as subjects; the bench runs these."""
         known = set(self.names.values())
-        costly = [(one, taken) for one, taken in zip(self.parts, self.taken, strict=False)
-                  if isinstance(one, Quantizer) and taken.is_loss and one.layer in known]
-        self.chosen = [one for one, _ in sorted(costly, key=lambda entry: -entry[1].points)[:NAMED]]
+        costly = (self.parts[place] for place, _ in self.costly)
+        self.chosen = [one for one in costly if isinstance(one, Quantizer) and one.layer in known][:NAMED]
         return [_subject(one) for one in self.chosen]
 
     def read(self, inputs: Sequence[Array]) -> tuple[list[Array], list[dict[str, Values]]]:
