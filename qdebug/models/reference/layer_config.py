@@ -250,7 +250,7 @@ def _fed_by(node: Any, names: Collection[str]) -> Iterator[Node]:
         if isinstance(at, dict):
             history = at.get("keras_history")
             if isinstance(history, list) and len(history) == 3:
-                yield from _use(history, names)
+                yield from _use([*history[:2], 0], names)
             stack += at.values()
         elif isinstance(at, list):
             found = list(_use(at, names)) if written_by_2 and len(at) in (3, 4) and isinstance(at[0], str) else []
