@@ -45,8 +45,8 @@ def plan(run: Run, *, convert: bool, convertible: bool) -> Plan:
     mend = can_be_mended(run)
     found = Plan(
         mend=mend,
-        convert=convertible and (convert or mend or (kind == "float" and loses_by_grids(run))),
-        wider=convertible and kind == "float" and loses_by_grids(run),
+        convert=convertible and (convert or mend or loses_by_grids(run)),
+        wider=convertible and loses_by_grids(run),
         annotate=kind == "qat" and (training or is_priced(run)))
     if found == Plan(False, False, False, False):
         raise UsageError(f"nothing to cure: {_nothing(run, lost=lost, convertible=convertible)}")

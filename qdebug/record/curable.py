@@ -15,7 +15,7 @@ RANGES = frozenset({"QD603", "QD604", "QD605", "QD606", "QD607", "QD608", "QD609
 
 def is_curable(run: Run) -> bool:
     """Whether `qdebug cure` has something to try that makes another file; training is the user's."""
-    return can_be_mended(run) or (run.reference.get("kind") == "float" and loses_by_grids(run))
+    return can_be_mended(run) or loses_by_grids(run)
 
 
 def can_be_mended(run: Run) -> bool:
@@ -25,9 +25,10 @@ def can_be_mended(run: Run) -> bool:
 
 
 def loses_by_grids(run: Run) -> bool:
-    """Whether points are lost that grids may cost."""
+    """Whether the file of a float model loses points that its grids may cost."""
     cost = cost_of(run)
-    return is_priced(run) or (cost.verdict == LOST and cost.stage != "training")
+    return run.reference.get("kind") == "float" and (
+        is_priced(run) or (cost.verdict == LOST and cost.stage != "training"))
 
 
 def is_priced(run: Run) -> bool:

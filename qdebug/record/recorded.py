@@ -6,7 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from qdebug.record.schema import Run
+from qdebug.record.schema import BUILT_IN, Run
 from qdebug.record.store import LATEST, Store
 from qdebug.record.summary import model_name
 
@@ -43,7 +43,7 @@ def save(run: Run, store: str | os.PathLike[str] | None = None) -> Run:
 def slug(run: Run) -> str:
     """Name a run for its file: the built-in model and its seed, or the candidate's file name."""
     source = str(run.candidate.get("source") or "")
-    if str(run.reference.get("source")).startswith("zoo:") or not source.endswith(".tflite"):
+    if str(run.reference.get("source")).startswith(BUILT_IN) or not source.endswith(".tflite"):
         name = Path(model_name(run)).stem.lower()
         return name if run.seed is None else f"{name}-s{run.seed}"
     return Path(source).stem

@@ -15,6 +15,8 @@ from qdebug.record.cures import Cures
 from qdebug.record.device import DeviceReport
 from qdebug.record.shown import SHOWN_BY
 
+BUILT_IN = "zoo:"
+"""What the source of a built-in model begins with."""
 SCHEMA = 1
 
 

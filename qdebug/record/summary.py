@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import PurePath
 
 from qdebug.record.loss import KEPT, LOST, UNMEASURED
-from qdebug.record.schema import SCHEMA, Run
+from qdebug.record.schema import BUILT_IN, SCHEMA, Run
 from qdebug.record.verdicts import rank
 
 MODEL = "model"
@@ -102,7 +102,7 @@ def summarize(runs: Iterable[Run], by: str | None = None) -> Summary:
 def model_name(run: Run) -> str:
     """Name the model of a run: `dense4` of `zoo:dense4`, otherwise the reference's file name."""
     source = str(run.reference.get("source") or "")
-    return source.removeprefix("zoo:") if source.startswith("zoo:") else PurePath(source).name or "model"
+    return source.removeprefix(BUILT_IN) if source.startswith(BUILT_IN) else PurePath(source).name or "model"
 
 
 def _row(run: Run) -> SummaryRow:

@@ -22,13 +22,13 @@ from qdebug.models.reference.convert import can_convert, convert
 from qdebug.models.reference.open import is_as_opened
 from qdebug.record.cures import Cure, Cures
 from qdebug.record.loss import SHARES, cost_of
-from qdebug.record.schema import Run
+from qdebug.record.schema import BUILT_IN, Run
 from qdebug.record.store import keep_file
 from qdebug.workflows.cure_trial import Bench, Part, part
 from qdebug.workflows.mend import Mended, mend
 from qdebug.workflows.opened import FromMemory, Opened
 from qdebug.workflows.progress import Progress, Silent
-from qdebug.workflows.reopen import BUILT_IN, reopen_candidate, reopen_data, reopen_reference
+from qdebug.workflows.reopen import reopen_candidate, reopen_data, reopen_reference
 from qdebug.workflows.trace import REPRESENTATIVE, as_dataset, labels_of, representative, trace_opened
 from qdebug.workflows.trace_options import TraceOptions
 from qdebug.workflows.wider import Wider, converter_for

@@ -18,11 +18,9 @@ from qdebug.models.litert.parse import read_file
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.graph_part import GraphPart
 from qdebug.models.reference.open import file_sha256, load_reference
-from qdebug.record.schema import Run
+from qdebug.record.schema import BUILT_IN, Run
 from qdebug.workflows.opened import sha256
 
-BUILT_IN = "zoo:"
-"""What the sources of a built-in model's files begin with."""
 IN_CACHE = {"reference": cache.REFERENCE, "candidate": cache.CANDIDATE, "baseline": cache.BASELINE}
 
 

@@ -37,7 +37,7 @@ from qdebug.models.reference.base import Reference
 from qdebug.models.reference.convert import convert
 from qdebug.models.reference.graph_part import WHOLE, GraphPart
 from qdebug.models.reference.open import load_reference
-from qdebug.record.schema import Run
+from qdebug.record.schema import BUILT_IN, Run
 from qdebug.record.store import keep_file
 from qdebug.workflows.comparison import align_models, compare, warn_of_range
 from qdebug.workflows.device import Device, chosen_samples, inputs_of, open_device
@@ -73,7 +73,7 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
     progress.step("opening the models", 0, 0)
     for path in (made.reference_path, made.baseline_path):
         hdf5_trial.trust(path)
-    source = f"zoo:{name}"
+    source = f"{BUILT_IN}{name}"
     content = read_file(made.candidate_path)
     if save_candidate is not None:
         keep_file(Path(save_candidate), content)

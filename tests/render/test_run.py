@@ -7,7 +7,7 @@ import pytest
 from qdebug.record.schema import Coverage, Unpaired
 from qdebug.render.formats import text
 from qdebug.render.run.answer import answer
-from qdebug.render.run.document import coverage, document
+from qdebug.render.run.document import coverage, document, source_name
 from tests.support import run_records
 
 
@@ -168,3 +168,9 @@ def test_no_labels():
     assert "Accuracy: not measured, no labels were given" in text.plain_document(
         document(run_records.float_run())
     )
+
+
+@pytest.mark.parametrize(("source", "told"), [("zoo:dense4", "built-in dense4"), ("at/zoo:4.h5", "at/zoo:4.h5")])
+def test_a_built_in_model_is_told_by_the_beginning_of_its_source(source, told):
+    """A file whose name holds the same letters is a file."""
+    assert source_name({"source": source}) == told

@@ -23,6 +23,7 @@ WHAT = (
 )
 """Kinds of deviation: what stands further left can be the reason for what stands further right."""
 CHANNELS_MOVED = "the output channels stand in another order"
+"""Detail of weights that are the reference's, channel for channel, at other places."""
 MISFOLDED = "batch norm's factors multiply the inputs of this square kernel, not its outputs"
 """Detail of weights that a converter folded along the wrong axis."""
 

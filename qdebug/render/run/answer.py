@@ -59,7 +59,7 @@ def _well(run: Run, faithful: str, all_the_same: str) -> list[str]:
     """Both verdicts, the one that matters more first: the loss, and that no layer diverges."""
     loss, cost, lost = loss_sentence(run), cost_of(run), run.reasons.get("end_to_end")
     if faithful in (FAITHFUL, ON_DEVICE):
-        faithful = _not_all(run, faithful) or faithful
+        faithful = _not_all(run, faithful)
     if lost:
         told = "" if run.verdict == "diverged" else faithful
         return [one for one in (told, f"The outputs were not compared: {numbers.name(lost)}.") if one]
@@ -71,10 +71,10 @@ def _well(run: Run, faithful: str, all_the_same: str) -> list[str]:
 
 
 def _not_all(run: Run, faithful: str) -> str:
-    """What is said instead of the whole file where rows were not measured; nothing where all were."""
+    """What is said instead of `faithful` where rows were not measured."""
     left = [row for row in run.layers if row.verdict == "unmeasured"]
     if not left:
-        return ""
+        return faithful
     if run.device is not None and all(row.op == "INPUT" for row in left):
         return f"{faithful} {UNCHECKED}"
     return f"No layer that was measured diverges; {named(left)} {'was' if len(left) == 1 else 'were'} not measured."

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from qdebug.record.loss import cost_of, worse
-from qdebug.record.schema import Finding, Run
+from qdebug.record.schema import BUILT_IN, Finding, Run
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Entry, Facts, Sentence
 from qdebug.render.cures import document as cures_document
@@ -81,13 +81,15 @@ def header(run: Run) -> Facts:
     return Facts(tuple((name, numbers.name(value)) for name, value in pairs))
 
 
-BUILT_IN = "zoo:"
-"""What the source of a built-in model begins with in the record."""
-
-
 def _source(model: dict[str, Any]) -> str:
     kind = f" ({model['kind']})" if model.get("kind") else ""
-    return f"{str(model.get('source')).replace(BUILT_IN, 'built-in ', 1)}{kind}"
+    return f"{source_name(model)}{kind}"
+
+
+def source_name(model: dict[str, Any]) -> str:
+    """Where a model comes from, as people read it: `built-in dense4`, or its file."""
+    source = str(model.get("source"))
+    return f"built-in {source.removeprefix(BUILT_IN)}" if source.startswith(BUILT_IN) else source
 
 
 def accuracies(run: Run) -> Sentence:

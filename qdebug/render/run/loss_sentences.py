@@ -16,7 +16,7 @@ NEARLY = 0.95
 MINOR = 0.1
 """Share of the whole below which a further layer is not named in a sentence."""
 TRAINING = "QD2"
-"""Code of a file that was made from another model; what the codes of the reference's own state begin with."""
+"""What the codes of the reference's own state begin with."""
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D")
 """Ops that hold weights: a model is another one where at least half of them do not fit."""
 

@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from qdebug.record.curable import is_curable
 from qdebug.record.loss import LOST, cost_of, worse
-from qdebug.record.schema import Finding, Run
+from qdebug.record.schema import BUILT_IN, Finding, Run
 from qdebug.record.verdicts import SEVERITIES, worst_verdict
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Entry, Facts, Sentence
@@ -17,7 +17,7 @@ from qdebug.render.cures import answer as cures_answer
 from qdebug.render.run.answer import headline, unmeasured_layers
 from qdebug.render.run.cost_block import cost_block
 from qdebug.render.run.device import told_device
-from qdebug.render.run.document import BUILT_IN, accuracies, coverage, document
+from qdebug.render.run.document import accuracies, coverage, document, source_name
 from qdebug.render.run.end_to_end import outputs_sentence
 from qdebug.render.run.evidence import sentences
 from qdebug.render.run.findings import by_severity
@@ -96,7 +96,7 @@ def _compared(run: Run) -> str:
     reference = _KINDS.get(str(run.reference.get("kind")), str(run.reference.get("kind")))
     split = f" {run.data['split']}" if run.data.get("split") not in (None, "file") else ""
     built_in = str(run.reference.get("source")).startswith(BUILT_IN)
-    ours, theirs = (f"built-in {str(run.reference['source']).removeprefix(BUILT_IN)}", "its file") if built_in else \
+    ours, theirs = (source_name(run.reference), "its file") if built_in else \
         _apart(str(run.reference.get("source")), str(run.candidate.get("source")))
     told = (f"{ours} ({reference}) with {theirs} on "
             f"{run.candidate.get('kernels')} kernels; {PurePath(str(run.data.get('source'))).name}{split}, "
