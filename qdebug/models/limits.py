@@ -34,15 +34,21 @@ class LimitError(ValueError):
 
 
 def check_regular(path: Path) -> None:
-    """Raise LimitError where a path leads to a pipe, a device or a socket: reading might never end."""
+    """Raise LimitError where a path leads to a pipe, a device, a socket or an empty file: reading might never end.
+
+    What the system makes up as it is read (/proc/kmsg) says that it is a regular file of no bytes.
+    """
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except (OSError, ValueError):
         return  # whoever opens it says what is wrong
+    mode = found.st_mode
     kinds = {stat.S_ISFIFO: "a pipe", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device", stat.S_ISSOCK: "a socket"}
     for is_one, what in kinds.items():
         if is_one(mode):
             raise LimitError(f"is {what}, not a file; copy what it gives to a file first")
+    if stat.S_ISREG(mode) and not found.st_size:
+        raise LimitError("is empty (0 bytes); write or copy it again")
 
 
 def check_archive(archive: zipfile.ZipFile, size: int) -> None:

@@ -118,7 +118,8 @@ def read_budget(path: Path) -> Budget:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise UsageError(f"cannot read the budget {path}: it is a pipe or a device, not a file")
-        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+        written = path.stat().st_size > 0  # (not so where the system makes it up as it is read, perhaps without an end)
+        plain = tomllib.loads(path.read_text(encoding="utf-8")) if written else {}
     except OSError as error:
         raise UsageError(f"cannot read the budget {path}: {error.strerror}") from error
     except ValueError as error:

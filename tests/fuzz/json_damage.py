@@ -53,7 +53,10 @@ def damaged(document: Any, rng: Rng) -> tuple[str, str]:
     """What was done, and the text of the damaged document."""
     document, done = copy.deepcopy(document), []
     for _ in range(pick(rng, (1, 1, 2, 4))):
-        at, key = pick(rng, nodes(document))
+        left = list(nodes(document))
+        if not left:  # an edit before took all that there was
+            break
+        at, key = pick(rng, left)
         how = pick(
             rng,
             ("text", "text", "null", "number", "infinite", "list", "dict", "gone", "deep", "double", "swap", "bool"),

@@ -63,7 +63,7 @@ def test_a_bomb_is_not_unpacked(saved: Path, tmp_path: Path) -> None:
 
 def test_a_pipe_in_a_saved_model_is_not_read(tmp_path: Path) -> None:
     """TensorFlow would wait for the variables without end."""
-    (tmp_path / "saved_model.pb").write_bytes(b"")
+    (tmp_path / "saved_model.pb").write_bytes(b"no graph")
     (tmp_path / "variables").mkdir()
     os.mkfifo(tmp_path / "variables" / "variables.data-00000-of-00001")
     with pytest.raises(ModelError, match=r"its variables\.data-00000-of-00001 is a pipe"):

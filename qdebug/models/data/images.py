@@ -17,6 +17,7 @@ from qdebug.graph.quantization import Array
 from qdebug.models.data.arrays import InputSpec, as_array
 from qdebug.models.data.dataset import Dataset
 from qdebug.models.data.streams import spooled
+from qdebug.models.limits import check_regular
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -109,6 +110,7 @@ def _open(path: Path, size: tuple[int, int], channels: int) -> Array:
     except ImportError as error:
         raise InputError("images are read with Pillow, which is not installed: pip install 'qdebug[images]'") from error
     try:
+        check_regular(path)
         with Image.open(path) as image:
             made = image.convert(MODES[channels]).resize((size[1], size[0]), Image.Resampling.BILINEAR)
             return np.asarray(made, np.uint8).reshape(*size, channels)

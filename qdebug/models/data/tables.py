@@ -14,6 +14,7 @@ from qdebug.graph.quantization import Array
 from qdebug.models.data.arrays import InputSpec, bare_name
 from qdebug.models.data.dataset import Dataset
 from qdebug.models.data.streams import in_shape, spooled
+from qdebug.models.limits import LimitError, check_regular
 
 ROWS = 4096
 """Rows that are read together."""
@@ -53,8 +54,11 @@ def from_csv(path: Path, specs: Sequence[InputSpec], *, x_key: str | None = None
 def columns(path: Path) -> tuple[list[str], bool]:
     """Names of the columns, and whether they stand in the first row: numbers from 0 where that holds data already."""
     try:
+        check_regular(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = next(csv.reader(file, delimiter=SEPARATORS[path.suffix.lower()]), [])
+    except LimitError as error:
+        raise InputError(f"data file {path} {error}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read data file {path}: {error}; give a text file of comma-separated numbers") \
             from error
