@@ -250,7 +250,7 @@ def load(path: Path) -> Run:
         if path.exists() and not path.is_file():
             raise StoreError(f"cannot read the record {path}: it is no file")
         if not path.stat().st_size:  # (also what the system makes up as it is read, perhaps without an end)
-            raise StoreError(f"corrupt record {path}: it is empty; remove it, or trace again")
+            raise StoreError(f"corrupt record {path}: not JSON (it is empty); remove it, or trace again")
         plain = json.loads(path.read_bytes(), parse_constant=_refuse, parse_float=_finite, parse_int=_small)
     except OSError as error:
         raise StoreError(f"cannot read the record {path}: {_cause(error)}") from error

@@ -88,8 +88,6 @@ def _contents(place: Path, graph: Graph) -> Contents:
     if place.suffix == ".npz":
         return arrays.read_archive(place)
     content = read_bytes(place)
-    if not content:
-        raise InputError(f"--dump {place}: the file is empty")
     if content[:4] == b"PK\x03\x04":
         return arrays.read_archive(place)
     if log.MARK in content:
