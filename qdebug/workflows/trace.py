@@ -344,6 +344,8 @@ def labels_of(dataset: Dataset, reference: Reference) -> dict[int, NDArray[np.in
         if number is None:
             raise InputError(f"labels y_{name}: the reference has no output of that name, it has {', '.join(names)}")
         graph = reference.frozen.graph
+        if graph.outputs[number] not in graph.tensors:
+            continue  # (no input reaches it: the alignment refuses such a model)
         classes = as_classes(values, graph.tensors[graph.outputs[number]].shape, f"labels {name} of {dataset.source}")
         if classes is not None:
             found[number] = classes

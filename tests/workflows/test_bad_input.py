@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import qdebug
 from qdebug.cli.app import app
-from qdebug.errors import InputError, ModelError, UsageError
+from qdebug.errors import AlignmentError, InputError, ModelError, UsageError
+from qdebug.models.reference.open import load_reference
 
 pytestmark = pytest.mark.tf
 
@@ -156,3 +158,19 @@ def test_a_list_of_unlike_arrays_is_told_of_the_names():
 
     with pytest.raises(InputError, match=r"for several inputs .* give a dict of arrays by name"):
         from_arrays([np.zeros((4, 8, 8)), np.zeros((4, 6))])
+
+
+def test_labels_of_an_output_that_no_input_reaches_are_no_traceback(good):
+    """A reference that gives constant anchors beside its boxes is refused, whether or not it has labels."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    tf = load_tensorflow().tf
+    model = load_reference(good / "model.h5").model
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, name="given")])
+    def boxes(given):
+        return {"anchors": tf.range(3.0), "boxes": model(given)}
+
+    x = np.load(good / "data.npz")["x"]
+    with pytest.raises(AlignmentError, match="output 0 of the reference does not depend on its inputs"):
+        qdebug.trace(boxes, good / "model.tflite", (x, np.zeros(len(x), int)))
