@@ -115,7 +115,7 @@ class DeviceCheck:
     def _outputs(self, op: Op, given: Sequence[Key], made: Sequence[Key], samples: Sequence[int]) -> list[OpCodes]:
         content = one_op.file_of(self.content, self.graph, op)
         fed = [[self.dump.tensors[key][sample] for key in given] for sample in samples]
-        host = _all(one_op.OneOp(content), fed)
+        host = run_all(one_op.OneOp(content), fed)
         micro = self._on_tflm(content, fed[:TFLM_SAMPLES])
         real = self._real(content, op, given, fed) if self._is_arithmetic(op) else None
         places = [op.outputs.index(key) for key in made]
@@ -130,7 +130,7 @@ class DeviceCheck:
         found = OpCodes(device, host.reshape(device.shape), micro, only_moves=op.kind in EXACT)
         if tensor.grid is None:
             return found
-        found = replace(found, grid=tensor.grid, tau=self.tau.alone(op), cut=_cut(op, tensor.grid))
+        found = replace(found, grid=tensor.grid, tau=self.tau.alone(op), cut=cut_codes(op, tensor.grid))
         if real is None:
             return found
         position = real.astype(np.float64).reshape(device.shape) / tensor.grid.scale + tensor.grid.zero_point
@@ -143,13 +143,8 @@ class DeviceCheck:
 
     def _real(self, content: bytes, op: Op, given: Sequence[Key], fed: Sequence[Sequence[Array]]) -> list[Array] | None:
         """The op in real arithmetic; `None` where LiteRT does not run it so."""
-        real = [[self.graph.tensors[key].real(values) for key, values in zip(given, one, strict=True)] for one in fed]
-        if op.kind == "quantize":
-            return [np.stack([one[0] for one in real])]
-        try:
-            return _all(one_op.OneOp(one_op.changed(content, one_op.in_real_numbers)), real)
-        except (ModelError, ValueError):
-            return None
+        return real_twin(content, op, [[self.graph.tensors[key].real(values)
+                                        for key, values in zip(given, one, strict=True)] for one in fed])
 
     def _accumulator(self, op: Op, scale: float) -> tuple[Float64 | None, Float64 | None]:
         """LSB of one step of the op's accumulator, and its biases in LSB, by channel; nothing for an op without."""
@@ -231,7 +226,7 @@ class DeviceCheck:
             return None  # (it does not apply)
         fed = [[self.dump.tensors[key][sample] for key in given] for sample in samples]
         try:
-            found = _all(one_op.OneOp(other), fed)[op.outputs.index(made[place])]
+            found = run_all(one_op.OneOp(other), fed)[op.outputs.index(made[place])]
         except ModelError:
             return None
         return found.reshape(len(samples), *self.dump.tensors[made[place]][samples[0]].shape)
@@ -251,10 +246,23 @@ class DeviceCheck:
         return DeviceOp(op.index, op.raw, name, int(str(key)), "unmeasured")
 
 
-def _all(running: one_op.OneOp, fed: Sequence[Sequence[Array]]) -> list[Array]:
+def run_all(running: one_op.OneOp, fed: Sequence[Sequence[Array]]) -> list[Array]:
     """Every output over all samples, shape (samples, ...)."""
     found = [[array.copy() for array in running.run(one)] for one in fed]
     return [np.stack(column) for column in zip(*found, strict=True)]
+
+
+def real_twin(content: bytes, op: Op, fed: Sequence[Sequence[Array]]) -> list[Array] | None:
+    """The outputs of the op that `content` holds in real arithmetic, no activation applied, over all samples.
+
+    `None` where LiteRT does not run it so.
+    """
+    if op.kind == "quantize":
+        return [np.stack([one[0] for one in fed])]
+    try:
+        return run_all(one_op.OneOp(one_op.changed(content, one_op.in_real_numbers)), fed)
+    except (ModelError, ValueError):
+        return None
 
 
 def told_overwritten(one: Overwritten) -> str:
@@ -269,7 +277,7 @@ def _differences(device: Array, host: Array, zero_point: int) -> Differences:
     return Differences(dict(zip(values.tolist(), counts.tolist(), strict=True)), change.size, energy)
 
 
-def _cut(op: Op, grid: Grid) -> tuple[float, float]:
+def cut_codes(op: Op, grid: Grid) -> tuple[float, float]:
     """The codes that the op's own activation lets through."""
     low, high = op_facts.LIMITS.get(str(op.attributes.get("activation")), (-np.inf, np.inf))
     return tuple(end if np.isinf(end) else np.rint(end / grid.scale) + grid.zero_point  # type: ignore[return-value]

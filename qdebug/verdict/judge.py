@@ -100,7 +100,7 @@ def _wrong_values(stats: CodeStats, expectation: Expectation, weights: Weights |
         count = stats.local.non_finite
         return f"{count} values are NaN or infinite on one side only", f"{count} not finite"
     wrong = _weights_changed(weights, stats.scale) if weights is not None else None
-    if wrong is None and not expectation.may_clip and stats.clipped > _most_clipped(stats.total):
+    if wrong is None and not expectation.may_clip and stats.clipped > most_clipped(stats.total):
         share = f"{100 * stats.clipped / stats.total:.3g} %"
         return (f"range: {share} of the reference's values lie beyond what the candidate's codes cover",
                 f"{share} clipped")
@@ -132,7 +132,7 @@ def _moved(stats: CodeStats, wanted: Grid) -> float:
     return float(np.max(np.abs(values / wanted.scale + wanted.zero_point + offset - codes), initial=0.0))
 
 
-def _most_clipped(total: int) -> float:
+def most_clipped(total: int) -> float:
     """Values that may lie beyond the range: `MAY_CLIP` of all, with three standard deviations for small samples."""
     return MAY_CLIP * total + 3 * math.sqrt(MAY_CLIP * total) + FEW
 
@@ -231,7 +231,7 @@ def _between_steps(stats: CodeStats, expectation: Expectation) -> str | None:
     beyond = sum(count for size, count in stats.local.counts.items() if abs(size) > expectation.coarse)
     if not beyond and expectation.coarse_rms is None:
         return f"{expectation.mechanism} (up to {stats.local.largest} LSB)"
-    if expectation.coarse_rms is None or beyond > _most_clipped(stats.local.total):
+    if expectation.coarse_rms is None or beyond > most_clipped(stats.local.total):
         return None
     squares = sum(size * size * count for size, count in stats.local.counts.items() if abs(size) <= expectation.coarse)
     if squares > stats.local.total * (1.0 + (RMS_MARGIN * expectation.coarse_rms) ** 2):

@@ -20,6 +20,7 @@ from qdebug.measure.file_reference import FileSide, open_file_side
 from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, open_models
 from qdebug.measure.output_spread import OutputSpread
+from qdebug.measure.steps_alone import with_steps
 from qdebug.models.data.lazy_array import extremes
 from qdebug.models.kernels import DEVICE, TFLM, Kernels, on_host
 from qdebug.models.litert.micro import MicroInterpreter
@@ -118,9 +119,10 @@ def measure_family(opened: Opened, aligned: Aligned, weights: FileWeights, famil
         tally = ends.finish()
         if not work.interpreter.resizable and arena is None:
             journal.note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
-        work.replay.close()
         rows = build_rows(aligned, counts, work.expectations, weights, _parts(opened, work, weights, batch, variants),
                           max(abs(end) for array in inputs for end in extremes(array)))
+        rows = with_steps(rows, work, inputs)
+        work.replay.close()
         if arena is not None or family == DEVICE:
             rows = [_of_dump(replace(row, samples=len(inputs[0])), work) for row in rows]
     end_to_end = ends.results(graph, aligned.alignment, opened.seed) if complete else []

@@ -59,14 +59,28 @@ class OneOp:
         self._outputs = [entry["index"] for entry in self._native.get_output_details()]
 
     def run(self, given: Sequence[Array]) -> list[Array]:
-        """The outputs on one sample, in the op's order. Raises ModelError where the op fails."""
+        """The outputs on one sample, in the op's order. Raises ModelError where the op fails.
+
+        What is given keeps its own shape where the file's is free.
+        """
         try:
+            self._resize(given)
             for entry, values in zip(self._inputs, given, strict=True):
                 self._native.set_tensor(entry["index"], values.reshape(entry["shape"]).astype(entry["dtype"]))
             self._native.invoke()
             return [self._native.get_tensor(key) for key in self._outputs]
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"LiteRT does not run this op alone: {next(iter(str(error).splitlines()), '')}") from error
+
+    def _resize(self, given: Sequence[Array]) -> None:
+        """Take inputs of other sizes than those that the file was written with."""
+        unlike = [(entry["index"], values.shape) for entry, values in zip(self._inputs, given, strict=True)
+                  if values.size != np.prod(entry["shape"], dtype=np.int64)]
+        for index, shape in unlike:
+            self._native.resize_tensor_input(index, shape)
+        if unlike:
+            self._native.allocate_tensors()
+            self._inputs = self._native.get_input_details()
 
 
 # -- changes -----------------------------------------------------------------------------------------------
