@@ -27,6 +27,7 @@ def outputs(content: bytes, given: dict[str, np.ndarray], kernels: str) -> list[
     rows: list[list[np.ndarray]] = []
     single = len(given) == 1
     for number in range(len(next(iter(given.values())))):
+        values: list[tuple[int, np.ndarray]] = []
         for detail in native.get_input_details():
             name = next((name for name in given if single or name in detail["name"]), None)
             if name is None:
@@ -37,7 +38,13 @@ def outputs(content: bytes, given: dict[str, np.ndarray], kernels: str) -> list[
                 value = np.rint(np.float32(value) / np.float32(scale)) + zero
                 limits = np.iinfo(detail["dtype"])
                 value = np.clip(value, limits.min, limits.max)
-            native.set_tensor(detail["index"], value.astype(detail["dtype"]).reshape(detail["shape"]))
+            if value.size != np.prod(detail["shape"], dtype=np.int64):  # (another batch is built into the file)
+                native.resize_tensor_input(detail["index"], value.shape)
+                detail["shape"] = np.array(value.shape)
+            values.append((detail["index"], value.astype(detail["dtype"]).reshape(detail["shape"])))
+        native.allocate_tensors()
+        for index, value in values:
+            native.set_tensor(index, value)
         native.invoke()
         rows.append([_real(native, detail) for detail in native.get_output_details()])
     return [np.concatenate(column) for column in zip(*rows, strict=True)]
