@@ -66,9 +66,9 @@ class Weights:
     bias_error: NDArray[np.float64]
     """Per channel, |file's bias - folded bias| in real units."""
     steps: float | None
-    """Largest difference of the kernels in steps of the file's scale; `None` for a kernel without one."""
+    """Largest difference of the kernels in steps of the file's scale; `None` for a kernel without one, or with NaN."""
     codes: float | None
-    """Largest difference of the biases in codes of the file's grid; `None` for a float bias."""
+    """Largest difference of the biases in codes of the file's grid; `None` for a float bias, or one with NaN."""
     gain: NDArray[np.float32] | None = None
     """Per channel, the multiplier that the kernel really uses over the exact one; `None` where it is the exact one."""
     bias_missing: bool = False
@@ -218,13 +218,18 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         {(core.name, core.inputs.index(kernel.key)): _layout(core, kernel.data.shape, theirs, order)}, theirs,
         _shaped(bias, best.axes), _shaped(best.offset, best.axes), best.ops,
         np.max(apart / limit, axis=1, initial=0.0), off / room, off,
-        None if held.quantization is None else float(np.max(apart / (grid / (0.5 + SLACK)), initial=0.0)),
-        float(np.max(off / step, initial=0.0)) if np.all(step > 0) else None,
+        None if held.quantization is None else _largest(apart / (grid / (0.5 + SLACK))),
+        _largest(off / step) if np.all(step > 0) else None,
         gain=_gain(candidate, op, held),
         bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)), reference_dtype=kernel.dtype,
         room_steps=0.5 + float(np.max(own / grid, initial=0.0)) * (0.5 + SLACK),
         reference_rows=np.asarray(best.rows, np.float64), kernel_step=_one_scale(held, theirs.shape[0]),
         kernel_order=order)
+
+
+def _largest(differences: NDArray[np.float64]) -> float | None:
+    """The largest of all; `None` where a weight of a side is NaN or infinite."""
+    return float(np.max(differences, initial=0.0)) if np.isfinite(differences).all() else None
 
 
 def _one_scale(held: Tensor, channels: int) -> float | None:

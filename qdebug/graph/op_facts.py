@@ -27,6 +27,9 @@ JUMPS = {
 }
 """Kinds whose result can change by its whole range with the smallest step of an input, and how."""
 
+POLES = frozenset({"rsqrt", "log"})
+"""Kinds that are infinite at 0, where integer kernels give the last code of their grid."""
+
 RECURRENT = frozenset({"lstm", "rnn", "svdf", "unidirectional_sequence_lstm", "unidirectional_sequence_rnn",
                        "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
 """Candidate kinds that run a whole recurrent layer, and hold its state."""

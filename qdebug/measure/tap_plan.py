@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from qdebug.align import Aligned, Pair
+from qdebug.align.moved_activations import moved_activation
 from qdebug.converter.weights import Weights
 from qdebug.graph import op_facts
 from qdebug.graph.codes import limits_of
@@ -86,20 +87,24 @@ def plan_taps(aligned: Aligned, expectations: Mapping[Key, Expectation], weights
 def _tap(pair: Pair, aligned: Aligned, expectation: Expectation | None, weights: Weights | None, *,
          own_kernels: bool) -> Tap:
     tensor = aligned.candidate.tensors[pair.candidate]
+    cut = moved_activation(aligned.reference, pair)
     if expectation is None:
         weights = None if weights is None or weights.dtype == weights.reference_dtype == "float32" else weights
         rounded = own_kernels and any(op.kind == "fake_quant" for op in pair.region)
         dropped = op_facts.left_out(aligned.reference, pair.op, pair.region)
         return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, tensor.dtype,
-                   ideal=weights is not None or bool(dropped), dropped=dropped, weights=weights, unrounded=rounded)
+                   ideal=weights is not None or bool(dropped), dropped=dropped, weights=weights, unrounded=rounded,
+                   cut=cut)
     margin = expectation.margin
     if margin.size > 1 and margin.size != aligned.reference.tensors[pair.reference].shape[-1]:
         margin = margin.max(keepdims=True)  # the channels are spread over several axes (attention heads)
     marked = not expectation.is_exact
     rounds_last = marked and not expectation.measured_grid and tensor.dtype == "int8" and not expectation.ideal
     return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, tensor.dtype, tensor.grid,
-               limits=limits_of(margin) if marked else None, ideal=expectation.ideal,
-               ideal_inputs=_requantized_inputs(pair), kept_grid=expectation.kept_grid, weights=weights,
+               limits=limits_of(margin) if marked else None, ideal=expectation.ideal, cut=cut,
+               ideal_inputs=_requantized_inputs(pair),
+               may_be_infinite=pair.op is not None and pair.op.kind in op_facts.POLES,
+               kept_grid=expectation.kept_grid, weights=weights,
                measured_grid=expectation.measured_grid, unrounded=expectation.own_grids is not None,
                fake_quant=_last_fake_quant(pair, aligned.reference) if rounds_last else None)
 

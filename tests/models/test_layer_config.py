@@ -123,8 +123,8 @@ def test_layers_that_cannot_be_made_in_turn_are_told(layers: tuple[Any, ...], sa
     assert said in str(told.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x00", '{"a": nope}'])
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x00", '{"a": nope}', r'{"name": "\ud800"}'])
 def test_what_is_no_json_is_told(text: str) -> None:
-    """Damaged text, and 100,000 levels of nesting."""
+    """Damaged text, 100,000 levels of nesting, and half a character."""
     with pytest.raises(ConfigError, match="its config is no JSON"):
         parsed(text, "config")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qdebug.record.serialization import to_json
 from tests.support.float_models import file_of, row_of
 from tests.support.tflite_edits import edit
 from tests.support.wild_models import made, traced, troubles
@@ -42,6 +43,61 @@ def test_an_activation_written_as_arithmetic_belongs_to_the_op_before_it(kind: s
     assert troubles(run) == []
     assert [row.reference_tensor.rpartition("/")[2] for row in run.layers if row.op in ("SUB", "CONV_2D")] == \
         ["Maximum:0", "clip_by_value:0", "Maximum:0"]
+
+
+def separable(L: Any, x: Any) -> Any:
+    """A SeparableConv1D over rows: bias in two dimensions, one dropped, the ReLU behind that."""
+    x = L.SeparableConv1D(6, 3, padding="same", activation="relu", name="bottom")(L.Reshape((8, 24))(x))
+    return L.Dense(4, name="logits")(L.GlobalAveragePooling1D(name="gap")(x))
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8", "16x8"])
+def test_an_activation_behind_a_change_of_shape_is_the_same_before_it(kind: str):
+    """The converter fuses the ReLU into the convolution: what it cuts lies not beyond the grid, and none was added."""
+    model = made(separable)
+    run = traced(model, file_of(model, kind))
+
+    assert troubles(run) == []
+    assert "QD316" not in [one.code for one in run.findings]
+
+
+def test_an_activation_behind_a_change_of_shape_that_is_another_one_is_found():
+    """A ReLU6 in place of the ReLU cuts what the reference lets through."""
+    model = made(separable)
+    model.get_layer("bottom").set_weights([10 * one for one in model.get_layer("bottom").get_weights()])
+
+    def change(unpacked: Any) -> None:
+        codes = [code.builtinCode for code in unpacked.operatorCodes]
+        op = next(op for op in unpacked.subgraphs[0].operators if codes[op.opcodeIndex] == 3)  # (CONV_2D)
+        op.builtinOptions.fusedActivationFunction = 3
+
+    run = traced(model, edit(file_of(model, "float32"), change))
+
+    assert "QD316" in [one.code for one in run.findings]
+    assert row_of(run, run.first_divergent or "").op == "CONV_2D"
+
+
+def test_a_pole_gives_the_last_code_of_its_grid():
+    """The variance of what is almost constant has code 0, and the file's RSQRT the largest code: not a NaN."""
+    model = made(lambda L, x: tf().math.rsqrt(1e-5 + tf().square(L.Conv2D(6, 3, name="conv")(x))))
+    run = traced(model, file_of(model, "int8"))
+
+    assert troubles(run) == []
+    assert all(row.local is None or not row.local.non_finite for row in run.layers)
+
+
+def test_a_reference_with_a_weight_that_is_nan_has_a_record():
+    """How far such a weight lies off is no number; the row says that values are NaN."""
+    model = made(lambda L, x: L.Conv2D(4, 3, name="conv")(x))
+    content = file_of(model, "int8")
+    kernel, bias = model.get_layer("conv").get_weights()
+    kernel[0, 0, 0, 1] = np.nan
+    model.get_layer("conv").set_weights([kernel, bias])
+    run = traced(model, content)
+
+    assert "NaN" in row_of(run, "conv").reason
+    assert (row_of(run, "conv").parts or {})["weights"]["max_steps"] is None
+    to_json(run)
 
 
 def test_an_activation_written_as_arithmetic_that_the_file_lost_is_found():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from qdebug.align import Aligned, Pair
+from qdebug.align.moved_activations import moved_activation
 from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
 from qdebug.graph.op_facts import CUTS, LIMITS, limits
@@ -26,7 +27,7 @@ def audit_activation(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unche
         yield Unchecked(pair.layer, "activation", f"{found} against {', '.join(named)}")
         return
     held = cuts or LIMITS.get(found, (-np.inf, np.inf))
-    if wanted == held:
+    if wanted == held or moved_activation(reference, pair) == held:
         return
     span = _span(candidate, pair.candidate)
     has_effect = span is None or _cut(wanted, span) != _cut(held, span)

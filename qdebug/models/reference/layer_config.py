@@ -80,9 +80,14 @@ class ConfigError(ValueError):
 
 
 def parsed(text: str | bytes, what: str) -> Any:
-    """The JSON document of `text`. Raises ConfigError where it is none, or nested too deep to be one of Keras."""
+    """The JSON document of `text`. Raises ConfigError where it is none, or nested too deep to be one of Keras.
+
+    Also where a text in it is half a character (a surrogate alone): names of layers go into files.
+    """
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()
+        return found
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(f"its {what} is no JSON ({reason}); save the model again") from error

@@ -56,6 +56,11 @@ class Tap:
 
     dropped: frozenset[tuple[str, int]] = frozenset()
     """For `ideal`: constants that the file's op leaves out, as (op, number of its input); they are taken as 0."""
+    may_be_infinite: bool = False
+    """Whether the op is infinite at 0, which an input's code may stand for: the last code of the grid is right there,
+    and the local error counts NaN alone as not finite."""
+    cut: tuple[float, float] | None = None
+    """What an activation lets through that the file applies here, and the reference behind a change of shape."""
     unrounded: bool = False
     """Whether the local error leaves out the region's FakeQuants: they are on grids of the reference's own."""
 
@@ -120,13 +125,14 @@ class Replay(FrozenSession):
         self._at_input: dict[int, int] = {}
         """Number of a tap that only rounds a model input -> number of that input: no session is needed for it."""
         with self.graph.as_default():
-            fetches = [self._tap(number, tap) for number, tap in enumerate(self.taps)]
+            fetches = [_cut(tap, self._tap(number, tap)) for number, tap in enumerate(self.taps)]
         self._outputs = list(frozen.graph.outputs)
         self._given = self._given_alike(reshaped)
         begins = {number for number, tap in enumerate(self.taps) if self._begins_alike(tap)}
         self._whole = self._compiled(fetches, self._fed)
         self._shorter = self._compiled(
-            [self._whole_run(tap) if number in begins else fetches[number] for number, tap in enumerate(self.taps)],
+            [_cut(tap, self._whole_run(tap)) if number in begins else fetches[number]
+             for number, tap in enumerate(self.taps)],
             {source for number, tap in enumerate(self.taps) if number not in begins
              for _, source in (*tap.inputs, *(tap.ideal_inputs or ()))}) if begins else self._whole
 
@@ -374,4 +380,19 @@ def _as_taken(tap: Tap, entry: Mapping[str, Any]) -> Taken:
     residue, clipped = off_grid(entry["cumulative"], *grid) if tap.measured_grid else (0, 0)
     return Taken(cumulative.codes, local.codes, exact.doubtful if exact is not None else None,
                  exact.codes if exact is not None and tap.ideal else None, residue, clipped,
-                 (cumulative.non_finite, local.non_finite))
+                 (cumulative.non_finite, _not_finite(tap, entry, local.non_finite)))
+
+
+def _cut(tap: Tap, fetched: dict[str, Any]) -> dict[str, Any]:
+    """What is fetched at a tap, with the file's activation applied."""
+    if tap.cut is None:
+        return fetched
+    tf = load_tensorflow().tf
+    return {name: tf.clip_by_value(tensor, *tap.cut) for name, tensor in fetched.items()}
+
+
+def _not_finite(tap: Tap, entry: Mapping[str, Any], counted: int) -> int:
+    """Values of the local pass that no code stands for, of those that were counted as NaN or infinite."""
+    if not counted or not tap.may_be_infinite or "local" not in entry:
+        return counted
+    return int(np.count_nonzero(np.isnan(entry["local"])))
