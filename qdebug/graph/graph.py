@@ -108,6 +108,10 @@ class Op:
         return self.outputs[0]
 
 
+OF_SHAPES = frozenset({"shape", "rank", "zeros_like"})
+"""Kinds that see nothing of a tensor but its shape."""
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Ops in an order in which they can run, and their tensors."""
@@ -159,6 +163,15 @@ class Graph:
         """The constant inputs of `op`, in order."""
         return [self.tensors[key] for key in op.inputs
                 if key in self.tensors and self.tensors[key].data is not None]
+
+    @cached_property
+    def from_values(self) -> frozenset[Key]:
+        """The inputs, and all that is computed from their values, not from their shapes alone."""
+        found = set(self.inputs)
+        for op in self.ops:
+            if op.kind not in OF_SHAPES and not found.isdisjoint(op.inputs):
+                found.update(op.outputs)
+        return frozenset(found)
 
     @cached_property
     def blocks_first(self) -> frozenset[Key]:

@@ -26,6 +26,8 @@ JUMPS = {
     **dict.fromkeys(("select", "select_v2", "where", "gather", "one_hot"), "it picks another value as a whole"),
 }
 """Kinds whose result can change by its whole range with the smallest step of an input, and how."""
+SELECTORS = {"select": 0, "select_v2": 0, "where": 0, "one_hot": 0, "gather": 1}
+"""Of those that pick: the number of the input that says what."""
 
 POLES = frozenset({"rsqrt", "log"})
 """Kinds that are infinite at 0, where integer kernels give the last code of their grid."""
@@ -195,3 +197,14 @@ def limits(graph: Graph, op: Op) -> tuple[float, float] | None:
 def _first(tensor: Tensor) -> float:
     """The value of a constant that is the same everywhere, in real units."""
     return float(tensor.constant.reshape(-1)[0])
+
+
+def jump(graph: Graph, op: Op) -> str | None:
+    """How an op's result can change by its whole range; `None` where it cannot.
+
+    What is picked by a mask or by numbers that do not depend on the data is always the same.
+    """
+    picker = SELECTORS.get(op.kind)
+    if picker is not None and (picker >= len(op.inputs) or op.inputs[picker] not in graph.from_values):
+        return None
+    return JUMPS.get(op.kind)

@@ -65,7 +65,7 @@ def _is_unbounded(work: Pass, pair: Pair) -> bool:
     one = work.expectations.get(pair.candidate)
     return one is not None and one.coarse > 0 and one.coarse_rms is None and one.scale_fits \
         and pair.candidate not in work.weights and work.own is None and pair.candidate not in work.plan.aliases \
-        and not any(op.kind in op_facts.JUMPS for op in pair.candidate_ops)
+        and not any(op_facts.jump(work.candidate, op) is not None for op in pair.candidate_ops)
 
 
 def _taken(work: Pass, pair: Pair, inputs: Sequence[Array]) -> tuple[list[Mapping[Key, Array]], list[Array]]:

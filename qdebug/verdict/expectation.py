@@ -297,7 +297,7 @@ class _Expecter:
         if not between or tensor.quantization is None or pair.op is None:
             return 0, None
         step = tensor.quantization.step
-        if any(op.kind in op_facts.JUMPS for op in pair.candidate_ops):
+        if any(op_facts.jump(self.candidate, op) is not None for op in pair.candidate_ops):
             low, high = CODE_RANGES[tensor.dtype]
             return high - low, None
         carried = carried_error(self.candidate, pair.candidate_ops, pair.op, self.computed)

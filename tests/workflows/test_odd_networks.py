@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qdebug.graph import op_facts
+from qdebug.models.litert.parse import parse
 from qdebug.record.serialization import to_json
 from tests.support.float_models import file_of, row_of
 from tests.support.tflite_edits import edit
@@ -257,3 +259,16 @@ def test_the_epsilon_that_a_converter_drops_is_no_divergence():
 
     assert row.op == "L2_NORMALIZATION"
     assert row.verdict in ("exact", "rounding", "requantized"), row.reason
+
+
+@pytest.mark.parametrize(("chosen_by", "jumps"), [("a constant mask", False), ("the shape", False), ("values", True)])
+def test_what_is_picked_by_a_fixed_mask_does_not_jump(chosen_by: str, jumps: bool):
+    """A causal mask picks the same for every sample, also where the file computes it; what the data choose jumps."""
+    masks = {"a constant mask": lambda _: np.arange(6) < 3, "the shape": lambda x: tf().zeros_like(x) > -1.0,
+             "values": lambda x: x > 0.1}
+    model = made(lambda L, x: tf().where(masks[chosen_by](y := L.Conv2D(6, 3, name="conv")(x)), y, -1.0))
+    graph = parse(file_of(model, "float32"), "")
+    picks = [op for op in graph.ops if op.kind.startswith("select")]
+
+    assert picks
+    assert [op_facts.jump(graph, op) is not None for op in picks] == [jumps]

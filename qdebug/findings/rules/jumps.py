@@ -20,14 +20,15 @@ def jumps(context: Context) -> Outcome:
     found, looked = [], False
     for row in context.rows:
         pair = context.pairs.get(row.layer)
-        if pair is None or pair.op is None or pair.op.kind not in op_facts.JUMPS:
+        how = op_facts.jump(context.candidate, pair.op) if pair is not None and pair.op is not None else None
+        if how is None or pair is None or pair.op is None:
             continue
         looked = True
         steps = [step for key in context.candidate.data_inputs(pair.op) if (step := _step(context, key)) is not None]
         came = max([*steps, *([] if steps else _came_in(context, row))], default=None)
         size = row.cumulative.max_abs if row.cumulative is not None else None
         if came is not None and size is not None and size > LARGE * came:
-            found.append(_found(row, came, size, op_facts.JUMPS[pair.op.kind], in_codes=bool(steps)))
+            found.append(_found(row, came, size, how, in_codes=bool(steps)))
     return outcome(found) if looked else NotApplicable("no op of the file jumps")
 
 
