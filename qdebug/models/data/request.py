@@ -61,6 +61,9 @@ class DataRequest:
                                      ("--preprocess", self.preprocess, ("images",)),
                                      ("--x-key", self.x_key, ("arrays", "table")),
                                      ("--y-key", self.y_key, ("arrays", "table"))):
+            if value is not None and kind not in kinds and not self._is_there():
+                raise InputError(f"--data {self.spec}: no such file or folder, and no data set of that name; give one "
+                                 "that exists")
             if value is not None and kind not in kinds:
                 what = "a folder of images" if kinds == ("images",) else "an .npz file or a table"
                 raise InputError(f"{option} is for {what}, and --data is {self.spec}: leave it out")
@@ -72,6 +75,10 @@ class DataRequest:
             imported(self.preprocess, "--preprocess")
         return None if kind != "arrays" else datasets.load(
             self.spec, samples=self.samples, scale=self.scale, x_key=self.x_key, y_key=self.y_key)
+
+    def _is_there(self) -> bool:
+        """Whether the data are a file, a folder, a function or a data set that is known by its name."""
+        return self.kind == "python" or self.spec in NAMES or Path(self.spec).exists()
 
     def open(self, specs: Sequence[InputSpec], *, shared: bool = False) -> Dataset:
         """Load the data for a model with these inputs; where workers share it, no stream. Raises InputError."""
