@@ -24,6 +24,7 @@ from qdebug.measure.steps_alone import with_steps
 from qdebug.models.data.lazy_array import extremes
 from qdebug.models.kernels import DEVICE, TFLM, Kernels, on_host
 from qdebug.models.litert.micro import MicroInterpreter
+from qdebug.models.litert.op_names import is_foreign
 from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_model import FileReference
 from qdebug.models.reference.unrounded_replay import Variants
@@ -84,7 +85,7 @@ def open_pass(opened: Opened, aligned: Aligned, weights: FileWeights, family: st
     delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
     own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
     expectations = expect(aligned, kernels=family, delegated=delegated, own=own)
-    side = _file_side(opened, aligned.alignment, family)
+    side = _file_side(opened, aligned.alignment, family, journal)
     if side is not None and side.refused is not None:
         journal.note(f"the reference's layers are computed in float arithmetic, not on its kernels: {side.refused}")
     if side is not None:
@@ -166,9 +167,14 @@ def _counted(opened: Opened, work: Pass, ends: Ends | None, batch: int) -> Count
     return counts
 
 
-def _file_side(opened: Opened, alignment: Alignment, family: str) -> FileSide | None:
-    """A reference file on its own kernels, by default those of the candidate."""
+def _file_side(opened: Opened, alignment: Alignment, family: str, journal: Journal) -> FileSide | None:
+    """A reference file on its own kernels, by default those of the candidate, where LiteRT has them all."""
     if not isinstance(opened.reference, FileReference):
+        return None
+    foreign = sorted({op.raw for op in opened.reference.file.ops if is_foreign(op.raw)})
+    if foreign:
+        journal.note(f"LiteRT has no kernels for {', '.join(foreign)} of the reference: TensorFlow computes it, in "
+                     "float arithmetic, its grids simulated")
         return None
     return open_file_side(opened.reference, opened.candidate.graph, alignment,
                           kernels=opened.options.reference_kernels or on_host(family), threads=opened.options.threads)

@@ -186,7 +186,10 @@ def table() -> str:
         "An op that is not lifted is computed by LiteRT's own kernel, so that all layers behind it have right values.",
         "Its own row is `unmeasured`, with the op's name: nothing tells what it should give. Only where both files",
         "hold it on the same grids is it measured: the reference's own kernel then runs on the candidate's codes.",
-        "What LiteRT cannot run alone (custom ops, delegates) ends the trace with the op's name.", ""])
+        "TensorFlow's own ops (Flex) are computed by TensorFlow, where they only compute: none that reads or writes",
+        "files or calls Python is run. What nobody can run (other custom ops, delegates) ends the trace with its name.",
+        "", "Of a candidate with such ops, all that does not depend on them is compared; rows behind them are",
+        "`unmeasured`, as are the outputs and what the file costs.", ""])
 
 
 def test_the_table_of_lifted_ops_is_up_to_date():

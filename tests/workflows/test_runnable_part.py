@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import qdebug
 from qdebug.errors import ModelError
+from qdebug.models.reference.flex_ops import PURE
+from qdebug.models.reference.open import load_reference
+from qdebug.models.reference.session import FrozenSession
 from qdebug.record.gates import check
 from qdebug.record.limits import Budget, FailOn, Limits
 from qdebug.record.schema import Run
@@ -108,3 +113,39 @@ def test_a_file_of_which_nothing_runs_is_refused_by_its_ops():
         qdebug.trace(model, converted(model, "flex"), samples())
 
     assert "convert the model again" not in str(caught.value)
+
+
+def test_a_reference_file_with_an_op_of_tensorflow_is_computed_by_tensorflow(tmp_path: Path):
+    """Its values are the Keras model's; of the file against itself as much is compared as against the model."""
+    model = made(rolled_between)
+    content = converted(model, "flex")
+    (tmp_path / "flex.tflite").write_bytes(content)
+    reference = load_reference(tmp_path / "flex.tflite")
+    with FrozenSession(reference.frozen) as session:
+        outputs = session.outputs([samples()[:4]])
+    run = qdebug.trace(tmp_path / "flex.tflite", content, samples())
+
+    for ours, theirs in zip(sorted(outputs, key=np.size), sorted(model(samples()[:4]), key=np.size), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert [row.verdict for row in run.layers].count("unmeasured") == 3
+    assert verdicts(run)["first"] in ("exact", "rounding")
+
+
+def test_an_op_of_tensorflow_that_reads_files_is_not_run(tmp_path: Path):
+    """Whatever the file calls it: by its name, and by what is described under another name."""
+    content = converted(made(rolled_between), "flex")
+    (tmp_path / "named.tflite").write_bytes(content.replace(b"FlexRoll", b"FlexRead"))
+    described = content.replace(b"\x04Roll", b"\x04Sqrt")
+    assert described != content
+    (tmp_path / "described.tflite").write_bytes(described)
+    for name, said in (("named", "FlexRead cannot be computed"), ("described", "it is described as Sqrt")):
+        with pytest.raises(ModelError, match=said):
+            _ = load_reference(tmp_path / f"{name}.tflite").frozen
+
+
+def test_ops_of_tensorflow_that_are_run_exist_and_keep_no_state():
+    """The list is written by hand: TensorFlow's own registry must agree."""
+    from tensorflow.python.framework import op_def_registry
+
+    found = {name: op_def_registry.get(name) for name in PURE}
+    assert sorted(name for name, one in found.items() if one is None or one.is_stateful) == []

@@ -20,6 +20,7 @@ from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.graph.quantization import Grid
 from qdebug.models.litert import trial
 from qdebug.models.litert.parse import parse
+from qdebug.models.reference import flex_ops
 from qdebug.models.reference import tflite_foreign as foreign
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.fixed_batch import folds_batch, takes_batches
@@ -168,7 +169,8 @@ def _lift_op(op: Op, file: Graph, values: dict[Key, Any], content: bytes | None)
              for key in op.inputs]
     by_kernel = False
     try:
-        made = lift(op, given, file)
+        made = flex_ops.computed(op, given, content) if op.raw.startswith(flex_ops.FLEX) and content is not None \
+            else lift(op, given, file)
     except Exception as error:  # TensorFlow raises whatever shapes, types or options that do not fit lead to
         if not isinstance(error, KeyError) or content is None or not file.data_inputs(op):
             raise ModelError(_cannot(op, error), details=str(error)) from error
