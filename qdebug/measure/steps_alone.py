@@ -19,7 +19,7 @@ from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
 from qdebug.measure.device_ops import cut_codes, real_twin, run_all
 from qdebug.measure.models_pass import Pass
-from qdebug.models.kernels import Kernels
+from qdebug.models.kernels import DEVICE, Kernels
 from qdebug.models.litert import one_op
 from qdebug.record.schema import Row
 from qdebug.verdict.device_codes import OpCodes
@@ -35,17 +35,21 @@ FLIPS = ("unexplained flips", "LSB off")
 """How `decided_by` ends where nothing is wrong but that codes differ."""
 
 
-def with_steps(rows: Sequence[Row], work: Pass, inputs: Sequence[Array]) -> list[Row]:
+def with_steps(rows: Sequence[Row], work: Pass, content: bytes, inputs: Sequence[Array]) -> list[Row]:
     """The rows; those that differ by what roundings between the ops of one layer add up to are by design.
 
-    Only where the graph gives no bound of that, and nothing else is wrong. `inputs` in the reference's order.
+    Only where the graph gives no bound of that, and nothing else is wrong. `content` is the whole candidate, `inputs`
+    are in the reference's order. A device's tensors have a check of their own, op by op.
     """
-    pairs = {int(str(pair.candidate)): pair for pair in work.plan.pairs if _is_unbounded(work, pair)}
+    if work.interpreter.kernels == DEVICE:
+        return list(rows)
+    pairs: dict[int | None, Pair] = {int(str(pair.candidate)): pair for pair in work.plan.pairs
+                                     if _is_unbounded(work, pair)}
     graph, family = work.candidate, work.interpreter.kernels
     delegated = work.interpreter.delegated() if pairs and family == Kernels.XNNPACK else frozenset[Key]()
-    steps = Steps(work.interpreter.content, graph, Uncertainty(graph, graph, family, delegated))
+    steps = Steps(content, graph, Uncertainty(graph, graph, family, delegated))
     return [_by_design(row, work.expectations[pair.candidate].mechanism)
-            if (pair := pairs.get(row.tensor_index or 0)) is not None and _only_codes_differ(row)
+            if (pair := pairs.get(row.tensor_index)) is not None and _only_codes_differ(row)
             and steps.are_right(pair, *_taken(work, pair, inputs)) else row for row in rows]
 
 

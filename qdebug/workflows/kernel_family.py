@@ -122,7 +122,7 @@ def measure_family(opened: Opened, aligned: Aligned, weights: FileWeights, famil
             journal.note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
         rows = build_rows(aligned, counts, work.expectations, weights, _parts(opened, work, weights, batch, variants),
                           max(abs(end) for array in inputs for end in extremes(array)))
-        rows = with_steps(rows, work, inputs)
+        rows = with_steps(rows, work, opened.candidate.content, inputs)
         work.replay.close()
         if arena is not None or family == DEVICE:
             rows = [_of_dump(replace(row, samples=len(inputs[0])), work) for row in rows]
