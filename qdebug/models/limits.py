@@ -33,7 +33,7 @@ class LimitError(ValueError):
     """Why a file is not read, in a few words that follow its name."""
 
 
-def check_regular(path: Path) -> None:
+def check_regular(path: Path, *, may_be_empty: bool = False) -> None:
     """Raise LimitError where a path leads to a pipe, a device, a socket or an empty file: reading might never end.
 
     What the system makes up as it is read (/proc/kmsg) says that it is a regular file of no bytes.
@@ -47,7 +47,7 @@ def check_regular(path: Path) -> None:
     for is_one, what in kinds.items():
         if is_one(mode):
             raise LimitError(f"is {what}, not a file; copy what it gives to a file first")
-    if stat.S_ISREG(mode) and not found.st_size:
+    if stat.S_ISREG(mode) and not found.st_size and not may_be_empty:
         raise LimitError("is empty (0 bytes); write or copy it again")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,17 @@ def test_a_pipe_in_a_saved_model_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "variables" / "variables.data-00000-of-00001")
     with pytest.raises(ModelError, match=r"its variables\.data-00000-of-00001 is a pipe"):
         load_reference(tmp_path)
+
+
+def test_an_empty_file_beside_a_saved_model_does_no_harm(saved: Path, tmp_path: Path) -> None:
+    """Assets may be empty; a link to a file of no bytes may lead to one that never ends."""
+    shutil.copytree(saved / "m_saved", tmp_path / "folder")
+    (tmp_path / "folder" / "assets" / "words.txt").touch()
+    load_reference(tmp_path / "folder", allow_lambda=True)
+    (tmp_path / "empty").touch()
+    (tmp_path / "folder" / "assets" / "more.txt").symlink_to(tmp_path / "empty")
+    with pytest.raises(ModelError, match=r"its more\.txt is empty"):
+        load_reference(tmp_path / "folder", allow_lambda=True)
 
 
 def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:

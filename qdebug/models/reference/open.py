@@ -68,8 +68,9 @@ def is_as_opened(reference: Reference) -> bool:
 
 
 def _check_member(path: Path) -> None:
+    """Raise LimitError for a member of a folder that is no file; an empty one is, if it lies there itself."""
     try:
-        check_regular(path)
+        check_regular(path, may_be_empty=not path.is_symlink())
     except LimitError as error:
         raise LimitError(f"its {path.name} {error}") from error
 
