@@ -63,6 +63,22 @@ def test_an_activation_behind_a_change_of_shape_is_the_same_before_it(kind: str)
     assert "QD316" not in [one.code for one in run.findings]
 
 
+def joined_rows(L: Any, x: Any) -> Any:
+    """Two one-dimensional convolutions of other ranges, joined: one is requantized behind a change of shape."""
+    x = L.Reshape((8, 24))(x)
+    a = L.Conv1D(6, 3, padding="same", activation="relu", name="a")(x)
+    b = L.Conv1D(6, 3, padding="same", activation="relu", name="b")(3.7 * a)
+    return L.Dense(4, name="logits")(L.GlobalAveragePooling1D(name="gap")(L.Concatenate(name="cat")([a, b])))
+
+
+@pytest.mark.parametrize("kind", ["int8", "16x8"])
+def test_what_is_requantized_behind_a_change_of_shape_is_by_design(kind: str):
+    """The kernel of an int16 QUANTIZE is off by more than rounding: what it gave is what the CONCATENATION reads."""
+    model = made(joined_rows)
+
+    assert troubles(traced(model, file_of(model, kind))) == []
+
+
 def test_an_activation_behind_a_change_of_shape_that_is_another_one_is_found():
     """A ReLU6 in place of the ReLU cuts what the reference lets through."""
     model = made(separable)
