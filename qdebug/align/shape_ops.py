@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from qdebug.graph.graph import Graph, Key, Op
+from qdebug.graph.graph import SHAPE_KINDS, Graph, Key, Op
 
 SHAPE_REASON = "computes a shape, not values"
-SHAPE_KINDS = frozenset({"shape", "rank", "size"})
 
 
 def without_constant_ops(graph: Graph) -> Graph:

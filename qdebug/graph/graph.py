@@ -108,8 +108,8 @@ class Op:
         return self.outputs[0]
 
 
-OF_SHAPES = frozenset({"shape", "rank", "zeros_like"})
-"""Kinds that see nothing of a tensor but its shape."""
+SHAPE_KINDS = frozenset({"shape", "rank", "size"})
+"""Kinds that give the shape of a tensor, or a number of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ class Graph:
         """The inputs, and all that is computed from their values, not from their shapes alone."""
         found = set(self.inputs)
         for op in self.ops:
-            if op.kind not in OF_SHAPES and not found.isdisjoint(op.inputs):
+            if op.kind not in SHAPE_KINDS | {"zeros_like"} and not found.isdisjoint(op.inputs):
                 found.update(op.outputs)
         return frozenset(found)
 

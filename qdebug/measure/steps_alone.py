@@ -45,8 +45,10 @@ def with_steps(rows: Sequence[Row], work: Pass, content: bytes, inputs: Sequence
         return list(rows)
     pairs: dict[int | None, Pair] = {int(str(pair.candidate)): pair for pair in work.plan.pairs
                                      if _is_unbounded(work, pair)}
+    if not any(row.tensor_index in pairs and _only_codes_differ(row) for row in rows):
+        return list(rows)
     graph, family = work.candidate, work.interpreter.kernels
-    delegated = work.interpreter.delegated() if pairs and family == Kernels.XNNPACK else frozenset[Key]()
+    delegated = work.interpreter.delegated() if family == Kernels.XNNPACK else frozenset[Key]()
     steps = Steps(content, graph, Uncertainty(graph, graph, family, delegated))
     return [_by_design(row, work.expectations[pair.candidate].mechanism)
             if (pair := pairs.get(row.tensor_index)) is not None and _only_codes_differ(row)

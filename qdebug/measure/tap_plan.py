@@ -132,12 +132,11 @@ def _requantized_inputs(pair: Pair) -> tuple[tuple[Key, Key | None], ...] | None
     """The pair's inputs with those that the converter requantizes first replaced by what comes of that."""
     made = {key: op for op in pair.candidate_ops for key in op.outputs}
     inserted: dict[Key, Key] = {}
-    for op in pair.candidate_ops[:-1]:
+    for op in (op for op in pair.candidate_ops[:-1] if op.kind == "quantize"):
         key = op.inputs[0]
-        while op.kind == "quantize" and key in made and made[key].kind in op_facts.RESHAPES:
+        while key in made and made[key].kind in op_facts.RESHAPES:
             key = made[key].inputs[0]
-        if op.kind == "quantize":
-            inserted[key] = op.output
+        inserted[key] = op.output
     if not inserted:
         return None
     return tuple((key, source if source is None else inserted.get(source, source)) for key, source in pair.inputs)

@@ -54,7 +54,7 @@ def other_epsilon(model: Any) -> None:
 
 
 def narrow(model: Any) -> None:
-    """The variance's grid ends at a quarter of what it holds."""
+    """The variance's grid ends at a sixteenth of what it holds."""
     main = model.subgraphs[0]
     squared = main.operators[codes_of(model).index("SQUARED_DIFFERENCE")].outputs[0]
     main.tensors[squared].quantization.scale = np.asarray(main.tensors[squared].quantization.scale) / 16

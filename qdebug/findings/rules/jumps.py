@@ -20,11 +20,12 @@ def jumps(context: Context) -> Outcome:
     found, looked = [], False
     for row in context.rows:
         pair = context.pairs.get(row.layer)
-        how = op_facts.jump(context.candidate, pair.op) if pair is not None and pair.op is not None else None
-        if how is None or pair is None or pair.op is None:
+        op = pair.op if pair is not None else None
+        how = op_facts.jump(context.candidate, op) if op is not None else None
+        if op is None or how is None:
             continue
         looked = True
-        steps = [step for key in context.candidate.data_inputs(pair.op) if (step := _step(context, key)) is not None]
+        steps = [step for key in context.candidate.data_inputs(op) if (step := _step(context, key)) is not None]
         came = max([*steps, *([] if steps else _came_in(context, row))], default=None)
         size = row.cumulative.max_abs if row.cumulative is not None else None
         if came is not None and size is not None and size > LARGE * came:

@@ -11,9 +11,9 @@ from typing import Any
 
 from qdebug.errors import ModelError
 from qdebug.graph.graph import Op
+from qdebug.models.litert.runnable_part import FLEX
 from qdebug.models.tensorflow import load_tensorflow
 
-FLEX = "Flex"
 NAMES = """
 Abs Acos Acosh AddN AddV2 Angle Asin Asinh Atan Atan2 Atanh AvgPool3D BatchMatMulV2 BatchMatMulV3 BesselI0 BesselI0e
 BesselI1 BesselI1e Betainc Bincount BitwiseAnd BitwiseOr BitwiseXor BroadcastTo Bucketize Cast Ceil Cholesky ClipByValue

@@ -20,6 +20,7 @@ from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.graph.quantization import Grid
 from qdebug.models.litert import trial
 from qdebug.models.litert.parse import parse
+from qdebug.models.litert.runnable_part import FLEX
 from qdebug.models.reference import flex_ops
 from qdebug.models.reference import tflite_foreign as foreign
 from qdebug.models.reference.base import Reference
@@ -169,7 +170,7 @@ def _lift_op(op: Op, file: Graph, values: dict[Key, Any], content: bytes | None)
              for key in op.inputs]
     by_kernel = False
     try:
-        made = flex_ops.computed(op, given, content) if op.raw.startswith(flex_ops.FLEX) and content is not None \
+        made = flex_ops.computed(op, given, content) if op.raw.startswith(FLEX) and content is not None \
             else lift(op, given, file)
     except Exception as error:  # TensorFlow raises whatever shapes, types or options that do not fit lead to
         if not isinstance(error, KeyError) or content is None or not file.data_inputs(op):
