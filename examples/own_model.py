@@ -10,12 +10,14 @@ import qdebug
 digits = load_digits()
 x, y = (digits.images / 16).astype(np.float32)[..., None], digits.target
 
-model = keras.Sequential([
-    keras.layers.Input((8, 8, 1)),
-    keras.layers.Conv2D(8, 3, activation="relu", name="conv"),
-    keras.layers.Flatten(name="flatten"),
-    keras.layers.Dense(10, name="logits"),
-])
+model = keras.Sequential(
+    [
+        keras.layers.Input((8, 8, 1)),
+        keras.layers.Conv2D(8, 3, activation="relu", name="conv"),
+        keras.layers.Flatten(name="flatten"),
+        keras.layers.Dense(10, name="logits"),
+    ]
+)
 model = tfmot.quantization.keras.quantize_model(model)
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 model.compile("adam", loss)

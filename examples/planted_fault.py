@@ -9,12 +9,14 @@ from ai_edge_litert import schema_py_generated as schema
 
 import qdebug
 
-model = keras.Sequential([
-    keras.layers.Input((12,)),
-    keras.layers.Dense(16, activation="relu", name="first"),
-    keras.layers.Dense(16, activation="relu", name="second"),
-    keras.layers.Dense(4, name="logits"),
-])
+model = keras.Sequential(
+    [
+        keras.layers.Input((12,)),
+        keras.layers.Dense(16, activation="relu", name="first"),
+        keras.layers.Dense(16, activation="relu", name="second"),
+        keras.layers.Dense(4, name="logits"),
+    ]
+)
 model = tfmot.quantization.keras.quantize_model(model)
 x = np.random.default_rng(0).normal(size=(400, 12)).astype(np.float32)
 model.compile("adam", "mse")
@@ -26,8 +28,11 @@ content = converter.convert()
 
 file = schema.ModelT.InitFromPackedBuf(content, 0)
 main = file.subgraphs[0]
-layers = [op for op in main.operators
-          if file.operatorCodes[op.opcodeIndex].builtinCode == schema.BuiltinOperator.FULLY_CONNECTED]
+layers = [
+    op
+    for op in main.operators
+    if file.operatorCodes[op.opcodeIndex].builtinCode == schema.BuiltinOperator.FULLY_CONNECTED
+]
 weights = main.tensors[layers[1].inputs[1]]
 weights.quantization.scale = weights.quantization.scale * np.float32(1.5)
 builder = flatbuffers.Builder(len(content))

@@ -26,14 +26,29 @@ if TYPE_CHECKING:
     from qdebug.workflows.trace import trace, trace_builtin
     from qdebug.workflows.trace_options import TraceOptions
 
-__all__ = ["QDebugError", "Run", "TraceOptions", "__version__", "assert_accurate", "assert_faithful", "cure",
-           "load", "trace", "trace_builtin"]
+__all__ = [
+    "QDebugError",
+    "Run",
+    "TraceOptions",
+    "__version__",
+    "assert_accurate",
+    "assert_faithful",
+    "cure",
+    "load",
+    "trace",
+    "trace_builtin",
+]
 
-_HOMES = {"QDebugError": "qdebug.errors", "TraceOptions": "qdebug.workflows.trace_options",
-          "assert_accurate": "qdebug.render.assertion",
-          "assert_faithful": "qdebug.render.assertion", "cure": "qdebug.workflows.cure",
-          "load": "qdebug.record.recorded",
-          "trace": "qdebug.workflows.trace", "trace_builtin": "qdebug.workflows.trace"}
+_HOMES = {
+    "QDebugError": "qdebug.errors",
+    "TraceOptions": "qdebug.workflows.trace_options",
+    "assert_accurate": "qdebug.render.assertion",
+    "assert_faithful": "qdebug.render.assertion",
+    "cure": "qdebug.workflows.cure",
+    "load": "qdebug.record.recorded",
+    "trace": "qdebug.workflows.trace",
+    "trace_builtin": "qdebug.workflows.trace",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -45,8 +45,13 @@ def gap_logs(run: Run | None) -> dict[str, float]:
         "gap_max_lsb": _most([one.max_lsb for one in ends]),
         "gap_accuracy": NOT_TRACED if before is None or after is None else before - after,
         "gap_worst_saturated_percent": _most([row.saturated_percent for row in rows]),
-        "gap_least_used_codes_percent": -_most([None if row.used_codes_percent is None else -row.used_codes_percent
-                                                for row in rows if row.expected_flip_percent]),
+        "gap_least_used_codes_percent": -_most(
+            [
+                None if row.used_codes_percent is None else -row.used_codes_percent
+                for row in rows
+                if row.expected_flip_percent
+            ]
+        ),
     }
 
 
@@ -75,8 +80,9 @@ def _conversion_gap() -> Any:
 
         """
 
-        def __init__(self, data: Any, labels: Any = None, *, every: int = 1, quantize: bool = True,
-                     options: Any = None) -> None:
+        def __init__(
+            self, data: Any, labels: Any = None, *, every: int = 1, quantize: bool = True, options: Any = None
+        ) -> None:
             from qdebug.errors import UsageError
             from qdebug.workflows.trace_options import TraceOptions
 

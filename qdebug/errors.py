@@ -12,8 +12,6 @@ bug of qdebug (exit 3).
 """
 
 
-
-
 class QDebugError(Exception):
     """Base of every error that is the user's to mend; its text is one line."""
 
@@ -50,7 +48,7 @@ def first_line(error: BaseException) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     nodes = [number for number, line in enumerate(lines) if line.startswith("Node: ")]
-    behind = lines[nodes[-1] + 1:] if nodes else lines
+    behind = lines[nodes[-1] + 1 :] if nodes else lines
     plain = [line for line in behind if not line.startswith(_PLACES)]
     return (plain or lines or [type(error).__name__])[0]
 

@@ -11,8 +11,13 @@ settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--train-from", type=int, default=0, metavar="N",
-                     help="train the built-in models anew, from other random numbers: N is added to every seed")
+    parser.addoption(
+        "--train-from",
+        type=int,
+        default=0,
+        metavar="N",
+        help="train the built-in models anew, from other random numbers: N is added to every seed",
+    )
     parser.addoption("--fuzz", type=int, default=0, metavar="N", help="damage N files of every kind, not a minute's")
     parser.addoption("--fuzz-seed", type=int, default=1, metavar="N", help="seed of the damage")
 

@@ -18,11 +18,14 @@ Original stack trace for 'Reshape_5':
 """
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    (GRAPH, "Input to reshape is a tensor with 224 values, but the requested shape has 7"),
-    ("\n  not a file\nmore", "not a file"),
-    ("", "ValueError"),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GRAPH, "Input to reshape is a tensor with 224 values, but the requested shape has 7"),
+        ("\n  not a file\nmore", "not a file"),
+        ("", "ValueError"),
+    ],
+)
 def test_the_line_that_says_what_is_wrong(text, expected):
     """The reason, not the places in the program that TensorFlow puts before it; without text the error's type."""
     assert first_line(ValueError(text)) == expected

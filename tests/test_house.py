@@ -10,13 +10,37 @@ import pytest
 import qdebug
 
 ROOT = Path(qdebug.__file__).parent
-MODULES = {".".join(("qdebug", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
-           for path in sorted(ROOT.rglob("*.py"))}
-ENGINES = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "ai_edge_litert", "tflite_micro",
-           "tensorboard"}
+MODULES = {
+    ".".join(("qdebug", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+ENGINES = {
+    "tensorflow",
+    "tf_keras",
+    "keras",
+    "tensorflow_model_optimization",
+    "ai_edge_litert",
+    "tflite_micro",
+    "tensorboard",
+}
 
-ALL = ("graph", "record", "align", "converter", "verdict", "findings", "cures", "models", "measure", "cost", "render",
-       "workflows", "callbacks", "errors")
+ALL = (
+    "graph",
+    "record",
+    "align",
+    "converter",
+    "verdict",
+    "findings",
+    "cures",
+    "models",
+    "measure",
+    "cost",
+    "render",
+    "workflows",
+    "callbacks",
+    "errors",
+)
+# fmt: off
 MAY_IMPORT = {
     "errors": (),
     "graph": ("errors",),
@@ -48,6 +72,7 @@ MAY_IMPORT = {
     "callbacks": ALL,
     "cli": ALL,
 }
+# fmt: on
 """Who may import whom, beside itself; late imports count. The longest name that fits a module is its room."""
 PURE_VALUES = ("record", "errors", "workflows.trace_options", "models.kernels", "render", "cli", "findings.pages")
 """Neither these modules nor what they import on being imported need NumPy."""
@@ -103,8 +128,11 @@ def test_imports_point_one_way(module):
 
 def test_no_cycles():
     """No module needs itself, over however many others; imports inside of functions count."""
-    needs = {module: {name for name in imports(path, late=True) if name in MODULES and name != module}
-             for module, path in MODULES.items() if module not in ("qdebug", "qdebug.__main__")}
+    needs = {
+        module: {name for name in imports(path, late=True) if name in MODULES and name != module}
+        for module, path in MODULES.items()
+        if module not in ("qdebug", "qdebug.__main__")
+    }
     while free := [module for module, others in needs.items() if not others & needs.keys()]:
         for module in free:
             del needs[module]
@@ -131,8 +159,11 @@ def test_few_rooms():
 
 def test_only_models_know_the_engines():
     """TensorFlow, tfmot and LiteRT are imported under `models`, and by the callback's door, alone."""
-    users = {module for module, path in MODULES.items()
-             if ENGINES & {name.partition(".")[0] for name in imports(path, late=True)}}
+    users = {
+        module
+        for module, path in MODULES.items()
+        if ENGINES & {name.partition(".")[0] for name in imports(path, late=True)}
+    }
 
     assert {part(module) for module in users} <= {"models", "callbacks"}
 
@@ -171,8 +202,11 @@ def test_no_module_is_long():
 def test_public_names():
     """`__all__` is what the package offers, sorted, each with a docstring."""
     tree = ast.parse(MODULES["qdebug"].read_text())
-    homes = next(ast.literal_eval(node.value) for node in tree.body
-                 if isinstance(node, ast.Assign) and node.targets[0].id == "_HOMES")
+    homes = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "_HOMES"
+    )
 
     assert qdebug.__all__ == sorted(qdebug.__all__)
     assert set(homes) | {"Run", "__version__"} == set(qdebug.__all__)
@@ -189,9 +223,10 @@ def test_public_names_exist():
 
 def test_importing_loads_nothing_heavy():
     """`import qdebug` and its doors load neither NumPy nor TensorFlow."""
-    code = ("import sys, qdebug, qdebug.cli, qdebug.render.assertion\n"
-            "print(sorted({'numpy', 'tensorflow', 'tf_keras', 'pandas'} & set(sys.modules)))")
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                            cwd=ROOT.parent)
+    code = (
+        "import sys, qdebug, qdebug.cli, qdebug.render.assertion\n"
+        "print(sorted({'numpy', 'tensorflow', 'tf_keras', 'pandas'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
 
     assert result.stdout.strip() == "[]"

@@ -23,8 +23,9 @@ def test_columns():
     assert {len(values) for values in found.values()} == {6}
     assert found["local_flip_percent"][2] == 31.2
     assert found["local_flip_percent"][4] is None
-    assert {"layer", "op", "verdict", "local_max_lsb", "cumulative_flip_percent", "expected_flip_percent"} <= \
-        csv & set(found)
+    assert {"layer", "op", "verdict", "local_max_lsb", "cumulative_flip_percent", "expected_flip_percent"} <= csv & set(
+        found
+    )
 
 
 def test_frame():
@@ -59,8 +60,14 @@ def test_gap_logs():
     """The logs always have the same keys; what was not measured is NaN, never 0."""
     found, nothing = gap_logs(run_records.diverged_run()), gap_logs(None)
 
-    assert found == {"gap_diverged_layers": 1.0, "gap_worst_local_flip_percent": 31.2, "gap_max_lsb": 3.0,
-                     "gap_accuracy": 0.0, "gap_worst_saturated_percent": 12.5, "gap_least_used_codes_percent": 81.0}
+    assert found == {
+        "gap_diverged_layers": 1.0,
+        "gap_worst_local_flip_percent": 31.2,
+        "gap_max_lsb": 3.0,
+        "gap_accuracy": 0.0,
+        "gap_worst_saturated_percent": 12.5,
+        "gap_least_used_codes_percent": 81.0,
+    }
     assert found.keys() == nothing.keys()
     assert all(math.isnan(value) for value in nothing.values())
 
@@ -128,8 +135,9 @@ def test_notebook_has_the_loss():
     """Where it was measured what a layer costs, the notebook's table has that column, before the marks."""
     run = run_records.diverged_run()
     rows = [dataclasses.replace(row, handover=Handover(0.9, 0.8, 0.831, 0.7, 0.9, 100)) for row in run.layers]
-    costly, plain = (re.findall("<th>([^<]*)</th>", one._repr_html_())
-                     for one in (dataclasses.replace(run, layers=rows), run))
+    costly, plain = (
+        re.findall("<th>([^<]*)</th>", one._repr_html_()) for one in (dataclasses.replace(run, layers=rows), run)
+    )
 
     assert costly == [*plain[:-1], "loss, points", "mark"]
     assert ">83.1" in dataclasses.replace(run, layers=rows)._repr_html_().rpartition("<table>")[2]

@@ -62,8 +62,12 @@ def test_set_up_is_two_commands():
 
 def test_help_texts_of_the_table_are_in_step():
     """Every option that the text names exists in some command."""
-    known = {option for words in commands() for one in command(words)[0].params
-             for option in (*one.opts, *one.secondary_opts)}
+    known = {
+        option
+        for words in commands()
+        for one in command(words)[0].params
+        for option in (*one.opts, *one.secondary_opts)
+    }
     named = set(re.findall(r"`(--[a-z-]+)", README))
 
     assert named <= known
@@ -88,8 +92,10 @@ def test_sample_outputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lossy = tmp_path / "lossy.json"
     lossy.write_text(dumps(run_records.lossy_run()), encoding="utf-8")
-    printed = [CliRunner().invoke(app, ["show", str(path), "--format", how]).stdout
-               for path, how in ((ROOT / "tests" / "support" / "readme_run.json", "rich"), (lossy, "plain"))]
+    printed = [
+        CliRunner().invoke(app, ["show", str(path), "--format", how]).stdout
+        for path, how in ((ROOT / "tests" / "support" / "readme_run.json", "rich"), (lossy, "plain"))
+    ]
     device = tmp_path / "device.json"
     device.write_text(dumps(run_records.device_run()), encoding="utf-8")
     printed.append(CliRunner().invoke(app, ["show", str(device), "--table", "device", "--format", "plain"]).stdout)

@@ -101,13 +101,23 @@ class _Aligner:
             passed.append(entry)
             if entry.kind == "transpose":
                 name = core.layer.name if core.layer is not None else core.name
-                self.reasons.update((step.index, f"a step inside {name}: the reference has no such tensor")
-                                    for step in passed[:-1])
+                self.reasons.update(
+                    (step.index, f"a step inside {name}: the reference has no such tensor") for step in passed[:-1]
+                )
                 return entry.output, entry
         return key, op
 
-    def _walk(self, key: Key, ours: Key, op: Op | None, core: Op | None, words: tuple[str, ...],
-              confidence: float, *, paired: bool = True) -> None:
+    def _walk(
+        self,
+        key: Key,
+        ours: Key,
+        op: Op | None,
+        core: Op | None,
+        words: tuple[str, ...],
+        confidence: float,
+        *,
+        paired: bool = True,
+    ) -> None:
         """Pair the tensor `key`, which begins at reference tensor `ours`, and the weak ops that follow it."""
         chain = [entry for entry in weak_chain(self.candidate, key) if entry.index not in self.matches]
         behind = []
@@ -130,7 +140,7 @@ class _Aligner:
             return
         start = behind[place.start]
         self.used.add(start.index)
-        words, confidence = self._weak_evidence(entry, behind[place.start: place.end])
+        words, confidence = self._weak_evidence(entry, behind[place.start : place.end])
         self._pair(entry.output, end, entry, start, words, confidence)
 
     def _fork(self, key: Key, ours: Key) -> None:
@@ -138,8 +148,11 @@ class _Aligner:
         for entry in self.candidate.consumers.get(key, ()):
             if not fp.is_weak(self.candidate, entry) or entry.output in self.found or entry.index in self.reasons:
                 continue
-            options = [op for op in self.reference.consumers.get(ours, ())
-                       if fp.is_weak(self.reference, op) and op.index not in self.used and self._fit(entry, op) > 0]
+            options = [
+                op
+                for op in self.reference.consumers.get(ours, ())
+                if fp.is_weak(self.reference, op) and op.index not in self.used and self._fit(entry, op) > 0
+            ]
             if entry.kind == "quantize":
                 options = [op for op in options if self._takes(entry, op)]
             if not options:
@@ -167,8 +180,12 @@ class _Aligner:
     def _quantized_inputs(self, inputs: tuple[int, ...]) -> None:
         """Pair what a QUANTIZE makes of a model input with that input, where the reference has no FakeQuant there."""
         for op in self.candidate.ops:
-            if op.kind == "quantize" and op.inputs[0] in self.candidate.inputs and op.output not in self.found \
-                    and op_facts.grid_of(self.candidate.tensors[op.inputs[0]]) is None:
+            if (
+                op.kind == "quantize"
+                and op.inputs[0] in self.candidate.inputs
+                and op.output not in self.found
+                and op_facts.grid_of(self.candidate.tensors[op.inputs[0]]) is None
+            ):
                 ours = self.reference.inputs[inputs[self.candidate.inputs.index(op.inputs[0])]]
                 self.reasons.pop(op.index, None)
                 self._pair(op.output, ours, op, None, ("graph",), 0.8)
@@ -194,8 +211,11 @@ class _Aligner:
             return
         given = self.candidate.data_inputs(op)
         before = self.found.get(given[0]) if given else None
-        if before is not None and before.reference == ours \
-                and op_facts.grid_of(self.candidate.tensors[given[0]]) is None:
+        if (
+            before is not None
+            and before.reference == ours
+            and op_facts.grid_of(self.candidate.tensors[given[0]]) is None
+        ):
             self.reasons.pop(op.index, None)
             self._pair(key, ours, op, None, ("graph",), WEAK_CONFIDENCE[1])
 
@@ -248,8 +268,9 @@ class _Aligner:
             words.append("name")
         return tuple(words), WEAK_CONFIDENCE[len(words)]
 
-    def _pair(self, key: Key, ours: Key, op: Op | None, core: Op | None, words: tuple[str, ...],
-              confidence: float) -> None:
+    def _pair(
+        self, key: Key, ours: Key, op: Op | None, core: Op | None, words: tuple[str, ...], confidence: float
+    ) -> None:
         if op is None and ours in self.reference.inputs and op_facts.grid_of(self.candidate.tensors[key]) is None:
             return  # a float input is the same on both sides
         self.found[key] = Pair(ours, key, op, core, words, confidence)

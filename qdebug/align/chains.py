@@ -63,8 +63,10 @@ def moves_fit(reference: Graph, candidate: Graph, ours: Op, theirs: Op) -> float
     if (ours.output in reference.blocks_first) != (theirs.output in candidate.blocks_first):
         return NEVER
     if theirs.kind == "transpose":
-        orders = [[tensor.data.tolist() for tensor in graph.constants(op) if tensor.data is not None]
-                  for graph, op in ((reference, ours), (candidate, theirs))]
+        orders = [
+            [tensor.data.tolist() for tensor in graph.constants(op) if tensor.data is not None]
+            for graph, op in ((reference, ours), (candidate, theirs))
+        ]
         if orders[0] and orders[1] and orders[0][0] and orders[1][0] and orders[0][0] != orders[1][0]:
             return NEVER
     return 0.5 if _shapes_fit(reference.tensors[ours.output].shape, candidate.tensors[theirs.output].shape) else -0.5
@@ -73,7 +75,8 @@ def moves_fit(reference: Graph, candidate: Graph, ours: Op, theirs: Op) -> float
 def _shapes_fit(reference: Sequence[int], candidate: Sequence[int]) -> bool:
     """Whether two shapes agree beyond the batch wherever both are known."""
     return len(reference) == len(candidate) and all(
-        ours == theirs for ours, theirs in zip(reference[1:], candidate[1:], strict=True) if ours >= 0 and theirs >= 0)
+        ours == theirs for ours, theirs in zip(reference[1:], candidate[1:], strict=True) if ours >= 0 and theirs >= 0
+    )
 
 
 def cost_of_skipping(op: Op) -> float:
@@ -87,13 +90,24 @@ def has_bias(graph: Graph, op: Op | None) -> bool:
     """Whether a weighted candidate op adds a bias that is not all zeros."""
     if op is None:
         return False
-    added = [tensor.data for tensor in graph.constants(op)
-             if tensor.data is not None and tensor.data.ndim == 1 and (tensor.dtype == "int32" or len(op.inputs) > 2)]
+    added = [
+        tensor.data
+        for tensor in graph.constants(op)
+        if tensor.data is not None and tensor.data.ndim == 1 and (tensor.dtype == "int32" or len(op.inputs) > 2)
+    ]
     return any(bool(np.any(data)) for data in added[-1:])
 
 
-def segment(reference: Graph, candidate: Graph, root: Op | None, chain: Sequence[Op], behind: Sequence[Op], *,
-            root_key: Key, root_absorbs: bool = True) -> list[Placed]:
+def segment(
+    reference: Graph,
+    candidate: Graph,
+    root: Op | None,
+    chain: Sequence[Op],
+    behind: Sequence[Op],
+    *,
+    root_key: Key,
+    root_absorbs: bool = True,
+) -> list[Placed]:
     """Place `root` (its tensor is `root_key`) and the candidate `chain` after it on the reference ops `behind`.
 
     Returns one `Placed` for the root and one for each op of `chain`; the root's `start` means nothing.
@@ -109,8 +123,14 @@ Places = tuple[tuple[int | None, int], ...]
 class _Cut:
     """The search for the best cut of one chain."""
 
-    def __init__(self, reference: Graph, candidate: Graph, owners: tuple[Op | None, ...], keys: tuple[Key, ...],
-                 behind: tuple[Op, ...]) -> None:
+    def __init__(
+        self,
+        reference: Graph,
+        candidate: Graph,
+        owners: tuple[Op | None, ...],
+        keys: tuple[Key, ...],
+        behind: tuple[Op, ...],
+    ) -> None:
         self.reference, self.candidate, self.owners, self.behind = reference, candidate, owners, behind
         self.grids = [op_facts.grid_of(candidate.tensors[key]) for key in keys]
         self.fakes = [op_facts.fake_quant_grid(reference, op) for op in behind]
@@ -196,5 +216,7 @@ class _Cut:
 
 def _keeps_grid(op: Op | None) -> bool:
     """Whether a candidate op must leave the scale of its input alone."""
-    return op is not None and (op.kind in MOVES or op.kind in ("avg_pool", "max_pool", "resize_bilinear",
-                                                              "resize_nearest", "slice", "split", "gather"))
+    return op is not None and (
+        op.kind in MOVES
+        or op.kind in ("avg_pool", "max_pool", "resize_bilinear", "resize_nearest", "slice", "split", "gather")
+    )

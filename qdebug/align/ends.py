@@ -19,19 +19,23 @@ def pair_inputs(reference: Graph, candidate: Graph, matches: Matches) -> tuple[i
 
     Raises AlignmentError where the counts or shapes do not go together.
     """
+
     def likeness(number: int, ours: int) -> float:
         theirs = {matches[c][0] for c in next_cores(candidate, candidate.inputs[number]) if c in matches}
-        return len(theirs & next_cores(reference, reference.inputs[ours])) \
-            + named_alike(candidate.input_names, number, reference.input_names, ours)
+        return len(theirs & next_cores(reference, reference.inputs[ours])) + named_alike(
+            candidate.input_names, number, reference.input_names, ours
+        )
 
     return _assign("input", reference, candidate, likeness)
 
 
 def pair_outputs(reference: Graph, candidate: Graph, found: Mapping[Key, Pair]) -> tuple[int, ...]:
     """For each candidate output, the number of the reference output that it is. Raises AlignmentError likewise."""
+
     def likeness(number: int, ours: int) -> float:
-        return _reached(reference, candidate, found, number, ours) \
-            + named_alike(candidate.output_names, number, reference.output_names, ours)
+        return _reached(reference, candidate, found, number, ours) + named_alike(
+            candidate.output_names, number, reference.output_names, ours
+        )
 
     return _assign("output", reference, candidate, likeness)
 
@@ -61,8 +65,10 @@ def named_alike(theirs: tuple[str, ...], number: int, ours: tuple[str, ...], oth
     """Return 3 where a candidate's and a reference's input or output bear the same name, else 0."""
     if number >= len(theirs) or other >= len(ours):
         return 0.0
-    plain = [name.partition(":")[0].removeprefix("serving_default_").removeprefix("quant_")
-             for name in (theirs[number], ours[other])]
+    plain = [
+        name.partition(":")[0].removeprefix("serving_default_").removeprefix("quant_")
+        for name in (theirs[number], ours[other])
+    ]
     return 3.0 if plain[0] and plain[0] == plain[1] else 0.0
 
 
@@ -77,16 +83,23 @@ def sizes_fit(reference: Sequence[int], candidate: Sequence[int]) -> bool:
 
 def _assign(what: str, reference: Graph, candidate: Graph, likeness: Callable[[int, int], float]) -> tuple[int, ...]:
     """One-to-one assignment, best vote first; ties go to the nearer number, then to the lower ones."""
-    ours, theirs = ((reference.inputs, candidate.inputs) if what == "input"
-                    else (reference.outputs, candidate.outputs))
+    ours, theirs = (reference.inputs, candidate.inputs) if what == "input" else (reference.outputs, candidate.outputs)
     for side, graph, keys in (("reference", reference, ours), ("candidate", candidate, theirs)):
         free = next((number for number, key in enumerate(keys) if key not in graph.tensors), None)
         if free is not None:
-            raise AlignmentError(f"{what} {free} of the {side} does not depend on its inputs: there is nothing to "
-                                 "compare; save the model again, or leave it out")
-    ranked = sorted(((likeness(row, column) - 0.01 * abs(row - column), -row, -column)
-                     for row, key in enumerate(theirs) for column, other in enumerate(ours)
-                     if sizes_fit(reference.tensors[other].shape, candidate.tensors[key].shape)), reverse=True)
+            raise AlignmentError(
+                f"{what} {free} of the {side} does not depend on its inputs: there is nothing to "
+                "compare; save the model again, or leave it out"
+            )
+    ranked = sorted(
+        (
+            (likeness(row, column) - 0.01 * abs(row - column), -row, -column)
+            for row, key in enumerate(theirs)
+            for column, other in enumerate(ours)
+            if sizes_fit(reference.tensors[other].shape, candidate.tensors[key].shape)
+        ),
+        reverse=True,
+    )
     rows: dict[int, int] = {}
     for _, row, column in ranked:
         if -row not in rows and -column not in rows.values():
@@ -97,7 +110,8 @@ def _assign(what: str, reference: Graph, candidate: Graph, likeness: Callable[[i
             raise AlignmentError(
                 f"the reference and the candidate do not belong together: {what} {row} of the candidate has shape "
                 f"{_shape(candidate.tensors[key].shape)}, the reference's {what}s have {shapes}; "
-                "give the model that this file was converted from")
+                "give the model that this file was converted from"
+            )
     return tuple(rows[row] for row in range(len(theirs)))
 
 

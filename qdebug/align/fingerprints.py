@@ -14,13 +14,30 @@ from numpy.typing import NDArray
 from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
 from qdebug.graph.op_facts import CUTS, ELEMENTWISE_CONSTANT, LIMITS, limits
 
-WEAK = ACTIVATIONS | {"bias_add", "batch_norm", "fake_quant", "quantize", "dequantize", "cast", "reshape", "squeeze",
-                      "expand_dims", "transpose", "pad", "space_to_batch", "batch_to_space", "identity"}
+WEAK = ACTIVATIONS | {
+    "bias_add",
+    "batch_norm",
+    "fake_quant",
+    "quantize",
+    "dequantize",
+    "cast",
+    "reshape",
+    "squeeze",
+    "expand_dims",
+    "transpose",
+    "pad",
+    "space_to_batch",
+    "batch_to_space",
+    "identity",
+}
 """Kinds that converters add, drop, merge and move about: they are placed after the others, along the chains."""
 
 
-FUSABLE = ACTIVATIONS | {"maximum", "minimum"} | \
-    {"bias_add", "batch_norm", "fake_quant", "add", "sub", "mul", "div", "batch_to_space", "cast"}
+FUSABLE = (
+    ACTIVATIONS
+    | {"maximum", "minimum"}
+    | {"bias_add", "batch_norm", "fake_quant", "add", "sub", "mul", "div", "batch_to_space", "cast"}
+)
 """Reference kinds that the candidate op before them can have swallowed."""
 
 
@@ -71,8 +88,12 @@ def is_weak(graph: Graph, op: Op) -> bool:
     """
     if op.kind in WEAK:
         return op.kind != "batch_norm" or not op.attributes.get("is_training")
-    return (op.kind in ELEMENTWISE_CONSTANT and len(graph.data_inputs(op)) == 1 and len(op.inputs) == 2
-            and bool(graph.constants(op))) or (op.kind in CUTS and limits(graph, op) is not None)
+    return (
+        op.kind in ELEMENTWISE_CONSTANT
+        and len(graph.data_inputs(op)) == 1
+        and len(op.inputs) == 2
+        and bool(graph.constants(op))
+    ) or (op.kind in CUTS and limits(graph, op) is not None)
 
 
 def kernels_fit(reference: NDArray[np.float32] | None, candidate: NDArray[np.float32] | None) -> bool:
@@ -100,12 +121,15 @@ def shape_of_tail(op: Op, tail: Iterable[Op], graph: Graph) -> frozenset[str]:
     """What is done to an op's result on the way out, as far as a converter keeps it: activations, scalar factors."""
     own = LIMITS.get(str(op.attributes.get("activation")))
     cuts = [own, *(limits(graph, entry) for entry in tail)]
-    low, high = (choose((cut[end] for cut in cuts if cut is not None), default=none)
-                 for end, choose, none in ((0, max, -np.inf), (1, min, np.inf)))
+    low, high = (
+        choose((cut[end] for cut in cuts if cut is not None), default=none)
+        for end, choose, none in ((0, max, -np.inf), (1, min, np.inf))
+    )
     found = {f"{low}..{high}"} if any(cuts) else set()
     for entry in tail:
-        if entry.kind in ("mul", "div") and all(tensor.data is not None and tensor.data.size == 1
-                                                  for tensor in graph.constants(entry)):
+        if entry.kind in ("mul", "div") and all(
+            tensor.data is not None and tensor.data.size == 1 for tensor in graph.constants(entry)
+        ):
             found.add("factor")
     return frozenset(found)
 

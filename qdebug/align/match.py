@@ -76,8 +76,10 @@ class Core:
         return core
 
     def _note_sets(self) -> None:
-        self.sets = ({index: frozenset(near) for index, near in self.before.items()},
-                     {index: frozenset(near) for index, near in self.after.items()})
+        self.sets = (
+            {index: frozenset(near) for index, near in self.before.items()},
+            {index: frozenset(near) for index, near in self.after.items()},
+        )
 
     def contract(self, kept: set[int]) -> None:
         """Look through all ops but `kept`: what fed one of the others then feeds its readers.
@@ -88,8 +90,9 @@ class Core:
         before: dict[int, list[int]] = {}
         after: dict[int, list[int]] = {index: [] for index in kept}
         for op in self.ops:
-            before[op.index] = [source for n in self.before[op.index]
-                                for source in ([n] if n < 0 or n in kept else before[n])]
+            before[op.index] = [
+                source for n in self.before[op.index] for source in ([n] if n < 0 or n in kept else before[n])
+            ]
             if op.index not in kept:
                 before[op.index] = list(dict.fromkeys(before[op.index]))
             readers = [op.index] if op.index in kept else []
@@ -159,9 +162,13 @@ class Own:
             grids = [op_facts.grid_of(core.graph.tensors[entry.output]) for entry in ends]
             names = fp.name_parts(core.graph.tensors[op.output].name)
             ends = [op]
-        return cls([grid for grid in grids if grid is not None], names, op.layer.raw if op.layer else "",
-                   fp.shape_of_tail(op, tail, core.graph),
-                   [probed[entry.output] for entry in ends if entry.output in probed])
+        return cls(
+            [grid for grid in grids if grid is not None],
+            names,
+            op.layer.raw if op.layer else "",
+            fp.shape_of_tail(op, tail, core.graph),
+            [probed[entry.output] for entry in ends if entry.output in probed],
+        )
 
 
 def _evidence(reference: Own, candidate: Own) -> tuple[float, list[str]]:
@@ -205,8 +212,10 @@ class _Matcher:
     # -- what is known before anything is matched -------------------------------------------------
 
     def _describe(self) -> None:
-        kernels = {side.side: {op.index: op_facts.kernel_rows(side.graph, op, side=side.side) for op in side.ops}
-                   for side in (self.reference, self.candidate)}
+        kernels = {
+            side.side: {op.index: op_facts.kernel_rows(side.graph, op, side=side.side) for op in side.ops}
+            for side in (self.reference, self.candidate)
+        }
         contexts = {side.side: _contexts(side, kernels[side.side]) for side in (self.reference, self.candidate)}
         ours = {op.index: Own.of(self.reference, op, self.probe.reference) for op in self.reference.ops}
         for c_rank, c in enumerate(self.candidate.ops):
@@ -223,8 +232,9 @@ class _Matcher:
                         score += WEIGHTS * alike
                         words.insert(0, "weights")
                 score += 1.0 if c.kind == r.kind else 0.0
-                score += CONTEXT * sum(a == b for a, b in zip(contexts["candidate"][c.index],
-                                                              contexts["reference"][r.index], strict=True))
+                score += CONTEXT * sum(
+                    a == b for a, b in zip(contexts["candidate"][c.index], contexts["reference"][r.index], strict=True)
+                )
                 score += LEVEL * (self.candidate.depth[c.index] == self.reference.depth[r.index])
                 score += LEVEL * (self.candidate.height[c.index] == self.reference.height[r.index])
                 score -= ORDER * abs(c_rank / len(self.candidate.ops) - r_rank / len(self.reference.ops))
@@ -263,8 +273,10 @@ class _Matcher:
                 ours = self.reference.before[self.chosen[reader]]
                 same += r in ours and ours.index(r) == self.candidate.before[reader].index(c)
         if self.candidate.kinds[c] in ORDERED:
-            same += sum(self.chosen.get(theirs) == ours >= 0 for ours, theirs
-                        in zip(self.reference.before[r], self.candidate.before[c], strict=False))
+            same += sum(
+                self.chosen.get(theirs) == ours >= 0
+                for ours, theirs in zip(self.reference.before[r], self.candidate.before[c], strict=False)
+            )
         return same
 
     def _score(self, c: int, r: int) -> float:
@@ -350,8 +362,10 @@ def _contexts(core: Core, kernels: Mapping[int, NDArray[np.float32] | None]) -> 
     for neighbours in (core.before, core.after):
         current = dict(base)
         for _ in range(CONTEXT_DEPTH):
-            current = {index: hash_of((base[index], *sorted(current[n] if n >= 0 else -1 for n in neighbours[index])))
-                       for index in base}
+            current = {
+                index: hash_of((base[index], *sorted(current[n] if n >= 0 else -1 for n in neighbours[index])))
+                for index in base
+            }
             for index, value in current.items():
                 found[index].append(value)
     return found

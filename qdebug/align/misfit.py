@@ -27,12 +27,16 @@ def check(reference: Graph, candidate: Graph, matches: Matches, found: Mapping[K
     if what:
         rolled = _rolled(reference, candidate, matches)
         if rolled:
-            raise AlignmentError(f"the reference runs {rolled} as a loop, and the file holds its steps one by one: "
-                                 "build the reference with unroll=True in that layer and the same weights (or convert "
-                                 f"without it); until then {what}",
-                                 details=partial(reference, candidate, matches, found))
-        raise AlignmentError(f"the reference and the candidate do not belong together: {what}; {ADVICE}",
-                             details=partial(reference, candidate, matches, found))
+            raise AlignmentError(
+                f"the reference runs {rolled} as a loop, and the file holds its steps one by one: "
+                "build the reference with unroll=True in that layer and the same weights (or convert "
+                f"without it); until then {what}",
+                details=partial(reference, candidate, matches, found),
+            )
+        raise AlignmentError(
+            f"the reference and the candidate do not belong together: {what}; {ADVICE}",
+            details=partial(reference, candidate, matches, found),
+        )
 
 
 def _rolled(reference: Graph, candidate: Graph, matches: Matches) -> str:
@@ -53,13 +57,18 @@ def partial(reference: Graph, candidate: Graph, matches: Matches, found: Mapping
             pair = pairs[op.index]
             lines.append(f"op {op.index} {op.raw} = {pair.reference} ({', '.join(pair.evidence)})")
         elif op.index in matches:
-            lines.append(f"op {op.index} {op.raw} = {reference.ops[matches[op.index][0]].name} "
-                         f"({', '.join(matches[op.index][1])})")
+            lines.append(
+                f"op {op.index} {op.raw} = {reference.ops[matches[op.index][0]].name} "
+                f"({', '.join(matches[op.index][1])})"
+            )
         else:
             lines.append(f"op {op.index} {op.raw}: no counterpart")
     taken = {r for r, _, _ in matches.values()}
-    lines += [f"reference {op.name}: no counterpart" for op in reference.ops
-              if not fp.is_weak(reference, op) and op.index not in taken]
+    lines += [
+        f"reference {op.name}: no counterpart"
+        for op in reference.ops
+        if not fp.is_weak(reference, op) and op.index not in taken
+    ]
     return "\n".join(lines)
 
 
@@ -71,8 +80,11 @@ def _misfit(reference: Graph, candidate: Graph, matches: Matches, found: Mapping
     if not matches and not any(pair.op is not None for pair in found.values()):
         return _lost(reference, candidate, lost, missed) if lost else "no op of one has a counterpart in the other"
     kept = min(_share(len(theirs) - len(lost), len(theirs)), _share(len(ours) - len(missed), len(ours)))
-    if lost and (kept < LEAST_PAIRED or not _unplaced(reference, taken)
-                 or (missed and _values(reference, missed) != _values(candidate, lost))):
+    if lost and (
+        kept < LEAST_PAIRED
+        or not _unplaced(reference, taken)
+        or (missed and _values(reference, missed) != _values(candidate, lost))
+    ):
         return _lost(reference, candidate, lost, missed)
     if missed and (kept < LEAST_PAIRED or not _unplaced(candidate, set(matches))):
         return _missed(reference, ours, missed)
@@ -102,16 +114,20 @@ def _lost(reference: Graph, candidate: Graph, lost: Sequence[Op], missed: Sequen
     op = lost[0]
     ours = sorted({_shape(reference, entry, "reference") for entry in missed if fp.stands_for(op.kind, entry.kind)})
     listed = ", ".join(ours[:4]) + (", ..." if len(ours) > 4 else "") if ours else "none"
-    return (f"{len(lost)} of {len(_weighted(candidate))} weighted ops of the candidate have no counterpart, the first "
-            f"is {op.raw} (op {op.index}) with a kernel of {_shape(candidate, op, 'candidate')} (outputs x taps), "
-            f"the reference has {listed} to spare")
+    return (
+        f"{len(lost)} of {len(_weighted(candidate))} weighted ops of the candidate have no counterpart, the first "
+        f"is {op.raw} (op {op.index}) with a kernel of {_shape(candidate, op, 'candidate')} (outputs x taps), "
+        f"the reference has {listed} to spare"
+    )
 
 
 def _missed(reference: Graph, ours: Sequence[Op], missed: Sequence[Op]) -> str:
     op = missed[0]
     name = op.layer.name if op.layer is not None else op.name
-    return (f"{len(missed)} of {len(ours)} weighted ops of the reference have no counterpart, the first is in layer "
-            f"{name!r} with a kernel of {_shape(reference, op, 'reference')} (outputs x taps)")
+    return (
+        f"{len(missed)} of {len(ours)} weighted ops of the reference have no counterpart, the first is in layer "
+        f"{name!r} with a kernel of {_shape(reference, op, 'reference')} (outputs x taps)"
+    )
 
 
 def _shape(graph: Graph, op: Op, side: str) -> str:

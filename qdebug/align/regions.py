@@ -29,8 +29,17 @@ def with_regions(reference: Graph, candidate: Graph, found: Mapping[Key, Pair]) 
         if _only_rounds(pair, found):  # (the same reference tensor, on the codes' grid)
             region, fed = (), ((pair.reference, given[0]),)
         layers = dict.fromkeys(op.layer for op in region if op.layer is not None)
-        done.append(replace(pair, layer=name, region=region, inputs=fed, layers=tuple(layers),
-                            candidate_ops=theirs, candidate_inputs=given))
+        done.append(
+            replace(
+                pair,
+                layer=name,
+                region=region,
+                inputs=fed,
+                layers=tuple(layers),
+                candidate_ops=theirs,
+                candidate_inputs=given,
+            )
+        )
     return tuple(done)
 
 
@@ -64,12 +73,13 @@ def layer_names(pairs: Sequence[Pair], reference: Graph) -> list[str]:
         elif producer.layer is None:
             plain.append(producer.name)
         else:
-            plain.append(_short(producer.layer, reference)
-                         + (f"#{producer.layer.use}" if producer.layer.use > 1 else ""))
+            plain.append(
+                _short(producer.layer, reference) + (f"#{producer.layer.use}" if producer.layer.use > 1 else "")
+            )
     names: list[str] = []
     for number, own in enumerate(plain):
         op = pairs[number].op
-        name = f"{own}:{op.raw.lower()}" if own in plain[number + 1:] and op is not None else own
+        name = f"{own}:{op.raw.lower()}" if own in plain[number + 1 :] and op is not None else own
         tries = (name if count == 1 else f"{name}_{count}" for count in itertools.count(1))
         names.append(next(entry for entry in tries if entry not in names))
     return names
@@ -85,8 +95,9 @@ IDLE = RESHAPES | {"identity", "cast", "fake_quant"}
 """Reference kinds that a file needs no op for: they compute no new values, or only round them."""
 
 
-def leftovers(reference: Graph, candidate: Graph, pairs: Sequence[Pair],
-              known: Mapping[int, str]) -> Iterator[Unpaired]:
+def leftovers(
+    reference: Graph, candidate: Graph, pairs: Sequence[Pair], known: Mapping[int, str]
+) -> Iterator[Unpaired]:
     """Every candidate op and every reference layer without a row. `known`: reasons found on the way, by op number."""
     paired = {pair.op.index for pair in pairs if pair.op is not None}
     inside = {op.index: pair for pair in reversed(pairs) for op in pair.candidate_ops}
@@ -110,6 +121,11 @@ def _reference_leftovers(reference: Graph, pairs: Sequence[Pair]) -> Iterator[Un
     for layer in dict.fromkeys(op.layer for op in reference.ops if op.layer is not None):
         if layer in ends:
             continue
-        reason = f"fused into {home[layer].layer}" if layer in home else \
-            "no candidate op computes this" if layer in busy else "only gives another shape: the file has no op for it"
+        reason = (
+            f"fused into {home[layer].layer}"
+            if layer in home
+            else "no candidate op computes this"
+            if layer in busy
+            else "only gives another shape: the file has no op for it"
+        )
         yield Unpaired("reference", layer.name, layer.kind, reason, layer=layer.name)

@@ -32,7 +32,9 @@ def without_shape_ops(graph: Graph) -> tuple[Graph, frozenset[int]]:
             kept.append(op)
     if not shapes:
         return graph, frozenset()
-    tensors = {key: replace(tensor, data=np.zeros(0, np.int64)) if key in shapes else tensor
-               for key, tensor in graph.tensors.items()}
+    tensors = {
+        key: replace(tensor, data=np.zeros(0, np.int64)) if key in shapes else tensor
+        for key, tensor in graph.tensors.items()
+    }
     left_out = frozenset(op.index for op in graph.ops) - {op.index for op in kept}
     return replace(graph, tensors=tensors, ops=tuple(kept)), left_out

@@ -58,8 +58,15 @@ def qdebug(
 
 
 _COMMANDS: tuple[tuple[str, Callable[..., None], tuple[str, ...]], ...] = (
-    ("trace", trace, ("--model dense4", "--reference qat.h5 --candidate model.tflite --data eval.npz",
-                      "--reference f32.tflite --candidate int8.tflite --data x.npz --fail-on diverged")),
+    (
+        "trace",
+        trace,
+        (
+            "--model dense4",
+            "--reference qat.h5 --candidate model.tflite --data eval.npz",
+            "--reference f32.tflite --candidate int8.tflite --data x.npz --fail-on diverged",
+        ),
+    ),
     ("show", show, ("latest --all", "--table findings", "7 --format github")),
     ("report", report, ("latest -o report.html",)),
     ("explain", explain, ("QD201",)),

@@ -18,8 +18,20 @@ from qdebug.record.version import __version__
 
 COULD_NOT_COMPARE, BUG, INTERRUPTED = 2, 3, 130
 
-OF_THE_SYSTEM = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO,
-                           errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+OF_THE_SYSTEM = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.EIO,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
 """What the system refuses by reason of a name, a right or a resource: no bug, wherever it comes up."""
 
 P = ParamSpec("P")

@@ -31,9 +31,17 @@ class GateOptions:
     force: bool = False
 
     @classmethod
-    def read(cls, store: Store, fail_on: Sequence[FailOn] | None, numbers: Mapping[str, float | None], *,
-             budget: Path | None = None, against: str | None = None, junit: Path | None = None,
-             force: bool = False) -> GateOptions:
+    def read(
+        cls,
+        store: Store,
+        fail_on: Sequence[FailOn] | None,
+        numbers: Mapping[str, float | None],
+        *,
+        budget: Path | None = None,
+        against: str | None = None,
+        junit: Path | None = None,
+        force: bool = False,
+    ) -> GateOptions:
         """Join the command line's limits with those of the file, or of pyproject.toml here. Raises UsageError."""
         from qdebug.cli.output import check_writable
         from qdebug.record.limits import Limits, find_budget, read_budget
@@ -41,8 +49,12 @@ class GateOptions:
         if junit is not None:
             check_writable(junit, force=force)
         found = read_budget(budget) if budget is not None else find_budget(Path())
-        return cls(replace(found, limits=Limits.of(fail_on, **numbers).over(found.limits)),
-                   None if against is None else store.find(against), junit, force)
+        return cls(
+            replace(found, limits=Limits.of(fail_on, **numbers).over(found.limits)),
+            None if against is None else store.find(against),
+            junit,
+            force,
+        )
 
     @property
     def is_empty(self) -> bool:

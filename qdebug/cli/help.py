@@ -11,6 +11,7 @@ MODELS, BUILT_IN, DATA, KERNELS, COST = "Models", "Built-in models", "Data", "Ke
 GATES, OUTPUT, OTHER = "Gates", "Output", "Other options"
 PANELS = (MODELS, DATA, KERNELS, COST, GATES, OUTPUT, BUILT_IN, OTHER)
 """Panels in the order in which they are shown."""
+# fmt: off
 _OPTIONS = {
     MODELS: ("reference", "candidate", "baseline", "save-candidate", "quantize", "signature", "inputs", "outputs",
              "custom-objects", "allow-lambda"),
@@ -23,6 +24,7 @@ _OPTIONS = {
              "force", "store", "quiet"),
     BUILT_IN: ("model", "models", "seed", "seeds", "qat-epochs", "retrain"),
 }
+# fmt: on
 _PANEL_OF = {f"--{name}": panel for panel, names in _OPTIONS.items() for name in names}
 WIDTH = 100
 """Columns that help uses where the terminal has them."""
@@ -44,8 +46,11 @@ class Command(TyperCommand):
         for one in self.get_params(ctx):
             record = one.get_help_record(ctx)
             if record is not None:
-                panel = "Arguments" if one.param_type_name == "argument" else \
-                    next((_PANEL_OF[name] for name in one.opts if name in _PANEL_OF), OTHER)
+                panel = (
+                    "Arguments"
+                    if one.param_type_name == "argument"
+                    else next((_PANEL_OF[name] for name in one.opts if name in _PANEL_OF), OTHER)
+                )
                 found.setdefault(panel, []).append((_first(record[0]), record[1]))
         for panel in (one for one in ("Arguments", *PANELS) if one in found):
             with formatter.section(panel):
@@ -62,8 +67,11 @@ class Command(TyperCommand):
 
 def list_commands(group: Any, ctx: Any, formatter: Any) -> None:
     """Write the commands with what each does, whole."""
-    rows = [(name, " ".join(str(one.help or "").split())) for name in group.list_commands(ctx)
-            if (one := group.get_command(ctx, name)) is not None and not one.hidden]
+    rows = [
+        (name, " ".join(str(one.help or "").split()))
+        for name in group.list_commands(ctx)
+        if (one := group.get_command(ctx, name)) is not None and not one.hidden
+    ]
     with formatter.section("Commands"):
         formatter.write_dl(rows)
 

@@ -44,12 +44,8 @@ Data = Annotated[
         metavar="NAME|FILE",
     ),
 ]
-XKey = Annotated[
-    str | None, typer.Option("--x-key", help="Name of the inputs in the .npz or table.", metavar="KEY")
-]
-YKey = Annotated[
-    str | None, typer.Option("--y-key", help="Name of the labels in the .npz or table.", metavar="KEY")
-]
+XKey = Annotated[str | None, typer.Option("--x-key", help="Name of the inputs in the .npz or table.", metavar="KEY")]
+YKey = Annotated[str | None, typer.Option("--y-key", help="Name of the labels in the .npz or table.", metavar="KEY")]
 ImageSize = Annotated[
     str | None,
     typer.Option("--image-size", help="Size of the images of a folder (default: the input's).", metavar="HxW"),
@@ -58,9 +54,7 @@ Preprocess = Annotated[
     str | None,
     typer.Option("--preprocess", help="Function for batches of those images.", metavar="MODULE:FUNCTION"),
 ]
-Signature = Annotated[
-    str | None, typer.Option(help="Signature of a SavedModel that was converted.", metavar="NAME")
-]
+Signature = Annotated[str | None, typer.Option(help="Signature of a SavedModel that was converted.", metavar="NAME")]
 GraphInputs = Annotated[
     str | None, typer.Option("--inputs", help="Where a frozen graph begins: ops, by commas.", metavar="NAMES")
 ]
@@ -70,16 +64,12 @@ GraphOutputs = Annotated[
 Samples = Annotated[int | None, typer.Option(min=1, help="Take the first N samples.", metavar="N")]
 Scale = Annotated[float | None, typer.Option(help="Divide the data by this, such as 255.", metavar="X")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of training and conversion of a built-in model.", metavar="N")]
-Quantize = Annotated[
-    bool, typer.Option("--quantize/--no-quantize", help="Integer or float input and output.")
-]
+Quantize = Annotated[bool, typer.Option("--quantize/--no-quantize", help="Integer or float input and output.")]
 QatEpochs = Annotated[
     int | None,
     typer.Option(min=1, help="Fine-tune on all data for N epochs, not on 1,000 images once.", metavar="N"),
 ]
-Retrain = Annotated[
-    bool, typer.Option("--retrain", help="Train the built-in model again instead of using the cache.")
-]
+Retrain = Annotated[bool, typer.Option("--retrain", help="Train the built-in model again instead of using the cache.")]
 Tolerance = Annotated[float, typer.Option(help="Largest end-to-end difference that counts as close.", metavar="X")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples per batch.", metavar="N")]
 KernelSet = Annotated[
@@ -114,9 +104,7 @@ MaxLocalFlips = Annotated[
 MaxCumulativeFlips = Annotated[
     float | None, typer.Option(help="Most codes of a layer that may differ, in percent.", metavar="X")
 ]
-MaxLocalLsb = Annotated[
-    float | None, typer.Option(help="Largest error of a layer itself, in steps.", metavar="X")
-]
+MaxLocalLsb = Annotated[float | None, typer.Option(help="Largest error of a layer itself, in steps.", metavar="X")]
 MinAgreement = Annotated[
     float | None, typer.Option(help="Least share of samples (0 to 1) with the same answer.", metavar="X")
 ]
@@ -126,15 +114,11 @@ MaxAccuracyDrop = Annotated[
 ]
 BudgetFile = Annotated[
     Path | None,
-    typer.Option(
-        "--budget", help="TOML file of limits, also per layer (default: ./pyproject.toml).", metavar="FILE"
-    ),
+    typer.Option("--budget", help="TOML file of limits, also per layer (default: ./pyproject.toml).", metavar="FILE"),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        "--workers", min=1, help="Share the samples among N new processes of this machine.", metavar="N"
-    ),
+    typer.Option("--workers", min=1, help="Share the samples among N new processes of this machine.", metavar="N"),
 ]
 Scheduler = Annotated[
     str | None,
@@ -157,21 +141,13 @@ HandoverSamples = Annotated[
 ]
 MetricName = Annotated[
     str | None,
-    typer.Option(
-        "--metric", help="top1, mae, cosine or MODULE:FUNCTION (default: what fits).", metavar="NAME"
-    ),
+    typer.Option("--metric", help="top1, mae, cosine or MODULE:FUNCTION (default: what fits).", metavar="NAME"),
 ]
-Against = Annotated[
-    str | None, typer.Option(help="Exit with 1 if anything is worse than in this run.", metavar="RUN")
-]
-Junit = Annotated[
-    Path | None, typer.Option(help="Write what the gates found as JUnit XML.", metavar="FILE")
-]
+Against = Annotated[str | None, typer.Option(help="Exit with 1 if anything is worse than in this run.", metavar="RUN")]
+Junit = Annotated[Path | None, typer.Option(help="Write what the gates found as JUnit XML.", metavar="FILE")]
 Json = Annotated[
     str | None,
-    typer.Option(
-        "--json", help="Write the record as JSON to a file, or - for standard output.", metavar="FILE|-"
-    ),
+    typer.Option("--json", help="Write the record as JSON to a file, or - for standard output.", metavar="FILE|-"),
 ]
 Format = Annotated[
     str | None,
@@ -199,8 +175,9 @@ Isolate = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help=DEBUG_HELP, callback=add_debug)]
 RunName = Annotated[
     str,
-    typer.Argument(help="An id, its number, a record's path, or latest.", metavar="RUN",
-                   autocompletion=completion.runs),
+    typer.Argument(
+        help="An id, its number, a record's path, or latest.", metavar="RUN", autocompletion=completion.runs
+    ),
 ]
 
 DEFAULT_STORE = Path(".qdebug")

@@ -43,13 +43,23 @@ class Models:
 
     def check(self, *, force: bool) -> Models:
         """Raise UsageError if the options contradict each other; return this."""
-        of_files = ("dump", "reference", "candidate", "baseline", "x_key", "y_key", "custom_objects", "image_size",
-                    "preprocess", "signature", "inputs", "outputs")
+        of_files = (
+            "dump",
+            "reference",
+            "candidate",
+            "baseline",
+            "x_key",
+            "y_key",
+            "custom_objects",
+            "image_size",
+            "preprocess",
+            "signature",
+            "inputs",
+            "outputs",
+        )
         files = [f"--{name.replace('_', '-')}" for name in of_files if getattr(self, name) is not None]
         if self.model is not None and files:
-            raise UsageError(
-                f"--model {self.model} excludes {files[0]}: trace a built-in model, or your own files"
-            )
+            raise UsageError(f"--model {self.model} excludes {files[0]}: trace a built-in model, or your own files")
         if self.dump is not None and self.model is None and self.candidate is None:
             raise UsageError(f"--dump {self.dump} needs the file that the device ran: give --candidate")
         if self.model is None and self.reference is None and self.dump is None:
@@ -97,14 +107,25 @@ class Models:
         from qdebug.workflows.device_run import trace_device
 
         if "executor" in shared:
-            raise UsageError(f"--dump {self.dump} holds what was run already, which workers cannot share: leave "
-                             "--workers or --scheduler out")
+            raise UsageError(
+                f"--dump {self.dump} holds what was run already, which workers cannot share: leave "
+                "--workers or --scheduler out"
+            )
         assert self.candidate is not None
         assert self.dump is not None
-        request = None if data is None else DataRequest(data, None, scale, self.x_key, self.y_key, self.image_size,
-                                                        self.preprocess)
-        return trace_device(self.candidate, self.dump, data=request, samples=samples, options=shared["options"],
-                            progress=shared["progress"])
+        request = (
+            None
+            if data is None
+            else DataRequest(data, None, scale, self.x_key, self.y_key, self.image_size, self.preprocess)
+        )
+        return trace_device(
+            self.candidate,
+            self.dump,
+            data=request,
+            samples=samples,
+            options=shared["options"],
+            progress=shared["progress"],
+        )
 
 
 @contextmanager

@@ -36,10 +36,13 @@ def match_constants(pair: Pair, reference: Graph, candidate: Graph) -> Matched |
     places = [place for op in pair.region for place in _places(reference, op)]
     own = next((entry.dtype for entry in places if entry.dtype != "float32"), "float32")
     taken = ("float16",) if own == "float32" else ("float16", "float32")  # (what the reference has rounded differs too)
-    held = [(op, tensor) for op in pair.candidate_ops
-            for tensor in (as_stored(candidate, constant) for constant in candidate.constants(op))
-            if tensor.data is not None and (tensor.dtype in taken or
-                                            (tensor.quantization is not None and tensor.dtype in CODE_RANGES))]
+    held = [
+        (op, tensor)
+        for op in pair.candidate_ops
+        for tensor in (as_stored(candidate, constant) for constant in candidate.constants(op))
+        if tensor.data is not None
+        and (tensor.dtype in taken or (tensor.quantization is not None and tensor.dtype in CODE_RANGES))
+    ]
     if not held:
         return None
     found: dict[Place, NDArray[np.float32]] = {}
@@ -90,8 +93,13 @@ def _places(graph: Graph, op: Op) -> Iterator[_Held]:
         tensor = graph.tensors[key]
         if tensor.data is not None and tensor.data.size and np.issubdtype(tensor.data.dtype, np.floating):
             values = tensor.data.astype(np.float64)
-            room = half_room(values).reshape(-1) if tensor.dtype == "float16" else \
-                0.0 if tensor.quantization is None else float(tensor.quantization.scale.max()) / 2
+            room = (
+                half_room(values).reshape(-1)
+                if tensor.dtype == "float16"
+                else 0.0
+                if tensor.quantization is None
+                else float(tensor.quantization.scale.max()) / 2
+            )
             yield _Held((op.name, number), values, "", room, tensor.dtype)
 
 
@@ -111,15 +119,25 @@ def _nearest(op: Op, tensor: Tensor, places: list[_Held]) -> tuple[float, Place,
             continue
         for turn in TURNS if not (np.all(wanted) and np.all(values)) else [*TURNS, _reciprocal]:
             apart = np.abs(_within(op, tensor, turn(wanted.reshape(-1))) - values)
-            options.append((float(np.max(np.maximum(apart - ROOM * one.room, 0.0) / scale)), one.place,
-                            turn(values).astype(np.float32).reshape(wanted.shape), float(np.max(apart / scale))))
+            options.append(
+                (
+                    float(np.max(np.maximum(apart - ROOM * one.room, 0.0) / scale)),
+                    one.place,
+                    turn(values).astype(np.float32).reshape(wanted.shape),
+                    float(np.max(apart / scale)),
+                )
+            )
     return min(options, key=lambda option: (option[0], option[3]), default=None)
 
 
 def _within(op: Op, tensor: Tensor, wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """What a grid holds of values that MAXIMUM or MINIMUM cuts at: its end, where nothing reaches them anyway."""
-    if op.kind not in ("maximum", "minimum") or tensor.quantization is None or not tensor.quantization.per_tensor \
-            or tensor.dtype not in CODE_RANGES:
+    if (
+        op.kind not in ("maximum", "minimum")
+        or tensor.quantization is None
+        or not tensor.quantization.per_tensor
+        or tensor.dtype not in CODE_RANGES
+    ):
         return wanted
     low, high = ((end - tensor.quantization.zero) * tensor.quantization.step for end in CODE_RANGES[tensor.dtype])
     return np.clip(wanted, low, high)

@@ -41,8 +41,13 @@ def regridded(candidate: Graph, weights: Mapping[Key, object], paired: Collectio
 
 def _confirms(entry: object) -> TypeGuard[Weights]:
     """Whether an op's biases were made for the scale that its input has."""
-    return isinstance(entry, Weights) and entry.core is not None and entry.kernel_fits and entry.bias_fits \
+    return (
+        isinstance(entry, Weights)
+        and entry.core is not None
+        and entry.kernel_fits
+        and entry.bias_fits
         and bool(np.any(entry.bias))
+    )
 
 
 def _handed_on(candidate: Graph, key: Key, free: Collection[Key]) -> Grid | None:
@@ -80,10 +85,22 @@ def rescaled(candidate: Graph, weights: Mapping[Key, object]) -> dict[Key, float
 def _scale_behind(candidate: Graph, entry: Weights, key: Key) -> float | None:
     """The scale of `key` for which the op's biases are the reference's; `None` where there is none."""
     given, kernel = candidate.tensors[key].quantization, op_facts.kernel(candidate, entry.op)
-    stored = [tensor for tensor in candidate.constants(entry.op) if tensor.dtype in ("int32", "int64")
-              and tensor.data is not None and tensor.data.ndim == 1 and tensor.quantization is not None]
-    if given is None or not given.per_tensor or kernel is None or kernel.quantization is None or not stored \
-            or len(candidate.consumers.get(stored[-1].key, ())) > 1:
+    stored = [
+        tensor
+        for tensor in candidate.constants(entry.op)
+        if tensor.dtype in ("int32", "int64")
+        and tensor.data is not None
+        and tensor.data.ndim == 1
+        and tensor.quantization is not None
+    ]
+    if (
+        given is None
+        or not given.per_tensor
+        or kernel is None
+        or kernel.quantization is None
+        or not stored
+        or len(candidate.consumers.get(stored[-1].key, ())) > 1
+    ):
         return None
     assert stored[-1].quantization is not None
     product, unit = given.step * kernel.quantization.scale, stored[-1].quantization.scale

@@ -30,8 +30,9 @@ class ChannelAxes:
             return values.reshape(())
         full = (*(1,) * (-min(self.axes) - values.ndim), *values.shape)
         at = {axis: full[axis] for axis in self.axes}
-        if math.prod(full) != math.prod(at.values()) or any(at[axis] not in (1, size) for axis, size
-                                                            in zip(self.axes, self.sizes, strict=True)):
+        if math.prod(full) != math.prod(at.values()) or any(
+            at[axis] not in (1, size) for axis, size in zip(self.axes, self.sizes, strict=True)
+        ):
             return None
         order = sorted(self.axes)
         picked = np.transpose(values.reshape([at[axis] for axis in order]), [order.index(axis) for axis in self.axes])
@@ -42,7 +43,8 @@ class ChannelAxes:
         order = sorted(self.axes)
         full = dict(zip(self.axes, self.sizes, strict=True))
         return np.transpose(values.reshape(self.sizes), [self.axes.index(axis) for axis in order]).reshape(
-            [full.get(axis, 1) for axis in range(order[0], 0)])
+            [full.get(axis, 1) for axis in range(order[0], 0)]
+        )
 
 
 def channel_axes(graph: Graph, core: Op, key: Key) -> ChannelAxes:
@@ -171,16 +173,16 @@ def folds(graph: Graph, core: Op, region: tuple[Op, ...], rows: Rows) -> Iterato
         if name in seen or max(folded.factor.size, folded.offset.size) not in (1, channels):
             continue
         seen.add(name)
-        factor, offset, size = (np.broadcast_to(np.ravel(part), (channels,))
-                                for part in (folded.factor, folded.offset, folded.size))
+        factor, offset, size = (
+            np.broadcast_to(np.ravel(part), (channels,)) for part in (folded.factor, folded.offset, folded.size)
+        )
         ops = _behind(graph, core, folded.behind)
         scaled = rows * factor.reshape(-1, 1)
         yield Affine(scaled, offset, size, axes, ops)
         if front is not None:
             moved, scale, shift = front
             added = scaled @ shift
-            yield Affine(scaled * scale, offset + added, size + np.abs(scaled) @ np.abs(shift), axes,
-                         {**ops, **moved})
+            yield Affine(scaled * scale, offset + added, size + np.abs(scaled) @ np.abs(shift), axes, {**ops, **moved})
 
 
 def _behind(graph: Graph, core: Op, last: Op | None) -> dict[str, int]:
@@ -193,8 +195,9 @@ def _behind(graph: Graph, core: Op, last: Op | None) -> dict[str, int]:
     return found
 
 
-def in_front(graph: Graph, core: Op, region: tuple[Op, ...],
-             taps: int) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]] | None:
+def in_front(
+    graph: Graph, core: Op, region: tuple[Op, ...], taps: int
+) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]] | None:
     """The constant arithmetic just before `core`: its ops, factor and offset per tap; `None` where there is none."""
     inside = {op.index for op in region}
     scale, shift = np.ones(taps), np.zeros(taps)

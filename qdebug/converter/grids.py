@@ -10,20 +10,32 @@ from qdebug.graph.quantization import Grid
 
 PICKS = frozenset({"maximum", "minimum"})
 """Candidate kinds that give their inputs the scale of their output, though values that they leave may lie beyond it."""
-KEEPS_CODES = MOVEMENT - {"pack"} | {"max_pool", "avg_pool", "resize_bilinear", "mirror_pad", "reduce_max",
-                                     "reduce_min"}
+KEEPS_CODES = MOVEMENT - {"pack"} | {
+    "max_pool",
+    "avg_pool",
+    "resize_bilinear",
+    "mirror_pad",
+    "reduce_max",
+    "reduce_min",
+}
 """Candidate kinds whose int8 kernels never look at the scales."""
 
 
-FIXED_GRIDS = {"softmax": Grid(1 / 256, -128), "logistic": Grid(1 / 256, -128), "tanh": Grid(1 / 128, 0),
-               "l2_norm": Grid(1 / 128, 0), "log_softmax": Grid(16 / 256, 127)}
+FIXED_GRIDS = {
+    "softmax": Grid(1 / 256, -128),
+    "logistic": Grid(1 / 256, -128),
+    "tanh": Grid(1 / 128, 0),
+    "l2_norm": Grid(1 / 128, 0),
+    "log_softmax": Grid(16 / 256, 127),
+}
 """int8 output grids that the converter imposes (tfl_ops.td, FixedOutputRange)."""
 FIXED_GRIDS16 = dict.fromkeys(("softmax", "logistic", "tanh"), Grid(1 / 32768, 0))
 """The same for int16 codes."""
 
 
-SAME_SCALE = MOVEMENT | PICKS | {"max_pool", "avg_pool", "concat", "resize_bilinear", "reshape", "relu", "relu6",
-                                 "mirror_pad"}
+SAME_SCALE = (
+    MOVEMENT | PICKS | {"max_pool", "avg_pool", "concat", "resize_bilinear", "reshape", "relu", "relu6", "mirror_pad"}
+)
 """Candidate kinds that must keep the scale of their input (or share it among inputs)."""
 EXACT = (MOVEMENT | {"max_pool", "mirror_pad"}) - {"pack"}
 """Candidate kinds that hand codes on untouched."""
@@ -50,8 +62,12 @@ def nudged(graph: Graph, op: Op | None) -> Grid | None:
 def tied(graph: Graph, op: Op | None, grid: Grid) -> bool:
     """Tell whether a FakeQuant's zero point lies half-way between two codes, of which this grid has either one."""
     found, expected = _exact(graph, op), nudged(graph, op)
-    if found is None or expected is None or expected == EMPTY or not same(grid._replace(
-            zero_point=expected.zero_point), expected):
+    if (
+        found is None
+        or expected is None
+        or expected == EMPTY
+        or not same(grid._replace(zero_point=expected.zero_point), expected)
+    ):
         return False
     code = grid.zero_point + 2 ** (found[3] - 1)
     return bool(abs(abs(found[1] - code) - 0.5) <= TIE)
@@ -77,8 +93,9 @@ def _exact(graph: Graph, op: Op | None) -> tuple[float, float, tuple[int, int], 
 
 def same(found: Grid, expected: Grid) -> bool:
     """Tell whether two grids are one, up to two float32 units in the last place."""
-    return found.zero_point == expected.zero_point \
-        and abs(found.scale - expected.scale) <= ULPS * max(found.scale, expected.scale)
+    return found.zero_point == expected.zero_point and abs(found.scale - expected.scale) <= ULPS * max(
+        found.scale, expected.scale
+    )
 
 
 ULPS = 2.0**-22
@@ -100,14 +117,21 @@ def readers_agree(candidate: Graph, key: Key) -> bool:
         if op.kind in MOVEMENT and given is not None and op.kind not in ("pack", "shape_only"):
             moved = [op_facts.grid_of(candidate.tensors[output]) for output in op.outputs]
             own = op_facts.grid_of(candidate.tensors[key])
-            if any(grid is not None and not op_facts.same_grid(grid, own) for grid in moved) \
-                    or not all(readers_agree(candidate, output) for output in op.outputs):
+            if any(grid is not None and not op_facts.same_grid(grid, own) for grid in moved) or not all(
+                readers_agree(candidate, output) for output in op.outputs
+            ):
                 return False
             continue
         kernel = op_facts.kernel(candidate, op)
-        stored = [tensor.quantization for tensor in candidate.constants(op) if tensor.dtype in ("int32", "int64")
-                  and tensor.data is not None and tensor.data.ndim == 1 and tensor.quantization is not None
-                  and len(candidate.consumers.get(tensor.key, ())) == 1]  # (one bias for two inputs fits one of them)
+        stored = [
+            tensor.quantization
+            for tensor in candidate.constants(op)
+            if tensor.dtype in ("int32", "int64")
+            and tensor.data is not None
+            and tensor.data.ndim == 1
+            and tensor.quantization is not None
+            and len(candidate.consumers.get(tensor.key, ())) == 1
+        ]  # (one bias for two inputs fits one of them)
         if given is None or kernel is None or kernel.quantization is None or not stored:
             continue
         product = given.step * kernel.quantization.scale

@@ -35,13 +35,22 @@ def settle_biases(alignment: Alignment, reference: Graph, candidate: Graph) -> A
         if len(readers) != 1 or len(reference.consumers.get(pair.reference, ())) != 1:
             continue
         before = reference.data_inputs(last)[0]
-        earlier = replace(pair, reference=before, region=tuple(op for op in pair.region if op is not last),
-                          layer=_name_at(reference, before, pair, pairs))
+        earlier = replace(
+            pair,
+            reference=before,
+            region=tuple(op for op in pair.region if op is not last),
+            layer=_name_at(reference, before, pair, pairs),
+        )
         reader = pairs[readers[0]]
-        later = replace(reader, region=(last, *reader.region), inputs=tuple(
-            (before, source) if key == pair.reference else (key, source) for key, source in reader.inputs))
-        both = [find_weights(replace(alignment, pairs=found), reference, candidate)
-                for found in ((pair, reader), (earlier, later))]
+        later = replace(
+            reader,
+            region=(last, *reader.region),
+            inputs=tuple((before, source) if key == pair.reference else (key, source) for key, source in reader.inputs),
+        )
+        both = [
+            find_weights(replace(alignment, pairs=found), reference, candidate)
+            for found in ((pair, reader), (earlier, later))
+        ]
         if not _fit(both[0], pair, reader) and _fit(both[1], pair, reader):
             pairs[number], pairs[readers[0]] = earlier, later
     return replace(alignment, pairs=tuple(pairs))

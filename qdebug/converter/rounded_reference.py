@@ -12,7 +12,7 @@ from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op, Tensor
 from qdebug.graph.quantization import Grid
 
-HALF, SMALLEST_HALF = 2.0 ** -11, 2.0 ** -25
+HALF, SMALLEST_HALF = 2.0**-11, 2.0**-25
 """Rounding error of float16: relative, and of its smallest numbers."""
 ONE_SCALE = 1e-6
 """Relative difference below which two weight scales are one: what float32 folding leaves."""
@@ -45,8 +45,9 @@ def kernel_room(reference: Graph, core: Op, rows: NDArray[np.floating]) -> NDArr
     return half_room(rows) if kernel is not None and kernel.dtype == "float16" else np.zeros((rows.shape[0], 1))
 
 
-def second_scales(rows: NDArray[np.floating], found: NDArray[np.float64], own: NDArray[np.float64]
-                  ) -> NDArray[np.float64] | None:
+def second_scales(
+    rows: NDArray[np.floating], found: NDArray[np.float64], own: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
     """The scales, (channels,), on which a converter rounds fake-quantized weights a second time: max|w| / 127.
 
     `rows` are the fake-quantized weights, (channels, taps), on the scales `own`; `found` are the file's. `None` where
@@ -85,8 +86,9 @@ def _grid_behind(reference: Graph, key: Key) -> Grid | None:
     return None if op is None else op_facts.fake_quant_grid(reference, op)
 
 
-def beyond_ties(apart: NDArray[np.floating], ours: NDArray[np.float64], theirs: NDArray[np.float64]
-                ) -> NDArray[np.bool_]:
+def beyond_ties(
+    apart: NDArray[np.floating], ours: NDArray[np.float64], theirs: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     """Channels held on one scale in both, with more other codes than ties explain.
 
     `apart` is |difference| of the kernels, (channels, taps); `ours` and `theirs` are the scales, (channels,).

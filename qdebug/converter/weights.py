@@ -35,7 +35,7 @@ BIAS_CODES = 1.0
 """Codes that a bias may be off: half by rounding, the rest by the float32 arithmetic of folding."""
 SAME_CODES, SAME_BIAS = 1e-3, 0.25
 """Steps, and share of what rounding allows, that float32 leaves between two equal codes."""
-FLOAT32 = 2.0 ** -21
+FLOAT32 = 2.0**-21
 """Relative error of a batch norm that is folded in float32, next to the terms that it is the sum of."""
 
 
@@ -130,8 +130,12 @@ def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> di
         if kernel is None:
             continue
         again = kernel.fake_quant is not None and _on_second_scales(pair, reference, candidate, ours[0], theirs[0])
-        if kernel.fake_quant is None or again or _is_rounded_again(reference, pair, ours[0], kernel) \
-                or _has_coarse_biases(candidate, theirs[0]):
+        if (
+            kernel.fake_quant is None
+            or again
+            or _is_rounded_again(reference, pair, ours[0], kernel)
+            or _has_coarse_biases(candidate, theirs[0])
+        ):
             entry = _compare(pair, reference, candidate, ours[0], theirs[0])
             found[pair.candidate] = replace(entry, again=again) if isinstance(entry, Weights) else entry
     return found
@@ -141,8 +145,15 @@ def _on_second_scales(pair: Pair, reference: Graph, candidate: Graph, core: Op, 
     """Whether the converter rounded a fake-quantized kernel a second time, on scales of its own."""
     kernel, held = op_facts.kernel(reference, core), op_facts.kernel(candidate, op)
     rows, folded = op_facts.kernel_rows(reference, core, side="reference"), fold(reference, core, pair.region)
-    if kernel is None or kernel.fake_quant is None or held is None or held.quantization is None or rows is None \
-            or folded is None or folded.factor.size not in (1, len(rows)):
+    if (
+        kernel is None
+        or kernel.fake_quant is None
+        or held is None
+        or held.quantization is None
+        or rows is None
+        or folded is None
+        or folded.factor.size not in (1, len(rows))
+    ):
         return False
     own = kernel.fake_quant.grid[0]
     if own.size not in (1, len(rows)):
@@ -164,8 +175,11 @@ def _is_rounded_again(reference: Graph, pair: Pair, core: Op, kernel: Tensor) ->
     """Whether a constant factor before the op must have gone into its fake-quantized kernel."""
     assert kernel.data is not None
     front = in_front(reference, core, pair.region, kernel.data.size // kernel.data.shape[-1])
-    return front is not None and bool(np.any(front[1] != 1)) \
+    return (
+        front is not None
+        and bool(np.any(front[1] != 1))
         and not any(op.kind in ("mul", "div") for op in pair.candidate_ops)
+    )
 
 
 def find_constants(pair: Pair, reference: Graph, candidate: Graph) -> Weights | str | None:
@@ -175,8 +189,22 @@ def find_constants(pair: Pair, reference: Graph, candidate: Graph) -> Weights | 
         return matched
     constants, excess, largest, dtype, own = matched
     nothing, zero = np.zeros(1, np.float32), np.zeros(1)
-    return Weights(None, pair.candidate_ops[-1], dtype, constants, nothing.reshape(1, 1), nothing, nothing, {},
-                   excess / (0.5 + SLACK), zero, zero, largest, None, reference_dtype=own)
+    return Weights(
+        None,
+        pair.candidate_ops[-1],
+        dtype,
+        constants,
+        nothing.reshape(1, 1),
+        nothing,
+        nothing,
+        {},
+        excess / (0.5 + SLACK),
+        zero,
+        zero,
+        largest,
+        None,
+        reference_dtype=own,
+    )
 
 
 @np.errstate(invalid="ignore", over="ignore")  # NaN and infinity fit nothing, and say so
@@ -208,23 +236,36 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
     if held.quantization is not None and steps is not None:
         scale = np.broadcast_to(held.quantization.scale, (theirs.shape[0],))
         limit = np.where(beyond_ties(apart, steps, scale).reshape(-1, 1), limit - own, limit)
-    room = BIAS_CODES * (step + bias_steps(reference, core, theirs.shape[0])) \
-        + FLOAT32 * (best.size + np.abs(best.offset)) + 1e-30
+    room = (
+        BIAS_CODES * (step + bias_steps(reference, core, theirs.shape[0]))
+        + FLOAT32 * (best.size + np.abs(best.offset))
+        + 1e-30
+    )
     if "float16" in (held.dtype, kernel.dtype):
         room = room + half_room(best.offset)
     off = np.abs(bias - best.offset)
     return Weights(
-        core, op, held.dtype,
-        {(core.name, core.inputs.index(kernel.key)): _layout(core, kernel.data.shape, theirs, order)}, theirs,
-        _shaped(bias, best.axes), _shaped(best.offset, best.axes), best.ops,
-        np.max(apart / limit, axis=1, initial=0.0), off / room, off,
+        core,
+        op,
+        held.dtype,
+        {(core.name, core.inputs.index(kernel.key)): _layout(core, kernel.data.shape, theirs, order)},
+        theirs,
+        _shaped(bias, best.axes),
+        _shaped(best.offset, best.axes),
+        best.ops,
+        np.max(apart / limit, axis=1, initial=0.0),
+        off / room,
+        off,
         None if held.quantization is None else _largest(apart / (grid / (0.5 + SLACK))),
         _largest(off / step) if np.all(step > 0) else None,
         gain=_gain(candidate, op, held),
-        bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)), reference_dtype=kernel.dtype,
+        bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)),
+        reference_dtype=kernel.dtype,
         room_steps=0.5 + float(np.max(own / grid, initial=0.0)) * (0.5 + SLACK),
-        reference_rows=np.asarray(best.rows, np.float64), kernel_step=_one_scale(held, theirs.shape[0]),
-        kernel_order=order)
+        reference_rows=np.asarray(best.rows, np.float64),
+        kernel_step=_one_scale(held, theirs.shape[0]),
+        kernel_order=order,
+    )
 
 
 def _largest(differences: NDArray[np.float64]) -> float | None:
@@ -247,9 +288,10 @@ def with_scale_by_channel(weights: Weights) -> Weights | None:
         return None
     step = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / 127, 1e-30)
     rounded = np.asarray(np.rint(rows / step) * step, np.float32)
-    (place, held), = weights.constants.items()
-    return replace(weights, constants={place: _layout(weights.core, held.shape, rounded, weights.kernel_order)},
-                   rows=rounded)
+    ((place, held),) = weights.constants.items()
+    return replace(
+        weights, constants={place: _layout(weights.core, held.shape, rounded, weights.kernel_order)}, rows=rounded
+    )
 
 
 ADDING = frozenset({"add", "sub", "mul", "div"})
@@ -275,11 +317,16 @@ def _allowed(held: Tensor, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         step = held.quantization.scale
         return np.broadcast_to(step * (0.5 + SLACK), (rows.shape[0],)).reshape(-1, 1)
     near = HALF * (1 + SLACK) if held.dtype == "float16" else FLOAT32
-    return np.maximum(np.abs(rows.astype(np.float64)) * near, 2.0 ** -24 if held.dtype == "float16" else 1e-12)
+    return np.maximum(np.abs(rows.astype(np.float64)) * near, 2.0**-24 if held.dtype == "float16" else 1e-12)
 
 
-def _unlikeness(option: Affine, theirs: NDArray[np.float32], grid: NDArray[np.float64], bias: NDArray[np.float64],
-                step: NDArray[np.float64]) -> tuple[bool, float, float]:
+def _unlikeness(
+    option: Affine,
+    theirs: NDArray[np.float32],
+    grid: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    step: NDArray[np.float64],
+) -> tuple[bool, float, float]:
     """How badly an amount of folding explains kernel and bias; of those that fit, the one that folds most."""
     room = step + FLOAT32 * option.size + 1e-9
     fits = bool(np.all(np.abs(option.rows - theirs) <= grid) and np.all(np.abs(option.offset - bias) <= room))
@@ -302,8 +349,12 @@ def _bias(candidate: Graph, op: Op, held: Tensor, channels: int) -> tuple[NDArra
         if tensor.dtype in ("float32", "float16"):
             return tensor.data.astype(np.float64), zero
         source = _source(candidate, op)
-        if tensor.dtype in ("int32", "int64") and tensor.quantization is not None and source is not None \
-                and held.quantization is not None:
+        if (
+            tensor.dtype in ("int32", "int64")
+            and tensor.quantization is not None
+            and source is not None
+            and held.quantization is not None
+        ):
             step = np.broadcast_to(source.scale * held.quantization.scale, (channels,))
             return tensor.data.astype(np.float64) * step, step
     source = _source(candidate, op)
@@ -316,8 +367,13 @@ def _gain(candidate: Graph, op: Op, held: Tensor) -> NDArray[np.float32] | None:
     """What 16x8 convolutions lose by multipliers of 15 bits (MultiplyByQuantizedMultiplier of an int64 accumulator)."""
     given = _source(candidate, op)
     made = candidate.tensors[op.output]
-    if made.dtype != "int16" or made.quantization is None or given is None or held.quantization is None \
-            or op.kind == "dense":
+    if (
+        made.dtype != "int16"
+        or made.quantization is None
+        or given is None
+        or held.quantization is None
+        or op.kind == "dense"
+    ):
         return None
     exact = np.asarray(given.scale * held.quantization.scale / made.quantization.scale, np.float64)
     mantissa, exponent = np.frexp(exact)
@@ -334,8 +390,9 @@ def _shaped(bias: NDArray[np.float64], axes: ChannelAxes) -> NDArray[np.float32]
     return np.asarray(axes.spread(bias) if fits else bias, np.float32)
 
 
-def _layout(core: Op, shape: tuple[int, ...], rows: NDArray[np.float32],
-            order: tuple[tuple[int, ...], tuple[int, ...]] | None) -> NDArray[np.float32]:
+def _layout(
+    core: Op, shape: tuple[int, ...], rows: NDArray[np.float32], order: tuple[tuple[int, ...], tuple[int, ...]] | None
+) -> NDArray[np.float32]:
     """Kernel rows (channels, taps) in the layout of the reference op: the inverse of `op_facts.kernel_rows`.
 
     `order`: of an einsum's kernel, the axes that the rows have, one after another.

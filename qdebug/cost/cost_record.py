@@ -81,8 +81,17 @@ def _handover(study: Study, place: int, error: float) -> Handover:
     if not (math.isfinite(value) and math.isfinite(drop)):
         why.update(dict.fromkeys(("value", "drop"), "not a finite number"))
     return Handover(
-        agreement, accuracy, _finite(drop), _finite(low), _finite(high), len(study.curve.samples), study.metric.name,
-        _finite(value), None if agreement is None or before is None else before - agreement, why)
+        agreement,
+        accuracy,
+        _finite(drop),
+        _finite(low),
+        _finite(high),
+        len(study.curve.samples),
+        study.metric.name,
+        _finite(value),
+        None if agreement is None or before is None else before - agreement,
+        why,
+    )
 
 
 def _finite(value: float | None) -> float | None:
@@ -105,18 +114,34 @@ def summary(rows: Sequence[Row], study: Study, total: int) -> dict[str, Any]:
         return (drop, labels, item[0].index) if proven else (labels, drop, item[0].index)
 
     ranked = sorted(named, key=rank)
-    layers = [{"layer": row.layer, "drop": given.drop, "low": given.low, "high": given.high,
-               "agreement_drop": given.agreement_drop}
-              for row, given in ranked[:NAMED_LAYERS] if (given.drop or 0) > 0 or (given.agreement_drop or 0) > 0]
+    layers = [
+        {
+            "layer": row.layer,
+            "drop": given.drop,
+            "low": given.low,
+            "high": given.high,
+            "agreement_drop": given.agreement_drop,
+        }
+        for row, given in ranked[:NAMED_LAYERS]
+        if (given.drop or 0) > 0 or (given.agreement_drop or 0) > 0
+    ]
     agreement = study.agreement(-1)
     has_labels = study.metric.accuracy(study.curve.reference, study.truth) is not None
     return {
-        "metric": study.metric.name, "samples": len(study.curve.samples), "of": total,
+        "metric": study.metric.name,
+        "samples": len(study.curve.samples),
+        "of": total,
         "value": "accuracy" if has_labels else "agreement" if agreement is not None else study.metric.name,
-        "reference": _finite(study.value(0)), "candidate": _finite(study.value(-1)), "agreement": agreement,
-        "lost": _finite(drop), "after_last_row": _finite(rest), "layers": layers,
-        "cuts": len(study.curve.cuts), "tail_samples": study.curve.runs, "tail_samples_without_bisection":
-        study.curve.full_runs}
+        "reference": _finite(study.value(0)),
+        "candidate": _finite(study.value(-1)),
+        "agreement": agreement,
+        "lost": _finite(drop),
+        "after_last_row": _finite(rest),
+        "layers": layers,
+        "cuts": len(study.curve.cuts),
+        "tail_samples": study.curve.runs,
+        "tail_samples_without_bisection": study.curve.full_runs,
+    }
 
 
 def proven(rows: Sequence[Row]) -> list[Row]:
@@ -139,16 +164,21 @@ def suspects(rows: Sequence[Row], study: Study) -> list[Row]:
         given = row.handover
         return (0.0, 0.0, row.index) if given is None else (-(given.agreement_drop or 0), -(given.drop or 0), row.index)
 
-    found = [row for row in rows if row.handover is not None
-             and (row.verdict == "diverged" or ((row.handover.low or 0) > 0 and (row.handover.drop or 0) >= least))]
+    found = [
+        row
+        for row in rows
+        if row.handover is not None
+        and (row.verdict == "diverged" or ((row.handover.low or 0) > 0 and (row.handover.drop or 0) >= least))
+    ]
     return sorted(found, key=cost)[:SUSPECTS]
 
 
 # -- label flips -------------------------------------------------------------------------------------------
 
 
-def label_flips(labels: Mapping[str, NDArray[np.int64]], first: Mapping[int, int], rows: Sequence[Row],
-                handed: int) -> dict[str, Any]:
+def label_flips(
+    labels: Mapping[str, NDArray[np.int64]], first: Mapping[int, int], rows: Sequence[Row], handed: int
+) -> dict[str, Any]:
     """`Run.label_flips`: which samples have another label than the reference gave, and where each flips first.
 
     `first`: sample -> number of the row whose handover first flips it; `handed`: flipped samples that were handed over.
@@ -157,13 +187,24 @@ def label_flips(labels: Mapping[str, NDArray[np.int64]], first: Mapping[int, int
     flipped = np.flatnonzero(reference != candidate)
     names = {row.index: row.layer for row in rows}
     where = {int(sample): names[first[int(sample)]] for sample in flipped if int(sample) in first}
-    entries = [{"index": int(sample), "reference_label": int(reference[sample]),
-                "candidate_label": int(candidate[sample]), "label": None if truth is None else int(truth[sample]),
-                "first_flipping_layer": where.get(int(sample))} for sample in flipped[:NAMED_FLIPS]]
+    entries = [
+        {
+            "index": int(sample),
+            "reference_label": int(reference[sample]),
+            "candidate_label": int(candidate[sample]),
+            "label": None if truth is None else int(truth[sample]),
+            "first_flipping_layer": where.get(int(sample)),
+        }
+        for sample in flipped[:NAMED_FLIPS]
+    ]
     counts = Counter(where.values())
-    found: dict[str, Any] = {"samples": len(reference), "flipped": len(flipped), "handed_over": handed,
-                             "layers": [{"layer": layer, "flips": count} for layer, count in counts.most_common()],
-                             "flips": entries}
+    found: dict[str, Any] = {
+        "samples": len(reference),
+        "flipped": len(flipped),
+        "handed_over": handed,
+        "layers": [{"layer": layer, "flips": count} for layer, count in counts.most_common()],
+        "flips": entries,
+    }
     if truth is not None:
         found["lost"] = int(np.count_nonzero((reference == truth) & (candidate != truth)))
         found["gained"] = int(np.count_nonzero((reference != truth) & (candidate == truth)))

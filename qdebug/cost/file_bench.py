@@ -33,8 +33,7 @@ class _Entry:
 class FileBench:
     """Both models; `subjects` are those of the given rows that can be tried, in order."""
 
-    def __init__(self, work: Pass, rows: Sequence[Row], cuts: Sequence[Cut], tails: Tails,
-                 threads: int | None) -> None:
+    def __init__(self, work: Pass, rows: Sequence[Row], cuts: Sequence[Cut], tails: Tails, threads: int | None) -> None:
         self.work, self.tails = work, tails
         self.entries = _entries(work, rows, cuts)
         self.subjects = [_subject(entry) for entry in self.entries]
@@ -67,9 +66,15 @@ class FileBench:
     def run(self, number: int, values: Values | None, inputs: Sequence[Array]) -> list[Array]:
         """The reference's outputs from the row's cut on."""
         entry = self.entries[number]
-        fed = {one.reference.key: one.real(
-            values if values is not None and one.candidate.key == entry.tap.candidate
-            else self.codes[one.candidate.key], len(inputs[0])) for one in entry.cut.crossing}
+        fed = {
+            one.reference.key: one.real(
+                values
+                if values is not None and one.candidate.key == entry.tap.candidate
+                else self.codes[one.candidate.key],
+                len(inputs[0]),
+            )
+            for one in entry.cut.crossing
+        }
         return self.tails.outputs(inputs, fed)
 
     def alone(self, number: int, values: Values, inputs: Sequence[Array]) -> list[Array]:
@@ -98,6 +103,10 @@ def _subject(entry: _Entry) -> Subject:
     grid = entry.tap.kept_grid or entry.tap.grid
     assert grid is not None
     rows = None if entry.weights is None else entry.weights.reference_rows
-    return Subject(entry.row.layer, entry.tap.dtype, grid,
-                   None if rows is None or rows.size == 0 else np.abs(rows).max(axis=1),
-                   None if entry.weights is None else entry.weights.kernel_step)
+    return Subject(
+        entry.row.layer,
+        entry.tap.dtype,
+        grid,
+        None if rows is None or rows.size == 0 else np.abs(rows).max(axis=1),
+        None if entry.weights is None else entry.weights.kernel_step,
+    )

@@ -38,10 +38,7 @@ def add_costs(findings: Sequence[Finding], work: Pass, inputs: Sequence[Array], 
     read = _candidate_values(work, part, batch)
     with FrozenSession(frozen, threads=work.threads) as session:
         costs = {one.layer: _cost(session, pairs[str(one.layer)], part, read, frozen.graph) for one in wanted}
-    return [
-        replace(one, evidence={**one.evidence, **costs[one.layer]}) if one in wanted else one
-        for one in findings
-    ]
+    return [replace(one, evidence={**one.evidence, **costs[one.layer]}) if one in wanted else one for one in findings]
 
 
 def _cost(

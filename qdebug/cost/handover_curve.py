@@ -76,8 +76,11 @@ class Curve:
             return {}
         unlike = (self.kept[1:-1] != self.kept[:1]).reshape(len(self.cuts), len(self.samples), -1).any(axis=2)
         first = unlike.argmax(axis=0)
-        return {int(sample): self.cuts[int(first[place])].row
-                for place, sample in enumerate(self.samples) if unlike[:, place].any()}
+        return {
+            int(sample): self.cuts[int(first[place])].row
+            for place, sample in enumerate(self.samples)
+            if unlike[:, place].any()
+        }
 
 
 @dataclass(eq=False)
@@ -97,7 +100,7 @@ class Tracer:
         """Trace `samples`; `each` is told how many are done."""
         parts, runs = [], 0
         for first in range(0, len(samples), batch):
-            block = _Block(self, [array[samples[first: first + batch]] for array in self.inputs])
+            block = _Block(self, [array[samples[first : first + batch]] for array in self.inputs])
             parts.append(block.run())
             runs += block.runs
             for array in self.inputs:
@@ -141,7 +144,7 @@ class _Block:
         waiting = list(pairwise(corners))
         while waiting:
             low, high = waiting.pop()
-            self.kept[low + 1: high] = self.kept[low]
+            self.kept[low + 1 : high] = self.kept[low]
             unlike = (self.kept[low] != self.kept[high]).reshape(len(self.reference[0]), -1)
             changed = np.flatnonzero(unlike.any(axis=1))
             if high - low > 1 and changed.size:
@@ -157,7 +160,7 @@ class _Block:
                 self._keep(place)
         known = [0, *self.of.chosen, len(self.of.cuts) + 1]
         for low, high in pairwise(known):
-            self.kept[low + 1: high] = self.kept[low]
+            self.kept[low + 1 : high] = self.kept[low]
 
     def _choose(self) -> list[int]:
         corners = self.of.corners()
@@ -185,8 +188,10 @@ class _Block:
         inputs = self.inputs if chosen is None else [array[rows] for array in self.inputs]
         cut = self.of.cuts[place - 1]
         try:
-            fed = {entry.reference.key: entry.real(entry.take(self.codes[entry.candidate.key], rows, count), len(rows))
-                   for entry in cut.crossing}
+            fed = {
+                entry.reference.key: entry.real(entry.take(self.codes[entry.candidate.key], rows, count), len(rows))
+                for entry in cut.crossing
+            }
             outputs = self.of.tails.outputs(inputs, fed)
         except (ModelError, ValueError) as error:
             raise CutError(cut, str(error)) from error

@@ -53,24 +53,28 @@ class Cut:
     crossing: tuple[Crossing, ...]
 
 
-def plan(reference: Graph, candidate: Graph, pairs: Sequence[Pair], unreadable: Mapping[Key, str]
-         ) -> tuple[list[Cut], dict[int, str]]:
+def plan(
+    reference: Graph, candidate: Graph, pairs: Sequence[Pair], unreadable: Mapping[Key, str]
+) -> tuple[list[Cut], dict[int, str]]:
     """The cuts in execution order, and why other rows have none, by number of the row.
 
     `unreadable`: candidate tensors that cannot be read, and why.
     """
     cuts, reasons, ready = [], {}, []
     for row, pair in enumerate(pairs):
-        reason = unreadable.get(pair.candidate) or misfit(reference.tensors[pair.reference],
-                                                          candidate.tensors[pair.candidate])
+        reason = unreadable.get(pair.candidate) or misfit(
+            reference.tensors[pair.reference], candidate.tensors[pair.candidate]
+        )
         if reason is not None:
             reasons[row] = f"cannot be handed over: {reason}"
             continue
         ready.append(pair)
         last = max((entry.op.index for entry in ready if entry.op is not None), default=-1)
         given = _given(candidate, ready, last)
-        crossing = tuple(Crossing(reference.tensors[key], candidate.tensors[given[key]],
-                                  given[key] in candidate.blocks_first) for key in needed(reference, given))
+        crossing = tuple(
+            Crossing(reference.tensors[key], candidate.tensors[given[key]], given[key] in candidate.blocks_first)
+            for key in needed(reference, given)
+        )
         if any(one.candidate.key in candidate.ahead and not one.blocks for one in crossing):
             reasons[row] = "cannot be handed over: the first axis of what crosses is not the samples'"
             continue

@@ -33,8 +33,14 @@ FEW_CODES = 25.0
 Classes = NDArray[np.int64]
 
 
-def judge_inputs(stats: Sequence[InputStats], reference: Reference, inputs: Sequence[Array], labels: Classes | None,
-                 truth: Classes | None, labelled: int) -> tuple[InputStats, ...]:
+def judge_inputs(
+    stats: Sequence[InputStats],
+    reference: Reference,
+    inputs: Sequence[Array],
+    labels: Classes | None,
+    truth: Classes | None,
+    labelled: int,
+) -> tuple[InputStats, ...]:
     """The same with `is_right` for inputs whose range the data misses.
 
     `labels`: the reference's on all samples; `truth`: the true ones; `labelled`: the output that they belong to.
@@ -44,15 +50,25 @@ def judge_inputs(stats: Sequence[InputStats], reference: Reference, inputs: Sequ
     names = reference.frozen.graph.input_names
     return tuple(
         replace(one, is_right=_is_right(one, names.index(one.name), reference, inputs, labels, truth, labelled))
-        if _misses(one) and one.name in names else one for one in stats)
+        if _misses(one) and one.name in names
+        else one
+        for one in stats
+    )
 
 
 def _misses(one: InputStats) -> bool:
     return one.beyond_percent > MISFIT or one.used_codes_percent < FEW_CODES
 
 
-def _is_right(one: InputStats, number: int, reference: Reference, inputs: Sequence[Array], labels: Classes,
-              truth: Classes | None, labelled: int) -> bool | None:
+def _is_right(
+    one: InputStats,
+    number: int,
+    reference: Reference,
+    inputs: Sequence[Array],
+    labels: Classes,
+    truth: Classes | None,
+    labelled: int,
+) -> bool | None:
     """`None` where no labels are given and the reference's are not all the same."""
     if truth is None:
         return False if len(labels) >= FEWEST and np.all(labels == labels[0]) else None
@@ -60,12 +76,18 @@ def _is_right(one: InputStats, number: int, reference: Reference, inputs: Sequen
         return False
     factor = max(abs(one.low), abs(one.high)) / max(abs(one.minimum), abs(one.maximum), 1e-30)
     samples = thinned(np.arange(len(truth)), SAMPLES)
-    scaled = _labels(reference, [array[samples] if place != number else
-                                 np.asarray(array[samples] * np.float32(factor), array.dtype)
-                                 for place, array in enumerate(inputs)], labelled)
+    scaled = _labels(
+        reference,
+        [
+            array[samples] if place != number else np.asarray(array[samples] * np.float32(factor), array.dtype)
+            for place, array in enumerate(inputs)
+        ],
+        labelled,
+    )
     before, after = scaled == truth[samples], labels[samples] == truth[samples]
-    better = paired_interval(int(np.count_nonzero(before & ~after)), int(np.count_nonzero(~before & after)),
-                             len(samples), error=JOINT_ERROR)
+    better = paired_interval(
+        int(np.count_nonzero(before & ~after)), int(np.count_nonzero(~before & after)), len(samples), error=JOINT_ERROR
+    )
     return not better[0] > 0
 
 

@@ -29,8 +29,11 @@ from qdebug.models.litert.candidate import Candidate
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import ReferenceTails
 
-STAGES = {"training": ("baseline", "reference"), "conversion": ("reference", "reference kernels"),
-          "kernels": ("reference kernels", "candidate")}
+STAGES = {
+    "training": ("baseline", "reference"),
+    "conversion": ("reference", "reference kernels"),
+    "kernels": ("reference kernels", "candidate"),
+}
 SLOW_PRODUCTS = 5e8
 """Multiplications that the reference kernels may do for a trace's sake: about half a second."""
 SLOWNESS = 20
@@ -67,13 +70,29 @@ def parts(labels: Mapping[str, NDArray[np.int64]], truth: LabelArray | None) -> 
     total = len(right)
     ends = list(dict.fromkeys(model for pair in stages.values() for model in pair))
     whole = _interval(labels[ends[0]] == right, labels[ends[-1]] == right, len(stages) + 1)
-    return [{"part": name, "from": first, "to": second, "metric": "accuracy" if truth is not None else "agreement",
-             "before": score[first] / total, "after": score[second] / total, "samples": total,
-             "lost_samples": score[first] - score[second], "lost": (score[first] - score[second]) / total,
-             **dict(zip(("low", "high"), _interval(labels[first] == right, labels[second] == right, len(stages) + 1),
-                        strict=True)),
-             "whole_low": whole[0], "whole_high": whole[1]}
-            for name, (first, second) in stages.items()]
+    return [
+        {
+            "part": name,
+            "from": first,
+            "to": second,
+            "metric": "accuracy" if truth is not None else "agreement",
+            "before": score[first] / total,
+            "after": score[second] / total,
+            "samples": total,
+            "lost_samples": score[first] - score[second],
+            "lost": (score[first] - score[second]) / total,
+            **dict(
+                zip(
+                    ("low", "high"),
+                    _interval(labels[first] == right, labels[second] == right, len(stages) + 1),
+                    strict=True,
+                )
+            ),
+            "whole_low": whole[0],
+            "whole_high": whole[1],
+        }
+        for name, (first, second) in stages.items()
+    ]
 
 
 def _interval(before: NDArray[np.bool_], after: NDArray[np.bool_], shared: int) -> tuple[float, float]:
@@ -100,8 +119,9 @@ class PlainKernels:
     def __post_init__(self) -> None:
         self.interpreter = self.candidate.run_on("reference", threads=self.threads, preserve=False)
 
-    def labels(self, inputs: Sequence[Array], alignment: Alignment, labelled: int,
-               told: Callable[[int], None] = lambda _: None) -> NDArray[np.int64]:
+    def labels(
+        self, inputs: Sequence[Array], alignment: Alignment, labelled: int, told: Callable[[int], None] = lambda _: None
+    ) -> NDArray[np.int64]:
         """Labels of these samples, in the reference's order of inputs, at the output of number `labelled`."""
         key = self.candidate.graph.outputs[alignment.outputs.index(labelled)]
         size = min(PLAIN_BATCH, len(inputs[0]))
@@ -143,8 +163,11 @@ class Origins:
         `conversion`: the layers that the handover found; `plain`: labels of all samples on the reference kernels, where
         those were run. Raises ModelError where these kernels do not take the file.
         """
-        known = {model: found for model in ("baseline", "reference", "candidate")
-                 if (found := self.labels.of(model)) is not None}
+        known = {
+            model: found
+            for model in ("baseline", "reference", "candidate")
+            if (found := self.labels.of(model)) is not None
+        }
         if "reference" not in known:
             return []
         count = len(self.inputs[0])
@@ -156,7 +179,9 @@ class Origins:
         truth = self.labels.truth if self.labels.accuracy("reference") is not None else None
         split = parts(known, None if truth is None else truth[samples])
         layers: dict[str, Sequence[Mapping[str, Any]]] = {
-            "conversion": conversion, "kernels": self._kernels(samples[known["candidate"] != plain])}
+            "conversion": conversion,
+            "kernels": self._kernels(samples[known["candidate"] != plain]),
+        }
         if self.baseline is not None:
             layers["training"] = self._training(self.baseline, truth)
         return [{**part, "layers": list(layers[part["part"]])} for part in split]
@@ -171,8 +196,9 @@ class Origins:
         source.keys = list(dict.fromkeys(entry.candidate.key for cut in cuts for entry in cut.crossing))
         try:
             tracer = Tracer(cuts, Top1(output=self.labelled), tails, source, self.inputs)
-            curve = tracer.run(samples, TRAINING_BATCH,
-                               lambda done: self.step("handing over to the baseline", done, len(samples)))
+            curve = tracer.run(
+                samples, TRAINING_BATCH, lambda done: self.step("handing over to the baseline", done, len(samples))
+            )
         except CutError:
             return []
         finally:
@@ -180,11 +206,18 @@ class Origins:
             source.tails.close()
         study = Study(curve, tracer.metric, None if truth is None else truth[samples])
         names = [pair.layer for pair in twins(baseline.graph, self.reference.graph)]
-        drops = {cut.row: study.drop(place - 1, place, error=JOINT_ERROR / len(cuts))
-                 for place, cut in enumerate(cuts, 1)}
+        drops = {
+            cut.row: study.drop(place - 1, place, error=JOINT_ERROR / len(cuts)) for place, cut in enumerate(cuts, 1)
+        }
         ranked = sorted((row for row in drops if drops[row][0]), key=lambda row: -abs(drops[row][0]))
-        return [{"layer": names[row], **dict(zip(("drop", "low", "high"), drops[row], strict=True)),
-                 "samples": len(samples)} for row in ranked[:NAMED_LAYERS]]
+        return [
+            {
+                "layer": names[row],
+                **dict(zip(("drop", "low", "high"), drops[row], strict=True)),
+                "samples": len(samples),
+            }
+            for row in ranked[:NAMED_LAYERS]
+        ]
 
     # -- kernels ---------------------------------------------------------------------------------------
 
@@ -217,8 +250,13 @@ class Origins:
                 unlike[pair] += int(np.count_nonzero(one != other))
                 total[pair] += one.size
         first = next((pair for pair in self.alignment.pairs if unlike[pair]), None)
-        return [] if first is None else [{"layer": first.layer, "changed_percent": 100 * unlike[first] / total[first],
-                                          "samples": len(samples)}]
+        return (
+            []
+            if first is None
+            else [
+                {"layer": first.layer, "changed_percent": 100 * unlike[first] / total[first], "samples": len(samples)}
+            ]
+        )
 
     def _ordered(self, samples: NDArray[np.int64]) -> list[Array]:
         return [self.inputs[number][samples] for number in self.alignment.inputs]
@@ -235,15 +273,25 @@ class _Trained:
         """Its layers' outputs, and the model's."""
         ends = self.tails.frozen.graph.outputs
         values = self.tails.fetch([*self.keys, *ends], inputs)
-        return dict(zip(self.keys, values, strict=False)), values[len(self.keys):]
+        return dict(zip(self.keys, values, strict=False)), values[len(self.keys) :]
 
 
 def twins(baseline: Graph, reference: Graph) -> list[Pair]:
     """Each layer's last tensor in both models, in the reference's order; layers are matched by name and use."""
     ours, theirs = _ends(baseline), _ends(reference)
     both = sorted((op.index, name) for name, op in theirs.items() if name in ours)
-    return [Pair(ours[name].output, theirs[name].output, theirs[name], None, ("name",), 1.0,
-                 name[0] + (f"#{name[1]}" if name[1] > 1 else "")) for _, name in both]
+    return [
+        Pair(
+            ours[name].output,
+            theirs[name].output,
+            theirs[name],
+            None,
+            ("name",),
+            1.0,
+            name[0] + (f"#{name[1]}" if name[1] > 1 else ""),
+        )
+        for _, name in both
+    ]
 
 
 def _ends(graph: Graph) -> dict[tuple[str, int], Op]:

@@ -51,8 +51,9 @@ class Evaluation:
     """Points that count as none without a limit."""
 
 
-def in_conversion(on: Evaluation, work: Pass, study: cost_record.Study, rows: Sequence[Row], tails: Tails
-                  ) -> Losses | None:
+def in_conversion(
+    on: Evaluation, work: Pass, study: cost_record.Study, rows: Sequence[Row], tails: Tails
+) -> Losses | None:
     """Take apart the rows of a float reference's file that lose points; `None` where nothing is lost beyond chance.
 
     Where these rows account for less than half of the loss, the first of the ranking are measured together.
@@ -73,10 +74,20 @@ def in_conversion(on: Evaluation, work: Pass, study: cost_record.Study, rows: Se
     told = sum(factor * (row.handover.drop or 0.0) for row in proven if row.handover is not None)
     together = None
     if told < MOST * whole.points:
-        ranking = sorted((row for row in rows if row.handover is not None and row.op_index is not None),
-                         key=lambda row: -(row.handover.drop or 0.0) if row.handover is not None else 0.0)
-        together = Ensemble(work, on.metric, on.inputs, on.samples, on.truth, on.batch, on.threads,
-                            lambda done, total: on.step("computing layers together", done, total)).run(ranking)
+        ranking = sorted(
+            (row for row in rows if row.handover is not None and row.op_index is not None),
+            key=lambda row: -(row.handover.drop or 0.0) if row.handover is not None else 0.0,
+        )
+        together = Ensemble(
+            work,
+            on.metric,
+            on.inputs,
+            on.samples,
+            on.truth,
+            on.batch,
+            on.threads,
+            lambda done, total: on.step("computing layers together", done, total),
+        ).run(ranking)
     return Losses(_unit(on), whole, layers, together=together)
 
 
@@ -92,8 +103,9 @@ def in_training(on: Evaluation, work: Pass, baseline: LabelArray | None, referen
     samples = thinned(on.samples, TRAINED_SAMPLES)
     names = {pair.reference: pair.layer for pair in reversed(work.alignment.pairs)}
     output = on.metric.output if isinstance(on.metric, Top1) else 0
-    bench = TrainedBench(work.frozen, names, Top1(output=output), picked(on.inputs, samples),
-                         right[samples], on.batch, on.threads)
+    bench = TrainedBench(
+        work.frozen, names, Top1(output=output), picked(on.inputs, samples), right[samples], on.batch, on.threads
+    )
     unit = "points of accuracy" if on.truth is not None else "points of agreement"
     try:
         ranges, whole = bench.ranges(), bench.measure()
@@ -111,8 +123,17 @@ def in_training(on: Evaluation, work: Pass, baseline: LabelArray | None, referen
 def _trials(on: Evaluation, bench: Bench, subjects: Sequence[Subject], least: float = 0.0) -> list[LayerLoss]:
     if not subjects:
         return []
-    return Trials(bench, subjects, on.metric, on.inputs, on.samples, on.truth, on.batch, least,
-                  lambda done, total: on.step("taking losses apart", done, total)).run()
+    return Trials(
+        bench,
+        subjects,
+        on.metric,
+        on.inputs,
+        on.samples,
+        on.truth,
+        on.batch,
+        least,
+        lambda done, total: on.step("taking losses apart", done, total),
+    ).run()
 
 
 def _is_lost(before: LabelArray, after: LabelArray, right: LabelArray) -> bool:

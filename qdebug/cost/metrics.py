@@ -174,34 +174,44 @@ class Function(Metric):
         try:
             return float(self.function(self._outputs(reference), self._outputs(kept), truth))
         except Exception as error:
-            raise UsageError(f"--metric {self.name} failed: {type(error).__name__}: {error}; it is called with the "
-                             "reference's outputs, the candidate's, and labels or None") from error
+            raise UsageError(
+                f"--metric {self.name} failed: {type(error).__name__}: {error}; it is called with the "
+                "reference's outputs, the candidate's, and labels or None"
+            ) from error
 
     def drop(self, before: Kept, after: Kept, reference: Kept, truth: LabelArray | None, *, error: float) -> Drop:
         """Jackknife over groups of samples."""
+
         def change(chosen: NDArray[np.bool_]) -> float:
             labels = truth if truth is None else truth[chosen]
-            return (self.value(before[chosen], reference[chosen], labels)
-                    - self.value(after[chosen], reference[chosen], labels))
+            return self.value(before[chosen], reference[chosen], labels) - self.value(
+                after[chosen], reference[chosen], labels
+            )
 
         whole = change(np.ones(len(before), bool))
         if np.array_equal(before, after):
             return whole, whole, whole
         numbers = np.arange(len(before)) % min(GROUPS, len(before))
-        without = np.array([change(numbers != group) for group in range(numbers.max() + 1)]) \
-            if len(before) > 1 else np.zeros(0)
+        without = (
+            np.array([change(numbers != group) for group in range(numbers.max() + 1)])
+            if len(before) > 1
+            else np.zeros(0)
+        )
         low, high = jackknife_interval(whole, without, error=error) or (None, None)
         return whole, low, high
 
     def _outputs(self, kept: Kept) -> Any:
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
-        parts = [part.reshape(len(kept), *shape)
-                 for part, shape in zip(np.split(kept, ends[:-1], axis=1), self.shapes, strict=True)]
+        parts = [
+            part.reshape(len(kept), *shape)
+            for part, shape in zip(np.split(kept, ends[:-1], axis=1), self.shapes, strict=True)
+        ]
         return parts[0] if len(parts) == 1 else parts
 
 
-def choose(name: str | None, shapes: Sequence[tuple[int, ...]], *, labelled: int = 0, has_labels: bool = False
-           ) -> Metric:
+def choose(
+    name: str | None, shapes: Sequence[tuple[int, ...]], *, labelled: int = 0, has_labels: bool = False
+) -> Metric:
     """The metric of this name; without a name the one that fits output shapes (batch first).
 
     `labelled` is the output that labels belong to. Raises UsageError for an unknown name or function.

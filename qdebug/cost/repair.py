@@ -54,12 +54,19 @@ class Repair:
     """Why nothing can be said of it."""
 
 
-def run(repairs: Sequence[Repair], bench: Bench, metric: Metric, inputs: Sequence[Array], samples: NDArray[np.int64],
-        batch: int, each: Callable[[int], None] | None = None) -> tuple[Kept, Kept]:
+def run(
+    repairs: Sequence[Repair],
+    bench: Bench,
+    metric: Metric,
+    inputs: Sequence[Array],
+    samples: NDArray[np.int64],
+    batch: int,
+    each: Callable[[int], None] | None = None,
+) -> tuple[Kept, Kept]:
     """Repair each suspect alone on `samples`; returns what was kept of the reference and of the candidate."""
     reference, candidate = [], []
     for first in range(0, len(samples), batch):
-        part = [array[samples[first: first + batch]] for array in inputs]
+        part = [array[samples[first : first + batch]] for array in inputs]
         count = len(part[0])
         codes, wanted, local = bench.read(part)
         reference.append(metric.keep(wanted, wanted))
@@ -79,8 +86,9 @@ def run(repairs: Sequence[Repair], bench: Bench, metric: Metric, inputs: Sequenc
     return np.concatenate(reference), np.concatenate(candidate)
 
 
-def _mended(repair: Repair, codes: Mapping[Key, Array], local: Mapping[Key, Array], count: int, *, is_first: bool
-            ) -> dict[Key, Array]:
+def _mended(
+    repair: Repair, codes: Mapping[Key, Array], local: Mapping[Key, Array], count: int, *, is_first: bool
+) -> dict[Key, Array]:
     """Outputs of the candidate with the suspect's tensor replaced, in codes.
 
     The first batch is also run unrepaired, to see that the tail is the candidate. Raises ModelError where it is not.
@@ -95,8 +103,9 @@ def _mended(repair: Repair, codes: Mapping[Key, Array], local: Mapping[Key, Arra
     return repair.tail.run(given, count)
 
 
-def report(repairs: Sequence[Repair], reference: Kept, candidate: Kept, metric: Metric, truth: LabelArray | None
-           ) -> list[dict[str, Any]]:
+def report(
+    repairs: Sequence[Repair], reference: Kept, candidate: Kept, metric: Metric, truth: LabelArray | None
+) -> list[dict[str, Any]]:
     """The record's entries. `restored_percent`: share of the lost agreement (else of the metric's loss) regained."""
     found = []
     for repair in repairs:
@@ -109,9 +118,12 @@ def report(repairs: Sequence[Repair], reference: Kept, candidate: Kept, metric: 
         best, worst, now = (_level(metric, kept, reference, truth) for kept in (reference, candidate, mended))
         lost, value = best - worst, metric.value(mended, reference, truth)
         is_finite = math.isfinite(lost) and math.isfinite(value)
-        entry |= {"agreement": agreement, "accuracy": metric.accuracy(mended, truth),
-                  "value": value if is_finite else None,
-                  "restored_percent": 100 * (now - worst) / lost if lost and is_finite else None}
+        entry |= {
+            "agreement": agreement,
+            "accuracy": metric.accuracy(mended, truth),
+            "value": value if is_finite else None,
+            "restored_percent": 100 * (now - worst) / lost if lost and is_finite else None,
+        }
         if not lost or not is_finite:
             entry["reason"] = "not a finite number" if not is_finite else "nothing was lost"
         found.append(entry)

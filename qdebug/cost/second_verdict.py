@@ -88,25 +88,50 @@ def second_verdict(of: Judged) -> Cost:
     floor = loss_floor(metric, of.reference)
     before, after = _ends(of, since, by_labels=by_labels)
     cost = Cost(
-        UNMEASURED, metric, whole.points, whole.low, whole.high, 1 - JOINT_ERROR, of.limit,
-        of.samples if by_labels or of.curve is None else len(of.curve.curve.samples), None,
-        stages, _layers(of, unit), since=since, before=before, after=after, floor=floor)
+        UNMEASURED,
+        metric,
+        whole.points,
+        whole.low,
+        whole.high,
+        1 - JOINT_ERROR,
+        of.limit,
+        of.samples if by_labels or of.curve is None else len(of.curve.curve.samples),
+        None,
+        stages,
+        _layers(of, unit),
+        since=since,
+        before=before,
+        after=after,
+        floor=floor,
+    )
     verdict = judge(cost.points, cost.low, limit=of.limit, floor=floor)
     reason = _unmeasured(of, cost, is_lost=judge(cost.points, cost.low, limit=None, floor=floor) == LOST)
     if reason is not None:
-        return replace(cost, points=None, low=None, high=None, stages=[], layers=[], reasons={"verdict": reason},
-                       vacuous=reason.startswith("nothing to compare"))
+        return replace(
+            cost,
+            points=None,
+            low=None,
+            high=None,
+            stages=[],
+            layers=[],
+            reasons={"verdict": reason},
+            vacuous=reason.startswith("nothing to compare"),
+        )
     return replace(cost, verdict=verdict, stage=_stage(cost) if verdict == LOST else None)
 
 
 def attributed(cost: Cost, findings: Sequence[Finding]) -> Cost:
     """The cost with the finding that says why at each of its layers: measured ones first, then the most severe."""
+
     def rank(one: Finding) -> tuple[bool, int]:
         return one.points is None, SEVERITIES.index(one.severity) if one.severity in SEVERITIES else len(SEVERITIES)
 
     def code(layer: str) -> str | None:
-        named = [one for one in findings if layer in (one.layer, one.evidence.get("pays"))
-                 and (one.points is not None or one.severity != "note")]
+        named = [
+            one
+            for one in findings
+            if layer in (one.layer, one.evidence.get("pays")) and (one.points is not None or one.severity != "note")
+        ]
         return min(named, key=rank).code if named else None
 
     return replace(cost, layers=[replace(one, finding=code(one.layer)) for one in cost.layers])
@@ -154,8 +179,10 @@ def _split(of: Judged, both: Loss) -> list[CostStage]:
         return [whole, CostStage("kernels", 0.0, low, high, part["samples"])]
     kernels = CostStage("kernels", 100 * part["lost"], low, high, part["samples"])
     first = next(one for one in of.parts or () if one["part"] == "conversion")
-    return [CostStage("conversion", 100 * first["lost"], 100 * first["low"], 100 * first["high"], first["samples"]),
-            kernels]
+    return [
+        CostStage("conversion", 100 * first["lost"], 100 * first["low"], 100 * first["high"], first["samples"]),
+        kernels,
+    ]
 
 
 def _by_curve(of: Judged, unit: float) -> tuple[list[CostStage], str, Loss]:
@@ -163,12 +190,18 @@ def _by_curve(of: Judged, unit: float) -> tuple[list[CostStage], str, Loss]:
     why = {"points": "told by labels alone"}
     training, kernels = CostStage("training", None, reasons=why), CostStage("kernels", None, reasons=why)
     if of.curve is None:
-        return [training, CostStage("conversion", None, reasons={"points": NO_HANDOVER}), kernels], "reference", \
-            Loss(None, None, None)
+        return (
+            [training, CostStage("conversion", None, reasons={"points": NO_HANDOVER}), kernels],
+            "reference",
+            Loss(None, None, None),
+        )
     whole = Loss.of(of.curve.drop(0, -1, error=JOINT_ERROR), unit)
     samples = len(of.curve.curve.samples)
-    return [training, CostStage("conversion", whole.points, whole.low, whole.high, samples), kernels], \
-        "reference", whole
+    return (
+        [training, CostStage("conversion", whole.points, whole.low, whole.high, samples), kernels],
+        "reference",
+        whole,
+    )
 
 
 def _ends(of: Judged, since: str, *, by_labels: bool) -> tuple[float | None, float | None]:
@@ -188,8 +221,11 @@ def _layers(of: Judged, unit: float) -> list[CostLayer]:
     What later layers give back is not counted: a row takes by how much it raises the least loss that is reached at it
     or behind it, so that all rows together take no more than the whole. Intervals move along.
     """
-    handed = [(row, row.handover, row.handover.drop) for row in of.rows
-              if row.handover is not None and row.handover.drop is not None]
+    handed = [
+        (row, row.handover, row.handover.drop)
+        for row in of.rows
+        if row.handover is not None and row.handover.drop is not None
+    ]
     if not handed or of.curve is None:
         return []
     after = np.cumsum([drop for _, _, drop in handed], dtype=np.float64)
@@ -216,8 +252,11 @@ def loss_floor(metric: str, reference: OutputSpread) -> float:
 
 def _stage(cost: Cost) -> str | None:
     """The stage that takes most, of those behind the model that the loss counts from."""
-    known = [one for one in cost.stages if one.points is not None and one.points > 0
-             and (cost.since == "baseline" or one.stage != "training")]
+    known = [
+        one
+        for one in cost.stages
+        if one.points is not None and one.points > 0 and (cost.since == "baseline" or one.stage != "training")
+    ]
     return max(known, key=lambda one: one.points or 0.0).stage if known else None
 
 
@@ -239,8 +278,10 @@ def _unmeasured(of: Judged, cost: Cost, *, is_lost: bool) -> str | None:
     if blind is not None:
         return blind
     if cost.points is None:
-        return next((one.reasons["points"] for one in cost.stages if one.stage == "conversion" and one.reasons),
-                    f"the metric {cost.metric} gives no finite number")
+        return next(
+            (one.reasons["points"] for one in cost.stages if one.stage == "conversion" and one.reasons),
+            f"the metric {cost.metric} gives no finite number",
+        )
     return None if cost.low is not None else "too few samples for an interval"
 
 
@@ -263,8 +304,11 @@ def _reference_blind(of: Judged, since: str) -> str | None:
         return None
     if of.truth is None:
         same = int(known[0])
-        return f"the {since} says {same} for every sample: check the data and their preprocessing first" \
-            if bool(np.all(known == same)) and bool(np.all(of.labels["reference"] == same)) else None
+        return (
+            f"the {since} says {same} for every sample: check the data and their preprocessing first"
+            if bool(np.all(known == same)) and bool(np.all(of.labels["reference"] == same))
+            else None
+        )
     if not is_no_better_than_chance(known, of.truth, of.classes):
         return None
     what = f"these {of.classes} classes" if of.classes is not None else "these labels"
@@ -281,9 +325,9 @@ def is_no_better_than_chance(labels: NDArray[np.int64], truth: NDArray[np.int64]
     hits = int(np.count_nonzero(labels == truth))
     low, _ = share_interval(hits, len(truth), error=JOINT_ERROR)
     values, counts = np.unique(truth, return_counts=True)
-    expected = sum(count / len(truth) * float(np.mean(labels == value))
-                   for value, count in zip(values, counts, strict=True))
+    expected = sum(
+        count / len(truth) * float(np.mean(labels == value)) for value, count in zip(values, counts, strict=True)
+    )
     if len(values) == 1:
         expected = 1 / max(2, classes or 2)
     return not low > expected
-

@@ -103,8 +103,12 @@ class CostStudy:
         self.truth = self.labels.truth
         if self.truth is not None and len(self.truth) != len(self.inputs[0]):
             self.truth = None
-        self.judge: Metric = choose(self.metric, [graph.tensors[key].shape for key in graph.outputs],
-                                    labelled=self.labelled, has_labels=self.truth is not None)
+        self.judge: Metric = choose(
+            self.metric,
+            [graph.tensors[key].shape for key in graph.outputs],
+            labelled=self.labelled,
+            has_labels=self.truth is not None,
+        )
 
     def without_handover(self, rows: Sequence[Row]) -> Costs:
         """The labels that flip alone: nothing is run."""
@@ -126,8 +130,16 @@ class CostStudy:
             tails.close()
         summary = cost_record.summary(named, study, len(self.inputs[0]))
         repairs = self._repairs(cost_record.suspects(named, study), study.curve.samples)
-        return Costs(named, self.judge.name, self.truth, study, summary | {"repairs": repairs},
-                     self._label_flips(named, flips), flips.first, losses)
+        return Costs(
+            named,
+            self.judge.name,
+            self.truth,
+            study,
+            summary | {"repairs": repairs},
+            self._label_flips(named, flips),
+            flips.first,
+            losses,
+        )
 
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array]]:
         """The candidate's tensors on one batch, and its outputs in real values."""
@@ -140,10 +152,13 @@ class CostStudy:
 
     def _losses(self, rows: Sequence[Row], study: cost_record.Study, tails: Tails) -> Losses | None:
         """Take losses apart: those of a float reference's file at its rows, those of training in the reference."""
-        floor = loss_floor(self.judge.name if self.judge.name != "top1" else
-                           "agreement" if self.truth is None else "accuracy", self.spread)
-        on = Evaluation(self.judge, self.inputs, study.curve.samples, self.truth, self.batch, self.threads, self.step,
-                        floor)
+        floor = loss_floor(
+            self.judge.name if self.judge.name != "top1" else "agreement" if self.truth is None else "accuracy",
+            self.spread,
+        )
+        on = Evaluation(
+            self.judge, self.inputs, study.curve.samples, self.truth, self.batch, self.threads, self.step, floor
+        )
         if self.kind == "float":
             return in_conversion(on, self.work, study, rows, tails)
         known = self._labels()
@@ -167,8 +182,11 @@ class CostStudy:
         while True:
             try:
                 told = self._told(description, len(samples))
-                return tracer.run(samples, self.batch, told) if self.elsewhere is None else \
-                    self.elsewhere(tracer, samples, self.batch, told)
+                return (
+                    tracer.run(samples, self.batch, told)
+                    if self.elsewhere is None
+                    else self.elsewhere(tracer, samples, self.batch, told)
+                )
             except CutError as error:
                 reasons[error.cut.row] = f"cannot be handed over: {error}"
                 tracer = replace(tracer, cuts=[cut for cut in tracer.cuts if cut is not error.cut])
@@ -188,8 +206,11 @@ class CostStudy:
 
     def _labels(self) -> dict[str, NDArray[np.int64]] | None:
         """Labels of all samples by model; `None` where the outputs are no classes."""
-        known = {model: found for model in ("baseline", "reference", "candidate")
-                 if (found := self.labels.of(model)) is not None}
+        known = {
+            model: found
+            for model in ("baseline", "reference", "candidate")
+            if (found := self.labels.of(model)) is not None
+        }
         if self.truth is not None:
             known["truth"] = self.truth
         return known if "reference" in known and "candidate" in known else None
@@ -203,22 +224,34 @@ class CostStudy:
         found, failed = [], []
         for row in suspects:
             try:
-                tail = CandidateTail(self.work.interpreter.content, self.work.candidate, _last_op(row),
-                                     kernels=on_host(self.work.interpreter.kernels), threads=self.threads)
+                tail = CandidateTail(
+                    self.work.interpreter.content,
+                    self.work.candidate,
+                    _last_op(row),
+                    kernels=on_host(self.work.interpreter.kernels),
+                    threads=self.threads,
+                )
                 self.work.interpreter.allocate(1)
                 for key in tail.inputs:
                     self.work.interpreter.get(key)
             except (ModelError, KeyError) as error:
-                failed.append({"layer": row.layer, "agreement": None, "restored_percent": None,
-                               "reason": f"the candidate cannot be cut here: {error}"})
+                failed.append(
+                    {
+                        "layer": row.layer,
+                        "agreement": None,
+                        "restored_percent": None,
+                        "reason": f"the candidate cannot be cut here: {error}",
+                    }
+                )
                 continue
             found.append(repair.Repair(row.layer, row.tensor_index, tail))
         if not found:
             return failed
         bench = _Bench(self, found)
         try:
-            reference, candidate = repair.run(found, bench, self.judge, self.inputs, samples, self.batch,
-                                              self._told("repairing", len(samples)))
+            reference, candidate = repair.run(
+                found, bench, self.judge, self.inputs, samples, self.batch, self._told("repairing", len(samples))
+            )
         finally:
             bench.replay.close()
         truth = None if self.truth is None else self.truth[samples]
@@ -238,8 +271,16 @@ class _Bench:
         taps = []
         for entry in repairs:
             pair = pairs[entry.key]
-            taps.append(Tap(pair.reference, pair.candidate, pair.region, pair.inputs,
-                            work.candidate.tensors[entry.key].dtype, work.plan.grids[entry.key]))
+            taps.append(
+                Tap(
+                    pair.reference,
+                    pair.candidate,
+                    pair.region,
+                    pair.inputs,
+                    work.candidate.tensors[entry.key].dtype,
+                    work.plan.grids[entry.key],
+                )
+            )
         self.keys = [entry.key for entry in repairs]
         self.extra = [key for entry in repairs for key in entry.tail.inputs]
         self.replay = Replay(work.frozen, taps, work.plan.grids, threads=of.threads)

@@ -62,7 +62,10 @@ class Ensemble:
             data = self._data_ranges(cascade)
             fitted = {key: _fitted(tap, *data[key]) for tap in cascade.taps if (key := tap.candidate) in data}
             runs: dict[str, tuple[frozenset[Key], Mapping[Key, Grid]]] = {
-                "computed": (frozenset(), {}), "kept": (frozenset(floats), {}), "fitted": (frozenset(), fitted)}
+                "computed": (frozenset(), {}),
+                "kept": (frozenset(floats), {}),
+                "fitted": (frozenset(), fitted),
+            }
             for part in batches(picked(self.inputs, self.samples), self.batch):
                 read = self.work.candidate_values(part.inputs)
                 wanted = cascade.outputs(part.inputs)
@@ -70,16 +73,21 @@ class Ensemble:
                 found["file"].append(self.metric.keep(wanted, self.work.real_outputs(read)))
                 for name, (free, grids) in runs.items():
                     values = self._values(cascade, part.inputs, free, grids)
-                    outputs = [values[ends[key]].reshape(np.shape(plain)) for key, plain in
-                               zip(self.work.frozen.graph.outputs, wanted, strict=True)]
+                    outputs = [
+                        values[ends[key]].reshape(np.shape(plain))
+                        for key, plain in zip(self.work.frozen.graph.outputs, wanted, strict=True)
+                    ]
                     found[name].append(self.metric.keep(wanted, outputs))
                 self.step(part.first + len(part.inputs[0]), len(self.samples))
         except (ModelError, KeyError, ValueError):
             return None
         finally:
             cascade.close()
-        return self._together(kept, {name: np.concatenate(held) for name, held in found.items()},
-                              [(tap, data[tap.candidate]) for tap in cascade.taps if tap.candidate in data])
+        return self._together(
+            kept,
+            {name: np.concatenate(held) for name, held in found.items()},
+            [(tap, data[tap.candidate]) for tap in cascade.taps if tap.candidate in data],
+        )
 
     def _data_ranges(self, cascade: Cascade) -> dict[Key, tuple[float, float]]:
         """Range of the reference's own values at every tensor whose grid was chosen for them; 0 is in it."""
@@ -92,8 +100,9 @@ class Ensemble:
             high = np.maximum(high, [float(held.max()) for held in values])
         return {tap.candidate: (float(least), float(most)) for tap, least, most in zip(taps, low, high, strict=True)}
 
-    def _together(self, kept: Sequence[Row], found: Mapping[str, Kept],
-                  ranges: Sequence[tuple[Tap, tuple[float, float]]]) -> Together | None:
+    def _together(
+        self, kept: Sequence[Row], found: Mapping[str, Kept], ranges: Sequence[tuple[Tap, tuple[float, float]]]
+    ) -> Together | None:
         truth = None if self.truth is None else self.truth[self.samples]
 
         def lost(before: str, after: str) -> float:
@@ -101,16 +110,21 @@ class Ensemble:
 
         if not abs(lost("file", "computed")) <= ALIKE * abs(lost("reference", "file")):
             return None
-        gained, fitted = (points(self.metric, found[name], found["computed"], found["reference"], truth)
-                          for name in ("kept", "fitted"))
+        gained, fitted = (
+            points(self.metric, found[name], found["computed"], found["reference"], truth)
+            for name in ("kept", "fitted")
+        )
         held = [((tap.kept_grid or tap.grid or Grid(1.0, 0)), tap.dtype, *data) for tap, data in ranges]
         wide = sum(grid.ends(dtype)[1] - grid.ends(dtype)[0] >= 2 * (high - low) for grid, dtype, low, high in held)
-        narrow = sum(low < grid.ends(dtype)[0] - grid.scale or high > grid.ends(dtype)[1] + grid.scale
-                     for grid, dtype, low, high in held)
+        narrow = sum(
+            low < grid.ends(dtype)[0] - grid.scale or high > grid.ends(dtype)[1] + grid.scale
+            for grid, dtype, low, high in held
+        )
         return Together(tuple(row.layer for row in kept), gained, fitted, wide, narrow, len(held))
 
-    def _values(self, cascade: Cascade, inputs: Sequence[Array], free: frozenset[Key], grids: Mapping[Key, Grid]
-                ) -> dict[Key, Array]:
+    def _values(
+        self, cascade: Cascade, inputs: Sequence[Array], free: frozenset[Key], grids: Mapping[Key, Grid]
+    ) -> dict[Key, Array]:
         """Real values of every paired tensor, on the file's grids but for the `free` ones and those in `grids`."""
         values: dict[Key, Array] = {}
         numbers = {tap.candidate: number for number, tap in enumerate(cascade.taps)}

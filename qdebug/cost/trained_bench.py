@@ -74,8 +74,16 @@ def _layer(op: Op, names: Mapping[Key, str]) -> str:
 class TrainedBench:
     """The reference with its quantizers, without, and with the first of them; a bench for those given as `chosen`."""
 
-    def __init__(self, frozen: Frozen, names: Mapping[Key, str], metric: Metric, inputs: list[Array], truth: LabelArray,
-                 batch: int, threads: int | None) -> None:
+    def __init__(
+        self,
+        frozen: Frozen,
+        names: Mapping[Key, str],
+        metric: Metric,
+        inputs: list[Array],
+        truth: LabelArray,
+        batch: int,
+        threads: int | None,
+    ) -> None:
         self.frozen, self.metric, self.inputs, self.truth, self.batch = frozen, metric, inputs, truth, batch
         self.names = names
         self.all = quantizers(frozen.graph, names)
@@ -96,12 +104,22 @@ class TrainedBench:
 
     def _kernels(self) -> list[QuantizedKernel]:
         graph = self.frozen.graph
-        held = [(op, tensor) for op in graph.ops if (tensor := kernel(graph, op)) is not None
-                and tensor.fake_quant is not None]
-        plain = self.tails.fetch([unquantized(self.frozen, tensor.key) for _, tensor in held],
-                                 [array[:1] for array in self.inputs]) if held else []
-        return [QuantizedKernel(op, _layer(op, self.names), tensor, values)
-                for (op, tensor), values in zip(held, plain, strict=True)]
+        held = [
+            (op, tensor)
+            for op in graph.ops
+            if (tensor := kernel(graph, op)) is not None and tensor.fake_quant is not None
+        ]
+        plain = (
+            self.tails.fetch(
+                [unquantized(self.frozen, tensor.key) for _, tensor in held], [array[:1] for array in self.inputs]
+            )
+            if held
+            else []
+        )
+        return [
+            QuantizedKernel(op, _layer(op, self.names), tensor, values)
+            for (op, tensor), values in zip(held, plain, strict=True)
+        ]
 
     # -- ranges ------------------------------------------------------------------------------------------
 
@@ -110,12 +128,19 @@ class TrainedBench:
         if not self.all:
             return None
         data = self._data_ranges()
-        fed = [{one.low.key: np.reshape(np.float32(low), one.low.shape),
-                one.high.key: np.reshape(np.float32(high), one.high.shape)}
-               for one, (low, high) in zip(self.all, data, strict=True)]
+        fed = [
+            {
+                one.low.key: np.reshape(np.float32(low), one.low.shape),
+                one.high.key: np.reshape(np.float32(high), one.high.shape),
+            }
+            for one, (low, high) in zip(self.all, data, strict=True)
+        ]
         fitted = self._gain(self._kept({key: end for entry in fed for key, end in entry.items()}))
-        gains = [(one.layer, self._gain(self._kept(entry))) for one, entry in zip(self.all, fed, strict=True)] \
-            if fitted.is_loss else []
+        gains = (
+            [(one.layer, self._gain(self._kept(entry))) for one, entry in zip(self.all, fed, strict=True)]
+            if fitted.is_loss
+            else []
+        )
         ranked = sorted((entry for entry in gains if entry[1].is_loss), key=lambda entry: -entry[1].points)
         return TrainedRanges(fitted, ranked[:NAMED], len(self.truth))
 
@@ -188,8 +213,16 @@ class TrainedBench:
             if scale.size == 1 and spans.size > 1:
                 again = self._quantized_up_to([place + 1], {one.tensor.key: _by_channel(one.plain, one.op)})[0]
                 by_row = self._lost(again, self.curve[place + 1])
-            found.append(KernelLoss(one.layer, weights, by_row, np.ravel(spans).astype(np.float64),
-                                    float(scale[0]) if scale.size == 1 else None, len(self.truth)))
+            found.append(
+                KernelLoss(
+                    one.layer,
+                    weights,
+                    by_row,
+                    np.ravel(spans).astype(np.float64),
+                    float(scale[0]) if scale.size == 1 else None,
+                    len(self.truth),
+                )
+            )
         return found[:NAMED]
 
     # -- a bench -----------------------------------------------------------------------------------------
@@ -209,7 +242,8 @@ class TrainedBench:
         plain = self.free.fetch(keys, inputs, free)
         return self.free.outputs(inputs, free), [
             {EXACT: np.asarray(exact, np.float32), PLAIN: np.asarray(own, np.float32)}
-            for exact, own in zip(self.tails.fetch(keys, inputs), plain, strict=True)]
+            for exact, own in zip(self.tails.fetch(keys, inputs), plain, strict=True)
+        ]
 
     def run(self, number: int, values: Values | None, inputs: Sequence[Array]) -> list[Array]:
         """The outputs with the output of one chosen quantizer replaced: quantized up to it, and free behind it."""

@@ -140,9 +140,12 @@ class Trials:
     def run(self) -> list[LayerLoss]:
         """Take every subject apart; those that the model cannot go on from are left out."""
         self._pass([(EXACT, FILE, WEIGHTS, BY_ROW, "clipped", "stepped")] * len(self.subjects))
-        others = [("fitted", "by_channel", "trimmed", "alone")
-                  if self.kept[number] and self._lost(number, "stepped").is_loss else ()
-                  for number in range(len(self.subjects))]
+        others = [
+            ("fitted", "by_channel", "trimmed", "alone")
+            if self.kept[number] and self._lost(number, "stepped").is_loss
+            else ()
+            for number in range(len(self.subjects))
+        ]
         if any(others):
             self._pass(others)
         return [self._loss(number) for number in range(len(self.subjects)) if self.kept[number]]
@@ -162,12 +165,16 @@ class Trials:
                         self._try(number, name, held, part.inputs, outputs)
             self.step(part.first + len(part.inputs[0]), len(self.samples))
 
-    def _try(self, number: int, name: str, held: Mapping[str, Values], inputs: Sequence[Array],
-             outputs: Sequence[Array]) -> None:
+    def _try(
+        self, number: int, name: str, held: Mapping[str, Values], inputs: Sequence[Array], outputs: Sequence[Array]
+    ) -> None:
         values = None if name == FILE else held[name] if name in held else self._variant(number, name, held[EXACT])
         try:
-            made = self.bench.run(number, values, inputs) if name != "alone" else \
-                self.bench.alone(number, self._variant(number, "stepped", held[PLAIN]), inputs)
+            made = (
+                self.bench.run(number, values, inputs)
+                if name != "alone"
+                else self.bench.alone(number, self._variant(number, "stepped", held[PLAIN]), inputs)
+            )
         except (ModelError, ValueError):
             self.kept[number] = {}  # as the handover itself found: the model cannot go on from here
             return
@@ -182,8 +189,11 @@ class Trials:
         assert seen.low is not None
         assert seen.high is not None
         low, high = CODE_RANGES[subject.dtype]
-        ends: dict[str, tuple[Any, Any]] = {"fitted": (seen.low.min(), seen.high.max()),
-                                            "by_channel": (seen.low, seen.high), "trimmed": seen.ends}
+        ends: dict[str, tuple[Any, Any]] = {
+            "fitted": (seen.low.min(), seen.high.max()),
+            "by_channel": (seen.low, seen.high),
+            "trimmed": seen.ends,
+        }
         return on_grid(exact, *ends[name], steps=high - low)
 
     def _lost(self, number: int, name: str, since: str = EXACT) -> Points:
@@ -205,13 +215,30 @@ class Trials:
             before = np.concatenate(self.reference)
             alone = points(self.metric, before, np.concatenate(kept["alone"]), before, self.right)
         if WEIGHTS in kept and subject.kernel_spans is not None:
-            kernel = KernelLoss(subject.layer, self._lost(number, WEIGHTS), regained(BY_ROW, WEIGHTS),
-                                subject.kernel_spans, subject.kernel_step, len(self.samples))
+            kernel = KernelLoss(
+                subject.layer,
+                self._lost(number, WEIGHTS),
+                regained(BY_ROW, WEIGHTS),
+                subject.kernel_spans,
+                subject.kernel_step,
+                len(self.samples),
+            )
         return LayerLoss(
-            subject.layer, self._lost(number, FILE), kernel, self._lost(number, "clipped"),
-            self._lost(number, "stepped"), regained("fitted"), regained("by_channel"), regained("trimmed"),
-            Channels(seen.low, seen.high, subject.scale), *subject.span, 100 * seen.beyond / max(seen.total, 1),
-            seen.deviation / subject.scale, len(self.samples), alone)
+            subject.layer,
+            self._lost(number, FILE),
+            kernel,
+            self._lost(number, "clipped"),
+            self._lost(number, "stepped"),
+            regained("fitted"),
+            regained("by_channel"),
+            regained("trimmed"),
+            Channels(seen.low, seen.high, subject.scale),
+            *subject.span,
+            100 * seen.beyond / max(seen.total, 1),
+            seen.deviation / subject.scale,
+            len(self.samples),
+            alone,
+        )
 
 
 def on_grid(values: Values, low: Any, high: Any, *, steps: int) -> Values:

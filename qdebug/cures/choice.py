@@ -49,6 +49,7 @@ def order(cures: list[Cure], target: float | None) -> list[Cure]:
     What reaches the target comes first, then what keeps fewer layers wider, then the smaller file; of the others what
     loses least, and files that could not be made last.
     """
+
     def key(one: Cure) -> tuple[bool, bool, bool, float, float, int]:
         found = one.chosen_on
         if found is None:
@@ -56,8 +57,14 @@ def order(cures: list[Cure], target: float | None) -> list[Cure]:
         reached = reaches(found, target, one.kind, strictly=True)
         lost = found.points if found.points is not None else float("inf")
         wide = len(one.layers) if one.kind in WIDE else 0
-        return (False, not reached, not found.is_faithful, wide if reached else lost, lost if not reached else 0.0,
-                one.size or 0)
+        return (
+            False,
+            not reached,
+            not found.is_faithful,
+            wide if reached else lost,
+            lost if not reached else 0.0,
+            one.size or 0,
+        )
 
     return sorted(cures, key=key)
 

@@ -83,18 +83,26 @@ def find_mends(aligned: Aligned, found: Audit, own_grids: Collection[str] = ()) 
         if mends:
             return mends, left
     known = {what for steps in (FIRST, LAST) for kinds, _ in steps for what in kinds}
-    left += [Left(one.layer, one.what, "it lies in the graph itself") for one in found.deviations
-             if one.what not in known]
-    left += [Left(one.layer, one.what, "not even a file of these grids can hold it") for one in found.deviations
-             if one.what in known and (one.layer, one.what) not in {(entry.layer, entry.what) for entry in left}]
+    left += [
+        Left(one.layer, one.what, "it lies in the graph itself") for one in found.deviations if one.what not in known
+    ]
+    left += [
+        Left(one.layer, one.what, "not even a file of these grids can hold it")
+        for one in found.deviations
+        if one.what in known and (one.layer, one.what) not in {(entry.layer, entry.what) for entry in left}
+    ]
     return [], left
 
 
 def _readers(aligned: Aligned, pair: Pair) -> list[str]:
     """The layers whose ops read a tensor and have a bias in its unit."""
-    return [other.layer for other in aligned.pairs if other.op is not None
-            and pair.candidate in aligned.candidate.data_inputs(other.op)
-            and stored_bias(aligned.candidate, other.op) is not None]
+    return [
+        other.layer
+        for other in aligned.pairs
+        if other.op is not None
+        and pair.candidate in aligned.candidate.data_inputs(other.op)
+        and stored_bias(aligned.candidate, other.op) is not None
+    ]
 
 
 Step = Callable[[Aligned, Pair, Sequence[Deviation]], Iterator[Mend | Left]]
@@ -113,9 +121,15 @@ def _grid(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[
     said = [f"{one.what.replace('_', ' ')} {one.found:.6g} -> {one.expected:.6g}" for one in found]
     zero = wanted.get("zero_point")
     shift = 128 if tensor.dtype == "uint8" else 0
-    yield Mend(pair.layer, ", ".join(said), TensorEdit(
-        pair.candidate, scale=np.array([wanted["scale"]]) if "scale" in wanted else None,
-        zero_point=None if zero is None else np.array([int(zero) + shift])))
+    yield Mend(
+        pair.layer,
+        ", ".join(said),
+        TensorEdit(
+            pair.candidate,
+            scale=np.array([wanted["scale"]]) if "scale" in wanted else None,
+            zero_point=None if zero is None else np.array([int(zero) + shift]),
+        ),
+    )
 
 
 # -- kernels ---------------------------------------------------------------------------------------------------
@@ -131,8 +145,11 @@ def _kernel(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterato
     rows = stored_rows(pair.op, held)
     if rows.shape != kernel.real.shape or not np.all(np.isfinite(kernel.real)):
         shape = rows.shape != kernel.real.shape
-        yield Left(pair.layer, found[0].what, "the kernel is laid out in another way" if shape else
-                   "the reference's own weights are not finite")
+        yield Left(
+            pair.layer,
+            found[0].what,
+            "the kernel is laid out in another way" if shape else "the reference's own weights are not finite",
+        )
         return
     if not np.issubdtype(held.data.dtype, np.integer):
         yield from _real_kernel(aligned.candidate, pair, kernel, rows, held)
@@ -149,8 +166,11 @@ def _kernel_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, rescale:
     scale = _kernel_scale(kernel, own) if rescale else own
     step = np.where(scale > 0, scale, 1.0)
     spread = np.broadcast_to(step, (channels,))[:, None]
-    zeros = np.zeros(scale.size, np.int64) if held.dtype != "uint8" or scale.size != own.size else \
-        held.quantization.zero_point
+    zeros = (
+        np.zeros(scale.size, np.int64)
+        if held.dtype != "uint8" or scale.size != own.size
+        else held.quantization.zero_point
+    )
     low, high = CODE_RANGES[held.dtype]
     exact = kernel.real / spread + np.broadcast_to(zeros, (channels,))[:, None]
     if kernel.codes is not None and np.allclose(spread[:, 0], kernel.scale, rtol=1e-5):
@@ -166,9 +186,17 @@ def _kernel_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, rescale:
     rescaled = int(np.count_nonzero(scale != own)) if scale.size == own.size else scale.size
     said += [f"{_count(rescaled, 'weight scale')} set"] if scales else []
     axis = (held.data.ndim - 1 if pair.op.kind == "depthwise" else 0) if scale.size != own.size else None
-    yield Mend(pair.layer, ", ".join(said), TensorEdit(
-        held.key, _stored(pair.op, codes, held).astype(held.data.dtype) if changed else None,
-        scale if scales else None, zeros if scales else None, axis))
+    yield Mend(
+        pair.layer,
+        ", ".join(said),
+        TensorEdit(
+            held.key,
+            _stored(pair.op, codes, held).astype(held.data.dtype) if changed else None,
+            scale if scales else None,
+            zeros if scales else None,
+            axis,
+        ),
+    )
 
 
 def _kernel_scale(kernel: Kernel, own: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -193,14 +221,19 @@ def _real_kernel(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, held:
     known = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
     near = 1e-3 if stored.dtype == "float16" else 1e-5
     options = [kernel.real, kernel.real / factor] if kernel.has_norm else [kernel.real]
-    wrongs = [~np.isfinite(rows) | (np.abs(known - one) > near * np.abs(one).max(axis=1, keepdims=True) + 1e-30)
-              for one in options]
+    wrongs = [
+        ~np.isfinite(rows) | (np.abs(known - one) > near * np.abs(one).max(axis=1, keepdims=True) + 1e-30)
+        for one in options
+    ]
     best = min(range(len(options)), key=lambda place: np.count_nonzero(wrongs[place]))
     values, wrong = options[best], wrongs[best]
     if np.any(wrong):
         values = np.where(wrong, values, known)
-        yield Mend(pair.layer, f"{int(np.count_nonzero(wrong))} of {rows.size} weights set", TensorEdit(
-            stored.key, _stored(pair.op, values, held).astype(stored.data.dtype)))
+        yield Mend(
+            pair.layer,
+            f"{int(np.count_nonzero(wrong))} of {rows.size} weights set",
+            TensorEdit(stored.key, _stored(pair.op, values, held).astype(stored.data.dtype)),
+        )
 
 
 def _stored(op: Op, rows: Rows, held: Tensor) -> Array:
@@ -250,8 +283,9 @@ def _real_bias(candidate: Graph, pair: Pair, offset: Array, stored: Tensor | Non
     yield Mend(pair.layer, what, TensorEdit(kept.key, offset.astype(kept.data.dtype)))
 
 
-def _bias_codes(candidate: Graph, pair: Pair, offset: Array, source: Tensor, held: Tensor,
-                found: Sequence[Deviation]) -> Iterator[Mend]:
+def _bias_codes(
+    candidate: Graph, pair: Pair, offset: Array, source: Tensor, held: Tensor, found: Sequence[Deviation]
+) -> Iterator[Mend]:
     op, stored = pair.op, stored_bias(candidate, pair.op) if pair.op is not None else None
     assert op is not None
     assert source.quantization is not None
@@ -262,12 +296,16 @@ def _bias_codes(candidate: Graph, pair: Pair, offset: Array, source: Tensor, hel
         free = ~np.any(stored_rows(op, held), axis=1) & (np.abs(offset) > INT32_MAX * source.quantization.step * scales)
         if np.any(free) and held.quantization.scale.size == offset.size:
             scales[free] = np.abs(offset[free]) / (source.quantization.step * LARGEST_BIAS)
-            yield Mend(pair.layer, f"the weight scale of {_count(int(free.sum()), 'channel')} without weights set, so "
-                       "that the bias fits", TensorEdit(held.key, scale=scales))
+            yield Mend(
+                pair.layer,
+                f"the weight scale of {_count(int(free.sum()), 'channel')} without weights set, so that the bias fits",
+                TensorEdit(held.key, scale=scales),
+            )
     steps = (np.float32(source.quantization.step) * scales.astype(np.float32)).astype(np.float64)
     limit = float(2**63 - 1025) if wide else float(INT32_MAX)
     codes = np.clip(np.rint(offset / (source.quantization.step * scales)), -limit, limit).astype(
-        np.int64 if wide else np.int32)
+        np.int64 if wide else np.int32
+    )
     unit = steps[:1] if held.quantization.scale.size == 1 else steps
     before = stored.data.reshape(-1) if stored is not None and stored.data is not None else np.zeros(offset.size)
     count = int(np.count_nonzero(codes != before)) if before.size == codes.size else codes.size
@@ -285,10 +323,18 @@ def _bias_scale(aligned: Aligned, pair: Pair, _found: Sequence[Deviation]) -> It
     candidate, op = aligned.candidate, pair.op
     assert op is not None
     held, stored = op_facts.kernel(candidate, op), stored_bias(candidate, op)
-    source = next((candidate.tensors[key] for key in candidate.data_inputs(op)
-                   if candidate.tensors[key].dtype in CODE_RANGES), None)
-    if stored is None or stored.quantization is None or held is None or held.quantization is None or source is None \
-            or source.quantization is None:
+    source = next(
+        (candidate.tensors[key] for key in candidate.data_inputs(op) if candidate.tensors[key].dtype in CODE_RANGES),
+        None,
+    )
+    if (
+        stored is None
+        or stored.quantization is None
+        or held is None
+        or held.quantization is None
+        or source is None
+        or source.quantization is None
+    ):
         return
     scale = (np.float32(source.quantization.step) * held.quantization.scale.astype(np.float32)).astype(np.float64)
     if scale.size == stored.quantization.scale.size:
@@ -299,8 +345,9 @@ def _bias_scale(aligned: Aligned, pair: Pair, _found: Sequence[Deviation]) -> It
 
 
 def _activation(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[Mend | Left]:
-    yield _option(pair, mend_activation(aligned, pair), found[0],
-                  f"fused activation {found[0].found} -> {found[0].expected}")
+    yield _option(
+        pair, mend_activation(aligned, pair), found[0], f"fused activation {found[0].found} -> {found[0].expected}"
+    )
 
 
 def _options(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[Mend | Left]:
@@ -313,5 +360,9 @@ def _option(pair: Pair, made: OptionEdit | str, found: Deviation, said: str) -> 
 
 
 FIRST: tuple[tuple[Sequence[str], Step], ...] = (
-    (GRID, _grid), (KERNEL, _kernel), (("activation",), _activation), (("options",), _options))
+    (GRID, _grid),
+    (KERNEL, _kernel),
+    (("activation",), _activation),
+    (("options",), _options),
+)
 LAST: tuple[tuple[Sequence[str], Step], ...] = ((BIAS, _bias), (("bias_scale",), _bias_scale))

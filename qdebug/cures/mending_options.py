@@ -13,10 +13,18 @@ from qdebug.graph.edits import OptionEdit
 
 FUSED = {(-np.inf, np.inf): 0, (0.0, np.inf): 1, (-1.0, 1.0): 2, (0.0, 6.0): 3}
 """What a fused activation lets through -> its number in the flatbuffer schema (ActivationFunctionType)."""
-WINDOWS = {"stride": ("strideH", "strideW"), "dilation": ("dilationHFactor", "dilationWFactor"),
-           "pool size": ("filterHeight", "filterWidth")}
-SINGLE = {"axis": "axis", "alpha": "alpha", "beta": "beta", "align_corners": "alignCorners",
-          "half_pixel_centers": "halfPixelCenters"}
+WINDOWS = {
+    "stride": ("strideH", "strideW"),
+    "dilation": ("dilationHFactor", "dilationWFactor"),
+    "pool size": ("filterHeight", "filterWidth"),
+}
+SINGLE = {
+    "axis": "axis",
+    "alpha": "alpha",
+    "beta": "beta",
+    "align_corners": "alignCorners",
+    "half_pixel_centers": "halfPixelCenters",
+}
 PADDINGS = {"SAME": 0, "VALID": 1}
 
 

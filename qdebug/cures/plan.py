@@ -34,12 +34,16 @@ def plan(run: Run, *, convert: bool, convertible: bool) -> Plan:
     """
     codes, kind = {one.code for one in run.findings}, str(run.reference.get("kind"))
     if convert and not convertible:
-        raise UsageError(f"--convert: the reference of run {run.id} ({run.reference.get('source')}) cannot be "
-                         "converted here; convert the model that it was made from again")
+        raise UsageError(
+            f"--convert: the reference of run {run.id} ({run.reference.get('source')}) cannot be "
+            "converted here; convert the model that it was made from again"
+        )
     if OTHER_MODEL in codes and not convert:
         then = f"qdebug cure {run.id} --convert does it" if convertible else "in the tool that made it"
-        raise UsageError(f"run {run.id}: its file was made from other weights ({OTHER_MODEL}), which nothing can mend: "
-                         f"convert this reference again; {then}")
+        raise UsageError(
+            f"run {run.id}: its file was made from other weights ({OTHER_MODEL}), which nothing can mend: "
+            f"convert this reference again; {then}"
+        )
     lost = cost_of(run).verdict == LOST
     training = lost and cost_of(run).stage == "training"
     mend = can_be_mended(run)
@@ -47,7 +51,8 @@ def plan(run: Run, *, convert: bool, convertible: bool) -> Plan:
         mend=mend,
         convert=convertible and (convert or mend or loses_by_grids(run)),
         wider=convertible and loses_by_grids(run),
-        annotate=kind == "qat" and (training or is_priced(run)))
+        annotate=kind == "qat" and (training or is_priced(run)),
+    )
     if found == Plan(False, False, False, False):
         raise UsageError(f"nothing to cure: {_nothing(run, lost=lost, convertible=convertible)}")
     return found
@@ -59,7 +64,9 @@ def _nothing(run: Run, *, lost: bool, convertible: bool) -> str:
     serious = [one for one in run.findings if one.severity != "note"]
     if not serious and run.verdict != "diverged":
         return f"what run {run.id} loses has no cause that a change of the file could mend"
-    named = ", ".join(f"{one.code} at {one.layer}" if one.layer else one.code for one in serious[:3]) \
+    named = (
+        ", ".join(f"{one.code} at {one.layer}" if one.layer else one.code for one in serious[:3])
         or f"{run.first_divergent} diverges without a finding"
+    )
     then = f"; qdebug cure {run.id} --convert converts the reference again" if convertible else ""
     return f"no finding of run {run.id} has a cure ({named}){then}"

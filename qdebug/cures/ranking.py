@@ -11,9 +11,27 @@ from collections.abc import Sequence
 from qdebug.record.loss import cost_of
 from qdebug.record.schema import Row, Run
 
-MOVERS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "PAD", "SLICE", "STRIDED_SLICE", "SPLIT",
-                    "UNPACK", "PACK", "GATHER", "CONCATENATION", "MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR", "QUANTIZE",
-                    "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"})
+MOVERS = frozenset(
+    {
+        "RESHAPE",
+        "SQUEEZE",
+        "EXPAND_DIMS",
+        "TRANSPOSE",
+        "PAD",
+        "SLICE",
+        "STRIDED_SLICE",
+        "SPLIT",
+        "UNPACK",
+        "PACK",
+        "GATHER",
+        "CONCATENATION",
+        "MAX_POOL_2D",
+        "RESIZE_NEAREST_NEIGHBOR",
+        "QUANTIZE",
+        "SPACE_TO_BATCH_ND",
+        "BATCH_TO_SPACE_ND",
+    }
+)
 """Ops that hand values on: a grid in front of them is one behind them."""
 
 

@@ -77,7 +77,7 @@ def _pruned(found: Set, groups: Sequence[Sequence[str]], ask: Asked) -> Set:
     while True:
         place = len(order)
         while place > 0:
-            part = frozenset(order[max(0, place - size): place])
+            part = frozenset(order[max(0, place - size) : place])
             if 0 < len(part) < len(found) and part <= found and ask(found - part):
                 found -= part
                 order = [layer for layer in order if layer in found]

@@ -41,7 +41,6 @@ RULES: tuple[Rule, ...] = (
 """In the order of a diagnosis: a rule is silenced only by rules that stand before it."""
 
 
-
 def diagnose(context: Context, rules: Iterable[Rule] = RULES) -> tuple[list[Finding], list[dict[str, Any]]]:
     """Return the findings, most severe first, and what came of every rule."""
     kept: list[tuple[Rule, Found]] = []
@@ -67,8 +66,9 @@ def diagnose(context: Context, rules: Iterable[Rule] = RULES) -> tuple[list[Find
 
 def of_device(report: DeviceReport, rows: Sequence[Row]) -> list[Finding]:
     """The findings of a dump that has no reference beside it, most severe first."""
-    found = [_finding(rule, one) for rule, look in zip(device.RULES, device.LOOKS, strict=True)
-             for one in look(report, rows)]
+    found = [
+        _finding(rule, one) for rule, look in zip(device.RULES, device.LOOKS, strict=True) for one in look(report, rows)
+    ]
     return sorted(found, key=lambda one: SEVERITIES.index(one.severity))
 
 

@@ -62,8 +62,11 @@ def count_codes(codes: Array) -> Counts:
 
 def same_codes(first: Array, second: Array) -> bool:
     """Whether two arrays hold the same codes in the same order, whatever their shapes."""
-    return first.size == second.size and first.dtype == second.dtype \
+    return (
+        first.size == second.size
+        and first.dtype == second.dtype
         and _equal(np.ascontiguousarray(first).reshape(-1), np.ascontiguousarray(second).reshape(-1))
+    )
 
 
 def compare(candidate: Array, reference: Array, zero_point: int, samples: int) -> tuple[Compared, Counts, Counts]:
@@ -74,8 +77,15 @@ def compare(candidate: Array, reference: Array, zero_point: int, samples: int) -
     return _compared(tables.sum(axis=0), int(product)), largest, flips
 
 
-def explain(candidate: Array, local: Array, zero_point: int, channels: ByChannel, *,
-            doubtful: NDArray[np.bool_] | None = None, ideal: Array | None = None) -> tuple[Compared, int, int]:
+def explain(
+    candidate: Array,
+    local: Array,
+    zero_point: int,
+    channels: ByChannel,
+    *,
+    doubtful: NDArray[np.bool_] | None = None,
+    ideal: Array | None = None,
+) -> tuple[Compared, int, int]:
     """Count the codes that differ from the `local` codes, per channel (the last axis), and those that are unexplained.
 
     A difference of 1 counts as explained where the element is marked near a rounding boundary. Differences are taken
@@ -84,8 +94,19 @@ def explain(candidate: Array, local: Array, zero_point: int, channels: ByChannel
     """
     counts = np.zeros(_differences(candidate), np.int64)
     none = np.zeros(candidate.size, np.bool_) if doubtful is None else doubtful
-    product, designed, farthest = _explain(candidate, local, none, ideal, zero_point, counts, channels.flips,
-                                           channels.sums, channels.largest, channels.doubtful, channels.unexplained)
+    product, designed, farthest = _explain(
+        candidate,
+        local,
+        none,
+        ideal,
+        zero_point,
+        counts,
+        channels.flips,
+        channels.sums,
+        channels.largest,
+        channels.doubtful,
+        channels.unexplained,
+    )
     return _compared(counts, int(product)), int(designed), int(farthest)
 
 
@@ -116,7 +137,10 @@ def _count_bytes(words: Array, rest: Array, tables: Counts) -> None:
 @compiled
 def _equal(first: Array, second: Array) -> bool:
     for start in range(0, first.size, BLOCK):
-        ours, theirs = first[start: start + BLOCK], second[start: start + BLOCK]  # (slices: loops over them vectorize)
+        ours, theirs = (
+            first[start : start + BLOCK],
+            second[start : start + BLOCK],
+        )  # (slices: loops over them vectorize)
         different = np.int32(0)
         for at in range(ours.size):
             different += np.int32(ours[at] != theirs[at])
@@ -126,8 +150,7 @@ def _equal(first: Array, second: Array) -> bool:
 
 
 @compiled
-def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, largest: Counts, flips: Counts
-             ) -> np.int64:
+def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, largest: Counts, flips: Counts) -> np.int64:
     middle, last_table, product = tables.shape[1] // 2, tables.shape[0] - 1, np.int64(0)
     change = np.empty(BLOCK, np.int32)
     per_sample = candidate.size // max(largest.size, 1)
@@ -135,7 +158,7 @@ def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, larg
         worst, total = np.int32(0), np.int64(0)
         for first in range(sample * per_sample, (sample + 1) * per_sample, BLOCK):
             last = min(first + BLOCK, (sample + 1) * per_sample)
-            ours, theirs = candidate[first: last], reference[first: last]
+            ours, theirs = candidate[first:last], reference[first:last]
             different = np.int32(0)
             for at in range(ours.size):
                 different += np.int32(ours[at] != theirs[at])
@@ -154,16 +177,26 @@ def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, larg
 
 
 @compiled
-def _explain(candidate: Array, local: Array, doubtful: Array, ideal: Array | None, zero: int, counts: Counts,
-             flips: Counts, sums: Counts, largest: Counts, doubts: Counts, unexplained: Counts
-             ) -> tuple[np.int64, np.int64, np.int64]:
+def _explain(
+    candidate: Array,
+    local: Array,
+    doubtful: Array,
+    ideal: Array | None,
+    zero: int,
+    counts: Counts,
+    flips: Counts,
+    sums: Counts,
+    largest: Counts,
+    doubts: Counts,
+    unexplained: Counts,
+) -> tuple[np.int64, np.int64, np.int64]:
     middle, product, designed, farthest = counts.size // 2, np.int64(0), np.int64(0), np.int64(0)
     marks = np.zeros(BLOCK, np.uint8)
     words = marks.view(np.uint64)
     for first in range(0, candidate.size, BLOCK):
         last = min(first + BLOCK, candidate.size)
-        ours, theirs, unsure = candidate[first: last], local[first: last], doubtful[first: last]
-        exact = theirs if ideal is None else ideal[first: last]
+        ours, theirs, unsure = candidate[first:last], local[first:last], doubtful[first:last]
+        exact = theirs if ideal is None else ideal[first:last]
         for at in range(ours.size):
             marks[at] = np.uint8(ours[at] != theirs[at]) | np.uint8(unsure[at])
         if ideal is not None:

@@ -83,7 +83,7 @@ def gives(values: Array, fake_quant: FakeQuant, codes: Array) -> bool:
 def dequantize(codes: Array, scale: float, zero_point: int) -> NDArray[np.float32]:
     """Real values of `codes` on a per-tensor grid, in their shape, placed so that TensorFlow need not copy them."""
     room = np.empty(codes.size + ALIGNED // 4, np.float32)
-    values = room[-(room.ctypes.data // 4) % (ALIGNED // 4):][: codes.size]
+    values = room[-(room.ctypes.data // 4) % (ALIGNED // 4) :][: codes.size]
     _dequantize(np.ascontiguousarray(codes).reshape(-1), np.float32(scale), np.int32(zero_point), values)
     return values.reshape(codes.shape)
 
@@ -112,12 +112,13 @@ def _flat(values: Array) -> NDArray[np.float32]:
 
 
 @compiled
-def _nearest(values: Array, scale: np.float32, zero: np.int32, low: np.float32, high: np.float32, codes: Array
-             ) -> np.int64:
+def _nearest(
+    values: Array, scale: np.float32, zero: np.int32, low: np.float32, high: np.float32, codes: Array
+) -> np.int64:
     bad = np.int64(0)
     for first in range(0, values.size, BLOCK):
-        part = values[first: first + BLOCK]
-        into = codes[first: first + BLOCK]
+        part = values[first : first + BLOCK]
+        into = codes[first : first + BLOCK]
         wrong = np.int32(0)
         for at in range(part.size):
             wrong += np.int32(not abs(part[at]) <= MOST)
@@ -130,12 +131,20 @@ def _nearest(values: Array, scale: np.float32, zero: np.int32, low: np.float32, 
 
 
 @compiled
-def _nearest_in_doubt(values: Array, scale: np.float32, zero: np.int32, low: np.float32, high: np.float32,
-                      limits: Array, codes: Array, doubtful: Array) -> np.int64:
+def _nearest_in_doubt(
+    values: Array,
+    scale: np.float32,
+    zero: np.int32,
+    low: np.float32,
+    high: np.float32,
+    limits: Array,
+    codes: Array,
+    doubtful: Array,
+) -> np.int64:
     bad = np.int64(0)
     for first in range(0, values.size, limits.size):
-        part = values[first: first + limits.size]
-        into, doubts = codes[first: first + limits.size], doubtful[first: first + limits.size]
+        part = values[first : first + limits.size]
+        into, doubts = codes[first : first + limits.size], doubtful[first : first + limits.size]
         wrong = np.int32(0)
         for at in range(part.size):
             wrong += np.int32(not abs(part[at]) <= MOST)
@@ -150,12 +159,20 @@ def _nearest_in_doubt(values: Array, scale: np.float32, zero: np.int32, low: np.
 
 
 @compiled
-def _fake_quantized(values: Array, scale: np.float32, zero: np.int32, lowest: np.float32, highest: np.float32,
-                    limits: Array, codes: Array, doubtful: Array) -> np.int64:
+def _fake_quantized(
+    values: Array,
+    scale: np.float32,
+    zero: np.int32,
+    lowest: np.float32,
+    highest: np.float32,
+    limits: Array,
+    codes: Array,
+    doubtful: Array,
+) -> np.int64:
     bad, below_zero = np.int64(0), np.float32(128 + zero)
     for first in range(0, values.size, limits.size):
-        part = values[first: first + limits.size]
-        into, doubts = codes[first: first + limits.size], doubtful[first: first + limits.size]
+        part = values[first : first + limits.size]
+        into, doubts = codes[first : first + limits.size], doubtful[first : first + limits.size]
         wrong = np.int32(0)
         for at in range(part.size):
             value = part[at]
@@ -171,11 +188,12 @@ def _fake_quantized(values: Array, scale: np.float32, zero: np.int32, lowest: np
 
 
 @compiled
-def _gives(values: Array, scale: np.float32, zero: np.int32, lowest: np.float32, highest: np.float32, codes: Array
-           ) -> bool:
+def _gives(
+    values: Array, scale: np.float32, zero: np.int32, lowest: np.float32, highest: np.float32, codes: Array
+) -> bool:
     below_zero = np.float32(128 + zero)
     for first in range(0, values.size, BLOCK):
-        part, found = values[first: first + BLOCK], codes[first: first + BLOCK]
+        part, found = values[first : first + BLOCK], codes[first : first + BLOCK]
         different = np.int32(0)
         for at in range(part.size):
             value = min(max(part[at], lowest), highest)
@@ -196,7 +214,7 @@ def _dequantize(codes: Array, scale: np.float32, zero: np.int32, values: Array) 
 def _off_grid(values: Array, scale: np.float32, low: np.float32, high: np.float32) -> tuple[np.int64, np.int64]:
     residue, beyond = np.int64(0), np.int64(0)
     for first in range(0, values.size, BLOCK):
-        part = values[first: first + BLOCK]
+        part = values[first : first + BLOCK]
         squares, outside = np.int32(0), np.int32(0)
         for at in range(part.size):
             steps = part[at] / scale

@@ -21,9 +21,29 @@ from qdebug.graph.quantization import CODE_RANGES, Array, FakeQuant, Grid, Quant
 Key = Hashable
 """Names a tensor within its graph: the flatbuffer's tensor index, or TensorFlow's `node:output`."""
 
-MOVEMENT = frozenset({"reshape", "transpose", "squeeze", "expand_dims", "pad", "slice", "gather", "split", "unpack",
-                      "pack", "space_to_batch", "batch_to_space", "space_to_depth", "depth_to_space", "resize_nearest",
-                      "reverse", "tile", "broadcast", "shape_only"})
+MOVEMENT = frozenset(
+    {
+        "reshape",
+        "transpose",
+        "squeeze",
+        "expand_dims",
+        "pad",
+        "slice",
+        "gather",
+        "split",
+        "unpack",
+        "pack",
+        "space_to_batch",
+        "batch_to_space",
+        "space_to_depth",
+        "depth_to_space",
+        "resize_nearest",
+        "reverse",
+        "tile",
+        "broadcast",
+        "shape_only",
+    }
+)
 """Kinds that only move values: no arithmetic, so no error of their own."""
 
 ACTIVATIONS = frozenset({"relu", "relu6", "relu_n1_to_1", "relu_0_to_1", "clip"})
@@ -48,8 +68,11 @@ class Tensor:
     def constant(self) -> Array:
         """A constant in real values: float32 of integers that have a scale, whatever their type; else as it is."""
         assert self.data is not None, self.name
-        return self.quantization.dequantize(self.data) if self.quantization is not None \
-            and np.issubdtype(self.data.dtype, np.integer) else self.data
+        return (
+            self.quantization.dequantize(self.data)
+            if self.quantization is not None and np.issubdtype(self.data.dtype, np.integer)
+            else self.data
+        )
 
     @property
     def holds_codes(self) -> bool:
@@ -59,8 +82,11 @@ class Tensor:
     @property
     def grid(self) -> Grid | None:
         """The one grid of its codes; `None` where it holds none, or has a grid for every channel."""
-        return self.quantization.grid if self.quantization is not None and self.dtype in CODE_RANGES \
-            and self.quantization.per_tensor else None
+        return (
+            self.quantization.grid
+            if self.quantization is not None and self.dtype in CODE_RANGES and self.quantization.per_tensor
+            else None
+        )
 
     def real(self, values: Array) -> Array:
         """What its `values` stand for: float32 of codes; anything else, and what is real already, as it is."""
@@ -161,8 +187,7 @@ class Graph:
 
     def constants(self, op: Op) -> list[Tensor]:
         """The constant inputs of `op`, in order."""
-        return [self.tensors[key] for key in op.inputs
-                if key in self.tensors and self.tensors[key].data is not None]
+        return [self.tensors[key] for key in op.inputs if key in self.tensors and self.tensors[key].data is not None]
 
     @cached_property
     def from_values(self) -> frozenset[Key]:
@@ -202,8 +227,14 @@ class Graph:
         """`ahead` of what `op` makes, of shape `made`, of a tensor of shape `given` with `before` values ahead."""
         sizes, made = [abs(size) for size in given], tuple(abs(size) for size in made)
         axis = next((axis for axis, size in enumerate(sizes) if size == 1 and math.prod(sizes[:axis]) == before), None)
-        held = next((np.asarray(tensor.data, np.int64) for tensor in self.constants(op)
-                     if tensor.data is not None and tensor.data.size and op.kind in MOVEMENT), None)
+        held = next(
+            (
+                np.asarray(tensor.data, np.int64)
+                for tensor in self.constants(op)
+                if tensor.data is not None and tensor.data.size and op.kind in MOVEMENT
+            ),
+            None,
+        )
         if op.kind in ("space_to_batch", "batch_to_space") and held is not None:
             blocks = int(np.prod(held))
             return before * blocks if op.kind == "space_to_batch" else max(1, before // blocks)

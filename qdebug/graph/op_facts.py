@@ -19,10 +19,14 @@ ELEMENTWISE_CONSTANT = frozenset({"add", "sub", "mul", "div"})
 JUMPS = {
     **dict.fromkeys(("floor", "ceil", "round", "floor_div", "trunc", "sign"), "it rounds to whole steps of its own"),
     "floor_mod": "it begins anew at every multiple of its divisor",
-    **dict.fromkeys(("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
-                    "it is true on one side and false on the other"),
-    **dict.fromkeys(("arg_max", "arg_min", "topk_v2", "non_max_suppression_v4", "non_max_suppression_v5"),
-                    "the one that comes out first changes as a whole"),
+    **dict.fromkeys(
+        ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
+        "it is true on one side and false on the other",
+    ),
+    **dict.fromkeys(
+        ("arg_max", "arg_min", "topk_v2", "non_max_suppression_v4", "non_max_suppression_v5"),
+        "the one that comes out first changes as a whole",
+    ),
     **dict.fromkeys(("select", "select_v2", "where", "gather", "one_hot"), "it picks another value as a whole"),
 }
 """Kinds whose result can change by its whole range with the smallest step of an input, and how."""
@@ -32,8 +36,17 @@ SELECTORS = {"select": 0, "select_v2": 0, "where": 0, "one_hot": 0, "gather": 1}
 POLES = frozenset({"rsqrt", "log"})
 """Kinds that are infinite at 0, where integer kernels give the last code of their grid."""
 
-RECURRENT = frozenset({"lstm", "rnn", "svdf", "unidirectional_sequence_lstm", "unidirectional_sequence_rnn",
-                       "bidirectional_sequence_lstm", "bidirectional_sequence_rnn"})
+RECURRENT = frozenset(
+    {
+        "lstm",
+        "rnn",
+        "svdf",
+        "unidirectional_sequence_lstm",
+        "unidirectional_sequence_rnn",
+        "bidirectional_sequence_lstm",
+        "bidirectional_sequence_rnn",
+    }
+)
 """Candidate kinds that run a whole recurrent layer, and hold its state."""
 OPAQUE = RECURRENT | {"while", "if", "call", "call_once"}
 """Candidate kinds that hold control flow or a state: one block, whose error is shown and not judged."""
@@ -56,16 +69,24 @@ def left_out(reference: Graph, op: Op | None, region: Iterable[Op]) -> frozenset
     """
     if op is None or op.kind != "l2_norm":
         return frozenset()
-    return frozenset((one.name, number) for one in region if one.kind == "add" for number, key in enumerate(one.inputs)
-                     if (held := reference.tensors[key].data) is not None and held.size == 1)
+    return frozenset(
+        (one.name, number)
+        for one in region
+        if one.kind == "add"
+        for number, key in enumerate(one.inputs)
+        if (held := reference.tensors[key].data) is not None and held.size == 1
+    )
 
 
 def kernel(graph: Graph, op: Op) -> Tensor | None:
     """The constant kernel of a weighted op."""
     if op.kind not in WEIGHTED and op.kind != "matmul":
         return None
-    weighty = [tensor for tensor in graph.constants(op)
-               if tensor.data is not None and tensor.data.ndim >= 2 and tensor.dtype != "int32"]
+    weighty = [
+        tensor
+        for tensor in graph.constants(op)
+        if tensor.data is not None and tensor.data.ndim >= 2 and tensor.dtype != "int32"
+    ]
     return weighty[0] if weighty else None
 
 

@@ -21,13 +21,17 @@ from qdebug.models.reference.session import FrozenSession
 SAMPLES = 64
 
 
-def layer_drift(baseline: Reference, reference: Reference, alignment: Alignment,
-                inputs: Sequence[Array]) -> list[dict[str, Any]]:
+def layer_drift(
+    baseline: Reference, reference: Reference, alignment: Alignment, inputs: Sequence[Array]
+) -> list[dict[str, Any]]:
     """Return one entry per layer that both have: SQNR (cumulative and local), largest difference."""
     part = [array[:SAMPLES] for array in inputs]
     ends = _layer_ends(baseline.frozen.graph)
-    ours = {pair.candidate: key for pair in alignment.pairs
-            if (key := _counterpart(pair, reference.frozen.graph, baseline.frozen.graph, ends)) is not None}
+    ours = {
+        pair.candidate: key
+        for pair in alignment.pairs
+        if (key := _counterpart(pair, reference.frozen.graph, baseline.frozen.graph, ends)) is not None
+    }
     wanted = list(dict.fromkeys(key for key in ours.values() if key not in baseline.frozen.graph.inputs))
     if not wanted:
         return []
@@ -35,9 +39,17 @@ def layer_drift(baseline: Reference, reference: Reference, alignment: Alignment,
     with FrozenSession(baseline.frozen) as session:
         values.update(zip(wanted, session.fetch(wanted, part), strict=True))
     with FrozenSession(reference.frozen) as session:
-        found = [_entry(session, pair, values[ours[pair.candidate]], part,
-                        {key: values[ours[fed]] for key, fed in pair.inputs if fed in ours})
-                 for pair in alignment.pairs if pair.op is not None and pair.candidate in ours]
+        found = [
+            _entry(
+                session,
+                pair,
+                values[ours[pair.candidate]],
+                part,
+                {key: values[ours[fed]] for key, fed in pair.inputs if fed in ours},
+            )
+            for pair in alignment.pairs
+            if pair.op is not None and pair.candidate in ours
+        ]
     return [entry for entry in found if entry is not None]
 
 
@@ -56,17 +68,21 @@ def _counterpart(pair: Pair, reference: Graph, baseline: Graph, ends: Mapping[tu
     return ends.get((producer.layer.name, producer.layer.use))
 
 
-def _entry(session: FrozenSession, pair: Pair, expected: Array, part: Sequence[Array],
-           fed: Mapping[Key, Array]) -> dict[str, Any] | None:
+def _entry(
+    session: FrozenSession, pair: Pair, expected: Array, part: Sequence[Array], fed: Mapping[Key, Array]
+) -> dict[str, Any] | None:
     cumulative = session.fetch([pair.reference], part)[0]
     if cumulative.shape != expected.shape:
         return None
     whole = len(fed) == len(pair.inputs)
     local = session.fetch([pair.reference], part, fed)[0] if whole else None
-    return {"layer": pair.layer, "sqnr_db": _sqnr(expected, cumulative),
-            "local_sqnr_db": None if local is None else _sqnr(expected, local),
-            "max_abs": float(np.max(np.abs(cumulative - expected), initial=0.0)),
-            "local_max_abs": None if local is None else float(np.max(np.abs(local - expected), initial=0.0))}
+    return {
+        "layer": pair.layer,
+        "sqnr_db": _sqnr(expected, cumulative),
+        "local_sqnr_db": None if local is None else _sqnr(expected, local),
+        "max_abs": float(np.max(np.abs(cumulative - expected), initial=0.0)),
+        "local_max_abs": None if local is None else float(np.max(np.abs(local - expected), initial=0.0)),
+    }
 
 
 def _sqnr(expected: Array, found: Array) -> float | None:

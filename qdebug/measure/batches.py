@@ -31,7 +31,7 @@ class Batch:
 def batches(inputs: Sequence[Array], size: int, origin: int = 0) -> Iterator[Batch]:
     """The next `size` samples of every input, until all are used up; `origin` is the number of the first one."""
     for first in range(0, len(inputs[0]), size):
-        yield Batch(origin + first, [array[first: first + size] for array in inputs])
+        yield Batch(origin + first, [array[first : first + size] for array in inputs])
         for array in inputs:
             let_go(array)
 
@@ -61,7 +61,9 @@ def by_sample(values: Array, samples: int, ahead: int) -> Array:
 
 def taken_by_sample(taken: Taken, shape: tuple[int, ...], samples: int, ahead: int) -> Taken:
     """The same for what was taken at a tensor of that shape."""
-    arrays: dict[str, Any] = {name: by_sample(array.reshape(shape), samples, ahead)
-                              for name in ("cumulative", "local", "doubtful", "ideal")
-                              if (array := getattr(taken, name)) is not None}
+    arrays: dict[str, Any] = {
+        name: by_sample(array.reshape(shape), samples, ahead)
+        for name in ("cumulative", "local", "doubtful", "ideal")
+        if (array := getattr(taken, name)) is not None
+    }
     return replace(taken, **arrays)

@@ -24,8 +24,11 @@ def check_inputs(graph: Graph, dump: Dump, samples: Sequence[int], given: Sequen
         why = dump.lacks(key, samples) if samples else NOT_HELD
         if why is not None or given is None:
             reason = why or FROM_DUMP
-            found.append(DeviceInput(bare.tensor, bare.tensor_index, "unmeasured", reason=reason,
-                                     reasons={"differ_percent": reason}))
+            found.append(
+                DeviceInput(
+                    bare.tensor, bare.tensor_index, "unmeasured", reason=reason, reasons={"differ_percent": reason}
+                )
+            )
             continue
         device = np.stack(dump.read(key, samples))
         wanted = tensor.codes(given[place]).reshape(device.shape)
@@ -34,9 +37,21 @@ def check_inputs(graph: Graph, dump: Dump, samples: Sequence[int], given: Sequen
             found.append(DeviceInput(bare.tensor, bare.tensor_index, "exact", 0.0, 0, reason="the data's own codes"))
             continue
         is_codes = tensor.grid is not None
-        pattern = input_pattern(device, wanted, 0 if tensor.grid is None else tensor.grid.zero_point) if is_codes else \
-            f"{100 * unlike / device.size:.3g} % of its values are others"
+        pattern = (
+            input_pattern(device, wanted, 0 if tensor.grid is None else tensor.grid.zero_point)
+            if is_codes
+            else f"{100 * unlike / device.size:.3g} % of its values are others"
+        )
         largest = int(np.abs(device.astype(np.int64) - wanted).max()) if is_codes else None
-        found.append(DeviceInput(bare.tensor, bare.tensor_index, "diverged", 100 * unlike / device.size, largest,
-                                 pattern, f"the board was given other inputs: {pattern}"))
+        found.append(
+            DeviceInput(
+                bare.tensor,
+                bare.tensor_index,
+                "diverged",
+                100 * unlike / device.size,
+                largest,
+                pattern,
+                f"the board was given other inputs: {pattern}",
+            )
+        )
     return found

@@ -36,8 +36,12 @@ MOST_ELEMENTS = 1 << 23
 """Elements of one op that are compared: of large tensors fewer samples."""
 STATEFUL = OPAQUE | {"svdf", "var_handle", "read_variable", "assign_variable"}
 CHANGES: dict[str, one_op.Change] = {
-    "swap_bias": one_op.swap_bias, "drop_bias": one_op.drop_bias, "input_zero": one_op.input_zero_point(0),
-    "one_multiplier": one_op.one_multiplier, "without_activation": one_op.without_activation}
+    "swap_bias": one_op.swap_bias,
+    "drop_bias": one_op.drop_bias,
+    "input_zero": one_op.input_zero_point(0),
+    "one_multiplier": one_op.one_multiplier,
+    "without_activation": one_op.without_activation,
+}
 Float64 = NDArray[np.float64]
 Told = Callable[[str, int, int], None]
 
@@ -79,8 +83,10 @@ class DeviceCheck:
         suspects = {row.op_index for row in rows if row.verdict == "diverged"}
         taken = find_overwritten(self.graph, self.dump, suspects)
         rows = [self._without(op, row, taken) for op, row in zip(self.graph.ops, rows, strict=True)]
-        rows = [self._named(op, row) if row.verdict == "diverged" else row
-                for op, row in zip(self.graph.ops, rows, strict=True)]
+        rows = [
+            self._named(op, row) if row.verdict == "diverged" else row
+            for op, row in zip(self.graph.ops, rows, strict=True)
+        ]
         return Checked(rows, list(taken.values()), self.errors)
 
     # -- one op ------------------------------------------------------------------------------------------
@@ -95,8 +101,9 @@ class DeviceCheck:
             return _unmeasured(bare, f"{op.raw} keeps a state, or runs a loop of its own")
         if not given:
             return _unmeasured(bare, "it reads no tensor that is computed")
-        lost = [(key, self.dump.damaged.get(key, NOT_HELD)) for key in (*given, *made)
-                if not self.dump.tensors.get(key)]
+        lost = [
+            (key, self.dump.damaged.get(key, NOT_HELD)) for key in (*given, *made) if not self.dump.tensors.get(key)
+        ]
         if lost:
             key, why = lost[0]
             role = "output" if key in made else "input"
@@ -119,12 +126,19 @@ class DeviceCheck:
         micro = self._on_tflm(content, fed[:TFLM_SAMPLES])
         real = self._real(content, op, given, fed) if self._is_arithmetic(op) else None
         places = [op.outputs.index(key) for key in made]
-        return [self._codes(op, key, np.stack(self.dump.read(key, samples)), host[place],
-                            None if micro is None else micro[place], None if real is None else real[place])
-                for key, place in zip(made, places, strict=True)]
+        return [
+            self._codes(
+                op,
+                key,
+                np.stack(self.dump.read(key, samples)),
+                host[place],
+                None if micro is None else micro[place],
+                None if real is None else real[place],
+            )
+            for key, place in zip(made, places, strict=True)
+        ]
 
-    def _codes(self, op: Op, key: Key, device: Array, host: Array, micro: Array | None, real: Array | None
-               ) -> OpCodes:
+    def _codes(self, op: Op, key: Key, device: Array, host: Array, micro: Array | None, real: Array | None) -> OpCodes:
         tensor = self.graph.tensors[key]
         micro = None if micro is None else micro.reshape(-1, *device.shape[1:])
         found = OpCodes(device, host.reshape(device.shape), micro, only_moves=op.kind in EXACT)
@@ -143,8 +157,11 @@ class DeviceCheck:
 
     def _real(self, content: bytes, op: Op, given: Sequence[Key], fed: Sequence[Sequence[Array]]) -> list[Array] | None:
         """The op in real arithmetic; `None` where LiteRT does not run it so."""
-        return real_twin(content, op, [[self.graph.tensors[key].real(values)
-                                        for key, values in zip(given, one, strict=True)] for one in fed])
+        return real_twin(
+            content,
+            op,
+            [[self.graph.tensors[key].real(values) for key, values in zip(given, one, strict=True)] for one in fed],
+        )
 
     def _accumulator(self, op: Op, scale: float) -> tuple[Float64 | None, Float64 | None]:
         """LSB of one step of the op's accumulator, and its biases in LSB, by channel; nothing for an op without."""
@@ -163,8 +180,12 @@ class DeviceCheck:
         try:
             graph = parse(content, "one op of the candidate")
             file = OpenFile(self.process, content, graph, preserve=False)
-            found = [file.run([values.reshape(graph.tensors[key].shape)
-                               for key, values in zip(graph.inputs, one, strict=True)]) for one in fed]
+            found = [
+                file.run(
+                    [values.reshape(graph.tensors[key].shape) for key, values in zip(graph.inputs, one, strict=True)]
+                )
+                for one in fed
+            ]
             file.close()
         except ModelError:
             self._revive()
@@ -184,22 +205,39 @@ class DeviceCheck:
         wrong = sum(int(np.count_nonzero(one.wrong)) for one in outputs)
         total = sum(one.device.size for one in outputs)
         largest = [one.largest for one in outputs if one.largest is not None and one.device.dtype.name in CODE_RANGES]
-        micro = [(int(np.count_nonzero(one.device[: len(one.tflm)] != one.tflm)), one.tflm.size, len(one.tflm))
-                 for one in outputs if one.tflm is not None]
+        micro = [
+            (int(np.count_nonzero(one.device[: len(one.tflm)] != one.tflm)), one.tflm.size, len(one.tflm))
+            for one in outputs
+            if one.tflm is not None
+        ]
         verdict = "diverged" if any(one.diverges for one in outputs) else "rounding" if differ else "exact"
         share = 100 * differ / max(total, 1)
-        reason = {"exact": "no value differs", "rounding": "kernels that round otherwise explain what differs",
-                  "diverged": f"{wrong} of {total} values are more than rounding can make of the device's own inputs"}
+        reason = {
+            "exact": "no value differs",
+            "rounding": "kernels that round otherwise explain what differs",
+            "diverged": f"{wrong} of {total} values are more than rounding can make of the device's own inputs",
+        }
         return replace(
-            bare, verdict=verdict, elements=total, samples=len(outputs[0].device), differ=differ, differ_percent=share,
-            max_lsb=max(largest, default=None), unexplained=wrong, reason=reason[verdict],
+            bare,
+            verdict=verdict,
+            elements=total,
+            samples=len(outputs[0].device),
+            differ=differ,
+            differ_percent=share,
+            max_lsb=max(largest, default=None),
+            unexplained=wrong,
+            reason=reason[verdict],
             tflm_differ_percent=100 * sum(one[0] for one in micro) / sum(one[1] for one in micro) if micro else None,
             tflm_samples=max((one[2] for one in micro), default=0),
-            reasons={} if micro else {"tflm_differ_percent": self._why_no_tflm()})
+            reasons={} if micro else {"tflm_differ_percent": self._why_no_tflm()},
+        )
 
     def _why_no_tflm(self) -> str:
-        return "TensorFlow Lite Micro does not run this op alone" if has_tflm() else \
-            "TensorFlow Lite Micro is not installed"
+        return (
+            "TensorFlow Lite Micro does not run this op alone"
+            if has_tflm()
+            else "TensorFlow Lite Micro is not installed"
+        )
 
     def _named(self, op: Op, row: DeviceOp) -> DeviceOp:
         """The entry of an op that diverges, with the pattern of what is wrong."""
@@ -280,10 +318,13 @@ def _differences(device: Array, host: Array, zero_point: int) -> Differences:
 def cut_codes(op: Op, grid: Grid) -> tuple[float, float]:
     """The codes that the op's own activation lets through."""
     low, high = op_facts.LIMITS.get(str(op.attributes.get("activation")), (-np.inf, np.inf))
-    return tuple(end if np.isinf(end) else np.rint(end / grid.scale) + grid.zero_point  # type: ignore[return-value]
-                 for end in (low, high))
+    return tuple(
+        end if np.isinf(end) else np.rint(end / grid.scale) + grid.zero_point  # type: ignore[return-value]
+        for end in (low, high)
+    )
 
 
 def _unmeasured(row: DeviceOp, why: str) -> DeviceOp:
-    return DeviceOp(row.op_index, row.op, row.tensor, row.tensor_index, "unmeasured", reason=why,
-                    reasons={"differ_percent": why})
+    return DeviceOp(
+        row.op_index, row.op, row.tensor, row.tensor_index, "unmeasured", reason=why, reasons={"differ_percent": why}
+    )

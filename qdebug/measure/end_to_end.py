@@ -72,13 +72,23 @@ class OutputStats:
         if not self.squares or not self.second_squares:
             reasons["sqnr_db"] = "no error" if not self.squares else "the signal is 0"
         found = EndToEnd(
-            name, passed=self.far == 0 and self.total > 0, tolerance=self.tolerance, max_error=self.largest,
-            max_relative_error=self.largest_relative, mean_error=_tidy(self.sums / max(self.total, 1)),
-            not_close_percent=100 * self.far / max(self.total, 1), elements=self.total, output=output,
-            max_lsb=None if scale is None else round(self.largest / scale), tolerance_needed=self.largest, seed=seed,
-            non_finite=self.non_finite, rms_error=_tidy(math.sqrt(self.squares / max(self.total, 1))),
+            name,
+            passed=self.far == 0 and self.total > 0,
+            tolerance=self.tolerance,
+            max_error=self.largest,
+            max_relative_error=self.largest_relative,
+            mean_error=_tidy(self.sums / max(self.total, 1)),
+            not_close_percent=100 * self.far / max(self.total, 1),
+            elements=self.total,
+            output=output,
+            max_lsb=None if scale is None else round(self.largest / scale),
+            tolerance_needed=self.largest,
+            seed=seed,
+            non_finite=self.non_finite,
+            rms_error=_tidy(math.sqrt(self.squares / max(self.total, 1))),
             sqnr_db=None if "sqnr_db" in reasons else _tidy(10 * math.log10(self.second_squares / self.squares)),
-            reasons=reasons)
+            reasons=reasons,
+        )
         lost = ERRORS if not self.compared else ("tolerance_needed",) if self.non_finite else ()
         why = dict.fromkeys(lost, f"{self.non_finite} values are NaN or infinite on one side only")
         nothing: dict[str, Any] = dict.fromkeys(lost)
@@ -106,8 +116,12 @@ class EndTally:
     @classmethod
     def empty(cls, outputs: int, tolerance: float, truth: NDArray[np.int64] | None, *, baseline: bool) -> EndTally:
         """Counters at zero for so many outputs, with a baseline or without."""
-        stats = {(first, second, number): OutputStats(tolerance) for first, second in PAIRS
-                 for number in range(outputs) if baseline or first != "baseline"}
+        stats = {
+            (first, second, number): OutputStats(tolerance)
+            for first, second in PAIRS
+            for number in range(outputs)
+            if baseline or first != "baseline"
+        }
         return cls(stats, Labels(truth), {"reference": OutputSpread(), "candidate": OutputSpread()})
 
     def update(self, outputs: Mapping[str, list[Array]], labelled: int) -> None:
@@ -132,9 +146,18 @@ class EndTally:
 class Ends:
     """The end-to-end numbers of one pass: outputs of up to three models, and their labels."""
 
-    def __init__(self, names: Sequence[str], inputs: Sequence[Array], truth: Mapping[int, NDArray[np.int64]], *,
-                 tolerance: float, baseline: FrozenSession | None, told: Callable[[int], None], origin: int = 0,
-                 leg: int | None = None) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        inputs: Sequence[Array],
+        truth: Mapping[int, NDArray[np.int64]],
+        *,
+        tolerance: float,
+        baseline: FrozenSession | None,
+        told: Callable[[int], None],
+        origin: int = 0,
+        leg: int | None = None,
+    ) -> None:
         self.names, self.inputs, self.baseline, self.told = names, inputs, baseline, told
         self.origin, self.leg = origin, leg
         self.labelled = min(truth, default=0)
@@ -151,17 +174,21 @@ class Ends:
         Raises AlignmentError where a side has no output that the other has, or one of another size.
         """
         if not len(self.names) == len(reference) == len(candidate):
-            raise AlignmentError(f"the reference has {len(reference)} outputs, and the candidate {len(candidate)}: "
-                                 "give the model that this file was converted from")
+            raise AlignmentError(
+                f"the reference has {len(reference)} outputs, and the candidate {len(candidate)}: "
+                "give the model that this file was converted from"
+            )
         for name, one, other in zip(self.names, reference, candidate, strict=True):
             if np.size(one) != np.size(other):
-                raise AlignmentError(f"output {name!r} has {np.size(other)} values in the candidate and {np.size(one)} "
-                                     f"in the reference, for {len(one)} sample{'s' * (len(one) != 1)}: they cannot be "
-                                     "compared; give the model that this file was converted from")
+                raise AlignmentError(
+                    f"output {name!r} has {np.size(other)} values in the candidate and {np.size(one)} "
+                    f"in the reference, for {len(one)} sample{'s' * (len(one) != 1)}: they cannot be "
+                    "compared; give the model that this file was converted from"
+                )
         outputs = {"reference": reference, "candidate": candidate}
         begins, count = first - self.origin, len(reference[0])
         if self.baseline is not None:
-            outputs["baseline"] = self.baseline.outputs([array[begins: begins + count] for array in self.inputs])
+            outputs["baseline"] = self.baseline.outputs([array[begins : begins + count] for array in self.inputs])
         if self.leg is not None and begins and begins % self.leg == 0:
             self.finish()
         self._leg.update(outputs, self.labelled)
@@ -184,8 +211,10 @@ class Ends:
         for key, number in zip(candidate.outputs, alignment.outputs, strict=True):
             grid = candidate.tensors[_codes_behind(candidate, key)].grid
             scales[number] = None if grid is None else grid.scale
-        return [stats.result(f"{one} vs {other}", self.names[number], scale=scales[number], seed=seed)
-                for (one, other, number), stats in self.tally.stats.items()]
+        return [
+            stats.result(f"{one} vs {other}", self.names[number], scale=scales[number], seed=seed)
+            for (one, other, number), stats in self.tally.stats.items()
+        ]
 
 
 def _codes_behind(graph: Graph, key: Key) -> Key:

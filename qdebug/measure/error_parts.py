@@ -75,12 +75,19 @@ class Parts:
     samples: int = 0
     parts: dict[str, Part] = field(default_factory=lambda: {name: Part() for name in NAMES})
 
-    def update(self, candidate: Array, local: NDArray[np.floating], weights: NDArray[np.floating] | None,
-               ideal: NDArray[np.floating]) -> None:
+    def update(
+        self,
+        candidate: Array,
+        local: NDArray[np.floating],
+        weights: NDArray[np.floating] | None,
+        ideal: NDArray[np.floating],
+    ) -> None:
         """Split one batch: codes of the candidate, real values of the three replays (`weights`: None without any)."""
         low, high = CODE_RANGES[self.dtype]
-        steps = [None if values is None else values.reshape(-1).astype(np.float64) / self.scale + self.zero_point
-                 for values in (local, weights, ideal)]
+        steps = [
+            None if values is None else values.reshape(-1).astype(np.float64) / self.scale + self.zero_point
+            for values in (local, weights, ideal)
+        ]
         own, exact = steps[1], steps[2]
         assert steps[0] is not None
         assert exact is not None
@@ -119,8 +126,11 @@ class Parts:
 
 def weights_in_words(weights: Weights) -> Mapping[str, float | int | None]:
     """How far the file's kernel lies from the folded reference's: in steps of its scale, and at which channel."""
-    return {"max_steps": weights.steps, "channel": int(np.argmax(weights.kernel_excess)),
-            "limit_steps": weights.room_steps if weights.steps is not None else None}
+    return {
+        "max_steps": weights.steps,
+        "channel": int(np.argmax(weights.kernel_excess)),
+        "limit_steps": weights.room_steps if weights.steps is not None else None,
+    }
 
 
 def bias_in_words(weights: Weights) -> Mapping[str, float | int | None]:
@@ -138,19 +148,26 @@ def open_variants(work: Pass) -> Variants:
     return Variants(work.frozen, taps, work.plan.grids, threads=work.threads)
 
 
-def measure_parts(work: Pass, weights: Mapping[Key, Weights | str], inputs: Sequence[Array], batch: int,
-                  replay: Variants | None = None) -> dict[Key, dict[str, Any]]:
+def measure_parts(
+    work: Pass,
+    weights: Mapping[Key, Weights | str],
+    inputs: Sequence[Array],
+    batch: int,
+    replay: Variants | None = None,
+) -> dict[Key, dict[str, Any]]:
     """The record's `parts` of every pair that holds codes, by candidate tensor; `replay` is closed."""
     replay = replay or open_variants(work)
     grids = {tap.candidate: tap.kept_grid or tap.grid for tap in replay.taps}
-    counts = {tap.candidate: Parts(tap.dtype, *grid) for tap in replay.taps
-              if (grid := grids[tap.candidate]) is not None}
+    counts = {
+        tap.candidate: Parts(tap.dtype, *grid) for tap in replay.taps if (grid := grids[tap.candidate]) is not None
+    }
     try:
         for one in batches([array[:SAMPLES] for array in inputs], min(batch, SAMPLES)):
             read = work.candidate_values(one.inputs)
             for tap, values in zip(replay.taps, replay.values(one.inputs, read), strict=True):
-                counts[tap.candidate].update(read[tap.candidate], values["local"], values.get("weights"),
-                                             values["ideal"])
+                counts[tap.candidate].update(
+                    read[tap.candidate], values["local"], values.get("weights"), values["ideal"]
+                )
     finally:
         replay.close()
     return {key: parts.result(weights.get(key, "")) for key, parts in counts.items()}

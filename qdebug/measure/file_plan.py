@@ -25,18 +25,31 @@ class FilePlan:
     """Candidate tensors whose layer begins at the model's inputs: the local error is the cumulative one."""
 
 
-def plan_file(file: Graph, lifted: Graph, held: Mapping[Key, tuple[Key, ...]], candidate: Graph,
-              pairs: Sequence[Pair], kept: Collection[Key]) -> FilePlan:
+def plan_file(
+    file: Graph,
+    lifted: Graph,
+    held: Mapping[Key, tuple[Key, ...]],
+    candidate: Graph,
+    pairs: Sequence[Pair],
+    kept: Collection[Key],
+) -> FilePlan:
     """Find them.
 
     `lifted`: the file's graph in real values, which the pairs are of; `held`: its tensors -> the file's with the same
     values; `kept`: the file's tensors that can be read after a run.
     """
     planner = _Planner(file, lifted, held, candidate)
-    tensors = {pair.candidate: key for pair in pairs
-               if (key := planner.held_as(pair.reference, candidate.tensors[pair.candidate])) in kept}
-    alike = [pair for pair in pairs if pair.candidate in tensors
-             and one_grid(file.tensors[tensors[pair.candidate]], candidate.tensors[pair.candidate])]
+    tensors = {
+        pair.candidate: key
+        for pair in pairs
+        if (key := planner.held_as(pair.reference, candidate.tensors[pair.candidate])) in kept
+    }
+    alike = [
+        pair
+        for pair in pairs
+        if pair.candidate in tensors
+        and one_grid(file.tensors[tensors[pair.candidate]], candidate.tensors[pair.candidate])
+    ]
     at_inputs = frozenset(pair.candidate for pair in alike if all(source is None for _, source in pair.inputs))
     regions: dict[Key, Region] = {}
     feeds: dict[Key, Mapping[Key, Key | None]] = {}
@@ -66,12 +79,16 @@ class _Planner:
 
     def held_as(self, key: Key, like: Tensor) -> Key | None:
         """The file's tensor that a tensor of the lifted graph stands for, on the grid of `like` if there is one."""
-        while key not in self.names and (maker := self.lifted.producers.get(key)) is not None \
-                and maker.kind in op_facts.RESHAPES:
+        while (
+            key not in self.names
+            and (maker := self.lifted.producers.get(key)) is not None
+            and maker.kind in op_facts.RESHAPES
+        ):
             key = self.lifted.data_inputs(maker)[0]
         options = self.names.get(key, ())
-        return next((option for option in options if one_grid(self.file.tensors[option], like)),
-                    options[0] if options else None)
+        return next(
+            (option for option in options if one_grid(self.file.tensors[option], like)), options[0] if options else None
+        )
 
     def feeds(self, pair: Pair) -> dict[Key, Key | None] | None:
         """What the pair's region begins at, in both files; `None` where the two hold that in other codes."""

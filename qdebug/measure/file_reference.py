@@ -37,8 +37,12 @@ class OwnRun:
     def instead(self, key: Key, taken: Taken) -> Taken:
         """A copy of `taken` with the values that the reference file's own kernels computed at this pair."""
         finite = 0 if key in self.cumulative else taken.non_finite[0], 0 if key in self.local else taken.non_finite[1]
-        return replace(taken, cumulative=self.cumulative.get(key, taken.cumulative),
-                       local=self.local.get(key, taken.local), non_finite=finite)
+        return replace(
+            taken,
+            cumulative=self.cumulative.get(key, taken.cumulative),
+            local=self.local.get(key, taken.local),
+            non_finite=finite,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +80,20 @@ class FileSide:
         keys = list(dict.fromkeys([*self.plan.tensors.values(), *self.file.outputs]))
         values = read_tensors(self.interpreter, inputs, keys)
         fed = dict(zip(self.file.inputs, self.interpreter.feed(inputs), strict=True))
-        given = {key: [fed[ours] if theirs is None else read[theirs] for ours, theirs in feeds.items()]
-                 for key, feeds in self.plan.feeds.items()}
+        given = {
+            key: [fed[ours] if theirs is None else read[theirs] for ours, theirs in feeds.items()]
+            for key, feeds in self.plan.feeds.items()
+        }
         cumulative = {key: self._as_candidate(key, held, values[held]) for key, held in self.plan.tensors.items()}
-        ran = {key for key, feeds in self.plan.feeds.items() if all(  # on the very same inputs in the whole run already
-            theirs is None or (ours in values and np.array_equal(values[ours].reshape(-1), read[theirs].reshape(-1)))
-            for ours, theirs in feeds.items())}
+        ran = {
+            key
+            for key, feeds in self.plan.feeds.items()
+            if all(  # on the very same inputs in the whole run already
+                theirs is None
+                or (ours in values and np.array_equal(values[ours].reshape(-1), read[theirs].reshape(-1)))
+                for ours, theirs in feeds.items()
+            )
+        }
         local = {key: cumulative[key] for key in self.plan.at_inputs | ran}
         if self.replayed - local.keys():
             local = self.loose.run(given, len(inputs[0])) | local
@@ -98,8 +110,9 @@ class FileSide:
         """The file as something that can go on from any of its tensors."""
         return FileTails(self.file, self.lifted, self.interpreter, self.shapes)
 
-    def expectations(self, own: Mapping[Key, Expectation], theirs: Mapping[Key, Expectation], *, kernels: str
-                     ) -> dict[Key, Expectation]:
+    def expectations(
+        self, own: Mapping[Key, Expectation], theirs: Mapping[Key, Expectation], *, kernels: str
+    ) -> dict[Key, Expectation]:
         """What to expect of both sides' kernels together: `own` of the candidate's, `theirs` of the reference's.
 
         Equal kernels on equal codes have nothing to differ by; different ones may each miss by what they leave open.
@@ -111,8 +124,12 @@ class FileSide:
                 found[key] = replace(mine, tau=np.zeros_like(mine.tau), noise=mine.margin)
                 continue
             tau = np.maximum(mine.tau, other.tau)
-            found[key] = replace(mine, tau=tau, noise=np.broadcast_to(np.maximum(mine.noise, other.noise), tau.shape),
-                                 mechanism=mine.mechanism or other.mechanism)
+            found[key] = replace(
+                mine,
+                tau=tau,
+                noise=np.broadcast_to(np.maximum(mine.noise, other.noise), tau.shape),
+                mechanism=mine.mechanism or other.mechanism,
+            )
         return found
 
     def _as_candidate(self, key: Key, held: Key, values: Array) -> Array:
@@ -124,8 +141,9 @@ class FileSide:
         return theirs.codes(real) if theirs.holds_codes else real
 
 
-def open_file_side(reference: FileReference, candidate: Graph, alignment: Alignment, *, kernels: str,
-                   threads: int | None = None) -> FileSide:
+def open_file_side(
+    reference: FileReference, candidate: Graph, alignment: Alignment, *, kernels: str, threads: int | None = None
+) -> FileSide:
     """Run the file on one sample, find its counterparts of the candidate's layers, and cut these loose."""
     interpreter = Interpreter(reference.model, reference.file, kernels=kernels, threads=threads, role="reference")
     shapes = _shapes(reference.file, interpreter)

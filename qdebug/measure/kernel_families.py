@@ -27,11 +27,16 @@ def between(first: Pass, other: Pass, inputs: Sequence[Array], batch: int) -> di
             values, counts = np.unique(change[change != 0], return_counts=True)
             energy = int(np.sum((ours[key].astype(np.int64) - grid.zero_point) ** 2))
             found.setdefault(key, Differences()).merge(
-                Differences(dict(zip(values.tolist(), counts.tolist(), strict=True)), change.size, energy))
+                Differences(dict(zip(values.tolist(), counts.tolist(), strict=True)), change.size, energy)
+            )
     return found
 
 
 def with_between(rows: Sequence[Row], found: Mapping[Key, Differences]) -> list[Row]:
     """The rows of a kernel family with how far its codes lie from the first family's."""
-    return [replace(row, between=found[row.tensor_index].result(row.scale))
-            if row.tensor_index in found and row.scale is not None else row for row in rows]
+    return [
+        replace(row, between=found[row.tensor_index].result(row.scale))
+        if row.tensor_index in found and row.scale is not None
+        else row
+        for row in rows
+    ]

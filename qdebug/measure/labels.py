@@ -89,8 +89,9 @@ def _refuse(values: Array, wrong: Array, what: str, because: str) -> None:
         return
     places = np.argwhere(wrong.reshape(len(values), -1).any(axis=1)).reshape(-1)
     rows = values.reshape(len(values), -1)
-    shown = ", ".join(f"{rows[place][wrong.reshape(len(values), -1)[place]][0]:g} at sample {place}"
-                      for place in places[:MOST_SHOWN])
+    shown = ", ".join(
+        f"{rows[place][wrong.reshape(len(values), -1)[place]][0]:g} at sample {place}" for place in places[:MOST_SHOWN]
+    )
     more = f" and {len(places) - MOST_SHOWN} more" if len(places) > MOST_SHOWN else ""
     kind = "is no label" if len(places) == 1 else "are no labels"
     raise InputError(f"{what}: {shown}{more} {kind} ({because}); mend them, or drop those samples")

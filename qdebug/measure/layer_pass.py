@@ -49,8 +49,15 @@ class LayerPass:
     candidate_side: CandidateSide
     reference_side: ReferenceSide
 
-    def run(self, inputs: Sequence[Array], batch: int, *, origin: int = 0, leg: int | None = None,
-            each: Callable[[int, list[Array], list[Array]], None] | None = None) -> Counts:
+    def run(
+        self,
+        inputs: Sequence[Array],
+        batch: int,
+        *,
+        origin: int = 0,
+        leg: int | None = None,
+        each: Callable[[int, list[Array], list[Array]], None] | None = None,
+    ) -> Counts:
         """Count all samples of `inputs` (in the reference's order), of which the first has the number `origin`.
 
         `each(first, reference outputs, candidate outputs)` is called with every batch's outputs in real values, in the
@@ -85,8 +92,10 @@ class LayerPass:
     def real_outputs(self, read: Mapping[Key, Array]) -> list[Array]:
         """The candidate's outputs in real values, in the reference's order."""
         candidate = self.plan.aligned.candidate
-        found = {number: candidate.tensors[key].real(read[key])
-                 for key, number in zip(candidate.outputs, self.plan.aligned.alignment.outputs, strict=True)}
+        found = {
+            number: candidate.tensors[key].real(read[key])
+            for key, number in zip(candidate.outputs, self.plan.aligned.alignment.outputs, strict=True)
+        }
         return [found[number] for number in sorted(found)]
 
 
@@ -101,8 +110,9 @@ def count(plan: TapPlan, counts: Counts, one: Batch, read: Mapping[Key, Array], 
             before, known = sources[source]
             same = same_codes(read[source], values)
             known = known if same else None
-            entry = Taken(before.cumulative, values if same else read[source], None, None,
-                          non_finite=(before.non_finite[0], 0))
+            entry = Taken(
+                before.cumulative, values if same else read[source], None, None, non_finite=(before.non_finite[0], 0)
+            )
         else:
             entry = next(fresh)
         if pair.candidate in plan.cut_off:
@@ -112,16 +122,26 @@ def count(plan: TapPlan, counts: Counts, one: Batch, read: Mapping[Key, Array], 
             sources[pair.candidate] = entry, known
 
 
-def _update(plan: TapPlan, counts: Counts, pair: Pair, values: Array, taken: Taken, one: Batch,
-            known: Known | None) -> Known | None:
+def _update(
+    plan: TapPlan, counts: Counts, pair: Pair, values: Array, taken: Taken, one: Batch, known: Known | None
+) -> Known | None:
     first, samples = one.first, len(one.inputs[0])
     ahead = plan.aligned.candidate.ahead.get(pair.candidate, 1)
     if ahead > 1 or len(values) != samples:
         values, taken = by_sample(values, samples, ahead), taken_by_sample(taken, values.shape, samples, ahead)
     if pair.candidate in counts.codes:
         return counts.codes[pair.candidate].update(
-            values, taken.cumulative, taken.local, first=first, doubtful=taken.doubtful, ideal=taken.ideal,
-            residue=taken.residue, clipped=taken.clipped, non_finite=taken.non_finite, known=known)
+            values,
+            taken.cumulative,
+            taken.local,
+            first=first,
+            doubtful=taken.doubtful,
+            ideal=taken.ideal,
+            residue=taken.residue,
+            clipped=taken.clipped,
+            non_finite=taken.non_finite,
+            known=known,
+        )
     cumulative, local = counts.floats[pair.candidate]
     cumulative.update(values, taken.cumulative, first=first)
     if taken.local is not None:

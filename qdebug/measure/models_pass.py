@@ -53,8 +53,9 @@ class ReferenceModel:
         if self.own is None:
             return outputs, taken
         run = self.own.run(inputs, codes)
-        return run.outputs, (run.instead(tap.candidate, entry)
-                             for tap, entry in zip(self.replay.taps, taken, strict=True))
+        return run.outputs, (
+            run.instead(tap.candidate, entry) for tap, entry in zip(self.replay.taps, taken, strict=True)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,16 +84,27 @@ class Pass(LayerPass):
 
     def batch_size(self) -> int:
         """Samples per batch that fit the memory budget."""
-        elements = sum(abs(int(np.prod(tensor.shape))) for tensor in self.candidate.tensors.values()
-                       if tensor.data is None)
-        largest = max((abs(int(np.prod(tensor.shape))) for tensor in self.frozen.graph.tensors.values()
-                       if tensor.data is None), default=1)
+        elements = sum(
+            abs(int(np.prod(tensor.shape))) for tensor in self.candidate.tensors.values() if tensor.data is None
+        )
+        largest = max(
+            (abs(int(np.prod(tensor.shape))) for tensor in self.frozen.graph.tensors.values() if tensor.data is None),
+            default=1,
+        )
         return int(np.clip(BATCH_BYTES // (elements * 8 + largest * 16 + 1), 1, LARGEST_BATCH))
 
 
-def open_models(frozen: Frozen, aligned: Aligned, expectations: Mapping[Key, Expectation],
-                interpreter: Interpreter, *, threads: int | None = None, weights: Mapping[Key, Weights] | None = None,
-                own: FileSide | None = None, first: Sequence[Array] | None = None) -> Pass:
+def open_models(
+    frozen: Frozen,
+    aligned: Aligned,
+    expectations: Mapping[Key, Expectation],
+    interpreter: Interpreter,
+    *,
+    threads: int | None = None,
+    weights: Mapping[Key, Weights] | None = None,
+    own: FileSide | None = None,
+    first: Sequence[Array] | None = None,
+) -> Pass:
     """Look at one sample (`first`, or zeros), plan, and open the session of the regions.
 
     Raises ModelError where an output of the candidate has another shape.
@@ -105,8 +117,19 @@ def open_models(frozen: Frozen, aligned: Aligned, expectations: Mapping[Key, Exp
             return session.fetch(keys, samples)
 
     unmeasurable = find_unmeasurable(aligned, samples, interpreter, fetch).without_arithmetic(
-        aligned, frozen.unknown, frozenset() if own is None else own.replayed)
+        aligned, frozen.unknown, frozenset() if own is None else own.replayed
+    )
     plan = plan_taps(aligned, expectations, weights, unmeasurable, own_kernels=own is not None)
     replay = Replay(frozen, plan.taps, plan.grids, reshaped=plan.reshaped, threads=threads)
-    return Pass(plan, CandidateFile(interpreter), ReferenceModel(replay, own), frozen, interpreter, replay,
-                expectations, weights, own, threads)
+    return Pass(
+        plan,
+        CandidateFile(interpreter),
+        ReferenceModel(replay, own),
+        frozen,
+        interpreter,
+        replay,
+        expectations,
+        weights,
+        own,
+        threads,
+    )

@@ -27,8 +27,9 @@ class OutputSpread:
         """Take one batch of all outputs, batch first. Values that are not finite make the spread NaN."""
         values = np.concatenate([np.reshape(one, (len(one), -1)) for one in outputs], axis=1).astype(np.float64)
         mean = values.mean(axis=0)
-        self.merge(OutputSpread(len(values), mean, ((values - mean) ** 2).sum(axis=0), values.min(axis=0),
-                                values.max(axis=0)))
+        self.merge(
+            OutputSpread(len(values), mean, ((values - mean) ** 2).sum(axis=0), values.min(axis=0), values.max(axis=0))
+        )
 
     def merge(self, other: OutputSpread) -> None:
         """Add the samples of another shard, which come after these. The result depends on their order."""

@@ -28,14 +28,24 @@ def find_overwritten(graph: Graph, dump: Dump, suspects: Collection[int]) -> dic
     keys = dict.fromkeys(key for op in ops for key in (*op.outputs, *graph.data_inputs(op)) if key in dump.tensors)
     found: dict[Key, Overwritten] = {}
     for key in keys:
-        later = [other for other in dump.tensors if order.get(other, -1) > order.get(key, -1)
-                 and other not in _copies(graph, key) and not _is_right(graph, key, other, suspects)]
+        later = [
+            other
+            for other in dump.tensors
+            if order.get(other, -1) > order.get(key, -1)
+            and other not in _copies(graph, key)
+            and not _is_right(graph, key, other, suspects)
+        ]
         for other in sorted(later, key=lambda one: order[one]):
             shared = _shared(dump, key, other)
             if shared:
                 width = next(iter(dump.tensors[key].values())).dtype.itemsize
-                found[key] = Overwritten(graph.tensors[key].name, int(str(key)), graph.tensors[other].name,
-                                         int(str(other)), -(-shared // width))
+                found[key] = Overwritten(
+                    graph.tensors[key].name,
+                    int(str(key)),
+                    graph.tensors[other].name,
+                    int(str(other)),
+                    -(-shared // width),
+                )
                 break
     return found
 
@@ -75,11 +85,11 @@ def _overlaps(ours: bytes, theirs: bytes) -> Iterator[tuple[int, bytes]]:
     """(where the other begins in ours, what both hold) of every overlap in one memory that fits their values."""
     for shift in _starts(ours, theirs):
         size = min(len(ours) - shift, len(theirs))
-        if ours[shift: shift + size] == theirs[:size]:
+        if ours[shift : shift + size] == theirs[:size]:
             yield shift, theirs[:size]
     for shift in _starts(theirs, ours):
         size = min(len(theirs) - shift, len(ours))
-        if shift and theirs[shift: shift + size] == ours[:size]:
+        if shift and theirs[shift : shift + size] == ours[:size]:
             yield -shift, ours[:size]
 
 

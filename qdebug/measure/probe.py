@@ -15,8 +15,15 @@ from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import FrozenSession
 
 
-def probe(frozen: Frozen, candidate: Graph, alignment: Alignment, interpreter: Interpreter, inputs: Sequence[Array], *,
-          sample: int = 4096) -> fp.Probe:
+def probe(
+    frozen: Frozen,
+    candidate: Graph,
+    alignment: Alignment,
+    interpreter: Interpreter,
+    inputs: Sequence[Array],
+    *,
+    sample: int = 4096,
+) -> fp.Probe:
     """Values of all tensors of both sides on the first of `inputs`, thinned to about `sample` values a tensor."""
     part = [array[:1] for array in inputs]
     interpreter.allocate(1)

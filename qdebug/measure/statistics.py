@@ -65,9 +65,7 @@ def _quantizer(graph: Graph, pair: Pair) -> Op | None:
 
 def _reach(graph: Graph, op: Op, sampled: Array) -> Reach:
     values = sampled.astype(np.float32)
-    low, high = (
-        float(tensor.data.reshape(-1)[0]) for tensor in graph.constants(op)[:2] if tensor.data is not None
-    )
+    low, high = (float(tensor.data.reshape(-1)[0]) for tensor in graph.constants(op)[:2] if tensor.data is not None)
     room = CLIPPED * (high - low) / 255
     beyond = np.count_nonzero((values < low - room) | (values > high + room))
     return Reach(float(values.min()), float(values.max()), 100 * beyond / max(values.size, 1))

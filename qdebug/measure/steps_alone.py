@@ -43,16 +43,22 @@ def with_steps(rows: Sequence[Row], work: Pass, content: bytes, inputs: Sequence
     """
     if work.interpreter.kernels == DEVICE:
         return list(rows)
-    pairs: dict[int | None, Pair] = {int(str(pair.candidate)): pair for pair in work.plan.pairs
-                                     if _is_unbounded(work, pair)}
+    pairs: dict[int | None, Pair] = {
+        int(str(pair.candidate)): pair for pair in work.plan.pairs if _is_unbounded(work, pair)
+    }
     if not any(row.tensor_index in pairs and _only_codes_differ(row) for row in rows):
         return list(rows)
     graph, family = work.candidate, work.interpreter.kernels
     delegated = work.interpreter.delegated() if family == Kernels.XNNPACK else frozenset[Key]()
     steps = Steps(content, graph, Uncertainty(graph, graph, family, delegated))
-    return [_by_design(row, work.expectations[pair.candidate].mechanism)
-            if (pair := pairs.get(row.tensor_index)) is not None and _only_codes_differ(row)
-            and steps.are_right(pair, *_taken(work, pair, inputs)) else row for row in rows]
+    return [
+        _by_design(row, work.expectations[pair.candidate].mechanism)
+        if (pair := pairs.get(row.tensor_index)) is not None
+        and _only_codes_differ(row)
+        and steps.are_right(pair, *_taken(work, pair, inputs))
+        else row
+        for row in rows
+    ]
 
 
 def _only_codes_differ(row: Row) -> bool:
@@ -62,28 +68,42 @@ def _only_codes_differ(row: Row) -> bool:
 
 def _by_design(row: Row, mechanism: str | None) -> Row:
     largest = f" (up to {row.local.max_lsb} LSB)" if row.local is not None else ""
-    return replace(row, verdict="requantized", decided_by=None, mechanism=mechanism,
-                   reason=f"{mechanism}; {EACH_RIGHT}{largest}")
+    return replace(
+        row, verdict="requantized", decided_by=None, mechanism=mechanism, reason=f"{mechanism}; {EACH_RIGHT}{largest}"
+    )
 
 
 def _is_unbounded(work: Pass, pair: Pair) -> bool:
     """Whether a layer rounds between its ops, nobody knows how far that is carried, and its numbers are no weights."""
     one = work.expectations.get(pair.candidate)
-    return one is not None and one.coarse > 0 and one.coarse_rms is None and one.scale_fits \
-        and pair.candidate not in work.weights and work.own is None and pair.candidate not in work.plan.aliases \
+    return (
+        one is not None
+        and one.coarse > 0
+        and one.coarse_rms is None
+        and one.scale_fits
+        and pair.candidate not in work.weights
+        and work.own is None
+        and pair.candidate not in work.plan.aliases
         and not any(op_facts.jump(work.candidate, op) is not None for op in pair.candidate_ops)
+    )
 
 
 def _taken(work: Pass, pair: Pair, inputs: Sequence[Array]) -> tuple[list[Mapping[Key, Array]], list[Array]]:
     """Sample by sample: what the candidate's ops of this layer read and make, and the reference's layer on the same."""
-    keys = list(dict.fromkeys(key for op in pair.candidate_ops for key in (*op.inputs, *op.outputs)
-                              if key in work.candidate.tensors and work.candidate.tensors[key].data is None))
+    keys = list(
+        dict.fromkeys(
+            key
+            for op in pair.candidate_ops
+            for key in (*op.inputs, *op.outputs)
+            if key in work.candidate.tensors and work.candidate.tensors[key].data is None
+        )
+    )
     elements = max(1, abs(int(np.prod(work.candidate.tensors[pair.candidate].shape))))
     number = next(number for number, tap in enumerate(work.replay.taps) if tap.candidate == pair.candidate)
     read: list[Mapping[Key, Array]] = []
     local: list[Array] = []
     for sample in range(min(SAMPLES, len(inputs[0]), max(1, MOST_ELEMENTS // elements))):
-        part = [array[sample:sample + 1] for array in inputs]
+        part = [array[sample : sample + 1] for array in inputs]
         values = work.candidate_values(part, keys)
         taken = list(work.reference_side.run(part, values)[1])[number].local
         if taken is not None:
@@ -108,16 +128,22 @@ class Steps:
         chain: dict[Key, list[Array]] = {}
         try:
             for op in sorted(pair.candidate_ops, key=lambda op: op.index):
-                fed = [[chain[key][number] if key in chain else self._real(key, one) for key in self._given(op)]
-                       for number, one in enumerate(read)]
+                fed = [
+                    [chain[key][number] if key in chain else self._real(key, one) for key in self._given(op)]
+                    for number, one in enumerate(read)
+                ]
                 chain[op.output] = self._twin(op, fed, read)
                 if not (self._fits(op, chain[op.output]) and self._rounds_right(op, read)):
                     return False
         except (ModelError, KeyError):
             return False  # (an op that LiteRT does not run alone, or a tensor that it does not keep: not shown)
         tensor = self.graph.tensors[pair.candidate]
-        off = np.concatenate([np.abs(np.subtract(tensor.codes(made).reshape(-1), codes.reshape(-1), dtype=np.int64))
-                              for made, codes in zip(chain[pair.candidate], local, strict=True)])
+        off = np.concatenate(
+            [
+                np.abs(np.subtract(tensor.codes(made).reshape(-1), codes.reshape(-1), dtype=np.int64))
+                for made, codes in zip(chain[pair.candidate], local, strict=True)
+            ]
+        )
         return bool(np.count_nonzero(off > 1) <= FEW + ALLOWED * off.size)
 
     def _given(self, op: Op) -> list[Key]:

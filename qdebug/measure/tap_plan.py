@@ -38,32 +38,44 @@ class TapPlan:
     @property
     def reshaped(self) -> list[Reshaped]:
         """The aliases, as the replay of regions takes them."""
-        return [Reshaped(pair.reference, pair.candidate, pair.inputs[0]) for pair in self.pairs
-                if pair.candidate in self.aliases]
+        return [
+            Reshaped(pair.reference, pair.candidate, pair.inputs[0])
+            for pair in self.pairs
+            if pair.candidate in self.aliases
+        ]
 
     @cached_property
     def cut_off(self) -> frozenset[Key]:
         """Candidate tensors that are computed from what has no counterpart, or is not known: no local error."""
         lost = self.unmeasurable.misshapen | self.unmeasurable.unheld
-        return frozenset(pair.candidate for pair in self.aligned.pairs
-                         if any(source in lost for _, source in pair.inputs))
+        return frozenset(
+            pair.candidate for pair in self.aligned.pairs if any(source in lost for _, source in pair.inputs)
+        )
 
     def empty(self) -> Counts:
         """Counters at zero for every pair that is measured."""
-        counts = Counts(unreadable=dict(self.unmeasurable.reasons),
-                        misshapen=self.unmeasurable.misshapen - self.cut_off)
+        counts = Counts(
+            unreadable=dict(self.unmeasurable.reasons), misshapen=self.unmeasurable.misshapen - self.cut_off
+        )
         for pair in self.pairs:
             grid, tensor = self.grids[pair.candidate], self.aligned.candidate.tensors[pair.candidate]
             if grid is None:
                 counts.floats[pair.candidate] = FloatStats(), FloatStats()
             else:
-                counts.codes[pair.candidate] = CodeStats(tensor.dtype, *grid,
-                                                         max(1, tensor.shape[-1] if tensor.shape else 1))
+                counts.codes[pair.candidate] = CodeStats(
+                    tensor.dtype, *grid, max(1, tensor.shape[-1] if tensor.shape else 1)
+                )
         return counts
 
 
-def plan_taps(aligned: Aligned, expectations: Mapping[Key, Expectation], weights: Mapping[Key, Weights],
-              unmeasurable: Unmeasurable, *, own_kernels: bool) -> TapPlan:
+def plan_taps(
+    aligned: Aligned,
+    expectations: Mapping[Key, Expectation],
+    weights: Mapping[Key, Weights],
+    unmeasurable: Unmeasurable,
+    *,
+    own_kernels: bool,
+) -> TapPlan:
     """Decide what to measure.
 
     `weights`: the file's own, at pairs where they are not the reference's. `own_kernels`: the reference is a file that
@@ -71,42 +83,68 @@ def plan_taps(aligned: Aligned, expectations: Mapping[Key, Expectation], weights
     """
     measured = {pair.candidate for pair in aligned.pairs} - unmeasurable.reasons.keys()
     kept = measured | unmeasurable.readable
-    pairs = tuple(replace(pair, inputs=tuple((key, source if source in kept else None) for key, source in pair.inputs))
-                  for pair in aligned.pairs if pair.candidate in measured)
+    pairs = tuple(
+        replace(pair, inputs=tuple((key, source if source in kept else None) for key, source in pair.inputs))
+        for pair in aligned.pairs
+        if pair.candidate in measured
+    )
     keys = [*(pair.candidate for pair in pairs), *unmeasurable.readable]
     keys += [key for pair in pairs for _, key in _requantized_inputs(pair) or () if key is not None]
     candidate = aligned.candidate
     grids = {key: candidate.tensors[key].grid for key in keys}
     aliases = {pair.candidate: source for pair in pairs if (source := _alias(pair, candidate, grids)) is not None}
     tapped = tuple(pair for pair in pairs if pair.candidate not in aliases)
-    taps = tuple(_tap(pair, aligned, expectations.get(pair.candidate), weights.get(pair.candidate),
-                      own_kernels=own_kernels) for pair in tapped)
+    taps = tuple(
+        _tap(pair, aligned, expectations.get(pair.candidate), weights.get(pair.candidate), own_kernels=own_kernels)
+        for pair in tapped
+    )
     return TapPlan(aligned, unmeasurable, pairs, grids, aliases, tapped, taps)
 
 
-def _tap(pair: Pair, aligned: Aligned, expectation: Expectation | None, weights: Weights | None, *,
-         own_kernels: bool) -> Tap:
+def _tap(
+    pair: Pair, aligned: Aligned, expectation: Expectation | None, weights: Weights | None, *, own_kernels: bool
+) -> Tap:
     tensor = aligned.candidate.tensors[pair.candidate]
     cut = moved_activation(aligned.reference, pair)
     if expectation is None:
         weights = None if weights is None or weights.dtype == weights.reference_dtype == "float32" else weights
         rounded = own_kernels and any(op.kind == "fake_quant" for op in pair.region)
         dropped = op_facts.left_out(aligned.reference, pair.op, pair.region)
-        return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, tensor.dtype,
-                   ideal=weights is not None or bool(dropped), dropped=dropped, weights=weights, unrounded=rounded,
-                   cut=cut)
+        return Tap(
+            pair.reference,
+            pair.candidate,
+            pair.region,
+            pair.inputs,
+            tensor.dtype,
+            ideal=weights is not None or bool(dropped),
+            dropped=dropped,
+            weights=weights,
+            unrounded=rounded,
+            cut=cut,
+        )
     margin = expectation.margin
     if margin.size > 1 and margin.size != aligned.reference.tensors[pair.reference].shape[-1]:
         margin = margin.max(keepdims=True)  # the channels are spread over several axes (attention heads)
     marked = not expectation.is_exact
     rounds_last = marked and not expectation.measured_grid and tensor.dtype == "int8" and not expectation.ideal
-    return Tap(pair.reference, pair.candidate, pair.region, pair.inputs, tensor.dtype, tensor.grid,
-               limits=limits_of(margin) if marked else None, ideal=expectation.ideal, cut=cut,
-               ideal_inputs=_requantized_inputs(pair),
-               may_be_infinite=pair.op is not None and pair.op.kind in op_facts.POLES,
-               kept_grid=expectation.kept_grid, weights=weights,
-               measured_grid=expectation.measured_grid, unrounded=expectation.own_grids is not None,
-               fake_quant=_last_fake_quant(pair, aligned.reference) if rounds_last else None)
+    return Tap(
+        pair.reference,
+        pair.candidate,
+        pair.region,
+        pair.inputs,
+        tensor.dtype,
+        tensor.grid,
+        limits=limits_of(margin) if marked else None,
+        ideal=expectation.ideal,
+        cut=cut,
+        ideal_inputs=_requantized_inputs(pair),
+        may_be_infinite=pair.op is not None and pair.op.kind in op_facts.POLES,
+        kept_grid=expectation.kept_grid,
+        weights=weights,
+        measured_grid=expectation.measured_grid,
+        unrounded=expectation.own_grids is not None,
+        fake_quant=_last_fake_quant(pair, aligned.reference) if rounds_last else None,
+    )
 
 
 def _last_fake_quant(pair: Pair, reference: Graph) -> FakeQuant | None:
@@ -123,8 +161,12 @@ def _alias(pair: Pair, candidate: Graph, grids: Mapping[Key, Grid | None]) -> Ke
         return None
     source = pair.inputs[0][1]
     grid, tensors = grids[pair.candidate], candidate.tensors
-    same = source is not None and grid is not None and grids[source] == grid \
+    same = (
+        source is not None
+        and grid is not None
+        and grids[source] == grid
         and tensors[source].dtype == tensors[pair.candidate].dtype
+    )
     return source if same else None
 
 

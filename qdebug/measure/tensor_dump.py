@@ -39,6 +39,7 @@ def tensors(work: Pass, inputs: Sequence[Array]) -> dict[str, Array]:
 def save_tensors(path: Path, work: Pass, inputs: Sequence[Array]) -> None:
     """Write them to `path`, the whole file or nothing."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **{name: np.asarray(array) for name, array in
-                                                       tensors(work, inputs).items()})
+    np.savez_compressed(
+        buffer, allow_pickle=False, **{name: np.asarray(array) for name, array in tensors(work, inputs).items()}
+    )
     keep_file(path, buffer.getvalue())

@@ -45,15 +45,19 @@ class Unmeasurable:
 
     def without_arithmetic(self, aligned: Aligned, unknown: Mapping[str, str], run: frozenset[Key]) -> Unmeasurable:
         """These, and the pairs whose layer holds an op of `unknown` (its name -> why), but for those in `run`."""
-        found = {pair.candidate: why for pair in aligned.pairs
-                 if pair.candidate not in run and pair.candidate not in self.reasons
-                 for why in [next((unknown[op.name] for op in pair.region if op.name in unknown), None)]
-                 if why is not None}
+        found = {
+            pair.candidate: why
+            for pair in aligned.pairs
+            if pair.candidate not in run and pair.candidate not in self.reasons
+            for why in [next((unknown[op.name] for op in pair.region if op.name in unknown), None)]
+            if why is not None
+        }
         return replace(self, reasons={**self.reasons, **found}, readable=frozenset(found))
 
 
-def find_unmeasurable(aligned: Aligned, samples: Sequence[Array], runner: Runner,
-                      fetch: Callable[[Sequence[Key]], Sequence[Array]]) -> Unmeasurable:
+def find_unmeasurable(
+    aligned: Aligned, samples: Sequence[Array], runner: Runner, fetch: Callable[[Sequence[Key]], Sequence[Array]]
+) -> Unmeasurable:
     """Run `samples` (one, in the reference's order) through the candidate and look at its tensors.
 
     XNNPACK does not keep what no op reads. `fetch` gives the reference's tensors on the same sample; it is asked only
@@ -74,14 +78,19 @@ def find_unmeasurable(aligned: Aligned, samples: Sequence[Array], runner: Runner
     if all(shape == aligned.candidate.tensors[pair.candidate].shape for pair, shape in shapes.items()):
         return Unmeasurable(reasons, unheld=frozenset(unheld))
     ours = fetch([pair.reference for pair in shapes])
-    misshapen = {pair.candidate: f"shape: {pair.op.raw if pair.op is not None else 'the input'} gives {_by(shape)}, "
-                 f"the reference {_by(value.shape)}"
-                 for (pair, shape), value in zip(shapes.items(), ours, strict=True) if math.prod(shape) != value.size}
+    misshapen = {
+        pair.candidate: f"shape: {pair.op.raw if pair.op is not None else 'the input'} gives {_by(shape)}, "
+        f"the reference {_by(value.shape)}"
+        for (pair, shape), value in zip(shapes.items(), ours, strict=True)
+        if math.prod(shape) != value.size
+    }
     wrong = [pair for pair in aligned.pairs if pair.candidate in misshapen]
     lost = next((pair.candidate for pair in wrong if pair.candidate in aligned.candidate.outputs), None)
     if lost is not None:
-        raise ModelError(f"the candidate's output {aligned.candidate.tensors[lost].name} cannot be compared: at "
-                         f"{wrong[0].layer} already, {misshapen[wrong[0].candidate]}; convert the model again")
+        raise ModelError(
+            f"the candidate's output {aligned.candidate.tensors[lost].name} cannot be compared: at "
+            f"{wrong[0].layer} already, {misshapen[wrong[0].candidate]}; convert the model again"
+        )
     return Unmeasurable(reasons | misshapen, frozenset(misshapen), unheld=frozenset(unheld))
 
 

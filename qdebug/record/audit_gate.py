@@ -22,14 +22,16 @@ def check_audit(found: AuditRecord, fail_on: AuditFailOn) -> list[Gate]:
     if fail_on is AuditFailOn.NEVER:
         return []
     limit, compared = f"--fail-on {fail_on}", sum(found.checked.values())
-    bad = [one for one in found.findings if one.severity in SEVERITIES[:SEVERITIES.index(str(fail_on)) + 1]]
+    bad = [one for one in found.findings if one.severity in SEVERITIES[: SEVERITIES.index(str(fail_on)) + 1]]
     if not compared:
         text = f"FAIL: {limit}: nothing was compared"
         return [Gate(False, text, limit, (Check(found.candidate, FAILED, text),))]
     missed = [one for one in found.unchecked if one.count]
     if not bad and missed:
-        text = (f"FAIL: {limit}: {sum(one.count for one in missed)} numbers of "
-                f"{', '.join(dict.fromkeys(one.layer for one in missed))} were not compared")
+        text = (
+            f"FAIL: {limit}: {sum(one.count for one in missed)} numbers of "
+            f"{', '.join(dict.fromkeys(one.layer for one in missed))} were not compared"
+        )
         return [Gate(False, text, limit, tuple(Check(one.layer, FAILED, one.text) for one in missed))]
     if not bad:
         text = f"PASS: {limit}: no such finding, {compared} numbers compared"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from qdebug.record.loss import LOST, cost_of
 from qdebug.record.schema import Run
 
-PARAMETERS = frozenset({"QD315", "QD316", "QD401", "QD402", "QD403", "QD404", "QD405", "QD406", "QD407", "QD408",
-                        "QD410"})
+PARAMETERS = frozenset(
+    {"QD315", "QD316", "QD401", "QD402", "QD403", "QD404", "QD405", "QD406", "QD407", "QD408", "QD410"}
+)
 """Findings of numbers in the file that its reference tells otherwise."""
 OTHER_MODEL = "QD203"
 RANGES = frozenset({"QD603", "QD604", "QD605", "QD606", "QD607", "QD608", "QD609", "QD610"})
@@ -28,7 +29,8 @@ def loses_by_grids(run: Run) -> bool:
     """Whether the file of a float model loses points that its grids may cost."""
     cost = cost_of(run)
     return run.reference.get("kind") == "float" and (
-        is_priced(run) or (cost.verdict == LOST and cost.stage != "training"))
+        is_priced(run) or (cost.verdict == LOST and cost.stage != "training")
+    )
 
 
 def is_priced(run: Run) -> bool:

@@ -88,8 +88,10 @@ def unlike(before: Run, after: Run) -> str | None:
     shared = len(names[0] & names[1]) / max(len(names[0] | names[1]), 1)
     if shared >= ALIKE or difflib.SequenceMatcher(None, kinds[0], kinds[1], autojunk=False).ratio() >= ALIKE:
         return None
-    return (f"{before.id} and {after.id} are of different networks: {len(names[0] & names[1])} of "
-            f"{len(names[0] | names[1])} layers stand in both")
+    return (
+        f"{before.id} and {after.id} are of different networks: {len(names[0] & names[1])} of "
+        f"{len(names[0] | names[1])} layers stand in both"
+    )
 
 
 def _too_few(before: Run, after: Run, pairs: Sequence[tuple[Row | None, Row | None, str | None]]) -> list[str]:
@@ -117,11 +119,24 @@ def compare(before: Run, after: Run) -> Difference:
     new = [one for one in after.findings if (one.code, one.layer) not in known]
     gone = [one for one in before.findings if (one.code, renamed.get(one.layer or "", one.layer)) not in found]
     worse = [*_too_few(before, after, pairs), *_reasons_worse(before, after, rows, new)]
-    better = regained is not None or any(one.severity != _BY_DESIGN for one in gone) \
+    better = (
+        regained is not None
+        or any(one.severity != _BY_DESIGN for one in gone)
         or any(row.change == BETTER for row in rows)
+    )
     verdict = WORSE if worse else BETTER if better else SAME
-    return Difference(before.id, after.id, verdict, worse, rows, new, gone, list(_facts(before, after)),
-                      list(_notes(before, after)), regained)
+    return Difference(
+        before.id,
+        after.id,
+        verdict,
+        worse,
+        rows,
+        new,
+        gone,
+        list(_facts(before, after)),
+        list(_notes(before, after)),
+        regained,
+    )
 
 
 def first_reasons(reasons: Sequence[str]) -> str:
@@ -145,8 +160,10 @@ def _reasons_worse(before: Run, after: Run, rows: list[RowChange], new: list[Fin
     elif gaps[0] is not None and gaps[1] is not None and samples:
         chance = 3 * math.sqrt((abs(gaps[0]) + abs(gaps[1]) + 1 / samples) / samples)
         if not (gaps[1] - gaps[0] <= chance):
-            yield (f"the candidate's accuracy falls {100 * gaps[1]:.2f} points short of the reference's, "
-                   f"before {100 * gaps[0]:.2f}")
+            yield (
+                f"the candidate's accuracy falls {100 * gaps[1]:.2f} points short of the reference's, "
+                f"before {100 * gaps[0]:.2f}"
+            )
 
 
 def _regained(before: Run, after: Run) -> str | None:
@@ -272,17 +289,18 @@ def _by_numbers(before: Row, after: Row) -> tuple[str, str]:
     if old is None or new is None:
         return (SAME, "has no local error in either run") if old is new else (WORSE, "has lost its local error")
     if old.non_finite != new.non_finite:
-        return (WORSE if new.non_finite > old.non_finite else BETTER), \
-            f"values that are not finite: {old.non_finite}, now {new.non_finite}"
+        return (
+            WORSE if new.non_finite > old.non_finite else BETTER
+        ), f"values that are not finite: {old.non_finite}, now {new.non_finite}"
     if old.flip_percent is None or new.flip_percent is None:
         return _by_size(old, new)
     if _has_changed(old.flip_percent, new.flip_percent, before.elements, after.elements):
-        return (WORSE if new.flip_percent > old.flip_percent else BETTER), \
-            f"local flips {old.flip_percent:.3g} %, now {new.flip_percent:.3g} %"
+        return (
+            WORSE if new.flip_percent > old.flip_percent else BETTER
+        ), f"local flips {old.flip_percent:.3g} %, now {new.flip_percent:.3g} %"
     sizes = old.max_lsb or 0, new.max_lsb or 0
     if max(sizes) > 2 * min(sizes):
-        return (WORSE if sizes[1] > sizes[0] else BETTER), \
-            f"largest local error {sizes[0]} LSB, now {sizes[1]} LSB"
+        return (WORSE if sizes[1] > sizes[0] else BETTER), f"largest local error {sizes[0]} LSB, now {sizes[1]} LSB"
     return SAME, f"{after.verdict} in both runs"
 
 
@@ -331,8 +349,7 @@ def _facts(before: Run, after: Run) -> Iterator[FactChange]:
 
 
 def _notes(before: Run, after: Run) -> Iterator[str]:
-    if before.data.get("sha256") != after.data.get("sha256") or \
-            before.data.get("samples") != after.data.get("samples"):
+    if before.data.get("sha256") != after.data.get("sha256") or before.data.get("samples") != after.data.get("samples"):
         yield "the runs saw different data: their shares are of different samples"
     if before.candidate.get("kernels") != after.candidate.get("kernels"):
         yield "the runs used different kernels"

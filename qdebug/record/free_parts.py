@@ -101,7 +101,11 @@ class _Data:
 
 
 SHAPES: dict[str, type] = {
-    "costs": _Costs, "label_flips": _LabelFlips, "reference": _Model, "candidate": _Model, "baseline": _Model,
+    "costs": _Costs,
+    "label_flips": _LabelFlips,
+    "reference": _Model,
+    "candidate": _Model,
+    "baseline": _Model,
     "data": _Data,
 }
 

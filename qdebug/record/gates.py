@@ -78,8 +78,9 @@ def check_difference(found: Difference, limit: str) -> Gate:
     checks = tuple(Check(one.layer, FAILED if one.matters else PASSED, one.why) for one in found.layers)
     if passed:
         compared = sum(one.before is not None and one.after is not None for one in found.layers)
-        return Gate(True, f"PASS: {limit}: nothing got worse ({compared} layers compared with {found.before})", limit,
-                    checks)
+        return Gate(
+            True, f"PASS: {limit}: nothing got worse ({compared} layers compared with {found.before})", limit, checks
+        )
     text = f"FAIL: {limit}: {first_reasons(found.reasons_worse)}"
     return Gate(False, text, limit, (*checks, Check(found.after, FAILED, "; ".join(found.reasons_worse))))
 
@@ -108,12 +109,17 @@ def check_verdict(run: Run, fail_on: FailOn, without: Collection[str] = ()) -> G
     alone = [row.layer for row, _ in rows if row.is_unpaired]
     if alone and severity < VERDICTS.index(fail_on):
         names = ", ".join(alone[:_NAMED]) + (f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else "")
-        return Gate(False, f"FAIL: {limit}: without a counterpart, and so not compared: {names} ({counted})", limit,
-                    checks)
+        return Gate(
+            False, f"FAIL: {limit}: without a counterpart, and so not compared: {names} ({counted})", limit, checks
+        )
     lost = run.reasons.get("end_to_end")
     if lost and severity < VERDICTS.index(fail_on):
-        return Gate(False, f"FAIL: {limit}: the outputs were not compared: {lost} ({counted})", limit,
-                    (*checks, Check("the outputs", FAILED, f"not compared: {lost}")))
+        return Gate(
+            False,
+            f"FAIL: {limit}: the outputs were not compared: {lost} ({counted})",
+            limit,
+            (*checks, Check("the outputs", FAILED, f"not compared: {lost}")),
+        )
     if severity < VERDICTS.index(fail_on):
         return Gate(True, f"PASS: {limit}: the worst verdict is {where} ({counted})", limit, checks)
     return Gate(False, f"FAIL: {limit}: {where} ({counted})", limit, checks)
@@ -252,8 +258,12 @@ def _numbers(run: Run, budget: Budget, name: str) -> Gate:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return Gate(False, f"FAIL: {limit}: {worst.text} at {worst.where}{more}{_unmeasured(checks)}", limit, checks)
     if not known:
-        return Gate(False, f"FAIL: {limit}: nothing was measured{_unmeasured(checks)}", limit,
-                    (*checks, Check(run.id, FAILED, "nothing was measured")))
+        return Gate(
+            False,
+            f"FAIL: {limit}: nothing was measured{_unmeasured(checks)}",
+            limit,
+            (*checks, Check(run.id, FAILED, "nothing was measured")),
+        )
     worst = max(known, key=lambda item: item[1])[0]
     return Gate(True, f"PASS: {limit}: {worst.text} at {worst.where}{_unmeasured(checks)}", limit, checks)
 
@@ -319,8 +329,7 @@ def _least(where: str, value: float | None, limit: float) -> Check:
 
 def _missing(run: Run, budget: Budget) -> Gate | None:
     """Fail where the budget speaks of a layer that the run does not have."""
-    names = [name for name, _ in budget.layers
-             if not any(budget.matches(name, row.layer) for row in run.layers)]
+    names = [name for name, _ in budget.layers if not any(budget.matches(name, row.layer) for row in run.layers)]
     if not names:
         return None
     text = f"FAIL: {budget.source}: no layer is called {', '.join(map(repr, names))}"

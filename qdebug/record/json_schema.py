@@ -19,8 +19,14 @@ from qdebug.record.serialization import BESIDE
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REASONS = "reasons"
-_PLAIN: dict[Any, dict[str, Any]] = {int: {"type": "integer"}, float: {"type": "number"}, str: {"type": "string"},
-                                     bool: {"type": "boolean"}, Any: {}, type(None): {"type": "null"}}
+_PLAIN: dict[Any, dict[str, Any]] = {
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    Any: {},
+    type(None): {"type": "null"},
+}
 
 
 def json_schema(kind: type) -> dict[str, Any]:
@@ -38,11 +44,17 @@ def json_schema(kind: type) -> dict[str, Any]:
 def _of_record(kind: type, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     hints, words = typing.get_type_hints(kind), _words(kind)
     shown = [one for one in dataclasses.fields(kind) if one.name not in (REASONS, *BESIDE)]
-    found: dict[str, Any] = {"description": _first_lines(kind), "type": "object", "properties": {
-        one.name: {**_of(hints[one.name], parts), **({"description": words[one.name]} if one.name in words else {})}
-        for one in shown}}
-    found["required"] = [one.name for one in shown
-                         if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING]
+    found: dict[str, Any] = {
+        "description": _first_lines(kind),
+        "type": "object",
+        "properties": {
+            one.name: {**_of(hints[one.name], parts), **({"description": words[one.name]} if one.name in words else {})}
+            for one in shown
+        },
+    }
+    found["required"] = [
+        one.name for one in shown if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+    ]
     if any(one.name == REASONS for one in dataclasses.fields(kind)):
         found["patternProperties"] = {"_reason$": {"type": ["string", "null"]}}
     return found
@@ -75,7 +87,12 @@ def _first_lines(kind: type) -> str:
 def _words(kind: type) -> dict[str, str]:
     """What the source says under each field."""
     body = typing.cast("ast.ClassDef", ast.parse(inspect.cleandoc(inspect.getsource(kind))).body[0]).body
-    return {first.target.id: " ".join(second.value.value.split()) for first, second in itertools.pairwise(body)
-            if isinstance(first, ast.AnnAssign) and isinstance(first.target, ast.Name)
-            and isinstance(second, ast.Expr) and isinstance(second.value, ast.Constant)
-            and isinstance(second.value.value, str)}
+    return {
+        first.target.id: " ".join(second.value.value.split())
+        for first, second in itertools.pairwise(body)
+        if isinstance(first, ast.AnnAssign)
+        and isinstance(first.target, ast.Name)
+        and isinstance(second, ast.Expr)
+        and isinstance(second.value, ast.Constant)
+        and isinstance(second.value.value, str)
+    }

@@ -64,8 +64,9 @@ class Limits:
 
     def over(self, other: Limits) -> Limits:
         """Return these limits, and the other's where this sets none."""
-        return replace(other, **{one.name: getattr(self, one.name) for one in fields(self)
-                                 if getattr(self, one.name) is not None})
+        return replace(
+            other, **{one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) is not None}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,15 @@ def read_fail_on(given: Any) -> tuple[FailOn | None, bool | None]:
 
     `never` sets both free. Raises UsageError for a verdict that is not known.
     """
-    several = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else \
-        [] if given is None else [given]
+    several = (
+        [given]
+        if isinstance(given, str)
+        else list(given)
+        if isinstance(given, Iterable)
+        else []
+        if given is None
+        else [given]
+    )
     try:
         known = [FailOn(one) for one in several]
     except ValueError as error:
@@ -142,10 +150,13 @@ def parse_budget(plain: Any, source: str) -> Budget:
         raise UsageError(f"{source}: [tool.qdebug] is no table")
     layers = plain.get("layers", {})
     if not isinstance(layers, dict):
-        raise UsageError(f"{source}: `layers` is no table; write [tool.qdebug.layers.\"conv_*\"]")
+        raise UsageError(f'{source}: `layers` is no table; write [tool.qdebug.layers."conv_*"]')
     own = _limits({key: value for key, value in plain.items() if key != "layers"}, source)
-    return Budget(own, tuple((name, _limits(entry, f"{source}, layer {name!r}")) for name, entry in layers.items()),
-                  source if plain else "")
+    return Budget(
+        own,
+        tuple((name, _limits(entry, f"{source}, layer {name!r}")) for name, entry in layers.items()),
+        source if plain else "",
+    )
 
 
 def _limits(plain: Any, source: str) -> Limits:
@@ -157,8 +168,10 @@ def _limits(plain: Any, source: str) -> Limits:
     for key, value in plain.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise UsageError(f"{source}: unknown limit {key!r}; choose from "
-                             f"{', '.join(sorted(one.replace('_', '-') for one in known))}, layers")
+            raise UsageError(
+                f"{source}: unknown limit {key!r}; choose from "
+                f"{', '.join(sorted(one.replace('_', '-') for one in known))}, layers"
+            )
         if name == "fail_on":
             verdicts = value
         else:

@@ -55,11 +55,27 @@ def cost_of(run: Run) -> Cost:
     def scaled(value: float | None) -> float | None:
         return None if value is None else size * value
 
-    layers = [CostLayer(one["layer"], size * one["drop"], scaled(one["low"]), scaled(one["high"]))
-              for one in known.get("layers", []) if (one.get("low") or 0) > 0]
-    return Cost(UNMEASURED, metric, scaled(known.get("lost")), None, None, 0.99, None, int(known.get("samples", 0)),
-                None, [], layers, before=known.get("reference"), after=known.get("candidate"),
-                reasons={"verdict": BEFORE})
+    layers = [
+        CostLayer(one["layer"], size * one["drop"], scaled(one["low"]), scaled(one["high"]))
+        for one in known.get("layers", [])
+        if (one.get("low") or 0) > 0
+    ]
+    return Cost(
+        UNMEASURED,
+        metric,
+        scaled(known.get("lost")),
+        None,
+        None,
+        0.99,
+        None,
+        int(known.get("samples", 0)),
+        None,
+        [],
+        layers,
+        before=known.get("reference"),
+        after=known.get("candidate"),
+        reasons={"verdict": BEFORE},
+    )
 
 
 def constant_rows(rows: Sequence[Row]) -> tuple[int, int]:

@@ -16,8 +16,9 @@ INDEX, SKETCH = "index", "sketch."
 _MOST_SAMPLES, _MOST_BYTES = 64, 16 << 20
 
 
-def pack_samples(samples: Sequence[int], inputs: Mapping[str, Any], sketch: Mapping[str, Any] | None = None
-                 ) -> bytes | None:
+def pack_samples(
+    samples: Sequence[int], inputs: Mapping[str, Any], sketch: Mapping[str, Any] | None = None
+) -> bytes | None:
     """The inputs of these samples, as many as 64 and as fit in 16 MB; `None` where there is none.
 
     `sketch` holds arrays of another kind, which `unpack_sketch` gives back.
@@ -30,9 +31,13 @@ def pack_samples(samples: Sequence[int], inputs: Mapping[str, Any], sketch: Mapp
     if not chosen.size or any(name == INDEX for name in inputs):
         return None
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, index=chosen,
-                        **{name.replace("/", "_"): array[chosen] for name, array in inputs.items()},
-                        **{f"{SKETCH}{name}": array for name, array in (sketch or {}).items()})
+    np.savez_compressed(
+        buffer,
+        allow_pickle=False,
+        index=chosen,
+        **{name.replace("/", "_"): array[chosen] for name, array in inputs.items()},
+        **{f"{SKETCH}{name}": array for name, array in (sketch or {}).items()},
+    )
     return buffer.getvalue()
 
 

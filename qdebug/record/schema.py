@@ -327,8 +327,10 @@ class Run:
     def __repr__(self) -> str:
         """What this is, in one line."""
         cost = "" if self.cost is None else f", {self.cost.metric} {self.cost.verdict}"
-        layers, findings = (f"{len(held)} {noun}{'s' * (len(held) != 1)}" for held, noun in (
-            (self.layers, "layer"), (self.findings, "finding")))
+        layers, findings = (
+            f"{len(held)} {noun}{'s' * (len(held) != 1)}"
+            for held, noun in ((self.layers, "layer"), (self.findings, "finding"))
+        )
         return f"<qdebug run {self.id or 'not recorded'}: {self.verdict}{cost}, {layers}, {findings}>"
 
     def __str__(self) -> str:

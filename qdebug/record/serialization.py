@@ -20,8 +20,7 @@ T = TypeVar("T")
 def to_json(value: Any) -> Any:
     """Turn a record into JSON values; `reasons` become `<name>_reason` keys. Raises ValueError for NaN or infinity."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        plain = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)
-                 if f.name not in BESIDE}
+        plain = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in BESIDE}
         for name, reason in sorted(plain.pop("reasons", {}).items()):
             plain[f"{name}_reason"] = reason
         return plain
@@ -62,7 +61,8 @@ def _rebuild(kind: Any, plain: Any) -> Any:
         options = [option for option in arguments if option is not type(None)]
         return None if plain is None else _rebuild(options[0], plain) if len(options) == 1 else plain
     if (origin is list and not isinstance(plain, list)) or (
-            (origin is dict or dataclasses.is_dataclass(kind)) and not isinstance(plain, dict)):
+        (origin is dict or dataclasses.is_dataclass(kind)) and not isinstance(plain, dict)
+    ):
         raise TypeError(f"{str(plain)[:40]!r} where {'a list is' if origin is list else 'names and values are'} needed")
     if origin is list:
         return [_rebuild(arguments[0], item) for item in plain]
@@ -74,8 +74,11 @@ def _rebuild(kind: Any, plain: Any) -> Any:
         kept = names - {"reasons", *BESIDE}
         given = {name: _rebuild(hints[name], plain[name]) for name in kept if name in plain}
         if "reasons" in names:
-            given["reasons"] = {key.removesuffix("_reason"): text for key, text in plain.items()
-                                if key.endswith("_reason") and key not in names}
+            given["reasons"] = {
+                key.removesuffix("_reason"): text
+                for key, text in plain.items()
+                if key.endswith("_reason") and key not in names
+            }
         return kind(**given)
     if kind in (int, float, str, bool) and not _is_scalar(kind, plain):
         raise TypeError(f"{plain!r} where {kind.__name__} is needed")

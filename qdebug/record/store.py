@@ -215,9 +215,7 @@ class Store:
     def _locate(self, text: str) -> Path:
         records = self._records()
         if not records:
-            raise StoreError(
-                f"nothing is recorded in {self.path} yet: run `qdebug trace`, or try another --store"
-            )
+            raise StoreError(f"nothing is recorded in {self.path} yet: run `qdebug trace`, or try another --store")
         if text == LATEST:
             return records[-1]
         for path in records:

@@ -1,5 +1,3 @@
 """The version of qdebug, in one place."""
 
-
-
 __version__ = "0.1.0"

@@ -14,11 +14,18 @@ ROWS = 20
 """Lines of the layer table in the text of a failure."""
 
 
-def assert_faithful(run: Run, *, fail_on: str | Sequence[str] = FailOn.DIVERGED,
-                    max_local_flip_percent: float | None = None,
-                    max_cumulative_flip_percent: float | None = None, max_local_lsb: float | None = None,
-                    min_agreement: float | None = None, max_accuracy_drop: float | None = None,
-                    budget: str | os.PathLike[str] | None = None, against: Run | None = None) -> None:
+def assert_faithful(
+    run: Run,
+    *,
+    fail_on: str | Sequence[str] = FailOn.DIVERGED,
+    max_local_flip_percent: float | None = None,
+    max_cumulative_flip_percent: float | None = None,
+    max_local_lsb: float | None = None,
+    min_agreement: float | None = None,
+    max_accuracy_drop: float | None = None,
+    budget: str | os.PathLike[str] | None = None,
+    against: Run | None = None,
+) -> None:
     """Raise AssertionError unless the run keeps its limits; the text is what failed, and the layer table.
 
     Args:
@@ -45,9 +52,14 @@ def assert_faithful(run: Run, *, fail_on: str | Sequence[str] = FailOn.DIVERGED,
     from qdebug.render.run.fold import folded_layers
 
     found = Budget() if budget is None else read_budget(Path(budget))
-    own = Limits.of(fail_on, max_local_flip_percent=max_local_flip_percent,
-                    max_cumulative_flip_percent=max_cumulative_flip_percent, max_local_lsb=max_local_lsb,
-                    min_agreement=min_agreement, max_accuracy_drop=max_accuracy_drop)
+    own = Limits.of(
+        fail_on,
+        max_local_flip_percent=max_local_flip_percent,
+        max_cumulative_flip_percent=max_cumulative_flip_percent,
+        max_local_lsb=max_local_lsb,
+        min_agreement=min_agreement,
+        max_accuracy_drop=max_accuracy_drop,
+    )
     gates = check(run, replace(found, limits=own.over(found.limits)), against)
     failed = [gate.text for gate in gates if not gate.passed]
     if failed:
@@ -66,8 +78,10 @@ def _first_lines(run: Run) -> list[str]:
     layer = layer if layer is not None else found.layer
     what = "diverged" if run.verdict == "diverged" else "loses accuracy"
     cause = f"({name(found.code)}: {name(found.title)})"
-    return [f"{name(layer)} {what} {cause}" if layer is not None else f"the run {what} {cause}",
-            f"to do: {name(found.fix)}"]
+    return [
+        f"{name(layer)} {what} {cause}" if layer is not None else f"the run {what} {cause}",
+        f"to do: {name(found.fix)}",
+    ]
 
 
 def assert_accurate(run: Run, *, max_accuracy_drop: float | None = None) -> None:

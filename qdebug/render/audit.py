@@ -8,8 +8,13 @@ from qdebug.render.blocks import Block, Facts, Sentence
 from qdebug.render.run.document import finding_entry
 from qdebug.render.table import DATA, USEFUL, Table, build, number_field, text_field
 
-_ONE = {"activation grids": "activation grid", "weights": "weight", "weight scales": "weight scale", "biases": "bias",
-        "weights without a pair": "weight without a pair"}
+_ONE = {
+    "activation grids": "activation grid",
+    "weights": "weight",
+    "weight scales": "weight scale",
+    "biases": "bias",
+    "weights without a pair": "weight without a pair",
+}
 """What is compared, where it is one."""
 RANGE = "scale"
 """What is not checked of an activation whose range comes from calibration."""
@@ -17,8 +22,10 @@ RANGE = "scale"
 
 def document(found: AuditRecord) -> tuple[Block, ...]:
     """Lay out an audit."""
-    checked = ", ".join(f"{count} {_ONE.get(what, what) if count == 1 else what}"
-                        for what, count in found.checked.items()) or "nothing"
+    checked = (
+        ", ".join(f"{count} {_ONE.get(what, what) if count == 1 else what}" for what, count in found.checked.items())
+        or "nothing"
+    )
     facts = [
         ("reference", f"{numbers.name(found.reference)} ({found.reference_kind})"),
         ("candidate", f"{numbers.name(found.candidate)} ({found.candidate_kind})"),
@@ -94,14 +101,18 @@ def answer(found: AuditRecord) -> str:
         more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
         return f"The file is not what this reference gives{where}: {numbers.name(errors[0].title)}{more}."
     if found.deviations:
-        return (f"The file computes what this reference gives, with "
-                f"{numbers.counted(len(found.deviations), 'deviation')}: see above.")
+        return (
+            f"The file computes what this reference gives, with "
+            f"{numbers.counted(len(found.deviations), 'deviation')}: see above."
+        )
     compared, missed = sum(found.checked.values()), _not_compared(found)
     if missed:
         layers = dict.fromkeys(one.layer for one in found.unchecked if one.count)
-        return (f"What was compared is what this reference gives: {compared} numbers agree. "
-                f"{numbers.counted(missed, 'number')} of {', '.join(map(numbers.name, layers))} "
-                f"{'was' if missed == 1 else 'were'} not compared, and nothing is said of them.")
+        return (
+            f"What was compared is what this reference gives: {compared} numbers agree. "
+            f"{numbers.counted(missed, 'number')} of {', '.join(map(numbers.name, layers))} "
+            f"{'was' if missed == 1 else 'were'} not compared, and nothing is said of them."
+        )
     ranges = sum(one.what == RANGE for one in found.unchecked)
     left = f" {numbers.counted(ranges, 'range')} of activations could not be checked without data." if ranges else ""
     return f"The file holds what this reference gives: all {compared} numbers compared agree.{left}"

@@ -18,8 +18,11 @@ MOST_CHANGES = 12
 def document(found: Cures) -> tuple[Block, ...]:
     """Lay out everything about the cures of one run."""
     blocks: list[Block] = [cures_table(found)]
-    blocks += [Entry(f"{numbers.name(one.name)}: no file", (numbers.name(one.reasons["file"]),), "diverged")
-               for one in found.tried if "file" in one.reasons]
+    blocks += [
+        Entry(f"{numbers.name(one.name)}: no file", (numbers.name(one.reasons["file"]),), "diverged")
+        for one in found.tried
+        if "file" in one.reasons
+    ]
     best = next((one for one in found.tried if one.name == found.best), None)
     if best is not None and best.changes:
         more = len(best.changes) - MOST_CHANGES
@@ -58,11 +61,13 @@ def cures_table(found: Cures) -> Table:
         text_field("cure", "cure", lambda one: numbers.name(one.name), wrap=True),
         text_field("layers", "layers", lambda one: numbers.names(one.layers), wrap=True),
         number_field("value", what, value),
-        number_field("lost", f"lost{unit}", lambda one: _interval(one.proved_on, "points", "low", "high", share),
-                     short="lost"),
+        number_field(
+            "lost", f"lost{unit}", lambda one: _interval(one.proved_on, "points", "low", "high", share), short="lost"
+        ),
         number_field("won", f"won back{unit}", lambda one: _won(one, share), short="won back"),
-        number_field("chosen_lost", f"lost{unit}, choosing", number("points", "chosen_on"), detail=USEFUL,
-                     short="lost, choosing"),
+        number_field(
+            "chosen_lost", f"lost{unit}, choosing", number("points", "chosen_on"), detail=USEFUL, short="lost, choosing"
+        ),
         number_field("size", "bytes", lambda one: numbers.count(one.size)),
         text_field("faithful", "faithful", _faithful),
         text_field("target", "target", _reached),
@@ -70,17 +75,28 @@ def cures_table(found: Cures) -> Table:
         number_field("high", "high", number("high"), detail=DATA),
         number_field("won_low", "won low", number("won_low"), detail=DATA),
         number_field("won_high", "won high", number("won_high"), detail=DATA),
-        text_field("first_divergent", "first divergent", lambda one: numbers.name(
-            one.proved_on.first_divergent if one.proved_on is not None else None), detail=DATA),
+        text_field(
+            "first_divergent",
+            "first divergent",
+            lambda one: numbers.name(one.proved_on.first_divergent if one.proved_on is not None else None),
+            detail=DATA,
+        ),
     ]
     target = "no loss beyond chance" if found.target is None else f"{found.target:g}{unit} lost at most"
-    told = (f"Chosen on {numbers.counted(found.choosing, 'sample')}; {numbers.name(found.metric)}, lost and won back "
-            f"are of {found.proving} others, which chose nothing. Target: {target}, faithful.")
+    told = (
+        f"Chosen on {numbers.counted(found.choosing, 'sample')}; {numbers.name(found.metric)}, lost and won back "
+        f"are of {found.proving} others, which chose nothing. Target: {target}, faithful."
+    )
     return build(
-        "cures", f"Cures tried for {numbers.name(found.run or found.candidate)}", fields,
-        [found.original, *found.tried], notes=[told], status_column="target",
+        "cures",
+        f"Cures tried for {numbers.name(found.run or found.candidate)}",
+        fields,
+        [found.original, *found.tried],
+        notes=[told],
+        status_column="target",
         status=lambda one: "passed" if one.is_reached else "" if one is found.original else "failed",
-        mark=lambda one: "best" if one.name == found.best else "")
+        mark=lambda one: "best" if one.name == found.best else "",
+    )
 
 
 def answer(found: Cures) -> str:
@@ -90,12 +106,20 @@ def answer(found: Cures) -> str:
     beside = f" (recipe: {numbers.name(found.recipe)})" if found.recipe is not None else ""
     if best is None:
         tried = numbers.counted(len(found.tried), "cure")
-        return f"None of {tried} is better than the file as it is: nothing was written." if found.tried else \
-            "No file could be built that is better: nothing was written."
+        return (
+            f"None of {tried} is better than the file as it is: nothing was written."
+            if found.tried
+            else "No file could be built that is better: nothing was written."
+        )
     proof = best.proved_on
     won = proof.won if proof is not None else None
-    gain = "" if won is None else f": {_size(won, found.metric in SHARES)} points won back" \
-        if found.metric in SHARES else f": {numbers.error(won)} won back"
+    gain = (
+        ""
+        if won is None
+        else f": {_size(won, found.metric in SHARES)} points won back"
+        if found.metric in SHARES
+        else f": {numbers.error(won)} won back"
+    )
     gain += " (within chance)" if gain and proof is not None and not (proof.won_low or 0) > 0 else ""
     end = "reaches the target" if found.is_reached else "is the best, and does not reach the target"
     return f"{numbers.name(best.name)[:1].upper()}{numbers.name(best.name)[1:]} {end}{gain}{where}{beside}."

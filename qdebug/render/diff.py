@@ -37,28 +37,41 @@ def document(found: Difference, *, everything: bool = False) -> tuple[Block, ...
 def layers_table(found: Difference, *, everything: bool = True) -> Table:
     """Build one line for each layer that changed, or with `everything` for each layer of either run."""
     chosen = [one for one in found.layers if everything or one.change != SAME]
-    title = "Layer by layer" if len(chosen) == len(found.layers) else \
-        f"Layers that changed: {len(chosen)} of {len(found.layers)}"
+    title = (
+        "Layer by layer"
+        if len(chosen) == len(found.layers)
+        else f"Layers that changed: {len(chosen)} of {len(found.layers)}"
+    )
     fields = [
         text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
         text_field("change", "change", lambda one: one.change),
         *_both("verdict", "verdict", lambda row: numbers.name(row.verdict)),
         *_both("local_flip_percent", "local flips %", _stat("local", "flip_percent"), numbers.percent_column),
         *_both("local_max_lsb", "local max LSB", _stat("local", "max_lsb"), numbers.error_column, detail=USEFUL),
-        *_both("cumulative_flip_percent", "cumulative flips %", _stat("cumulative", "flip_percent"),
-               numbers.percent_column, detail=USEFUL),
+        *_both(
+            "cumulative_flip_percent",
+            "cumulative flips %",
+            _stat("cumulative", "flip_percent"),
+            numbers.percent_column,
+            detail=USEFUL,
+        ),
         text_field("why", "why", lambda one: numbers.name(one.why), detail=USEFUL, wrap=True),
         text_field("matched_by", "matched by", lambda one: numbers.name(one.matched_by), detail=DATA),
-        text_field("before_layer", "layer before",
-                   lambda one: numbers.name(one.before.layer if one.before else None), detail=DATA),
+        text_field(
+            "before_layer",
+            "layer before",
+            lambda one: numbers.name(one.before.layer if one.before else None),
+            detail=DATA,
+        ),
     ]
-    return build("diff", title, fields, chosen, status=lambda one: _STATUS.get(one.change, ""),
-                 status_column="change")
+    return build("diff", title, fields, chosen, status=lambda one: _STATUS.get(one.change, ""), status_column="change")
 
 
-def _both(name: str, heading: str, read: Callable[[Row], Any], write: Writer | None = None,
-          detail: int = ESSENTIAL) -> list[Field]:
+def _both(
+    name: str, heading: str, read: Callable[[Row], Any], write: Writer | None = None, detail: int = ESSENTIAL
+) -> list[Field]:
     """The same value of both runs, side by side."""
+
     def cell(side: str) -> Callable[[RowChange], Any]:
         def value(one: RowChange) -> Any:
             row: Row | None = getattr(one, side)
@@ -102,8 +115,9 @@ def answer(found: Difference) -> str:
     """Say what the difference means, in a sentence or two."""
     counted = {change: sum(one.change == change for one in found.layers) for change in ("better", "worse", "same")}
     matched = sum(counted.values())
-    text = (f"{matched} layers compared: {counted['better']} better, {counted['worse']} worse, "
-            f"{counted['same']} the same")
+    text = (
+        f"{matched} layers compared: {counted['better']} better, {counted['worse']} worse, {counted['same']} the same"
+    )
     for change in (NEW, GONE):
         number = sum(one.change == change for one in found.layers)
         text += f", {number} {change}" if number else ""

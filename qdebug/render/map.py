@@ -39,14 +39,21 @@ def pairs_table(found: Map) -> Table:
         text_field("region", "reference region", lambda one: numbers.names(one.region), wrap=True),
         text_field("evidence", "evidence", lambda one: numbers.names(one.evidence), wrap=True),
         number_field("confidence", "confidence", lambda one: f"{one.confidence:.3f}"),
-        *([number_field("device_differ_percent", "device vs host %",
-                        lambda one: numbers.percent(one.device_differ_percent), short="device %")]
-          if found.device is not None else []),
+        *(
+            [
+                number_field(
+                    "device_differ_percent",
+                    "device vs host %",
+                    lambda one: numbers.percent(one.device_differ_percent),
+                    short="device %",
+                )
+            ]
+            if found.device is not None
+            else []
+        ),
         number_field("tensor_index", "tensor", lambda one: numbers.count(one.tensor_index), detail=DATA),
         text_field("tensor", "tensor name", lambda one: numbers.name(one.tensor), detail=DATA),
-        text_field(
-            "reference_tensor", "reference tensor", lambda one: numbers.name(one.reference_tensor), detail=DATA
-        ),
+        text_field("reference_tensor", "reference tensor", lambda one: numbers.name(one.reference_tensor), detail=DATA),
     ]
 
     def mark(one: MappedPair) -> str:

@@ -125,11 +125,9 @@ def name(value: object) -> str:
         return ABSENT
     text = str(value)
     if len(text) > LONGEST:
-        text = f"...{text[3 - LONGEST:]}"
+        text = f"...{text[3 - LONGEST :]}"
     return "".join(
-        character.encode("unicode_escape").decode()
-        if unicodedata.category(character) in _UNSHOWN
-        else character
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in _UNSHOWN else character
         for character in text
     )
 

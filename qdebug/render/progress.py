@@ -28,9 +28,7 @@ class ShownProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._bars is not None:
             self._bars.stop()
 
@@ -44,8 +42,9 @@ class ShownProgress:
                 bars.remove_task(self._task[1])
             self._task = (text, bars.add_task(text, total=total or None, rate=""))
         speed = bars.tasks[-1].speed
-        bars.update(self._task[1], completed=done, total=total or None,
-                    rate=f"{speed:.3g}/s, left" if speed and total else "")
+        bars.update(
+            self._task[1], completed=done, total=total or None, rate=f"{speed:.3g}/s, left" if speed and total else ""
+        )
 
     def note(self, text: str) -> None:
         """Say something that is good to know."""

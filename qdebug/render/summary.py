@@ -62,8 +62,9 @@ def _run_fields(rows: list[Any]) -> list[Field]:
         text_field("kernels", "kernels", lambda row: numbers.name(row.kernels), detail=USEFUL),
         text_field("input_dtype", "input type", lambda row: numbers.name(row.input_dtype), detail=DATA),
         *(
-            number_field(name, heading, _write(name, write), short=short,
-                         detail=ESSENTIAL if name in _DECISIVE else USEFUL)
+            number_field(
+                name, heading, _write(name, write), short=short, detail=ESSENTIAL if name in _DECISIVE else USEFUL
+            )
             for name, heading, short, write in _NUMBERS
         ),
         text_field("first_divergent", "first divergent", _first_divergent, wrap=True),
@@ -74,22 +75,14 @@ def _run_fields(rows: list[Any]) -> list[Field]:
 
 def _group_fields(rows: list[Any]) -> list[Field]:
     spreads = [
-        field
-        for name, heading, short, write in _NUMBERS
-        for field in _spread_fields(name, heading, short, write)
+        field for name, heading, short, write in _NUMBERS for field in _spread_fields(name, heading, short, write)
     ]
     return [
         text_field("model", "model", lambda row: numbers.name(row.model), wrap=True),
-        text_field(
-            "data", "data", lambda row: numbers.name(row.data), detail=_if_several(rows, "data"), wrap=True
-        ),
-        number_field(
-            "samples", "samples", lambda row: numbers.count(row.samples), detail=_if_several(rows, "samples")
-        ),
+        text_field("data", "data", lambda row: numbers.name(row.data), detail=_if_several(rows, "data"), wrap=True),
+        number_field("samples", "samples", lambda row: numbers.count(row.samples), detail=_if_several(rows, "samples")),
         _epochs(rows, ESSENTIAL),
-        text_field(
-            "kernels", "kernels", lambda row: numbers.name(row.kernels), detail=_if_several(rows, "kernels")
-        ),
+        text_field("kernels", "kernels", lambda row: numbers.name(row.kernels), detail=_if_several(rows, "kernels")),
         text_field(
             "input_dtype",
             "input type",
@@ -97,9 +90,7 @@ def _group_fields(rows: list[Any]) -> list[Field]:
             detail=_if_several(rows, "input_dtype"),
         ),
         number_field("runs", "runs", lambda row: numbers.count(row.runs)),
-        text_field(
-            "seeds", "seeds", lambda row: ", ".join(map(str, row.seeds)) or numbers.ABSENT, detail=USEFUL
-        ),
+        text_field("seeds", "seeds", lambda row: ", ".join(map(str, row.seeds)) or numbers.ABSENT, detail=USEFUL),
         *spreads,
         text_field("first_divergent", "first divergent", _first_divergents, wrap=True),
         text_field("verdict", "worst verdict", lambda row: numbers.name(row.verdict)),
@@ -146,8 +137,7 @@ def _first_divergent(row: SummaryRow) -> str:
 
 def _first_divergents(row: GroupRow) -> str:
     return (
-        ", ".join(f"{numbers.name(layer)} ({times}x)" for layer, times in row.first_divergent.items())
-        or numbers.ABSENT
+        ", ".join(f"{numbers.name(layer)} ({times}x)" for layer, times in row.first_divergent.items()) or numbers.ABSENT
     )
 
 

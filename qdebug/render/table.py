@@ -65,9 +65,7 @@ class Table:
         """Return this table without the columns of more detail than `detail`; the column named `also` stays."""
         places = [place for place, column in enumerate(self.columns) if column.detail <= detail or column.name == also]
         columns = tuple(self.columns[place] for place in places)
-        lines = tuple(
-            Line(tuple(line.cells[place] for place in places), line.status, line.mark) for line in self.lines
-        )
+        lines = tuple(Line(tuple(line.cells[place] for place in places), line.status, line.mark) for line in self.lines)
         return Table(self.name, self.title, columns, lines, self.notes, self.status_column)
 
 
@@ -108,9 +106,7 @@ def build(
     return Table(name, title, tuple(one.column for one in chosen), lines, tuple(notes), status_column)
 
 
-def text_field(
-    name: str, heading: str, cell: Callable[[Any], str], *, detail: int = ESSENTIAL, **given: Any
-) -> Field:
+def text_field(name: str, heading: str, cell: Callable[[Any], str], *, detail: int = ESSENTIAL, **given: Any) -> Field:
     """Describe a column of words."""
     return Field(Column(name, heading, "left", detail, **given), cell)
 
@@ -123,8 +119,13 @@ def number_field(
 
 
 def column_field(
-    name: str, heading: str, value: Callable[[Any], float | None], write: Callable[[list[Any]], list[str]], *,
-    detail: int = ESSENTIAL, **given: Any
+    name: str,
+    heading: str,
+    value: Callable[[Any], float | None],
+    write: Callable[[list[Any]], list[str]],
+    *,
+    detail: int = ESSENTIAL,
+    **given: Any,
 ) -> Field:
     """Describe a column of numbers that are written together, such as by `numbers.percent_column`."""
     return Field(Column(name, heading, "right", detail, **given), value, write)

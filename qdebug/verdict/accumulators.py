@@ -72,11 +72,16 @@ class Differences:
         if self.total > self.flips:
             histogram["0"] = self.total - self.flips
         return ErrorStats(
-            flip_percent=100 * self.flips / self.total, max_lsb=self.largest,
+            flip_percent=100 * self.flips / self.total,
+            max_lsb=self.largest,
             mean_lsb=sum(value * count for value, count in self.counts.items()) / self.total,
-            rms_lsb=math.sqrt(squares / self.total), max_abs=self.largest * scale, sqnr_db=sqnr,
-            histogram=dict(sorted(histogram.items(), key=lambda entry: int(entry[0]))), non_finite=self.non_finite,
-            reasons=reasons)
+            rms_lsb=math.sqrt(squares / self.total),
+            max_abs=self.largest * scale,
+            sqnr_db=sqnr,
+            histogram=dict(sorted(histogram.items(), key=lambda entry: int(entry[0]))),
+            non_finite=self.non_finite,
+            reasons=reasons,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +134,20 @@ class CodeStats:
             for name in ("flips", "sums", "largest", "doubtful", "unexplained"):
                 setattr(self, name, np.zeros(self.channels, np.int64))
 
-    def update(self, candidate: Array, cumulative: Array, local: Array | None, *, first: int,
-               doubtful: NDArray[np.bool_] | None = None, ideal: Array | None = None, residue: int = 0,
-               clipped: int = 0, non_finite: tuple[int, int] = (0, 0), known: Known | None = None) -> Known:
+    def update(
+        self,
+        candidate: Array,
+        cumulative: Array,
+        local: Array | None,
+        *,
+        first: int,
+        doubtful: NDArray[np.bool_] | None = None,
+        ideal: Array | None = None,
+        residue: int = 0,
+        clipped: int = 0,
+        non_finite: tuple[int, int] = (0, 0),
+        known: Known | None = None,
+    ) -> Known:
         """Count one batch: `candidate`, `cumulative` and `local` hold codes; its samples start at `first`.
 
         `non_finite` counts the reference's values, cumulative and local. Returns this batch's counts: a pair that
@@ -141,8 +157,9 @@ class CodeStats:
         found = candidate.reshape(-1)
         if first == 0 and self.sketch is None and candidate.size:
             self.sketch = sketch_codes(candidate, cumulative, self.channels, self.dtype)
-        seen = known or Known(count_codes(found), *compare(found, cumulative.reshape(-1), self.zero_point,
-                                                           len(candidate)))
+        seen = known or Known(
+            count_codes(found), *compare(found, cumulative.reshape(-1), self.zero_point, len(candidate))
+        )
         self.codes += seen.codes
         self.residue += residue
         self.clipped += clipped
@@ -156,9 +173,13 @@ class CodeStats:
         else:
             channels = ByChannel(self.flips, self.sums, self.largest, self.doubtful, self.unexplained)
             compared, designed, farthest = explain(
-                found, local.reshape(-1), self.zero_point, channels,
+                found,
+                local.reshape(-1),
+                self.zero_point,
+                channels,
                 doubtful=None if doubtful is None else doubtful.reshape(-1),
-                ideal=None if ideal is None else ideal.reshape(-1))
+                ideal=None if ideal is None else ideal.reshape(-1),
+            )
             self.local.merge(_differences(compared, found.size, energy, non_finite[1]))
             self.designed += designed
             self.farthest = max(self.farthest, farthest)

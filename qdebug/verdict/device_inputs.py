@@ -19,8 +19,13 @@ def input_pattern(device: Array, given: Array, zero_point: int) -> str:
     codes = OpCodes(device, given, only_moves=True)
     part = Part(codes, np.ones(device.shape, np.bool_))
     found, wanted = device.astype(np.int64), given.astype(np.int64)
-    patterns = (_signs(found, wanted, device.dtype.name), _shifted(part), _axes(part, given),
-                _samples(device, given), _scaled(found, wanted, device.dtype.name, zero_point))
+    patterns = (
+        _signs(found, wanted, device.dtype.name),
+        _shifted(part),
+        _axes(part, given),
+        _samples(device, given),
+        _scaled(found, wanted, device.dtype.name, zero_point),
+    )
     told = next((text for pattern in patterns for text in pattern), None)
     most = int(np.abs(found - wanted).max(initial=0))
     return told or f"{100 * float(np.mean(device != given)):.3g} % of its codes are others, by up to {most}"
@@ -30,8 +35,10 @@ def _signs(found: Ints, wanted: Ints, dtype: str) -> Iterator[str]:
     low, high = CODE_RANGES.get(dtype, (0, 0))
     span = high - low + 1
     if np.all((found - wanted) % span == span // 2):
-        yield (f"{span // 2} codes off everywhere (modulo {span}): unsigned values where the file takes signed ones "
-               "(uint8 against int8)")
+        yield (
+            f"{span // 2} codes off everywhere (modulo {span}): unsigned values where the file takes signed ones "
+            "(uint8 against int8)"
+        )
 
 
 def _shifted(part: Part) -> Iterator[str]:
@@ -45,8 +52,9 @@ def _axes(part: Part, given: Array) -> Iterator[str]:
         yield "its values are in the order of NCHW, the file takes NHWC"
     if given.ndim < 5:
         return
-    if part.is_codes(np.moveaxis(given.reshape(given.shape[0], given.shape[4], *given.shape[2:4]), 1, -1)
-                     .reshape(given.shape), 0):
+    if part.is_codes(
+        np.moveaxis(given.reshape(given.shape[0], given.shape[4], *given.shape[2:4]), 1, -1).reshape(given.shape), 0
+    ):
         yield "its values were moved from NCHW to NHWC once too often"
     if given.shape[-1] in (3, 4) and part.is_codes(given[..., [2, 1, 0, *range(3, given.shape[-1])]], 0):
         yield "its first three channels are the other way round (BGR for RGB)"
@@ -83,5 +91,7 @@ def _scaled(found: Ints, wanted: Ints, dtype: str, zero_point: int) -> Iterator[
     rise, start = np.polyfit(wanted.ravel().astype(float), found.ravel().astype(float), 1)
     near = np.abs(found - np.clip(wanted * rise + start, low, high)) <= 1.5 + 0.5 * abs(rise)
     if rise > 0.01 and np.mean(near) >= MOST:
-        yield (f"its codes are {rise:.3g} times those of the data, {start:+.3g}: its preprocessing has another "
-               "scale and offset")
+        yield (
+            f"its codes are {rise:.3g} times those of the data, {start:+.3g}: its preprocessing has another "
+            "scale and offset"
+        )

@@ -85,8 +85,11 @@ def pattern_of(codes: OpCodes, variant: Variant) -> str:
 def _of_all(part: Part, variant: Variant) -> Iterator[str]:
     """Patterns of the whole tensor."""
     codes = part.codes
-    if codes.device.dtype.itemsize > 1 and codes.device.dtype.kind in "iu" \
-            and np.array_equal(codes.device.byteswap(), codes.host):
+    if (
+        codes.device.dtype.itemsize > 1
+        and codes.device.dtype.kind in "iu"
+        and np.array_equal(codes.device.byteswap(), codes.host)
+    ):
         yield "its bytes are the other way round (big-endian)"
     if codes.device.dtype.name not in CODE_RANGES:
         return
@@ -202,9 +205,11 @@ def _low_bits(part: Part) -> Iterator[str]:
 def _rounding(part: Part, exact: NDArray[np.float64]) -> Iterator[str]:
     zero = 0.0 if part.codes.grid is None else float(part.codes.grid.zero_point)
     shifts: tuple[tuple[str, NDArray[np.float64] | float], ...] = (
-        ("rounded down, not to the nearest code", 0.5), ("rounded up, not to the nearest code", -0.5),
+        ("rounded down, not to the nearest code", 0.5),
+        ("rounded up, not to the nearest code", -0.5),
         ("rounded towards zero, not to the nearest code", 0.5 * np.sign(exact - zero)),
-        ("rounded away from zero, not to the nearest code", -0.5 * np.sign(exact - zero)))
+        ("rounded away from zero, not to the nearest code", -0.5 * np.sign(exact - zero)),
+    )
     for text, shift in shifts:
         if part.gives(part.codes.near(exact - shift)):
             yield text
@@ -220,8 +225,10 @@ def _narrow(part: Part, exact: NDArray[np.float64]) -> Iterator[str]:
         sums = held / step
         if not np.any(np.abs(sums) > WIDE):
             continue
-        kinds = (("its accumulator ends at 16 bits (saturates)", np.clip(sums, -WIDE, WIDE - 1)),
-                 ("its accumulator begins anew beyond 16 bits (wraps around)", (sums + WIDE) % (2 * WIDE) - WIDE))
+        kinds = (
+            ("its accumulator ends at 16 bits (saturates)", np.clip(sums, -WIDE, WIDE - 1)),
+            ("its accumulator begins anew beyond 16 bits (wraps around)", (sums + WIDE) % (2 * WIDE) - WIDE),
+        )
         for text, kept in kinds:
             if part.gives(part.codes.near(kept * step + added + grid.zero_point, more=0.02)):
                 yield text
@@ -245,13 +252,18 @@ def _multiplier(part: Part, exact: NDArray[np.float64]) -> Iterator[str]:
         yield f"requantized with another multiplier: {factor:.4g} times the file's"
         return
     channels = exact.shape[-1]
-    factors = np.array([slope(device[..., number][inner[..., number]], wanted[..., number][inner[..., number]])
-                        for number in range(channels)])
+    factors = np.array(
+        [
+            slope(device[..., number][inner[..., number]], wanted[..., number][inner[..., number]])
+            for number in range(channels)
+        ]
+    )
     filled = np.where(np.isfinite(factors), factors, 1.0)
     many = part.codes.near(wanted * filled + grid.zero_point, more=_room(float(filled.max())))
     if channels > 1 and np.all(filled > 0) and part.gives(many) and np.ptp(filled) > 0.01:
-        yield (f"requantized with other multipliers: {filled.min():.3g} to {filled.max():.3g} times the file's, by "
-               "channel")
+        yield (
+            f"requantized with other multipliers: {filled.min():.3g} to {filled.max():.3g} times the file's, by channel"
+        )
 
 
 def slope(device: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:

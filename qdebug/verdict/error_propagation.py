@@ -17,8 +17,27 @@ import numpy as np
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op
 
-SLOPE_ONE = MOVEMENT | {"add", "sub", "relu", "relu6", "maximum", "minimum", "select", "select_v2", "concat", "mean",
-                        "avg_pool", "max_pool", "abs", "neg", "quantize", "leaky_relu", "elu", "tanh", "logistic"}
+SLOPE_ONE = MOVEMENT | {
+    "add",
+    "sub",
+    "relu",
+    "relu6",
+    "maximum",
+    "minimum",
+    "select",
+    "select_v2",
+    "concat",
+    "mean",
+    "avg_pool",
+    "max_pool",
+    "abs",
+    "neg",
+    "quantize",
+    "leaky_relu",
+    "elu",
+    "tanh",
+    "logistic",
+}
 """Kinds whose output changes by no more than the largest change of an input, or by their sum."""
 SUMMED = frozenset({"add", "sub"})
 

@@ -45,9 +45,12 @@ MOST_COARSE = 8
 """LSB that roundings between the steps of one decomposed op may add up to, where nobody knows how they are carried."""
 HALF_WAY = "its zero point lies half-way between two codes"
 OWN_GRIDS = "each file has a grid of its own here"
-APPROXIMATE = {"hard_swish": "HARD_SWISH is computed in 16-bit fixed point",
-               "softmax": "fixed output grid, integer softmax",
-               "log_softmax": "fixed output grid, integer log-softmax", "l2_norm": "fixed output grid"}
+APPROXIMATE = {
+    "hard_swish": "HARD_SWISH is computed in 16-bit fixed point",
+    "softmax": "fixed output grid, integer softmax",
+    "log_softmax": "fixed output grid, integer log-softmax",
+    "l2_norm": "fixed output grid",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,21 +98,33 @@ class Expectation:
         return self.tau + self.noise
 
 
-def expect(aligned: Aligned, *, kernels: str, delegated: frozenset[Key] = frozenset(), own: Collection[Key] = ()
-           ) -> dict[Key, Expectation]:
+def expect(
+    aligned: Aligned, *, kernels: str, delegated: frozenset[Key] = frozenset(), own: Collection[Key] = ()
+) -> dict[Key, Expectation]:
     """Expectations of every pair whose candidate tensor holds codes, by candidate tensor.
 
     At the pairs in `own` the exact arithmetic is that of the file's own weights and biases.
     """
     uncertainty = Uncertainty(*aligned.graphs, kernels, delegated, frozenset(own))
-    behind = regridded(aligned.candidate, own, {pair.candidate for pair in aligned.pairs}) \
-        if isinstance(own, Mapping) and own and not aligned.between_files else {}
+    behind = (
+        regridded(aligned.candidate, own, {pair.candidate for pair in aligned.pairs})
+        if isinstance(own, Mapping) and own and not aligned.between_files
+        else {}
+    )
     left_out = without_shape_ops(aligned.candidate)[1]
-    computed = frozenset(key for op in aligned.candidate.ops if op.index in left_out for key in op.outputs
-                         if op_facts.grid_of(aligned.candidate.tensors[key]) is not None)
+    computed = frozenset(
+        key
+        for op in aligned.candidate.ops
+        if op.index in left_out
+        for key in op.outputs
+        if op_facts.grid_of(aligned.candidate.tensors[key]) is not None
+    )
     model = _Expecter(aligned, uncertainty, frozenset(own), behind, computed)
-    return {pair.candidate: model.of(pair) for pair in aligned.pairs
-            if op_facts.grid_of(aligned.candidate.tensors[pair.candidate]) is not None}
+    return {
+        pair.candidate: model.of(pair)
+        for pair in aligned.pairs
+        if op_facts.grid_of(aligned.candidate.tensors[pair.candidate]) is not None
+    }
 
 
 @dataclass(eq=False)
@@ -133,21 +148,32 @@ class _Expecter:
         fakes = [op for op in pair.region if op.kind == "fake_quant"]
         last = self.reference.producers.get(pair.reference)
         ends_fake = last is not None and last.kind == "fake_quant"
-        on_grid = ends_fake and last is not None \
-            and op_facts.same_grid(grid, op_facts.fake_quant_grid(self.reference, last))
+        on_grid = (
+            ends_fake and last is not None and op_facts.same_grid(grid, op_facts.fake_quant_grid(self.reference, last))
+        )
         only_moves = bool(pair.candidate_ops) and all(op.kind in EXACT for op in pair.candidate_ops)
         sources = [key for _, key in pair.inputs]
-        passed_on = only_moves and not ends_fake and all(
-            key in self.on_grid and op_facts.same_grid(grid, op_facts.grid_of(self.candidate.tensors[key]))
-            for key in sources)
+        passed_on = (
+            only_moves
+            and not ends_fake
+            and all(
+                key in self.on_grid and op_facts.same_grid(grid, op_facts.grid_of(self.candidate.tensors[key]))
+                for key in sources
+            )
+        )
         if on_grid or passed_on:
             self.on_grid.add(pair.candidate)
         inner = len(fakes) > (1 if ends_fake else 0)
         own_grids = self._own_grids(pair) if ends_fake and not on_grid else None
         if own_grids is not None:
             ends_fake = False  # what the candidate rounds is then the value before the reference rounds it
-        half_way = ends_fake and not on_grid and grid is not None and pair.candidate not in self.behind \
+        half_way = (
+            ends_fake
+            and not on_grid
+            and grid is not None
+            and pair.candidate not in self.behind
             and tied(self.reference, last, grid)
+        )
         mechanism, fits = (HALF_WAY, True) if half_way else self._mechanism(pair, grid, ends_fake, on_grid, inner)
         kept = self._kept_grid(pair, tensor)
         if kept is not None:
@@ -159,21 +185,36 @@ class _Expecter:
         coarse, coarse_rms = self._coarse(pair, tensor)
         steps = sum(op.kind not in MOVEMENT for op in pair.candidate_ops)
         return Expectation(
-            tau, np.full_like(tau, noise_of(pair, tensor)), mechanism,
-            ideal=pair.candidate in self.own or inner or kept is not None or (ends_fake and not on_grid)
+            tau,
+            np.full_like(tau, noise_of(pair, tensor)),
+            mechanism,
+            ideal=pair.candidate in self.own
+            or inner
+            or kept is not None
+            or (ends_fake and not on_grid)
             or ((steps > 1 or _requantizes_input(pair)) and mechanism is not None),
-            measured_grid=pair.candidate not in self.on_grid, may_clip=self._may_clip(pair, ends_fake, on_grid),
-            kept_grid=kept, scale_fits=fits, predicted=kept is None and (
+            measured_grid=pair.candidate not in self.on_grid,
+            may_clip=self._may_clip(pair, ends_fake, on_grid),
+            kept_grid=kept,
+            scale_fits=fits,
+            predicted=kept is None
+            and (
                 (on_grid and _requantizes_input(pair))
-                or (fits and ((ends_fake and not on_grid) or (self.aligned.between_files and inner)))),
+                or (fits and ((ends_fake and not on_grid) or (self.aligned.between_files and inner)))
+            ),
             wanted_grid=self._wanted_grid(pair, ends_fake) if not fits else None,
-            coarse=coarse, coarse_rms=coarse_rms, natural=self._natural(pair),
-            is_exact=only_moves and pair.candidate in self.on_grid, own_grids=own_grids)
+            coarse=coarse,
+            coarse_rms=coarse_rms,
+            natural=self._natural(pair),
+            is_exact=only_moves and pair.candidate in self.on_grid,
+            own_grids=own_grids,
+        )
 
     # -- which mechanism, if any --------------------------------------------------------------------------
 
-    def _mechanism(self, pair: Pair, grid: Grid | None, ends_fake: bool, on_grid: bool,
-                   inner: bool) -> tuple[str | None, bool]:
+    def _mechanism(
+        self, pair: Pair, grid: Grid | None, ends_fake: bool, on_grid: bool, inner: bool
+    ) -> tuple[str | None, bool]:
         """The by-design reason for more than rounding at this pair, and whether its grid is accounted for."""
         op = pair.op
         if op is not None and op.kind in FIXED_GRIDS and not ends_fake:
@@ -182,10 +223,18 @@ class _Expecter:
             return named, op_facts.same_grid(grid, (FIXED_GRIDS16 if wide else FIXED_GRIDS).get(op.kind))
         if not on_grid and (ends_fake or pair.candidate in self.behind or self._picker(pair)):
             donor = self._donor(pair) if ends_fake else self._picker(pair)
-            return (f"two grids meet: its scale is the one of {donor}", True) \
-                if donor is not None and pair.candidate not in self.behind else (None, False)
-        if not ends_fake and op is not None and op.kind in KEEPS_CODES and self._donor(pair) is None \
-                and self._kept_grid(pair, self.candidate.tensors[pair.candidate]) is not None:
+            return (
+                (f"two grids meet: its scale is the one of {donor}", True)
+                if donor is not None and pair.candidate not in self.behind
+                else (None, False)
+            )
+        if (
+            not ends_fake
+            and op is not None
+            and op.kind in KEEPS_CODES
+            and self._donor(pair) is None
+            and self._kept_grid(pair, self.candidate.tensors[pair.candidate]) is not None
+        ):
             return None, False
         if inner:
             return "the reference fake-quantizes twice where the file rounds once", True
@@ -193,8 +242,9 @@ class _Expecter:
             return "two grids meet: an input is requantized before the op", True
         if self._between(pair):
             names = " and ".join(entry.raw for entry in pair.candidate_ops)
-            return f"{names} each round, the reference does once" if len(pair.candidate_ops) > 1 else \
-                "the file rounds a constant that it computes, such as what a zero state gives", True
+            return f"{names} each round, the reference does once" if len(
+                pair.candidate_ops
+            ) > 1 else "the file rounds a constant that it computes, such as what a zero state gives", True
         if op is not None and op.kind in ("avg_pool", "resize_bilinear"):
             return f"{op.raw} rounds on the grid of its input", True
         if op is not None and op.kind == "leaky_relu":
@@ -277,8 +327,14 @@ class _Expecter:
         """What the MAXIMUM or MINIMUM that reads this tensor picks, where it has its scale from there."""
         grid = op_facts.grid_of(self.candidate.tensors[pair.candidate])
         readers = self.candidate.consumers.get(pair.candidate, ())
-        return next((f"what {op.raw} picks" for op in readers if op.kind in PICKS
-                     and op_facts.same_grid(grid, op_facts.grid_of(self.candidate.tensors[op.output]))), None)
+        return next(
+            (
+                f"what {op.raw} picks"
+                for op in readers
+                if op.kind in PICKS and op_facts.same_grid(grid, op_facts.grid_of(self.candidate.tensors[op.output]))
+            ),
+            None,
+        )
 
     def _natural(self, pair: Pair) -> tuple[bool, bool]:
         tensor = self.candidate.tensors[pair.candidate]
@@ -309,8 +365,7 @@ class _Expecter:
         """Scales of the tensors between the steps of a region that the reference computes unrounded."""
         if any(op.kind == "fake_quant" for op in pair.region):
             return []
-        inner = [op.output for op in pair.candidate_ops
-                 if op is not pair.op and op.kind not in MOVEMENT | {"quantize"}]
+        inner = [op.output for op in pair.candidate_ops if op is not pair.op and op.kind not in MOVEMENT | {"quantize"}]
         inner += [key for op in pair.candidate_ops for key in op.inputs if key in self.computed and key not in inner]
         grids = [op_facts.grid_of(self.candidate.tensors[key]) for key in inner]
         return [grid.scale for grid in grids if grid is not None]

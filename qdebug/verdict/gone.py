@@ -23,14 +23,23 @@ def with_gone(rows: Sequence[Row], constant: Collection[str] = ()) -> list[Row]:
     ends = [row for row in rows if row.layer not in readers]
     if not all(_is_equal(row) for row in ends):
         return list(rows)
-    return [replace(row, verdict="requantized", mechanism=GONE, decided_by=None, reason=f"{GONE} ({row.reason})")
-            if row.layer not in constant and _ends_there(row, readers.get(row.layer, [])) else row for row in rows]
+    return [
+        replace(row, verdict="requantized", mechanism=GONE, decided_by=None, reason=f"{GONE} ({row.reason})")
+        if row.layer not in constant and _ends_there(row, readers.get(row.layer, []))
+        else row
+        for row in rows
+    ]
 
 
 def _ends_there(row: Row, readers: Sequence[Row]) -> bool:
     """Whether a row diverges, and all that read it are bit-equal."""
-    return row.verdict == "diverged" and bool(readers) and all(map(_is_equal, readers)) \
-        and row.local is not None and not row.local.non_finite
+    return (
+        row.verdict == "diverged"
+        and bool(readers)
+        and all(map(_is_equal, readers))
+        and row.local is not None
+        and not row.local.non_finite
+    )
 
 
 def _is_equal(row: Row) -> bool:

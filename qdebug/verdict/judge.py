@@ -84,14 +84,20 @@ def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) 
         part = "kernel: " if weights is not None else ""
         many = f"{unexplained} flips{place} are" if where is not None else "the largest flips are"
         decided = f"{unexplained} unexplained flips" if where is not None else f"{stats.farthest} LSB off"
-        return Judged("diverged", f"{part}{many} more than rounding can make, up to {largest} LSB", percent,
-                      decided_by=decided)
+        return Judged(
+            "diverged", f"{part}{many} more than rounding can make, up to {largest} LSB", percent, decided_by=decided
+        )
     if weights is not None and (largest > 1 or weights.again or expectation.mechanism is not None):
         return _weights_rounded(weights, expectation, largest, percent)
     if expectation.mechanism is not None:
         return Judged("requantized", expectation.mechanism, percent, expectation.mechanism)
-    return Judged("rounding", "every flip lies within this op's rounding of a boundary" if weights is None else
-                  "the file's own weights, the reference's rounded, explain every flip", percent)
+    return Judged(
+        "rounding",
+        "every flip lies within this op's rounding of a boundary"
+        if weights is None
+        else "the file's own weights, the reference's rounded, explain every flip",
+        percent,
+    )
 
 
 def _wrong_values(stats: CodeStats, expectation: Expectation, weights: Weights | None) -> Wrong | None:
@@ -102,8 +108,10 @@ def _wrong_values(stats: CodeStats, expectation: Expectation, weights: Weights |
     wrong = _weights_changed(weights, stats.scale) if weights is not None else None
     if wrong is None and not expectation.may_clip and stats.clipped > most_clipped(stats.total):
         share = f"{100 * stats.clipped / stats.total:.3g} %"
-        return (f"range: {share} of the reference's values lie beyond what the candidate's codes cover",
-                f"{share} clipped")
+        return (
+            f"range: {share} of the reference's values lie beyond what the candidate's codes cover",
+            f"{share} clipped",
+        )
     return wrong
 
 
@@ -112,15 +120,21 @@ def _wrong_grid(stats: CodeStats, expectation: Expectation, expected: float) -> 
     if expectation.scale_fits:
         return None
     if stats.clipped:
-        return (f"range: its scale and zero point are not the reference's, and {stats.clipped} of the reference's "
-                "values lie beyond what its codes cover"), f"{stats.clipped} clipped"
+        return (
+            f"range: its scale and zero point are not the reference's, and {stats.clipped} of the reference's "
+            "values lie beyond what its codes cover"
+        ), f"{stats.clipped} clipped"
     moved = _moved(stats, expectation.wanted_grid) if expectation.wanted_grid is not None else 0.0
     if moved >= MOVED:
-        return ("its scale and zero point are not the reference's, and nothing in the graph accounts for that: "
-                f"they move codes by up to {moved:.3g}"), f"codes {moved:.3g} off"
+        return (
+            "its scale and zero point are not the reference's, and nothing in the graph accounts for that: "
+            f"they move codes by up to {moved:.3g}"
+        ), f"codes {moved:.3g} off"
     if stats.local.flips > expected + FEW + ALLOWED * stats.local.total:
-        return ("its scale and zero point are not the reference's, and nothing in the graph accounts for that; "
-                f"up to {stats.local.largest} LSB"), f"up to {stats.local.largest} LSB"
+        return (
+            "its scale and zero point are not the reference's, and nothing in the graph accounts for that; "
+            f"up to {stats.local.largest} LSB"
+        ), f"up to {stats.local.largest} LSB"
     return None
 
 
@@ -145,18 +159,26 @@ def _weights_changed(weights: Weights, scale: float) -> Wrong | None:
     if not weights.kernel_fits:
         channel = int(np.argmax(weights.kernel_excess))
         count = int(np.count_nonzero(weights.kernel_excess > 1))
-        size = f"{weights.steps:.3g} steps" if weights.steps is not None else \
-            f"{weights.kernel_excess[channel]:.3g} times what {weights.dtype} allows"
-        return (f"weights: {count} of {weights.kernel_excess.size} channels are not the reference's, rounded: up to "
-                f"{size} off in channel {channel}"), f"weights {size} off"
+        size = (
+            f"{weights.steps:.3g} steps"
+            if weights.steps is not None
+            else f"{weights.kernel_excess[channel]:.3g} times what {weights.dtype} allows"
+        )
+        return (
+            f"weights: {count} of {weights.kernel_excess.size} channels are not the reference's, rounded: up to "
+            f"{size} off in channel {channel}"
+        ), f"weights {size} off"
     effect = weights.bias_error / (scale or 1.0)
     wrong = (weights.bias_excess > 1) & (effect > (FELT if scale else 0.0))
     if not np.any(wrong):
         return None
     channel = int(np.argmax(effect * wrong))
     unit = "LSB of the output" if scale else "in real units"
-    what = "the file has no bias, the reference has" if weights.bias_missing else \
-        f"{int(wrong.sum())} of {wrong.size} channels are not the reference's, rounded"
+    what = (
+        "the file has no bias, the reference has"
+        if weights.bias_missing
+        else f"{int(wrong.sum())} of {wrong.size} channels are not the reference's, rounded"
+    )
     size = f"{effect[channel]:.3g}"
     return f"bias: {what}: up to {size} {unit} off in channel {channel}", f"bias {size}{' LSB' if scale else ''} off"
 
@@ -173,8 +195,15 @@ def _weights_rounded(weights: Weights, expectation: Expectation, largest: int, p
     return Judged("requantized", named + (f" (up to {largest} LSB)" if largest > 1 else ""), percent, named)
 
 
-def judge_float(stats: FloatStats, *, depth: int, bound: float = FLOAT_BOUND, weights: Weights | None = None,
-                ideal: FloatStats | None = None, largest_input: float = 0.0) -> Judged:
+def judge_float(
+    stats: FloatStats,
+    *,
+    depth: int,
+    bound: float = FLOAT_BOUND,
+    weights: Weights | None = None,
+    ideal: FloatStats | None = None,
+    largest_input: float = 0.0,
+) -> Judged:
     """The verdict on a pair of real values; `depth` is the number of reference ops in the region.
 
     Where the file holds its weights in fewer bits, `ideal` compares with the region computed with those, and
@@ -192,11 +221,16 @@ def judge_float(stats: FloatStats, *, depth: int, bound: float = FLOAT_BOUND, we
     if stats.relative <= allowed:
         return Judged("rounding", f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}")
     if ideal is not None and ideal.relative <= allowed:
-        return Judged("requantized", f"{NO_EPSILON} (relative error {stats.relative:.2g}; without it "
-                      f"{ideal.relative:.2g}, float arithmetic allows {allowed:.2g})", mechanism=NO_EPSILON)
+        return Judged(
+            "requantized",
+            f"{NO_EPSILON} (relative error {stats.relative:.2g}; without it "
+            f"{ideal.relative:.2g}, float arithmetic allows {allowed:.2g})",
+            mechanism=NO_EPSILON,
+        )
     wrong = _weights_changed(weights, 0.0) if weights is not None else None
-    said = wrong[0] if wrong is not None else \
-        f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}"
+    said = (
+        wrong[0] if wrong is not None else f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}"
+    )
     return Judged("diverged", said, decided_by=None if wrong is None else wrong[1])
 
 
@@ -209,16 +243,22 @@ def _judge_held(stats: FloatStats, ideal: FloatStats, weights: Weights, allowed:
     if weights.dtype == "float32":
         named = f"the reference's weights rounded to {BITS.get(weights.reference_dtype, weights.reference_dtype)}"
     if ideal.relative <= allowed:
-        return Judged("rounding", f"{named}: relative error {stats.relative:.2g}; with the file's own weights "
-                      f"{ideal.relative:.2g}, float arithmetic allows {allowed:.2g}")
+        return Judged(
+            "rounding",
+            f"{named}: relative error {stats.relative:.2g}; with the file's own weights "
+            f"{ideal.relative:.2g}, float arithmetic allows {allowed:.2g}",
+        )
     step = largest_input / 127
     most = step / 2 * float(np.abs(weights.rows).sum(axis=1).max()) + allowed * ideal.reference_largest
     rms = step * RMS_MARGIN / np.sqrt(12) * float(np.sqrt(np.square(weights.rows).sum(axis=1).max()))
     if weights.steps is not None and ideal.largest <= most and ideal.rms <= rms:
         named += "; the op's input quantized to 8 bits on the fly"
         return Judged("requantized", f"{named} (relative error {stats.relative:.2g})", mechanism=named)
-    return Judged("diverged", f"kernel: with the file's own weights the relative error is {ideal.relative:.2g}, "
-                  f"float arithmetic allows {allowed:.2g}")
+    return Judged(
+        "diverged",
+        f"kernel: with the file's own weights the relative error is {ideal.relative:.2g}, "
+        f"float arithmetic allows {allowed:.2g}",
+    )
 
 
 def _between_steps(stats: CodeStats, expectation: Expectation) -> str | None:

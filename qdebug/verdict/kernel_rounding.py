@@ -30,9 +30,25 @@ NOISE16 = 0.02
 """The same for int16 codes, which float32 holds to about 1/256 LSB."""
 
 
-TABLES = {"softmax": 0.02, "logistic": 0.02, "tanh": 0.02, "log_softmax": 0.02, "l2_norm": 0.02, "hard_swish": 0.1,
-          "gelu": 0.05, "elu": 0.05, "exp": 0.1, "rsqrt": 0.1, "sqrt": 0.1, "div": 0.05, "squared_difference": 0.02,
-          "sum": 0.02, "prelu": 0.02, "abs": 0.01, "matmul": 0.01}
+TABLES = {
+    "softmax": 0.02,
+    "logistic": 0.02,
+    "tanh": 0.02,
+    "log_softmax": 0.02,
+    "l2_norm": 0.02,
+    "hard_swish": 0.1,
+    "gelu": 0.05,
+    "elu": 0.05,
+    "exp": 0.1,
+    "rsqrt": 0.1,
+    "sqrt": 0.1,
+    "div": 0.05,
+    "squared_difference": 0.02,
+    "sum": 0.02,
+    "prelu": 0.02,
+    "abs": 0.01,
+    "matmul": 0.01,
+}
 """Kinds whose integer kernels are tables or approximations: largest error in LSB before the last rounding."""
 
 
@@ -75,8 +91,10 @@ class Uncertainty:
         given_known = [grid for grid in given if grid is not None]
         if out is None or not given_known or op.kind in MOVEMENT or op.kind == "max_pool":
             return np.zeros(1)
-        if op.kind in ("conv", "depthwise", "dense", "transpose_conv") \
-                and op_facts.kernel(self.candidate, op) is not None:
+        if (
+            op.kind in ("conv", "depthwise", "dense", "transpose_conv")
+            and op_facts.kernel(self.candidate, op) is not None
+        ):
             return self._weighted_tau(pair, op, given_known[0].scale, out.scale, fixed_point)
         if op.kind in TABLES:
             of_scales = squared_difference(given_known, out.scale) if op.kind == "squared_difference" else 0.0
@@ -84,19 +102,21 @@ class Uncertainty:
         multiplier = _multiplier(self.candidate, op, given_known, out.scale)
         return np.full(1, self._plain_tau(op, multiplier, given_known[0], out, fixed_point))
 
-    def _plain_tau(self, op: Op, multiplier: float, given: Grid, out: Grid,
-                   fixed_point: bool) -> float:
+    def _plain_tau(self, op: Op, multiplier: float, given: Grid, out: Grid, fixed_point: bool) -> float:
         """LSB by which the kernel of an op without weights can miss before its last rounding."""
         if op.kind == "avg_pool":
             return 2 * NOISE  # exact averages end on ties, and half of those are rounded the other way
         if op.kind == "resize_bilinear":
             return self._resize_tau(op, fixed_point)
         if op.kind in ("add", "sub"):
-            return 2.0 ** -10 if fixed_point else 2.0 ** -9
+            return 2.0**-10 if fixed_point else 2.0**-9
         if op.kind == "leaky_relu":
             slope = float(op.attributes.get("alpha", 0.25)) * multiplier
-            return max(double_rounding(multiplier), double_rounding(slope)) if fixed_point else \
-                max(coarse_multiplier(multiplier, given.zero_point), coarse_multiplier(slope, given.zero_point))
+            return (
+                max(double_rounding(multiplier), double_rounding(slope))
+                if fixed_point
+                else max(coarse_multiplier(multiplier, given.zero_point), coarse_multiplier(slope, given.zero_point))
+            )
         if op.kind == "quantize" and not fixed_point:
             return coarse_multiplier(multiplier, given.zero_point)
         if not fixed_point or (op.kind in ("quantize", "relu", "relu6", "concat") and abs(multiplier - 1) < 1e-6):
@@ -108,11 +128,13 @@ class Uncertainty:
     def _resize_tau(self, op: Op, fixed_point: bool) -> float:
         before = self.candidate.tensors[self.candidate.data_inputs(op)[0]].shape
         after = self.candidate.tensors[op.output].shape
-        doubling = all(new % old == 0 and math.log2(new // old).is_integer()
-                       for old, new in zip(before[1:3], after[1:3], strict=True))
+        doubling = all(
+            new % old == 0 and math.log2(new // old).is_integer()
+            for old, new in zip(before[1:3], after[1:3], strict=True)
+        )
         if doubling and not op.attributes.get("align_corners"):
-            return 2.0 ** -9
-        return 0.5 if fixed_point else 2.0 ** -5  # interpolation weights of 10 and of 11 bits
+            return 2.0**-9
+        return 0.5 if fixed_point else 2.0**-5  # interpolation weights of 10 and of 11 bits
 
     def _mean_tau(self, op: Op, multiplier: float, given: Grid, out: Grid) -> float:
         """The fixed-point MEAN divides the multiplier, and its shift, by the number of elements.
@@ -129,8 +151,9 @@ class Uncertainty:
             double += abs(offset - math.trunc(offset))
         return float(double)
 
-    def _weighted_tau(self, pair: Pair | None, op: Op, scale_in: float, scale_out: float,
-                      fixed_point: bool) -> NDArray[np.float64]:
+    def _weighted_tau(
+        self, pair: Pair | None, op: Op, scale_in: float, scale_out: float, fixed_point: bool
+    ) -> NDArray[np.float64]:
         kernel = op_facts.kernel(self.candidate, op)
         assert kernel is not None
         if kernel.quantization is None:
@@ -184,8 +207,9 @@ def double_rounding(multiplier: float) -> float:
     return float(2.0 ** -(shift + 1)) if shift > 0 else 0.0
 
 
-def bias_rounding(reference: Graph, candidate: Graph, pair: Pair, op: Op,
-                  scale_in: float) -> NDArray[np.float64] | None:
+def bias_rounding(
+    reference: Graph, candidate: Graph, pair: Pair, op: Op, scale_in: float
+) -> NDArray[np.float64] | None:
     """The file's bias less the reference's folded bias, per channel, in real units; `None` where it cannot be told."""
     kernel = op_facts.kernel(candidate, op)
     if pair.core is None or kernel is None or kernel.quantization is None:
@@ -204,9 +228,14 @@ def bias_rounding(reference: Graph, candidate: Graph, pair: Pair, op: Op,
 
 def bias_codes(candidate: Graph, op: Op) -> NDArray[np.generic] | None:
     """The integer biases of a weighted candidate op; `None` where it has none."""
-    found = [tensor.data for tensor in candidate.constants(op)
-             if tensor.data is not None and tensor.dtype in ("int32", "int64") and tensor.data.ndim == 1
-             and tensor.quantization is not None]
+    found = [
+        tensor.data
+        for tensor in candidate.constants(op)
+        if tensor.data is not None
+        and tensor.dtype in ("int32", "int64")
+        and tensor.data.ndim == 1
+        and tensor.quantization is not None
+    ]
     return found[-1] if found else None
 
 

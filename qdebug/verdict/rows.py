@@ -19,18 +19,25 @@ from qdebug.verdict.expectation import Expectation
 from qdebug.verdict.gone import with_gone
 from qdebug.verdict.judge import FLOAT_BOUND, NOT_REPLAYED, Judged, judge, judge_float
 
-NO_PARTS = {"qat": "the reference is quantization-aware: it holds the file's own weights and grids",
-            "float": "this op only gives another shape",
-            "file": "both files hold the same weights and grids here"}
+NO_PARTS = {
+    "qat": "the reference is quantization-aware: it holds the file's own weights and grids",
+    "float": "this op only gives another shape",
+    "file": "both files hold the same weights and grids here",
+}
 """By the kind of the reference: why a row that holds codes has no parts."""
 SIMULATED = "every code of the file is simulated here: a prediction would repeat the measurement"
 ABOUT = 1.1
 """How much larger than the reference's the candidate's own largest value may be."""
 
 
-def build_rows(aligned: Aligned, counts: Counts, expectations: Mapping[Key, Expectation],
-               weights: Mapping[Key, Weights | str] | None = None,
-               parts: Mapping[Key, dict[str, Any]] | None = None, largest_input: float = 0.0) -> list[Row]:
+def build_rows(
+    aligned: Aligned,
+    counts: Counts,
+    expectations: Mapping[Key, Expectation],
+    weights: Mapping[Key, Weights | str] | None = None,
+    parts: Mapping[Key, dict[str, Any]] | None = None,
+    largest_input: float = 0.0,
+) -> list[Row]:
     """One row per pair, in execution order.
 
     `weights` and `parts` are those of a reference that is not quantization-aware, by candidate tensor;
@@ -42,39 +49,81 @@ def build_rows(aligned: Aligned, counts: Counts, expectations: Mapping[Key, Expe
     for index, pair in enumerate(aligned.pairs):
         row = _bare_row(index, pair, candidate, names)
         if pair.candidate in counts.codes:
-            row = _code_row(row, counts.codes[pair.candidate], expectations[pair.candidate],
-                            weights.get(pair.candidate), parts.get(pair.candidate),
-                            _weight_scales(pair, candidate, counts.codes[pair.candidate].channels))
+            row = _code_row(
+                row,
+                counts.codes[pair.candidate],
+                expectations[pair.candidate],
+                weights.get(pair.candidate),
+                parts.get(pair.candidate),
+                _weight_scales(pair, candidate, counts.codes[pair.candidate].channels),
+            )
             if row.parts is None:
                 row = replace(row, reasons={**row.reasons, "parts": NO_PARTS[aligned.kind]})
         elif pair.candidate in counts.floats:
-            row = _float_row(row, pair, counts, weights.get(pair.candidate), largest_input,
-                             _float_bound(pair, candidate, weights.get(pair.candidate)))
+            row = _float_row(
+                row,
+                pair,
+                counts,
+                weights.get(pair.candidate),
+                largest_input,
+                _float_bound(pair, candidate, weights.get(pair.candidate)),
+            )
         else:
             row = _unmeasured(row, counts.unreadable.get(pair.candidate, UNREADABLE))
             row = replace(row, verdict="diverged") if pair.candidate in counts.misshapen else row
         opaque = [op.raw for op in pair.candidate_ops if op.kind in op_facts.OPAQUE]
         if opaque:
-            row = replace(row, verdict="unmeasured", mechanism=None, expected_flip_percent=None, reason=(
-                f"{' and '.join(dict.fromkeys(opaque))} runs a loop of its own: what rounding may do there is unknown"))
+            row = replace(
+                row,
+                verdict="unmeasured",
+                mechanism=None,
+                expected_flip_percent=None,
+                reason=(
+                    f"{' and '.join(dict.fromkeys(opaque))} runs a loop of its own: "
+                    "what rounding may do there is unknown"
+                ),
+            )
         rows.append(row)
-    return with_gone(rows, {row.layer for row, pair in zip(rows, aligned.pairs, strict=True)
-                            if any(candidate.constants(op) for op in pair.candidate_ops)})
+    return with_gone(
+        rows,
+        {
+            row.layer
+            for row, pair in zip(rows, aligned.pairs, strict=True)
+            if any(candidate.constants(op) for op in pair.candidate_ops)
+        },
+    )
 
 
 def _bare_row(index: int, pair: Pair, candidate: Graph, names: Mapping[Key, str]) -> Row:
     tensor = candidate.tensors[pair.candidate]
     grid = tensor.quantization if tensor.quantization is not None and tensor.quantization.per_tensor else None
     return Row(
-        index=index, layer=pair.layer, region=list(dict.fromkeys(layer.name for layer in pair.layers)),
+        index=index,
+        layer=pair.layer,
+        region=list(dict.fromkeys(layer.name for layer in pair.layers)),
         region_raw=list(dict.fromkeys(layer.raw for layer in pair.layers)),
-        op=pair.op.raw if pair.op is not None else "INPUT", op_index=pair.op.index if pair.op is not None else None,
-        tensor=tensor.name, tensor_index=int(str(pair.candidate)), shape=list(tensor.shape[1:]), dtype=tensor.dtype,
-        scale=grid.step if grid else None, zero_point=grid.zero if grid else None,
+        op=pair.op.raw if pair.op is not None else "INPUT",
+        op_index=pair.op.index if pair.op is not None else None,
+        tensor=tensor.name,
+        tensor_index=int(str(pair.candidate)),
+        shape=list(tensor.shape[1:]),
+        dtype=tensor.dtype,
+        scale=grid.step if grid else None,
+        zero_point=grid.zero if grid else None,
         upstream=list(dict.fromkeys(names[key] for _, key in pair.inputs if key is not None)),
-        evidence=list(pair.evidence), confidence=pair.confidence, cumulative=None, local=None,
-        expected_flip_percent=None, off_grid_rms_lsb=None, saturated_percent=None, clipped_percent=None,
-        used_codes_percent=None, verdict="unmeasured", reason="", reference_tensor=str(pair.reference))
+        evidence=list(pair.evidence),
+        confidence=pair.confidence,
+        cumulative=None,
+        local=None,
+        expected_flip_percent=None,
+        off_grid_rms_lsb=None,
+        saturated_percent=None,
+        clipped_percent=None,
+        used_codes_percent=None,
+        verdict="unmeasured",
+        reason="",
+        reference_tensor=str(pair.reference),
+    )
 
 
 def _weight_scales(pair: Pair, candidate: Graph, channels: int) -> list[float] | None:
@@ -84,16 +133,27 @@ def _weight_scales(pair: Pair, candidate: Graph, channels: int) -> list[float] |
     return None if grid is None or grid.scale.size != channels or channels < 2 else [float(one) for one in grid.scale]
 
 
-def _code_row(row: Row, stats: CodeStats, expectation: Expectation, weights: Weights | str | None,
-              parts: dict[str, Any] | None, scales: list[float] | None) -> Row:
+def _code_row(
+    row: Row,
+    stats: CodeStats,
+    expectation: Expectation,
+    weights: Weights | str | None,
+    parts: dict[str, Any] | None,
+    scales: list[float] | None,
+) -> Row:
     if not stats.total:
         return _unmeasured(row, "no sample was run")
     judged = judge(stats, expectation, weights if isinstance(weights, Weights) else None)
     local = stats.local.result(stats.scale) if stats.local.total else None
     channels = None
     if local is not None and stats.channels > 1:
-        channels = Channels(stats.flips.tolist(), stats.sums.tolist(), stats.largest.tolist(),
-                            stats.local.total // stats.channels, scales)
+        channels = Channels(
+            stats.flips.tolist(),
+            stats.sums.tolist(),
+            stats.largest.tolist(),
+            stats.local.total // stats.channels,
+            scales,
+        )
     reasons = {} if local is not None else {"local": judged.reason}
     if judged.expected_flip_percent is None and local is not None:
         reasons["expected_flip_percent"] = SIMULATED
@@ -101,44 +161,83 @@ def _code_row(row: Row, stats: CodeStats, expectation: Expectation, weights: Wei
     if not expectation.measured_grid:
         clipped, reasons["clipped_percent"] = None, "the reference is fake-quantized here: it clips itself"
     return replace(
-        _judged(row, judged), cumulative=stats.cumulative.result(stats.scale), local=local,
-        off_grid_rms_lsb=stats.off_grid_rms_lsb, clipped_percent=clipped,
+        _judged(row, judged),
+        cumulative=stats.cumulative.result(stats.scale),
+        local=local,
+        off_grid_rms_lsb=stats.off_grid_rms_lsb,
+        clipped_percent=clipped,
         saturated_percent=100 * stats.saturated(expectation.natural) / stats.total,
-        used_codes_percent=stats.used_codes_percent, used_span_percent=stats.used_span_percent, elements=stats.total,
-        unexplained_flips=int(stats.unexplained.sum()), channels=channels, parts=parts, reasons=reasons)
+        used_codes_percent=stats.used_codes_percent,
+        used_span_percent=stats.used_span_percent,
+        elements=stats.total,
+        unexplained_flips=int(stats.unexplained.sum()),
+        channels=channels,
+        parts=parts,
+        reasons=reasons,
+    )
 
 
 def _float_bound(pair: Pair, candidate: Graph, weights: Weights | str | None) -> float:
     """Relative error that one op may make: more where the file holds constants in half precision that stand alone."""
     if isinstance(weights, Weights):
         return FLOAT_BOUND
-    halves = sum(as_stored(candidate, tensor).dtype == "float16"
-                 for op in pair.candidate_ops for tensor in candidate.constants(op))
+    halves = sum(
+        as_stored(candidate, tensor).dtype == "float16"
+        for op in pair.candidate_ops
+        for tensor in candidate.constants(op)
+    )
     return FLOAT_BOUND + HALF * halves
 
 
-def _float_row(row: Row, pair: Pair, counts: Counts, weights: Weights | str | None, largest_input: float,
-               bound: float) -> Row:
+def _float_row(
+    row: Row, pair: Pair, counts: Counts, weights: Weights | str | None, largest_input: float, bound: float
+) -> Row:
     cumulative, local = counts.floats[pair.candidate]
-    given = [counts.floats[key][0].reference_largest * ABOUT if key in counts.floats else largest_input
-             for _, key in pair.inputs]
-    judged = judge_float(local, depth=len(pair.region), bound=bound,
-                         weights=weights if isinstance(weights, Weights) else None,
-                         ideal=counts.ideals.get(pair.candidate), largest_input=max(given, default=largest_input))
+    given = [
+        counts.floats[key][0].reference_largest * ABOUT if key in counts.floats else largest_input
+        for _, key in pair.inputs
+    ]
+    judged = judge_float(
+        local,
+        depth=len(pair.region),
+        bound=bound,
+        weights=weights if isinstance(weights, Weights) else None,
+        ideal=counts.ideals.get(pair.candidate),
+        largest_input=max(given, default=largest_input),
+    )
     why = "this tensor holds no codes"
-    names = ("expected_flip_percent", "off_grid_rms_lsb", "saturated_percent", "clipped_percent", "used_codes_percent",
-             "scale", "zero_point", "parts")
+    names = (
+        "expected_flip_percent",
+        "off_grid_rms_lsb",
+        "saturated_percent",
+        "clipped_percent",
+        "used_codes_percent",
+        "scale",
+        "zero_point",
+        "parts",
+    )
     reasons = dict.fromkeys(names, why)
     if not local.total:
         judged = Judged("unmeasured", NOT_REPLAYED)
         reasons["local"] = NOT_REPLAYED
-    return replace(_judged(row, judged), cumulative=cumulative.result(), local=local.result() if local.total else None,
-                   elements=cumulative.total, reasons=reasons)
+    return replace(
+        _judged(row, judged),
+        cumulative=cumulative.result(),
+        local=local.result() if local.total else None,
+        elements=cumulative.total,
+        reasons=reasons,
+    )
 
 
 def _judged(row: Row, judged: Judged) -> Row:
-    return replace(row, verdict=judged.verdict, reason=judged.reason, mechanism=judged.mechanism,
-                   decided_by=judged.decided_by, expected_flip_percent=judged.expected_flip_percent)
+    return replace(
+        row,
+        verdict=judged.verdict,
+        reason=judged.reason,
+        mechanism=judged.mechanism,
+        decided_by=judged.decided_by,
+        expected_flip_percent=judged.expected_flip_percent,
+    )
 
 
 def _unmeasured(row: Row, why: str) -> Row:
@@ -147,8 +246,12 @@ def _unmeasured(row: Row, why: str) -> Row:
 
 def coverage(alignment: Alignment, rows: Sequence[Row]) -> Coverage:
     """How much of the candidate the rows explain, and what has no counterpart and why."""
-    return Coverage(alignment.candidate_ops, alignment.paired_ops, list(alignment.leftovers),
-                    sum(row.verdict == "unmeasured" for row in rows))
+    return Coverage(
+        alignment.candidate_ops,
+        alignment.paired_ops,
+        list(alignment.leftovers),
+        sum(row.verdict == "unmeasured" for row in rows),
+    )
 
 
 def first_divergent(rows: Sequence[Row]) -> str | None:
@@ -158,9 +261,19 @@ def first_divergent(rows: Sequence[Row]) -> str | None:
 
 def first_over_tolerance(rows: Sequence[Row], tolerance: float) -> str | None:
     """The first row whose cumulative error exceeds the tolerance: what a plain comparison would have blamed."""
-    return next((row.layer for row in rows if row.cumulative is not None
-                 and not (row.cumulative.max_abs is not None and row.cumulative.max_abs <= tolerance
-                          and not row.cumulative.non_finite)), None)
+    return next(
+        (
+            row.layer
+            for row in rows
+            if row.cumulative is not None
+            and not (
+                row.cumulative.max_abs is not None
+                and row.cumulative.max_abs <= tolerance
+                and not row.cumulative.non_finite
+            )
+        ),
+        None,
+    )
 
 
 def worst_samples(alignment: Alignment, counts: Counts, labels: Mapping[str, Sequence[int]]) -> list[WorstSample]:
@@ -177,9 +290,17 @@ def worst_samples(alignment: Alignment, counts: Counts, labels: Mapping[str, Seq
         else:
             continue
         for sample, error_lsb, error_abs in entries if last else entries[:1]:
-            found.append(WorstSample(sample, pair.layer, error_lsb, _label(labels, "reference", sample),
-                                     _label(labels, "candidate", sample), _label(labels, "truth", sample),
-                                     error_abs=error_abs))
+            found.append(
+                WorstSample(
+                    sample,
+                    pair.layer,
+                    error_lsb,
+                    _label(labels, "reference", sample),
+                    _label(labels, "candidate", sample),
+                    _label(labels, "truth", sample),
+                    error_abs=error_abs,
+                )
+            )
     return found
 
 

@@ -41,8 +41,12 @@ def sketch_codes(candidate: Array, reference: Array, channels: int, dtype: str) 
     ours, theirs = (_flat(array, channels) for array in (reference, candidate))
     low, high = CODE_RANGES[dtype]
     span = high - low + 1
-    counts = np.stack([np.bincount((array.reshape(-1).astype(np.int32) - low) * BINS // span, minlength=BINS)
-                       for array in (ours, theirs)])
+    counts = np.stack(
+        [
+            np.bincount((array.reshape(-1).astype(np.int32) - low) * BINS // span, minlength=BINS)
+            for array in (ours, theirs)
+        ]
+    )
     seen = np.zeros(0, np.int32)
     if channels * span <= 1 << 22:
         places = (theirs.astype(np.int64) - low) + np.arange(channels) * span
@@ -53,8 +57,9 @@ def sketch_codes(candidate: Array, reference: Array, channels: int, dtype: str) 
 def sketch_values(candidate: Array, reference: Array) -> Sketch:
     """Sketch real values of one batch."""
     ours, theirs = (_flat(array, 1) for array in (reference, candidate))
-    return Sketch(_points(ours, theirs), np.zeros((2, 0), np.int64), np.zeros(0, np.int32),
-                  min(len(candidate), SAMPLES))
+    return Sketch(
+        _points(ours, theirs), np.zeros((2, 0), np.int64), np.zeros(0, np.int32), min(len(candidate), SAMPLES)
+    )
 
 
 def pack(sketches: Sequence[Sketch | None]) -> dict[str, Array]:
@@ -66,12 +71,16 @@ def pack(sketches: Sequence[Sketch | None]) -> dict[str, Array]:
         if one is None:
             used.append(np.zeros(0, np.int32))
             continue
-        points[place, :, :one.points.shape[1]] = one.points
-        counts[place, :, :one.counts.shape[1]] = one.counts
+        points[place, :, : one.points.shape[1]] = one.points
+        counts[place, :, : one.counts.shape[1]] = one.counts
         used.append(one.used)
-    return {"points": points, "counts": counts, "channels": np.array([array.size for array in used], np.int64),
-            "used": np.concatenate(used) if used else np.zeros(0, np.int32),
-            "samples": np.array([0 if one is None else one.samples for one in sketches], np.int64)}
+    return {
+        "points": points,
+        "counts": counts,
+        "channels": np.array([array.size for array in used], np.int64),
+        "used": np.concatenate(used) if used else np.zeros(0, np.int32),
+        "samples": np.array([0 if one is None else one.samples for one in sketches], np.int64),
+    }
 
 
 def _flat(array: Array, channels: int) -> Array:

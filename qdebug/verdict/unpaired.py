@@ -37,17 +37,45 @@ def _of_file(aligned: Aligned, one: Unpaired, key: Key, taken: set[str]) -> Row:
     tensor = aligned.candidate.tensors[key]
     grid = tensor.quantization if tensor.quantization is not None and tensor.quantization.per_tensor else None
     row = _bare(one, _free(f"{one.op.lower()}_{one.op_index}", taken), ONLY_IN_FILE)
-    return replace(row, tensor=tensor.name, tensor_index=int(str(key)), shape=list(tensor.shape[1:]),
-                   dtype=tensor.dtype, scale=grid.step if grid else None, zero_point=grid.zero if grid else None)
+    return replace(
+        row,
+        tensor=tensor.name,
+        tensor_index=int(str(key)),
+        shape=list(tensor.shape[1:]),
+        dtype=tensor.dtype,
+        scale=grid.step if grid else None,
+        zero_point=grid.zero if grid else None,
+    )
 
 
 def _bare(one: Unpaired, layer: str, reason: str) -> Row:
     return Row(
-        index=0, layer=layer, region=[] if one.layer is None else [one.layer], region_raw=[], op=one.op,
-        op_index=one.op_index, tensor=one.name, tensor_index=None, shape=[], dtype="", scale=None, zero_point=None,
-        upstream=[], evidence=[], confidence=0.0, cumulative=None, local=None, expected_flip_percent=None,
-        off_grid_rms_lsb=None, saturated_percent=None, clipped_percent=None, used_codes_percent=None,
-        verdict="unmeasured", reason=reason, reasons=dict.fromkeys(("local", "cumulative"), reason))
+        index=0,
+        layer=layer,
+        region=[] if one.layer is None else [one.layer],
+        region_raw=[],
+        op=one.op,
+        op_index=one.op_index,
+        tensor=one.name,
+        tensor_index=None,
+        shape=[],
+        dtype="",
+        scale=None,
+        zero_point=None,
+        upstream=[],
+        evidence=[],
+        confidence=0.0,
+        cumulative=None,
+        local=None,
+        expected_flip_percent=None,
+        off_grid_rms_lsb=None,
+        saturated_percent=None,
+        clipped_percent=None,
+        used_codes_percent=None,
+        verdict="unmeasured",
+        reason=reason,
+        reasons=dict.fromkeys(("local", "cumulative"), reason),
+    )
 
 
 def _free(name: str, taken: set[str]) -> str:

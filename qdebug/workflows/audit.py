@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     from qdebug.findings.audit import Audit, Deviation
 
 
-def audit_files(reference: str, candidate: str, *, custom_objects: str | None = None,
-                allow_lambda: bool = False, graph: GraphPart = WHOLE) -> AuditRecord:
+def audit_files(
+    reference: str,
+    candidate: str,
+    *,
+    custom_objects: str | None = None,
+    allow_lambda: bool = False,
+    graph: GraphPart = WHOLE,
+) -> AuditRecord:
     """Audit two files.
 
     Raises QDebugError where a file cannot be opened, and AlignmentError where the models do not belong together.

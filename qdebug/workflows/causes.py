@@ -21,10 +21,23 @@ def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, A
     opened, aligned, main = comparison.opened, comparison.aligned, comparison.main
     labels = main.labels
     found = comparison.measured
-    measured = replace(found, inputs=judge_inputs(
-        found.inputs, opened.reference, opened.inputs, labels.of("reference"), labels.truth, main.labelled))
+    measured = replace(
+        found,
+        inputs=judge_inputs(
+            found.inputs, opened.reference, opened.inputs, labels.of("reference"), labels.truth, main.labelled
+        ),
+    )
     others = {other.kernels: other.rows for other in comparison.families[1:]}
     findings, checks = diagnose(
-        Context(aligned, audit(aligned), main.rows, main.kernels, others, measured, losses=comparison.costs.losses,
-                device=None if opened.device is None else opened.device.report))
+        Context(
+            aligned,
+            audit(aligned),
+            main.rows,
+            main.kernels,
+            others,
+            measured,
+            losses=comparison.costs.losses,
+            device=None if opened.device is None else opened.device.report,
+        )
+    )
     return add_costs(findings, main.work, opened.inputs, main.batch), checks

@@ -73,7 +73,8 @@ def warn_of_range(opened: Opened, aligned: Aligned, journal: Journal) -> None:
             journal.warn(
                 f"{found.name}: the data goes from {found.minimum:.4g} to {found.maximum:.4g}, the candidate's input "
                 f"covers {found.low:.4g} to {found.high:.4g}: what lies beyond is clipped "
-                "(calibrated on other data, or is --scale missing?)")
+                "(calibrated on other data, or is --scale missing?)"
+            )
 
 
 def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
@@ -81,8 +82,11 @@ def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
     with ThreadPoolExecutor(1) as aside:
         statistics = aside.submit(measure, opened.reference.frozen, aligned, opened.inputs)
         weights = file_weights(aligned)
-        measured = [found for family in opened.options.families
-                    if (found := _measure(opened, aligned, weights, family, journal)) is not None]
+        measured = [
+            found
+            for family in opened.options.families
+            if (found := _measure(opened, aligned, weights, family, journal)) is not None
+        ]
         if opened.options.save_tensors is not None:
             save_tensors(opened.options.save_tensors, measured[0].work, opened.inputs)
         _tell_grids(aligned, measured[0], journal)
@@ -90,12 +94,14 @@ def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
         costs = measure_costs(opened, aligned, (first, *others), journal)
         main = replace(first, rows=costs.rows)
         cost = judge_costs(opened, main, costs)
-    return Comparison(opened, aligned, (main, *others), costs, cost,
-                      replace(statistics.result(), observed=main.observed))
+    return Comparison(
+        opened, aligned, (main, *others), costs, cost, replace(statistics.result(), observed=main.observed)
+    )
 
 
-def _measure(opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal
-             ) -> FamilyResult | None:
+def _measure(
+    opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal
+) -> FamilyResult | None:
     """One kernel family's pass; `None` where TFLM, one of several, does not take the file."""
     try:
         return measure_family(opened, aligned, weights, family, journal)
@@ -109,10 +115,20 @@ def _measure(opened: Opened, aligned: Aligned, weights: FileWeights, family: str
 def measure_costs(opened: Opened, aligned: Aligned, families: Sequence[FamilyResult], journal: Journal) -> Costs:
     """Hand over at every row of the first family, where that was not left out, and follow the label flips."""
     main, options = families[0], opened.options
-    study = CostStudy(main.work, opened.inputs, main.labels, main.labelled, main.batch, journal.step,
-                      metric=options.metric, wanted=options.handover_samples, threads=options.threads,
-                      kind=opened.reference.kind, spread=main.spreads["reference"],
-                      elsewhere=None if opened.team is None else handed_over(opened.team, main.kernels))
+    study = CostStudy(
+        main.work,
+        opened.inputs,
+        main.labels,
+        main.labelled,
+        main.batch,
+        journal.step,
+        metric=options.metric,
+        wanted=options.handover_samples,
+        threads=options.threads,
+        kind=opened.reference.kind,
+        spread=main.spreads["reference"],
+        elsewhere=None if opened.team is None else handed_over(opened.team, main.kernels),
+    )
     if not options.handover:
         return study.without_handover(main.rows)
     with journal.timed("handover_s"):
@@ -123,26 +139,41 @@ def measure_costs(opened: Opened, aligned: Aligned, families: Sequence[FamilyRes
 
 def judge_costs(opened: Opened, main: FamilyResult, costs: Costs) -> Cost:
     """The second verdict, from what was measured: nothing is run for it."""
-    labels = {model: found for model in ("baseline", "reference", "candidate")
-              if (found := main.labels.of(model)) is not None}
+    labels = {
+        model: found for model in ("baseline", "reference", "candidate") if (found := main.labels.of(model)) is not None
+    }
     graph, summary, options = opened.reference.frozen.graph, costs.summary or {}, opened.options
     units = abs(math.prod(graph.tensors[graph.outputs[main.labelled]].shape[1:]))
-    return second_verdict(Judged(
-        metric=costs.metric, samples=len(opened.inputs[0]), rows=main.rows, labels=labels, truth=costs.truth,
-        classes=max(2, units), curve=costs.study, parts=summary.get("parts"),
-        parts_reason=summary.get("parts_reason") or (None if options.handover else NO_HANDOVER),
-        reference=main.spreads["reference"], candidate=main.spreads["candidate"], limit=options.max_accuracy_drop))
+    return second_verdict(
+        Judged(
+            metric=costs.metric,
+            samples=len(opened.inputs[0]),
+            rows=main.rows,
+            labels=labels,
+            truth=costs.truth,
+            classes=max(2, units),
+            curve=costs.study,
+            parts=summary.get("parts"),
+            parts_reason=summary.get("parts_reason") or (None if options.handover else NO_HANDOVER),
+            reference=main.spreads["reference"],
+            candidate=main.spreads["candidate"],
+            limit=options.max_accuracy_drop,
+        )
+    )
 
 
 def _tell_grids(aligned: Aligned, measured: FamilyResult, journal: Journal) -> None:
     """Note where two files hold a tensor on grids of their own."""
     own = measured.work.expectations
-    names = [pair.layer for pair in aligned.pairs
-             if pair.candidate in own and own[pair.candidate].own_grids is not None]
+    names = [
+        pair.layer for pair in aligned.pairs if pair.candidate in own and own[pair.candidate].own_grids is not None
+    ]
     if names:
         more = f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else ""
-        journal.note(f"{len(names)} of {len(own)} tensors have a grid of their own in each of the two files: "
-                     f"{', '.join(names[:MOST_NAMED])}{more}")
+        journal.note(
+            f"{len(names)} of {len(own)} tensors have a grid of their own in each of the two files: "
+            f"{', '.join(names[:MOST_NAMED])}{more}"
+        )
 
 
 def _with_differences(opened: Opened, measured: Sequence[FamilyResult], journal: Journal) -> list[FamilyResult]:
@@ -159,9 +190,11 @@ def _with_differences(opened: Opened, measured: Sequence[FamilyResult], journal:
 def _differences(opened: Opened, first: FamilyResult, other: FamilyResult) -> Mapping[Key, Differences]:
     """Where the codes of two families differ, by candidate tensor."""
     if opened.team is None:
-        return between(first.work, other.work, [array[:other.samples] for array in opened.inputs], other.batch)
-    tasks = [Task("differ", part, ((first.kernels, other.kernels), other.batch))
-             for part in legs(other.samples, leg_size(other.samples, other.batch))]
+        return between(first.work, other.work, [array[: other.samples] for array in opened.inputs], other.batch)
+    tasks = [
+        Task("differ", part, ((first.kernels, other.kernels), other.batch))
+        for part in legs(other.samples, leg_size(other.samples, other.batch))
+    ]
     found: dict[Key, Differences] = {}
     for one in opened.team.run(tasks):
         for key, differences in one.items():
@@ -169,16 +202,26 @@ def _differences(opened: Opened, first: FamilyResult, other: FamilyResult) -> Ma
     return found
 
 
-def _with_parts(opened: Opened, aligned: Aligned, families: Sequence[FamilyResult], costs: Costs,
-                journal: Journal) -> Costs:
+def _with_parts(
+    opened: Opened, aligned: Aligned, families: Sequence[FamilyResult], costs: Costs, journal: Journal
+) -> Costs:
     """The costs with what training, conversion and kernels cost; on fewer samples where kernels are slow."""
     main = families[0]
     plain = next((one.labels.of("candidate") for one in families if one.kernels == Kernels.REFERENCE), None)
     baseline = opened.baseline
-    origins = Origins(opened.reference.frozen, None if baseline is None else baseline.frozen, opened.candidate,
-                      aligned.alignment, opened.inputs, main.labels, main.labelled, main.kernels,
-                      opened.options.threads, journal.step,
-                      None if opened.team is None else labelled_plainly(opened.team))
+    origins = Origins(
+        opened.reference.frozen,
+        None if baseline is None else baseline.frozen,
+        opened.candidate,
+        aligned.alignment,
+        opened.inputs,
+        main.labels,
+        main.labelled,
+        main.kernels,
+        opened.options.threads,
+        journal.step,
+        None if opened.team is None else labelled_plainly(opened.team),
+    )
     assert costs.summary is not None
     found: dict[str, Any]
     try:

@@ -81,10 +81,22 @@ class Cured:
     interrupted: bool = False
 
 
-def cure(run: Run, output: str | Path, *, target_drop: float | None = None, holdout: float = 1 / 3,
-         conversions: int = 12, calibration: Any = None, convert: bool = False, data: Any = None,
-         labels: Any = None, custom_objects: str | None = None, allow_lambda: bool = False,
-         metric: str | None = None, progress: Progress | None = None) -> Cures:
+def cure(
+    run: Run,
+    output: str | Path,
+    *,
+    target_drop: float | None = None,
+    holdout: float = 1 / 3,
+    conversions: int = 12,
+    calibration: Any = None,
+    convert: bool = False,
+    data: Any = None,
+    labels: Any = None,
+    custom_objects: str | None = None,
+    allow_lambda: bool = False,
+    metric: str | None = None,
+    progress: Progress | None = None,
+) -> Cures:
     """Try the cures that fit the findings of a run, each as a real file that is traced again, and write the best.
 
     Args:
@@ -108,8 +120,7 @@ def cure(run: Run, output: str | Path, *, target_drop: float | None = None, hold
     """
     target = Path(output)
     check_new(target)
-    options = CureOptions(target_drop, holdout, conversions, calibration, convert, custom_objects, allow_lambda,
-                          metric)
+    options = CureOptions(target_drop, holdout, conversions, calibration, convert, custom_objects, allow_lambda, metric)
     found = find_cure(run, options, data=data if labels is None else (data, labels), progress=progress)
     cures = write_cure(found, target)
     if found.interrupted:
@@ -152,8 +163,14 @@ def find_cure(run: Run, options: CureOptions, *, data: Any = None, progress: Pro
     opened, dataset = _reopened(run, options, data)
     chosen = plan(run, convert=options.convert, convertible=can_convert(opened.reference))
     choosing, proving = split(dataset.count, options.holdout)
-    bench = Bench(part(opened, dataset, choosing), part(opened, dataset, proving), opened.candidate.content,
-                  options.target_drop, cost_of(run).metric not in SHARES, progress.step)
+    bench = Bench(
+        part(opened, dataset, choosing),
+        part(opened, dataset, proving),
+        opened.candidate.content,
+        options.target_drop,
+        cost_of(run).metric not in SHARES,
+        progress.step,
+    )
     search = _Search(run, chosen, options, bench)
     try:
         search.run()
@@ -166,29 +183,45 @@ def find_cure(run: Run, options: CureOptions, *, data: Any = None, progress: Pro
 def _reopened(run: Run, options: CureOptions, data: Any) -> tuple[Opened, Dataset]:
     """The run's models and data. Raises QDebugError where they are gone or changed."""
     held = run.opened if isinstance(run.opened, FromMemory) else FromMemory()
-    open_keras = partial(reopen_reference, run, then=THEN, custom_objects=options.custom_objects,
-                         allow_lambda=options.allow_lambda)
+    open_keras = partial(
+        reopen_reference, run, then=THEN, custom_objects=options.custom_objects, allow_lambda=options.allow_lambda
+    )
     if run.data.get("sample") is not None:
         raise UsageError(f"run {run.id} traced one sample (--sample): trace more of them, and {THEN}")
     if held.reference is not None and not is_as_opened(held.reference):
-        raise ModelError(f"the reference of run {run.id or 'in memory'} has other weights by now: trace again, and "
-                         f"{THEN}")
+        raise ModelError(
+            f"the reference of run {run.id or 'in memory'} has other weights by now: trace again, and {THEN}"
+        )
     reference = held.reference or open_keras("reference")
     dataset = held.data if held.data is not None and data is None else reopen_data(run, reference, THEN, data)
     baseline = held.baseline or (open_keras("baseline") if run.baseline else None)
 
     def again() -> bytes:
-        return convert(reference.model, quantize=bool(run.settings.get("quantize", True)),
-                       representative=representative(dataset, reference))
+        return convert(
+            reference.model,
+            quantize=bool(run.settings.get("quantize", True)),
+            representative=representative(dataset, reference),
+        )
 
     content = held.candidate or reopen_candidate(run, THEN, again)
     settings = run.settings
-    how_traced = TraceOptions(tolerance=settings.get("tolerance", 0.01), kernels=str(run.candidate["kernels"]),
-                              threads=settings.get("threads"), metric=_metric(run, options),
-                              reference_kernels=run.reference.get("kernels"),
-                              max_accuracy_drop=options.target_drop)
-    return Opened(reference, Candidate.open(content, str(run.candidate["source"])), [],
-                  labels_of(dataset, reference), baseline, how_traced, run.seed), dataset
+    how_traced = TraceOptions(
+        tolerance=settings.get("tolerance", 0.01),
+        kernels=str(run.candidate["kernels"]),
+        threads=settings.get("threads"),
+        metric=_metric(run, options),
+        reference_kernels=run.reference.get("kernels"),
+        max_accuracy_drop=options.target_drop,
+    )
+    return Opened(
+        reference,
+        Candidate.open(content, str(run.candidate["source"])),
+        [],
+        labels_of(dataset, reference),
+        baseline,
+        how_traced,
+        run.seed,
+    ), dataset
 
 
 def _metric(run: Run, options: CureOptions) -> str | None:
@@ -238,8 +271,11 @@ class _Search:
         if opened.reference.kind == "qat":
             integer = opened.candidate.graph.tensors[opened.candidate.graph.inputs[0]].dtype != "float32"
             self.conversions += 1
-            self.tried.append(self.bench.attempt(AGAIN, "convert", lambda: convert(
-                opened.reference.model, quantize=integer, representative=samples)))
+            self.tried.append(
+                self.bench.attempt(
+                    AGAIN, "convert", lambda: convert(opened.reference.model, quantize=integer, representative=samples)
+                )
+            )
             return
         name = f"{AGAIN}, calibrated on {len(samples[0])} samples"
         self.bench.step("calibrating", 0, 0)
@@ -269,8 +305,14 @@ class _Search:
         self.notes += steps_to_train(self.of)
         if layers:
             self.snippet = snippet(layers)
-            self.tried.append(self.bench.failed(f"leave unannotated: {', '.join(layers)}", "annotate", list(layers),
-                                                ModelError("not built: training is yours")))
+            self.tried.append(
+                self.bench.failed(
+                    f"leave unannotated: {', '.join(layers)}",
+                    "annotate",
+                    list(layers),
+                    ModelError("not built: training is yours"),
+                )
+            )
 
     def _mend(self, choosing: Part) -> None:
         self.bench.step(f"trying: {MEND}", 0, 0)
@@ -279,8 +321,11 @@ class _Search:
             why = done.left[0].reason if done.left else "nothing in it deviates from the reference"
             self.tried.append(self.bench.failed(MEND, "mend", [], UsageError(why)))
             return
-        self.tried.append(self.bench.attempt(
-            MEND, "mend", lambda: done.content, done.layers, [f"{one.layer}: {one.what}" for one in done.mends]))
+        self.tried.append(
+            self.bench.attempt(
+                MEND, "mend", lambda: done.content, done.layers, [f"{one.layer}: {one.what}" for one in done.mends]
+            )
+        )
         self.notes += [f"{one.layer}: {one.what.replace('_', ' ')} stays, {one.reason}" for one in done.left]
 
     # -- what came of it -----------------------------------------------------------------------------------
@@ -289,8 +334,14 @@ class _Search:
         """The record, the best file, and its trace on all data."""
         tried = order(self.tried, self.options.target_drop)
         original, cost = self.bench.original, cost_of(self.of)
-        best = next((one for one in tried if is_better(one.chosen_on, original.chosen_on)
-                     and is_better(one.proved_on, original.proved_on)), None)
+        best = next(
+            (
+                one
+                for one in tried
+                if is_better(one.chosen_on, original.chosen_on) and is_better(one.proved_on, original.proved_on)
+            ),
+            None,
+        )
         content = None if best is None else self.bench.contents[best.name]
         cured = None
         if content is not None and not self.interrupted:
@@ -301,10 +352,21 @@ class _Search:
             except KeyboardInterrupt:
                 self.interrupted = True
         cures = Cures(
-            self.of.id, str(self.of.candidate.get("source")), cost.metric, cost.since, self.options.target_drop,
-            self.bench.choosing.dataset.count, self.bench.proving.dataset.count, original, tried,
-            None if best is None else best.name, best is not None and best.is_reached,
+            self.of.id,
+            str(self.of.candidate.get("source")),
+            cost.metric,
+            cost.since,
+            self.options.target_drop,
+            self.bench.choosing.dataset.count,
+            self.bench.proving.dataset.count,
+            original,
+            tried,
+            None if best is None else best.name,
+            best is not None and best.is_reached,
             conversions=self.conversions + (0 if self.wider is None else self.wider.conversions),
-            snippet=self.snippet, seconds=round(time.perf_counter() - start, 1), notes=self.notes)
+            snippet=self.snippet,
+            seconds=round(time.perf_counter() - start, 1),
+            notes=self.notes,
+        )
         recipe = None if best is None or self.wider is None else self.wider.recipes.get(best.name)
         return Cured(cures, content, recipe, cured, self.interrupted)

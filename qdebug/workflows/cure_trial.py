@@ -47,8 +47,10 @@ class Part:
     def trace(self, content: bytes, *, handover: bool) -> Traced:
         """Trace a file on this part. Raises QDebugError."""
         opened = dataclasses.replace(
-            self.opened, candidate=Candidate.open(content, self.opened.candidate.source),
-            options=dataclasses.replace(self.opened.options, handover=handover))
+            self.opened,
+            candidate=Candidate.open(content, self.opened.candidate.source),
+            options=dataclasses.replace(self.opened.options, handover=handover),
+        )
         journal = Journal()
         comparison = compare(opened, align_models(opened, journal), journal)
         run = write_record(comparison, self.dataset, {}, journal)
@@ -62,11 +64,17 @@ class Part:
 def part(opened: Opened, dataset: Dataset, numbers: NDArray[np.int64]) -> Part:
     """The part of the data with these samples."""
     chosen = dataclasses.replace(
-        dataset, inputs={name: array[numbers] for name, array in dataset.inputs.items()},
-        labels={name: array[numbers] for name, array in dataset.labels.items()}, train_inputs=None, train_labels=None)
+        dataset,
+        inputs={name: array[numbers] for name, array in dataset.inputs.items()},
+        labels={name: array[numbers] for name, array in dataset.labels.items()},
+        train_inputs=None,
+        train_labels=None,
+    )
     specs = opened.reference.frozen.specs
-    return Part(dataclasses.replace(opened, inputs=datasets.arrange(chosen, specs),
-                                    truth=labels_of(chosen, opened.reference)), chosen)
+    return Part(
+        dataclasses.replace(opened, inputs=datasets.arrange(chosen, specs), truth=labels_of(chosen, opened.reference)),
+        chosen,
+    )
 
 
 @dataclass(eq=False)
@@ -95,8 +103,9 @@ class Bench:
         """A cure without a file."""
         return Cure(name, kind, list(layers), [], None, None, None, None, reasons={"file": first_line(error)})
 
-    def attempt(self, name: str, kind: str, make: Callable[[], bytes], layers: Sequence[str] = (),
-                changes: Sequence[str] = ()) -> Cure:
+    def attempt(
+        self, name: str, kind: str, make: Callable[[], bytes], layers: Sequence[str] = (), changes: Sequence[str] = ()
+    ) -> Cure:
         """Make a file and trace it on both parts; a failure is a cure without a file."""
         self.step(f"trying: {name}", 0, 0)
         try:
@@ -107,11 +116,27 @@ class Bench:
         self.contents[name] = content
         return self._cure(name, kind, content, layers, changes, found)
 
-    def _cure(self, name: str, kind: str, content: bytes, layers: Sequence[str], changes: Sequence[str],
-              found: Sequence[Traced]) -> Cure:
+    def _cure(
+        self,
+        name: str,
+        kind: str,
+        content: bytes,
+        layers: Sequence[str],
+        changes: Sequence[str],
+        found: Sequence[Traced],
+    ) -> Cure:
         chosen, proved = (measured(one, before) for one, before in zip(found, self.before, strict=True))
-        return Cure(name, kind, list(layers), list(changes), len(content), sha256(content), chosen, proved,
-                    all(reaches(one, self.target, kind) for one in (chosen, proved)))
+        return Cure(
+            name,
+            kind,
+            list(layers),
+            list(changes),
+            len(content),
+            sha256(content),
+            chosen,
+            proved,
+            all(reaches(one, self.target, kind) for one in (chosen, proved)),
+        )
 
 
 def measured(found: Traced, before: Traced) -> Measured:
@@ -127,5 +152,16 @@ def measured(found: Traced, before: Traced) -> Measured:
     elif cost.points is not None and old.points is not None:
         won = old.points - cost.points
     reasons: dict[str, Any] = {"points": cost.reasons["verdict"]} if "verdict" in cost.reasons else {}
-    return Measured(cost.points, cost.low, cost.high, cost.after, won, low, high, found.run.verdict, cost.verdict,
-                    found.run.first_divergent, reasons)
+    return Measured(
+        cost.points,
+        cost.low,
+        cost.high,
+        cost.after,
+        won,
+        low,
+        high,
+        found.run.verdict,
+        cost.verdict,
+        found.run.first_divergent,
+        reasons,
+    )

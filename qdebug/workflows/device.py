@@ -50,12 +50,24 @@ def open_device(place: str, candidate: Candidate, progress: Progress, samples: i
         dump = dump.only(dump.samples[:samples])
     checked = DeviceCheck(candidate.content, graph, dump, progress.step).run()
     gone: dict[Key, str] = {one.tensor_index: told_overwritten(one) for one in checked.overwritten}
-    kept = replace(dump, tensors={key: held for key, held in dump.tensors.items() if key not in gone},
-                   damaged={**dump.damaged, **gone})
+    kept = replace(
+        dump,
+        tensors={key: held for key, held in dump.tensors.items() if key not in gone},
+        damaged={**dump.damaged, **gone},
+    )
     first = next((one.op_index for one in checked.ops if one.verdict == "diverged"), None)
     used = kept.complete(graph.inputs) or kept.samples
-    report = DeviceReport(dump.source, dump.format, dump.sha256, len(used), [], checked.ops, checked.overwritten, first,
-                          [f"tensor {key}: {why}" for key, why in dump.damaged.items()] + list(dump.notes))
+    report = DeviceReport(
+        dump.source,
+        dump.format,
+        dump.sha256,
+        len(used),
+        [],
+        checked.ops,
+        checked.overwritten,
+        first,
+        [f"tensor {key}: {why}" for key, why in dump.damaged.items()] + list(dump.notes),
+    )
     for text in report.damaged:
         progress.warn(text)
     return Device(kept, report, checked.errors, used)
@@ -66,8 +78,10 @@ def inputs_of(device: Device, graph: Graph) -> list[Array]:
     missing = [key for key in graph.inputs if device.dump.lacks(key, device.samples) is not None]
     if missing:
         why = device.dump.lacks(missing[0], device.samples)
-        raise InputError(f"--dump {device.dump.source}: the input, tensor {missing[0]}, cannot be read ({why}); "
-                         "give --data with the data that the device was given")
+        raise InputError(
+            f"--dump {device.dump.source}: the input, tensor {missing[0]}, cannot be read ({why}); "
+            "give --data with the data that the device was given"
+        )
     return [graph.tensors[key].real(np.concatenate(device.dump.read(key, device.samples))) for key in graph.inputs]
 
 
@@ -75,11 +89,16 @@ def chosen_samples(device: Device, dataset: Dataset) -> Dataset:
     """The data of the samples that the dump holds: its sample numbers are those of the data. Raises InputError."""
     last = device.samples[-1]
     if last >= dataset.count:
-        raise InputError(f"--dump {device.dump.source} holds sample {last}, and {dataset.source} has samples 0 to "
-                         f"{dataset.count - 1}: give the data that the device was given")
+        raise InputError(
+            f"--dump {device.dump.source} holds sample {last}, and {dataset.source} has samples 0 to "
+            f"{dataset.count - 1}: give the data that the device was given"
+        )
     places = np.array(device.samples)
-    return replace(dataset, inputs={name: array[places] for name, array in dataset.inputs.items()},
-                   labels={name: array[places] for name, array in dataset.labels.items()})
+    return replace(
+        dataset,
+        inputs={name: array[places] for name, array in dataset.inputs.items()},
+        labels={name: array[places] for name, array in dataset.labels.items()},
+    )
 
 
 def with_device(rows: Sequence[Row], report: DeviceReport) -> list[Row]:

@@ -58,8 +58,15 @@ def input_specs(graph: Graph) -> list[FileInput]:
     return found
 
 
-def trace_device(candidate: str, dump: str, *, data: DataRequest | None = None, samples: int | None = None,
-                 options: TraceOptions | None = None, progress: Progress | None = None) -> Run:
+def trace_device(
+    candidate: str,
+    dump: str,
+    *,
+    data: DataRequest | None = None,
+    samples: int | None = None,
+    options: TraceOptions | None = None,
+    progress: Progress | None = None,
+) -> Run:
     """Compare a device with a host, op by op, on the file that both run; `data` say what the device was given.
 
     Raises QDebugError where the file, the dump or the data are not what they must be. Nothing is printed or stored.
@@ -68,8 +75,10 @@ def trace_device(candidate: str, dump: str, *, data: DataRequest | None = None, 
     with journal.timed("total_s"):
         opened = Candidate.open(read_file(candidate), candidate)
         device = open_device(dump, opened, journal.progress, samples)
-        given, source = None, {"source": dump, "split": "dump", "samples": len(device.samples), "sha256":
-                               device.report.sha256}
+        given, source = (
+            None,
+            {"source": dump, "split": "dump", "samples": len(device.samples), "sha256": device.report.sha256},
+        )
         if data is not None:
             specs = input_specs(opened.graph)
             chosen = chosen_samples(device, data.open(specs))
@@ -100,20 +109,60 @@ class _Host:
         content = sha256(self.opened.content)
         types = [graph.tensors[keys[0]].dtype for keys in (graph.inputs, graph.outputs)]
         return Run(
-            id="", created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), qdebug=__version__,
-            environment=environment(), data={}, seed=None,
-            reference={"kind": "host", "source": self.opened.source, "sha256": content, "kernels":
-                       str(Kernels.REFERENCE)},
-            candidate={"source": self.opened.source, "sha256": content, "kernels": DEVICE, "input_dtype": types[0],
-                       "output_dtype": types[1], "what": file_type(graph.tensors.values())},
-            accuracy={}, end_to_end=end_to_end, layers=rows, first_divergent=first_divergent(rows),
-            coverage=Coverage(len(graph.ops), len({row.op_index for row in measured}), [],
-                              sum(row.verdict == "unmeasured" for row in rows)),
+            id="",
+            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            qdebug=__version__,
+            environment=environment(),
+            data={},
+            seed=None,
+            reference={
+                "kind": "host",
+                "source": self.opened.source,
+                "sha256": content,
+                "kernels": str(Kernels.REFERENCE),
+            },
+            candidate={
+                "source": self.opened.source,
+                "sha256": content,
+                "kernels": DEVICE,
+                "input_dtype": types[0],
+                "output_dtype": types[1],
+                "what": file_type(graph.tensors.values()),
+            },
+            accuracy={},
+            end_to_end=end_to_end,
+            layers=rows,
+            first_divergent=first_divergent(rows),
+            coverage=Coverage(
+                len(graph.ops),
+                len({row.op_index for row in measured}),
+                [],
+                sum(row.verdict == "unmeasured" for row in rows),
+            ),
             first_over_tolerance=first_over_tolerance(rows, self.options.tolerance),
-            findings=of_device(report, rows), worst_samples=[], verdict=verdicts.worst_verdict(rows), timing={},
-            settings={"tolerance": self.options.tolerance, "kernels": DEVICE}, notes=self.journal.notes, device=report,
-            cost=Cost("unmeasured", "agreement", None, None, None, 0.99, None, report.samples, None, [], [],
-                      reasons={"verdict": NO_REFERENCE}), reasons={"accuracy": NO_REFERENCE})
+            findings=of_device(report, rows),
+            worst_samples=[],
+            verdict=verdicts.worst_verdict(rows),
+            timing={},
+            settings={"tolerance": self.options.tolerance, "kernels": DEVICE},
+            notes=self.journal.notes,
+            device=report,
+            cost=Cost(
+                "unmeasured",
+                "agreement",
+                None,
+                None,
+                None,
+                0.99,
+                None,
+                report.samples,
+                None,
+                [],
+                [],
+                reasons={"verdict": NO_REFERENCE},
+            ),
+            reasons={"accuracy": NO_REFERENCE},
+        )
 
     def _from_the_start(self) -> tuple[dict[Key, Differences], list[EndToEnd], str | None]:
         """Device less host by tensor, the host running the whole file on the device's inputs; or why there is none."""
@@ -134,13 +183,19 @@ class _Host:
                 self._count(key, dump.tensors[key][sample], host.get(key), found, outputs)
             self.journal.step("running the file on the device's inputs", number + 1, len(samples))
         names = dict(zip(graph.outputs, graph.output_names, strict=True))
-        ends = [stats.result("reference vs candidate", names[key] or graph.tensors[key].name,
-                             scale=None if (grid := graph.tensors[key].grid) is None else grid.scale)
-                for key, stats in outputs.items()]
+        ends = [
+            stats.result(
+                "reference vs candidate",
+                names[key] or graph.tensors[key].name,
+                scale=None if (grid := graph.tensors[key].grid) is None else grid.scale,
+            )
+            for key, stats in outputs.items()
+        ]
         return found, ends, None
 
-    def _count(self, key: Key, device: Array, host: Array, found: Mapping[Key, Differences],
-               outputs: Mapping[Key, OutputStats]) -> None:
+    def _count(
+        self, key: Key, device: Array, host: Array, found: Mapping[Key, Differences], outputs: Mapping[Key, OutputStats]
+    ) -> None:
         tensor = self.opened.graph.tensors[key]
         if key in outputs:
             outputs[key].update(tensor.real(host), tensor.real(device))
@@ -172,9 +227,16 @@ class _Host:
             reasons["local"] = op.reason
         if grid is not None and cumulative is None:
             reasons["cumulative"] = why or self.device.dump.lacks(key, self.device.samples) or op.reason
-        return replace(row, verdict=op.verdict, reason=op.reason, elements=op.elements,
-                       unexplained_flips=op.unexplained, local=_stats(local, grid),
-                       cumulative=_stats(cumulative, grid), reasons=reasons)
+        return replace(
+            row,
+            verdict=op.verdict,
+            reason=op.reason,
+            elements=op.elements,
+            unexplained_flips=op.unexplained,
+            local=_stats(local, grid),
+            cumulative=_stats(cumulative, grid),
+            reasons=reasons,
+        )
 
 
 def _stats(found: Differences | None, grid: Any) -> ErrorStats | None:
@@ -207,9 +269,28 @@ def _bare(graph: Graph, key: Key, name: str, op: Op | None, upstream: Sequence[s
     tensor = graph.tensors[key]
     grid = tensor.grid
     return Row(
-        index=0, layer=name, region=[name], region_raw=[tensor.name], op="INPUT" if op is None else op.raw,
-        op_index=None if op is None else op.index, tensor=tensor.name, tensor_index=int(str(key)),
-        shape=list(tensor.shape[1:]), dtype=tensor.dtype, scale=None if grid is None else grid.scale,
-        zero_point=None if grid is None else grid.zero_point, upstream=list(dict.fromkeys(upstream)), evidence=["file"],
-        confidence=1.0, cumulative=None, local=None, expected_flip_percent=None, off_grid_rms_lsb=None,
-        saturated_percent=None, clipped_percent=None, used_codes_percent=None, verdict="exact", reason="")
+        index=0,
+        layer=name,
+        region=[name],
+        region_raw=[tensor.name],
+        op="INPUT" if op is None else op.raw,
+        op_index=None if op is None else op.index,
+        tensor=tensor.name,
+        tensor_index=int(str(key)),
+        shape=list(tensor.shape[1:]),
+        dtype=tensor.dtype,
+        scale=None if grid is None else grid.scale,
+        zero_point=None if grid is None else grid.zero_point,
+        upstream=list(dict.fromkeys(upstream)),
+        evidence=["file"],
+        confidence=1.0,
+        cumulative=None,
+        local=None,
+        expected_flip_percent=None,
+        off_grid_rms_lsb=None,
+        saturated_percent=None,
+        clipped_percent=None,
+        used_codes_percent=None,
+        verdict="exact",
+        reason="",
+    )

@@ -18,8 +18,9 @@ from qdebug.workflows.device_run import input_specs
 from qdebug.workflows.progress import Progress
 
 
-def dump_host(candidate: str, data: DataRequest, kernels: str, kind: str, place: Path, progress: Progress
-              ) -> dict[Path, bytes]:
+def dump_host(
+    candidate: str, data: DataRequest, kernels: str, kind: str, place: Path, progress: Progress
+) -> dict[Path, bytes]:
     """The files of a dump, by path. Raises QDebugError where the file, the data or the format are not fit for it."""
     progress.step("opening the model", 0, 0)
     opened = Candidate.open(read_file(candidate), candidate)
@@ -28,14 +29,13 @@ def dump_host(candidate: str, data: DataRequest, kernels: str, kind: str, place:
     return write_dump(place, kind, run_host(opened, inputs, kernels, progress), opened.graph)
 
 
-def run_host(opened: Candidate, inputs: list[Array], kernels: str, progress: Progress
-             ) -> dict[Key, dict[int, Array]]:
+def run_host(opened: Candidate, inputs: list[Array], kernels: str, progress: Progress) -> dict[Key, dict[int, Array]]:
     """What every tensor that is computed, and every input, holds: tensor -> sample -> array."""
     runner, graph = opened.run_on(kernels), opened.graph
     made = [key for op in graph.ops for key in op.outputs if graph.tensors[key].data is None]
     found: dict[Key, dict[int, Array]] = {}
     for number in range(len(inputs[0])):
-        part = [array[number: number + 1] for array in inputs]
+        part = [array[number : number + 1] for array in inputs]
         runner.run(part)
         for key, codes in zip(graph.inputs, runner.feed(part), strict=True):
             found.setdefault(key, {})[number] = codes

@@ -75,8 +75,12 @@ class FamilyResult:
 def file_weights(aligned: Aligned) -> FileWeights:
     """The file's own weights at every pair that has some."""
     graph, found = aligned.candidate, find_weights(aligned.alignment, *aligned.graphs)
-    return {key: SAME_WEIGHTS if isinstance(entry, Weights) and entry.identical
-            and graph.tensors[key].dtype in ("int8", "uint8") else entry for key, entry in found.items()}
+    return {
+        key: SAME_WEIGHTS
+        if isinstance(entry, Weights) and entry.identical and graph.tensors[key].dtype in ("int8", "uint8")
+        else entry
+        for key, entry in found.items()
+    }
 
 
 def open_pass(opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal) -> Pass:
@@ -92,12 +96,21 @@ def open_pass(opened: Opened, aligned: Aligned, weights: FileWeights, family: st
         theirs = expect(aligned, kernels=side.kernels, delegated=side.delegated(), own=own)
         expectations = side.expectations(expectations, theirs, kernels=family)
     first = [array[:1] for array in opened.inputs] if family == DEVICE else None
-    return open_models(opened.reference.frozen, aligned, expectations, interpreter, threads=opened.options.threads,
-                       weights=own, own=side, first=first)
+    return open_models(
+        opened.reference.frozen,
+        aligned,
+        expectations,
+        interpreter,
+        threads=opened.options.threads,
+        weights=own,
+        own=side,
+        first=first,
+    )
 
 
-def measure_family(opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal
-                   ) -> FamilyResult:
+def measure_family(
+    opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal
+) -> FamilyResult:
     """Run all samples on one kernel family; verdicts by row, labels and end-to-end numbers."""
     count = len(opened.inputs[0])
     if family == TFLM and count > opened.options.tflm_samples:
@@ -110,9 +123,15 @@ def measure_family(opened: Opened, aligned: Aligned, weights: FileWeights, famil
         batch = 1 if alone else min(opened.options.batch_size or work.batch_size(), len(inputs[0]))
         if alone:
             journal.note("the reference's batch of 1 is built into its shapes: samples ran one by one")
-        ends = Ends(opened.reference.frozen.graph.output_names, inputs, opened.truth,
-                    tolerance=opened.options.tolerance, baseline=baseline,
-                    told=lambda done: journal.step(told, done, len(inputs[0])), leg=leg_size(len(inputs[0]), batch))
+        ends = Ends(
+            opened.reference.frozen.graph.output_names,
+            inputs,
+            opened.truth,
+            tolerance=opened.options.tolerance,
+            baseline=baseline,
+            told=lambda done: journal.step(told, done, len(inputs[0])),
+            leg=leg_size(len(inputs[0]), batch),
+        )
         complete = all(work.candidate_side.holds(key) for key in graph.outputs)
         with ThreadPoolExecutor(1) as aside:  # builds a graph, which is Python, while engines run
             variants = aside.submit(open_variants, work) if opened.reference.kind == "float" else None
@@ -120,16 +139,33 @@ def measure_family(opened: Opened, aligned: Aligned, weights: FileWeights, famil
         tally = ends.finish()
         if not work.interpreter.resizable and arena is None:
             journal.note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
-        rows = build_rows(aligned, counts, work.expectations, weights, _parts(opened, work, weights, batch, variants),
-                          max(abs(end) for array in inputs for end in extremes(array)))
+        rows = build_rows(
+            aligned,
+            counts,
+            work.expectations,
+            weights,
+            _parts(opened, work, weights, batch, variants),
+            max(abs(end) for array in inputs for end in extremes(array)),
+        )
         rows = with_steps(rows, work, opened.candidate.content, inputs)
         work.replay.close()
         if arena is not None or family == DEVICE:
             rows = [_of_dump(replace(row, samples=len(inputs[0])), work) for row in rows]
     end_to_end = ends.results(graph, aligned.alignment, opened.seed) if complete else []
-    return FamilyResult(family, work, batch, counts, rows, tally.labels, ends.labelled, tally.spreads, end_to_end,
-                        _observe(opened, work, batch, journal),
-                        len(inputs[0]), arena)
+    return FamilyResult(
+        family,
+        work,
+        batch,
+        counts,
+        rows,
+        tally.labels,
+        ends.labelled,
+        tally.spreads,
+        end_to_end,
+        _observe(opened, work, batch, journal),
+        len(inputs[0]),
+        arena,
+    )
 
 
 def _of_dump(row: Row, work: Pass) -> Row:
@@ -146,8 +182,10 @@ def _told(work: Pass, samples: int, of: int, journal: Journal) -> tuple[str, int
         return plain, None
     arena = micro.file.smallest_arena()
     fewer = f"the first {samples} of {of} samples are run (--tflm-samples takes more), " if samples < of else ""
-    journal.note(f"TensorFlow Lite Micro: {fewer}one by one, {1000 * micro.seconds:.3g} ms each on this machine; the "
-                 f"smallest arena that works has {arena} bytes (with 64-bit pointers, and tensors not preserved)")
+    journal.note(
+        f"TensorFlow Lite Micro: {fewer}one by one, {1000 * micro.seconds:.3g} ms each on this machine; the "
+        f"smallest arena that works has {arena} bytes (with 64-bit pointers, and tensors not preserved)"
+    )
     total = samples * micro.seconds
     return plain + (f", about {total:.0f} s" if total >= LONG else ""), arena
 
@@ -173,11 +211,18 @@ def _file_side(opened: Opened, alignment: Alignment, family: str, journal: Journ
         return None
     foreign = sorted({op.raw for op in opened.reference.file.ops if is_foreign(op.raw)})
     if foreign:
-        journal.note(f"LiteRT has no kernels for {', '.join(foreign)} of the reference: TensorFlow computes it, in "
-                     "float arithmetic, its grids simulated")
+        journal.note(
+            f"LiteRT has no kernels for {', '.join(foreign)} of the reference: TensorFlow computes it, in "
+            "float arithmetic, its grids simulated"
+        )
         return None
-    return open_file_side(opened.reference, opened.candidate.graph, alignment,
-                          kernels=opened.options.reference_kernels or on_host(family), threads=opened.options.threads)
+    return open_file_side(
+        opened.reference,
+        opened.candidate.graph,
+        alignment,
+        kernels=opened.options.reference_kernels or on_host(family),
+        threads=opened.options.threads,
+    )
 
 
 def _baseline_session(opened: Opened) -> AbstractContextManager[FrozenSession | None]:
@@ -187,8 +232,9 @@ def _baseline_session(opened: Opened) -> AbstractContextManager[FrozenSession | 
     return FrozenSession(opened.baseline.frozen, threads=opened.options.threads)
 
 
-def _parts(opened: Opened, work: Pass, weights: FileWeights, batch: int, variants: Future[Variants] | None
-           ) -> dict[Key, dict[str, Any]]:
+def _parts(
+    opened: Opened, work: Pass, weights: FileWeights, batch: int, variants: Future[Variants] | None
+) -> dict[Key, dict[str, Any]]:
     """The parts of the local errors; of two files, where their weights or grids are not the same."""
     if opened.reference.kind == "qat":
         return {}
@@ -210,9 +256,14 @@ def _observe(opened: Opened, work: Pass, batch: int, journal: Journal) -> int:
     part = [array[:size] for array in opened.inputs]
     kept = work.candidate_values(part)
     plain.run([part[number] for number in work.alignment.inputs])
-    changed = sum(int(np.count_nonzero(kept[key] != plain.get(key))) for key in work.candidate.outputs
-                  if work.candidate_side.holds(key))
+    changed = sum(
+        int(np.count_nonzero(kept[key] != plain.get(key)))
+        for key in work.candidate.outputs
+        if work.candidate_side.holds(key)
+    )
     if changed:
-        journal.note(f"keeping intermediate tensors changes {changed} output elements of the first {size} samples "
-                     f"on the {family} kernels: what is shown is not quite what ships")
+        journal.note(
+            f"keeping intermediate tensors changes {changed} output elements of the first {size} samples "
+            f"on the {family} kernels: what is shown is not quite what ships"
+        )
     return changed

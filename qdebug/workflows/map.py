@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     from qdebug.models.reference.frozen_graph import Frozen
 
 
-def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: str | None = None,
-              allow_lambda: bool = False, graph: GraphPart = WHOLE, dump: str | None = None) -> Map:
+def map_files(
+    reference: str,
+    candidate: str,
+    *,
+    seed: int = 3,
+    custom_objects: str | None = None,
+    allow_lambda: bool = False,
+    graph: GraphPart = WHOLE,
+    dump: str | None = None,
+) -> Map:
     """Align two files. Both run once on random inputs, so that values can be evidence too.
 
     With a `dump` of a device, each op of the candidate is run on the device's own inputs besides.
@@ -48,14 +56,14 @@ def map_files(reference: str, candidate: str, *, seed: int = 3, custom_objects: 
 def _with_device(found: Map, report: DeviceReport) -> Map:
     """The map with what a device does at each pair."""
     shares = {one.op_index: one.differ_percent for one in report.ops}
-    pairs = [replace(one, device_differ_percent=shares.get(-1 if one.op_index is None else one.op_index))
-             for one in found.pairs]
+    pairs = [
+        replace(one, device_differ_percent=shares.get(-1 if one.op_index is None else one.op_index))
+        for one in found.pairs
+    ]
     return replace(found, pairs=pairs, device=report)
 
 
-def _probe(
-    frozen: Frozen, candidate: Candidate, alignment: Alignment, seed: int
-) -> tuple[Probe | None, str]:
+def _probe(frozen: Frozen, candidate: Candidate, alignment: Alignment, seed: int) -> tuple[Probe | None, str]:
     """Run both sides on random inputs. Where one cannot run, there is a note instead of values."""
     from qdebug.errors import QDebugError
     from qdebug.measure.probe import probe
@@ -103,10 +111,7 @@ def to_map(
     notes: list[str],
 ) -> Map:
     """Write an alignment down."""
-    left = [
-        Unpaired(one.side, one.name, one.op, one.reason, one.op_index, one.layer)
-        for one in alignment.leftovers
-    ]
+    left = [Unpaired(one.side, one.name, one.op, one.reason, one.op_index, one.layer) for one in alignment.leftovers]
     total, paired = alignment.candidate_ops, alignment.paired_ops
     coverage = MapCoverage(total, paired, 100 * paired / max(1, total), sum(one.needs_no_pair for one in left))
     return Map(

@@ -47,8 +47,10 @@ class Opened:
 
     def __post_init__(self) -> None:
         if self.options.reference_kernels is not None and not isinstance(self.reference, FileReference):
-            raise UsageError(f"--reference-kernels {self.options.reference_kernels} is for a .tflite reference: "
-                             f"{self.reference.source} is a Keras model, which TensorFlow runs")
+            raise UsageError(
+                f"--reference-kernels {self.options.reference_kernels} is for a .tflite reference: "
+                f"{self.reference.source} is a Keras model, which TensorFlow runs"
+            )
 
     def interpreter(self, family: str, *, preserve: bool = True) -> Interpreter:
         """The candidate on one kernel family; with `preserve` every intermediate tensor can be read after a run."""
@@ -56,8 +58,11 @@ class Opened:
 
     def first(self, samples: int) -> Opened:
         """The same with the first so many samples."""
-        return dataclasses.replace(self, inputs=[array[:samples] for array in self.inputs],
-                                   truth={output: labels[:samples] for output, labels in self.truth.items()})
+        return dataclasses.replace(
+            self,
+            inputs=[array[:samples] for array in self.inputs],
+            truth={output: labels[:samples] for output, labels in self.truth.items()},
+        )
 
 
 def for_tflm(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:
@@ -92,7 +97,14 @@ def only_sample(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:
         raise UsageError(f"--sample {number}: {dataset.source} has samples 0 to {dataset.count - 1}")
     chosen = slice(number, number + 1)
     return (
-        dataclasses.replace(opened, inputs=[array[chosen] for array in opened.inputs],
-                            truth={output: labels[chosen] for output, labels in opened.truth.items()}),
-        dataclasses.replace(dataset, inputs={name: array[chosen] for name, array in dataset.inputs.items()},
-                            labels={name: array[chosen] for name, array in dataset.labels.items()}))
+        dataclasses.replace(
+            opened,
+            inputs=[array[chosen] for array in opened.inputs],
+            truth={output: labels[chosen] for output, labels in opened.truth.items()},
+        ),
+        dataclasses.replace(
+            dataset,
+            inputs={name: array[chosen] for name, array in dataset.inputs.items()},
+            labels={name: array[chosen] for name, array in dataset.labels.items()},
+        ),
+    )

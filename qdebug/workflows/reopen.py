@@ -33,8 +33,9 @@ def reopen_file(run: Run, side: str, then: str) -> Path:
     source = str(model.get("source"))
     path = _cached(IN_CACHE[side], str(model.get("sha256"))) if source.startswith(BUILT_IN) else Path(source)
     if path is None or not path.exists():
-        raise ModelError(f"the {side} of run {run.id} ({source}) is not there any more: trace again, from files, "
-                         f"and {then}")
+        raise ModelError(
+            f"the {side} of run {run.id} ({source}) is not there any more: trace again, from files, and {then}"
+        )
     if file_sha256(path) != model.get("sha256"):
         raise ModelError(f"the {side} of run {run.id} ({source}) has changed since: trace again, and {then}")
     return path
@@ -46,14 +47,23 @@ def _cached(name: str, sha256: str) -> Path | None:
     return next((path for path in found if file_sha256(path) == sha256), None)
 
 
-def reopen_reference(run: Run, side: str, then: str, *, custom_objects: str | None = None,
-                     allow_lambda: bool = False) -> Reference:
+def reopen_reference(
+    run: Run, side: str, then: str, *, custom_objects: str | None = None, allow_lambda: bool = False
+) -> Reference:
     """The reference or the baseline. Raises ModelError."""
     part = run.settings.get("graph") or {}
-    graph = GraphPart(part.get("signature"), tuple(part.get("inputs") or ()), tuple(part.get("outputs") or ())) \
-        if side == "reference" else GraphPart()
-    return load_reference(reopen_file(run, side, then), name=str(getattr(run, side)["source"]),
-                          custom_objects=custom_objects, allow_lambda=allow_lambda, graph=graph)
+    graph = (
+        GraphPart(part.get("signature"), tuple(part.get("inputs") or ()), tuple(part.get("outputs") or ()))
+        if side == "reference"
+        else GraphPart()
+    )
+    return load_reference(
+        reopen_file(run, side, then),
+        name=str(getattr(run, side)["source"]),
+        custom_objects=custom_objects,
+        allow_lambda=allow_lambda,
+        graph=graph,
+    )
 
 
 def reopen_candidate(run: Run, then: str, convert: Callable[[], bytes]) -> bytes:
@@ -62,8 +72,10 @@ def reopen_candidate(run: Run, then: str, convert: Callable[[], bytes]) -> bytes
         return read_file(reopen_file(run, "candidate", then))
     content = convert()
     if sha256(content) != run.candidate.get("sha256"):
-        raise ModelError(f"the candidate of run {run.id} was converted while it was traced, and comes out otherwise "
-                         f"now: trace again with --save-candidate, and {then}")
+        raise ModelError(
+            f"the candidate of run {run.id} was converted while it was traced, and comes out otherwise "
+            f"now: trace again with --save-candidate, and {then}"
+        )
     return content
 
 
@@ -73,8 +85,10 @@ def reopen_data(run: Run, reference: Reference, then: str, data: Any = None) -> 
 
     source, asked = str(run.data.get("source")), run.data.get("request") or {}
     if data is None and FUNCTION.match(source) and not Path(source).exists():
-        raise InputError(f"the data of run {run.id} come from the function {source}: name it again with --data, since "
-                         "no code is run because a record names it")
+        raise InputError(
+            f"the data of run {run.id} come from the function {source}: name it again with --data, since "
+            "no code is run because a record names it"
+        )
     if data is None and source in ("memory", "None"):
         raise InputError(f"the data of run {run.id} were in memory: give them again, as data (and labels)")
     request = DataRequest(source if data is None else data, **asked) if data is None or isinstance(data, str) else data

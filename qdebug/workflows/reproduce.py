@@ -86,8 +86,13 @@ def _files(run: Run, opened: _OneSample, pair: Pair) -> dict[str, bytes]:
     actual = read[pair.candidate]
     held = {f"input_{number}": _one(read[key], graph.tensors[key].shape) for number, key in enumerate(given)}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **held, actual=actual,
-                        expected=np.reshape(expected, actual.shape).astype(actual.dtype))
+    np.savez_compressed(
+        buffer,
+        allow_pickle=False,
+        **held,
+        actual=actual,
+        expected=np.reshape(expected, actual.shape).astype(actual.dtype),
+    )
     ops = ", ".join(op.raw for op in pair.candidate_ops)
     title = f"{ops} of {run.candidate['source']} ({pair.layer!r}), sample {opened.sample}, {kernels} kernels"
     script = SCRIPT.format(title=title.replace("\\", "/").replace('"', "'"), resolver=_RESOLVERS.get(kernels, "AUTO"))
@@ -132,4 +137,4 @@ def _by_name(held: Mapping[str, Any], names: Sequence[str], place: int) -> list[
     missing = [name for name in names if name not in held]
     if missing:
         raise InputError(f"the samples beside the run hold no input {missing[0]!r}: trace again")
-    return [held[name][place: place + 1] for name in names]
+    return [held[name][place : place + 1] for name in names]

@@ -30,8 +30,14 @@ from qdebug.workflows.opened import sha256
 
 FIRST_SAMPLES = 4
 """Samples that are kept beside a record though they are not its worst."""
-PACKAGES = {"tensorflow": "tensorflow", "tf_keras": "tf-keras", "tfmot": "tensorflow-model-optimization",
-            "litert": "ai-edge-litert", "tflm": "tflite-micro", "numpy": "numpy"}
+PACKAGES = {
+    "tensorflow": "tensorflow",
+    "tf_keras": "tf-keras",
+    "tfmot": "tensorflow-model-optimization",
+    "litert": "ai-edge-litert",
+    "tflm": "tflite-micro",
+    "numpy": "numpy",
+}
 
 
 def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any], journal: Journal) -> Run:
@@ -51,24 +57,48 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
     with journal.timed("causes_s"):
         findings, checks = find_causes(comparison)
     run = Run(
-        id="", created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), qdebug=__version__,
-        environment=environment(), reference=_reference(comparison), candidate=_candidate(comparison),
-        data={"source": dataset.source, "split": dataset.split, "samples": dataset.count, "sha256": dataset.sha256,
-              **({} if options.sample is None else {"sample": options.sample})},
-        seed=opened.seed, accuracy=accuracy, end_to_end=main.end_to_end,
-        coverage=r.coverage(alignment, rows), layers=rows, first_divergent=r.first_divergent(rows),
-        first_over_tolerance=r.first_over_tolerance(rows, options.tolerance), findings=findings,
+        id="",
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        qdebug=__version__,
+        environment=environment(),
+        reference=_reference(comparison),
+        candidate=_candidate(comparison),
+        data={
+            "source": dataset.source,
+            "split": dataset.split,
+            "samples": dataset.count,
+            "sha256": dataset.sha256,
+            **({} if options.sample is None else {"sample": options.sample}),
+        },
+        seed=opened.seed,
+        accuracy=accuracy,
+        end_to_end=main.end_to_end,
+        coverage=r.coverage(alignment, rows),
+        layers=rows,
+        first_divergent=r.first_divergent(rows),
+        first_over_tolerance=r.first_over_tolerance(rows, options.tolerance),
+        findings=findings,
         worst_samples=with_flips(r.worst_samples(alignment, main.counts, known), costs.first_flips, main.rows),
         verdict=verdicts.worst_verdict(rows),
         timing=journal.whole(),
         baseline=_baseline(comparison),
-        settings={**settings, "tolerance": options.tolerance, "kernels": str(options.kernels),
-                  "threads": options.threads},
+        settings={
+            **settings,
+            "tolerance": options.tolerance,
+            "kernels": str(options.kernels),
+            "threads": options.threads,
+        },
         by_kernels={other.kernels: other.rows for other in comparison.families[1:]} or None,
-        notes=journal.notes, checks=checks, label_flips=costs.label_flips, costs=costs.summary,
-        cost=attributed(comparison.cost, findings), device=None if opened.device is None else opened.device.report,
-        reasons={} if labels.truth is not None else {
-            "accuracy": "the labels given are no classes" if dataset.labels else "no labels were given"})
+        notes=journal.notes,
+        checks=checks,
+        label_flips=costs.label_flips,
+        costs=costs.summary,
+        cost=attributed(comparison.cost, findings),
+        device=None if opened.device is None else opened.device.report,
+        reasons={}
+        if labels.truth is not None
+        else {"accuracy": "the labels given are no classes" if dataset.labels else "no labels were given"},
+    )
     given = {spec.name: array for spec, array in zip(opened.reference.frozen.specs, opened.inputs, strict=True)}
     kept = [*(one.index for one in run.worst_samples), *range(min(FIRST_SAMPLES, dataset.count))]
     return replace(run, arrays=pack_samples(kept, given, _sketches(comparison, rows)))
@@ -93,9 +123,15 @@ def _candidate(comparison: Comparison) -> dict[str, Any]:
     candidate = comparison.opened.candidate
     graph = candidate.graph
     arena = next((one.arena for one in comparison.families if one.arena is not None), None)
-    return {"source": candidate.source, "sha256": sha256(candidate.content), "kernels": comparison.main.kernels,
-            "input_dtype": graph.tensors[graph.inputs[0]].dtype, "output_dtype": graph.tensors[graph.outputs[0]].dtype,
-            "what": file_type(graph.tensors.values()), **({} if arena is None else {"arena_bytes": arena})}
+    return {
+        "source": candidate.source,
+        "sha256": sha256(candidate.content),
+        "kernels": comparison.main.kernels,
+        "input_dtype": graph.tensors[graph.inputs[0]].dtype,
+        "output_dtype": graph.tensors[graph.outputs[0]].dtype,
+        "what": file_type(graph.tensors.values()),
+        **({} if arena is None else {"arena_bytes": arena}),
+    }
 
 
 def _baseline(comparison: Comparison) -> dict[str, Any] | None:
@@ -103,8 +139,11 @@ def _baseline(comparison: Comparison) -> dict[str, Any] | None:
     opened = comparison.opened
     if opened.baseline is None:
         return None
-    return {"source": opened.baseline.source, "sha256": opened.baseline.sha256,
-            "layers": layer_drift(opened.baseline, opened.reference, comparison.aligned.alignment, opened.inputs)}
+    return {
+        "source": opened.baseline.source,
+        "sha256": opened.baseline.sha256,
+        "layers": layer_drift(opened.baseline, opened.reference, comparison.aligned.alignment, opened.inputs),
+    }
 
 
 def environment() -> dict[str, str | None]:

@@ -19,12 +19,12 @@ def handed_over(team: Team, family: str) -> study.Elsewhere:
     """What traces handovers with a team, block by block, as `Tracer.run` does it in one process."""
 
     def trace(tracer: Tracer, samples: NDArray[np.int64], batch: int, told: Callable[[int], None]) -> Curve:
-        blocks = [samples[first: first + batch] for first in range(0, len(samples), batch)]
+        blocks = [samples[first : first + batch] for first in range(0, len(samples), batch)]
         rows = frozenset(cut.row for cut in tracer.cuts)
         kept, runs, done = [], 0, 0
         while blocks:  # without labels the first block chooses the cuts of all others
             ready = blocks if tracer.metric.by_sample or tracer.chosen is not None else blocks[:1]
-            blocks = blocks[len(ready):]
+            blocks = blocks[len(ready) :]
             tasks = [Task("hand_over", block, (family, tracer.metric, rows, tracer.chosen)) for block in ready]
             for block, found in zip(ready, team.run(tasks), strict=True):
                 if len(found) == 2:
@@ -44,7 +44,7 @@ def labelled_plainly(team: Team) -> loss_stages.Elsewhere:
     """What labels samples on the reference kernels with a team."""
 
     def label(samples: NDArray[np.int64], output: int, told: Callable[[int], None]) -> NDArray[np.int64]:
-        parts = [samples[first: first + PLAIN_TASK] for first in range(0, len(samples), PLAIN_TASK)]
+        parts = [samples[first : first + PLAIN_TASK] for first in range(0, len(samples), PLAIN_TASK)]
         found = []
         for part, labels in zip(parts, team.run(Task("plain_labels", part, (output,)) for part in parts), strict=True):
             found.append(labels)

@@ -55,10 +55,21 @@ REPRESENTATIVE = 1000
 
 
 @with_bars
-def trace_builtin(model: str, *, data: str = "digits", samples: int | None = None, scale: float | None = None,
-                  seed: int = 3, quantize: bool = True, qat_epochs: int | None = None, retrain: bool = False,
-                  save_candidate: str | None = None, options: TraceOptions | None = None,
-                  executor: Executor | Crew | None = None, progress: Progress | bool | None = None) -> Run:
+def trace_builtin(
+    model: str,
+    *,
+    data: str = "digits",
+    samples: int | None = None,
+    scale: float | None = None,
+    seed: int = 3,
+    quantize: bool = True,
+    qat_epochs: int | None = None,
+    retrain: bool = False,
+    save_candidate: str | None = None,
+    options: TraceOptions | None = None,
+    executor: Executor | Crew | None = None,
+    progress: Progress | bool | None = None,
+) -> Run:
     """Train (or take from the cache), convert and trace a built-in model. Nothing is printed, and no run stored.
 
     `save_candidate`: where to keep a copy of the converted file; `executor` and `progress`: as for `trace`.
@@ -68,8 +79,16 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
     name = training.lookup(model)
     progress.step(opening(), 0, 0)
     dataset = training.images_for_builtin(datasets.load(data, samples=samples, scale=scale))
-    made = training.prepare(name, dataset, seed=seed, qat_epochs=qat_epochs, quantize=quantize, retrain=retrain,
-                       progress=progress.step, note=progress.note)
+    made = training.prepare(
+        name,
+        dataset,
+        seed=seed,
+        qat_epochs=qat_epochs,
+        quantize=quantize,
+        retrain=retrain,
+        progress=progress.step,
+        note=progress.note,
+    )
     progress.step("opening the models", 0, 0)
     for path in (made.reference_path, made.baseline_path):
         hdf5_trial.trust(path)
@@ -80,49 +99,102 @@ def trace_builtin(model: str, *, data: str = "digits", samples: int | None = Non
     candidate = _open_candidate(content, source, options)
     reference = load_reference(made.reference_path, name=source)
     opened = Opened(
-        reference, candidate,
-        datasets.arrange(dataset, reference.frozen.specs), labels_of(dataset, reference),
-        load_reference(made.baseline_path, name=source), options, seed)
+        reference,
+        candidate,
+        datasets.arrange(dataset, reference.frozen.specs),
+        labels_of(dataset, reference),
+        load_reference(made.baseline_path, name=source),
+        options,
+        seed,
+    )
     run = _trace(opened, dataset, {"quantize": quantize, "qat_epochs": qat_epochs}, progress, began, hire(executor))
     return _with_request(run, DataRequest(data, samples, scale))
 
 
-def trace_files(reference: str, candidate: str | None = None, *, data: str | None, baseline: str | None = None,
-                samples: int | None = None, scale: float | None = None, x_key: str | None = None,
-                y_key: str | None = None, image_size: str | None = None, preprocess: str | None = None,
-                quantize: bool = True, save_candidate: str | None = None, graph: GraphPart = WHOLE,
-                custom_objects: str | None = None, allow_lambda: bool = False, dump: str | None = None,
-                options: TraceOptions | None = None, executor: Executor | Crew | None = None,
-                progress: Progress | None = None) -> Run:
+def trace_files(
+    reference: str,
+    candidate: str | None = None,
+    *,
+    data: str | None,
+    baseline: str | None = None,
+    samples: int | None = None,
+    scale: float | None = None,
+    x_key: str | None = None,
+    y_key: str | None = None,
+    image_size: str | None = None,
+    preprocess: str | None = None,
+    quantize: bool = True,
+    save_candidate: str | None = None,
+    graph: GraphPart = WHOLE,
+    custom_objects: str | None = None,
+    allow_lambda: bool = False,
+    dump: str | None = None,
+    options: TraceOptions | None = None,
+    executor: Executor | Crew | None = None,
+    progress: Progress | None = None,
+) -> Run:
     """Trace the user's own files; without `candidate`, convert the reference first. Nothing is printed or stored."""
-    _check_exist({"--reference": reference, "--candidate": candidate, "--baseline": baseline,
-                  "--data": data if data is not None and data.endswith(NUMPY_FILES) else None})
-    request = None if data is None else DataRequest(data, None if dump else samples, scale, x_key, y_key, image_size,
-                                                    preprocess)
-    run = trace(reference, candidate, None if request is None else request.early() or request, dump=dump,
-                samples=samples if dump is not None else None, baseline=baseline, quantize=quantize,
-                save_candidate=save_candidate, signature=graph.signature, graph_inputs=graph.inputs,
-                graph_outputs=graph.outputs,
-                custom_objects=custom_objects, allow_lambda=allow_lambda, options=options, executor=executor,
-                progress=progress)
+    _check_exist(
+        {
+            "--reference": reference,
+            "--candidate": candidate,
+            "--baseline": baseline,
+            "--data": data if data is not None and data.endswith(NUMPY_FILES) else None,
+        }
+    )
+    request = (
+        None
+        if data is None
+        else DataRequest(data, None if dump else samples, scale, x_key, y_key, image_size, preprocess)
+    )
+    run = trace(
+        reference,
+        candidate,
+        None if request is None else request.early() or request,
+        dump=dump,
+        samples=samples if dump is not None else None,
+        baseline=baseline,
+        quantize=quantize,
+        save_candidate=save_candidate,
+        signature=graph.signature,
+        graph_inputs=graph.inputs,
+        graph_outputs=graph.outputs,
+        custom_objects=custom_objects,
+        allow_lambda=allow_lambda,
+        options=options,
+        executor=executor,
+        progress=progress,
+    )
     return run if request is None else _with_request(run, request)
 
 
 def _with_request(run: Run, request: DataRequest) -> Run:
     """The run with how its data were read, so that they can be read again."""
-    asked = {name: value for name, value in dataclasses.asdict(request).items()
-             if name != "spec" and value is not None}
+    asked = {name: value for name, value in dataclasses.asdict(request).items() if name != "spec" and value is not None}
     return dataclasses.replace(run, data=run.data | {"request": asked}) if asked else run
 
 
 @with_bars
-def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any = None, labels: Any = None, *,
-          dump: str | Path | None = None, samples: int | None = None, baseline: Any = None, quantize: bool = True,
-          save_candidate: str | Path | None = None,
-          signature: str | None = None, graph_inputs: Sequence[str] = (), graph_outputs: Sequence[str] = (),
-          custom_objects: str | None = None, allow_lambda: bool = False,
-          options: TraceOptions | None = None, executor: Executor | Crew | None = None,
-          progress: Progress | bool | None = None) -> Run:
+def trace(
+    reference: Any,
+    candidate: bytes | str | Path | None = None,
+    data: Any = None,
+    labels: Any = None,
+    *,
+    dump: str | Path | None = None,
+    samples: int | None = None,
+    baseline: Any = None,
+    quantize: bool = True,
+    save_candidate: str | Path | None = None,
+    signature: str | None = None,
+    graph_inputs: Sequence[str] = (),
+    graph_outputs: Sequence[str] = (),
+    custom_objects: str | None = None,
+    allow_lambda: bool = False,
+    options: TraceOptions | None = None,
+    executor: Executor | Crew | None = None,
+    progress: Progress | bool | None = None,
+) -> Run:
     """Compare a Keras model with a `.tflite` model, layer by layer.
 
     Args:
@@ -155,8 +227,11 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
     options, progress, crew = options or TraceOptions(), reporting(progress), hire(executor)
     check_metric(options.metric)
     content = _read_candidate(candidate)
-    source = str(candidate) if isinstance(candidate, (str, Path)) else \
-        str(save_candidate or ("memory" if candidate is not None else "converted by qdebug"))
+    source = (
+        str(candidate)
+        if isinstance(candidate, (str, Path))
+        else str(save_candidate or ("memory" if candidate is not None else "converted by qdebug"))
+    )
     began = time.perf_counter()
     progress.step(opening(reference), 0, 0)
     chosen = None if content is None else _open_candidate(content, source, options)
@@ -169,16 +244,21 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         options = dataclasses.replace(options, device=True)
     opened = load(reference, graph=GraphPart(signature, tuple(graph_inputs), tuple(graph_outputs)))
     if isinstance(opened.model, bytes):
-        trial.begin(opened.model, [options.reference_kernels] if options.reference_kernels else
-                    map(on_host, options.families))
+        trial.begin(
+            opened.model, [options.reference_kernels] if options.reference_kernels else map(on_host, options.families)
+        )
     before = None if baseline is None else load(baseline, option="--baseline")
     if before is not None and isinstance(before.model, bytes):
-        raise ModelError(f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
-                         "the .tflite goes to --candidate")
+        raise ModelError(
+            f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
+            "the .tflite goes to --candidate"
+        )
     if device is not None and chosen is not None:
         if crew is not None:
-            raise UsageError(f"workers share the samples of a file that they run: the dump {device.dump.source} holds "
-                             "what was run already, leave --workers, --scheduler or executor= out")
+            raise UsageError(
+                f"workers share the samples of a file that they run: the dump {device.dump.source} holds "
+                "what was run already, leave --workers, --scheduler or executor= out"
+            )
         return _trace_dump(opened, chosen, device, before, (data, labels), options, progress, began)
     function = _sharing(data)
     dataset = as_dataset(data, labels, opened.frozen.specs, shared=crew is not None and function is None)
@@ -194,23 +274,40 @@ def trace(reference: Any, candidate: bytes | str | Path | None = None, data: Any
         chosen = _open_candidate(content, source, options)
     part = {"signature": signature, "inputs": list(graph_inputs), "outputs": list(graph_outputs)}
     settings = ({"quantize": quantize} if candidate is None else {}) | ({"graph": part} if any(part.values()) else {})
-    run = _trace(Opened(opened, chosen, inputs, truth, before, options), dataset, settings, progress, began, crew,
-                 function)
-    return dataclasses.replace(run, opened=FromMemory(
-        None if isinstance(reference, (str, Path)) else opened,
-        None if isinstance(candidate, (str, Path)) or save_candidate is not None else chosen.content,
-        None if baseline is None or isinstance(baseline, (str, Path)) else before,
-        None if isinstance(data, (str, Path, DataRequest)) or dataset.source != "memory" else dataset))
+    run = _trace(
+        Opened(opened, chosen, inputs, truth, before, options), dataset, settings, progress, began, crew, function
+    )
+    return dataclasses.replace(
+        run,
+        opened=FromMemory(
+            None if isinstance(reference, (str, Path)) else opened,
+            None if isinstance(candidate, (str, Path)) or save_candidate is not None else chosen.content,
+            None if baseline is None or isinstance(baseline, (str, Path)) else before,
+            None if isinstance(data, (str, Path, DataRequest)) or dataset.source != "memory" else dataset,
+        ),
+    )
 
 
-def _trace_dump(opened: Reference, chosen: Candidate, device: Device, before: Reference | None, given: tuple[Any, Any],
-                options: TraceOptions, progress: Progress, began: float) -> Run:
+def _trace_dump(
+    opened: Reference,
+    chosen: Candidate,
+    device: Device,
+    before: Reference | None,
+    given: tuple[Any, Any],
+    options: TraceOptions,
+    progress: Progress,
+    began: float,
+) -> Run:
     """Compare what a device computed with the reference, on the data that are given, else on the dump's own inputs."""
     specs, order = opened.frozen.specs, align(opened.frozen.graph, chosen.graph).inputs
     if given[0] is None:
         real = dict(zip(order, inputs_of(device, chosen.graph), strict=True))
-        dataset = Dataset(device.dump.source, "dump", {spec.name: real[number] for number, spec in enumerate(specs)
-                                                        if number in real}, {})
+        dataset = Dataset(
+            device.dump.source,
+            "dump",
+            {spec.name: real[number] for number, spec in enumerate(specs) if number in real},
+            {},
+        )
     else:
         dataset = chosen_samples(device, as_dataset(*given, specs))
     inputs = datasets.arrange(dataset, specs)
@@ -221,8 +318,15 @@ def _trace_dump(opened: Reference, chosen: Candidate, device: Device, before: Re
     return _trace(Opened(opened, chosen, inputs, truth, before, options, device=device), dataset, {}, progress, began)
 
 
-def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress, began: float,
-           crew: Crew | None = None, function: Callable[..., Any] | DataRequest | None = None) -> Run:
+def _trace(
+    opened: Opened,
+    dataset: Dataset,
+    settings: Mapping[str, Any],
+    progress: Progress,
+    began: float,
+    crew: Crew | None = None,
+    function: Callable[..., Any] | DataRequest | None = None,
+) -> Run:
     """Lead through the stages, from opened models to the record; opening began at this `time.perf_counter()`.
 
     `crew` shares the samples, `function` makes slices of them there.
@@ -234,21 +338,24 @@ def _trace(opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progre
         crew.check(dataset.count)
     part = opened.candidate.part
     if part is not None:
-        journal.note(f"LiteRT has no kernels for {', '.join(part.names)}: what does not depend on them was compared; "
-                     f"to compare the rest, {REMOVES_FOREIGN}")
+        journal.note(
+            f"LiteRT has no kernels for {', '.join(part.names)}: what does not depend on them was compared; "
+            f"to compare the rest, {REMOVES_FOREIGN}"
+        )
     lost = opened.candidate.lacks_output()
     if lost is not None:
         opened = dataclasses.replace(opened, options=dataclasses.replace(opened.options, handover=False))
     stateful = dict.fromkeys(op.raw for op in opened.candidate.graph.ops if op.kind in op_facts.STATEFUL)
     if stateful:
-        journal.note(f"{', '.join(stateful)} keeps a state from one invocation to the next: it is reset before each "
-                     "here, as who runs the file must do (reset_all_variables); a longer state is not compared")
+        journal.note(
+            f"{', '.join(stateful)} keeps a state from one invocation to the next: it is reset before each "
+            "here, as who runs the file must do (reset_all_variables); a longer state is not compared"
+        )
     aligned = align_models(opened, journal)
     warn_of_range(opened, aligned, journal)
     with ExitStack() as hired:
         if crew is not None:
-            source = Source(opened.inputs) if opened.options.sample is not None else \
-                _source(opened, function)
+            source = Source(opened.inputs) if opened.options.sample is not None else _source(opened, function)
             opened = dataclasses.replace(opened, team=hired.enter_context(crew.opening(opened, aligned, source)))
         compared = compare(opened, aligned, journal)
     run = write_record(compared, dataset, settings, journal)
@@ -294,8 +401,9 @@ def _check_exist(files: Mapping[str, str | None]) -> None:
     """
     missing = [f"{option} {path}" for option, path in files.items() if path is not None and not Path(path).exists()]
     if len(missing) > 1:
-        raise UsageError(f"{len(missing)} files do not exist: {', '.join(missing)}; check the paths (they start from "
-                         f"{Path.cwd()})")
+        raise UsageError(
+            f"{len(missing)} files do not exist: {', '.join(missing)}; check the paths (they start from {Path.cwd()})"
+        )
 
 
 def as_dataset(data: Any, labels: Any, specs: Sequence[InputSpec], *, shared: bool = False) -> Dataset:
@@ -310,8 +418,10 @@ def as_dataset(data: Any, labels: Any, specs: Sequence[InputSpec], *, shared: bo
     if isinstance(data, DataRequest):
         return data.open(specs, shared=shared)
     if data is None:
-        raise InputError("no data: give an array of samples, a dict of arrays by input name, a tf.data.Dataset or "
-                         "another iterable, or a path")
+        raise InputError(
+            "no data: give an array of samples, a dict of arrays by input name, a tf.data.Dataset or "
+            "another iterable, or a path"
+        )
     return from_python(data, labels, specs, shared=shared)
 
 
@@ -325,8 +435,9 @@ def _read_candidate(candidate: bytes | str | Path | None) -> bytes | None:
     return read_file(candidate)
 
 
-def trace_opened(opened: Opened, dataset: Dataset, settings: Mapping[str, Any],
-                 progress: Progress | None = None) -> Run:
+def trace_opened(
+    opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress | None = None
+) -> Run:
     """Trace opened models on these data, as `trace` does."""
     ready = dataclasses.replace(opened, inputs=datasets.arrange(dataset, opened.reference.frozen.specs))
     return _trace(ready, dataset, settings, progress or Silent(), time.perf_counter())

@@ -59,9 +59,12 @@ class TraceOptions:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise UsageError(f"the tolerance is {self.tolerance}: give a finite number that is not negative")
-        for name, value in (("batch size", self.batch_size), ("number of threads", self.threads),
-                            ("number of handover samples", self.handover_samples),
-                            ("number of TFLM samples", self.tflm_samples)):
+        for name, value in (
+            ("batch size", self.batch_size),
+            ("number of threads", self.threads),
+            ("number of handover samples", self.handover_samples),
+            ("number of TFLM samples", self.tflm_samples),
+        ):
             if value is not None and value < 1:
                 raise UsageError(f"the {name} is {value}: give 1 or more")
         if self.threads is not None and self.threads > MOST_THREADS:
@@ -73,5 +76,4 @@ class TraceOptions:
         if self.kernels not in list(Kernels):
             raise UsageError(f"unknown kernels {self.kernels!r}: choose from {', '.join(Kernels)}")
         if self.reference_kernels not in (None, *FAMILIES):
-            raise UsageError(f"unknown reference kernels {self.reference_kernels!r}: choose from "
-                             f"{', '.join(FAMILIES)}")
+            raise UsageError(f"unknown reference kernels {self.reference_kernels!r}: choose from {', '.join(FAMILIES)}")

@@ -71,8 +71,11 @@ class ByTensorFlow:
 
     def with_float_outputs(self) -> ByTensorFlow | None:
         """As the protocol says."""
-        return None if self.made.ends[1] == FLOAT32 else ByTensorFlow(
-            dataclasses.replace(self.made, ends=(self.made.ends[0], FLOAT32)))
+        return (
+            None
+            if self.made.ends[1] == FLOAT32
+            else ByTensorFlow(dataclasses.replace(self.made, ends=(self.made.ends[0], FLOAT32)))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +100,11 @@ class ByRecipe:
 
     def with_float_outputs(self) -> ByRecipe | None:
         """As the protocol says."""
-        return None if self.made.ends[1] == FLOAT32 else ByRecipe(
-            dataclasses.replace(self.made, ends=(self.made.ends[0], FLOAT32)))
+        return (
+            None
+            if self.made.ends[1] == FLOAT32
+            else ByRecipe(dataclasses.replace(self.made, ends=(self.made.ends[0], FLOAT32)))
+        )
 
 
 def converter_for(opened: Opened, representative: Sequence[Array]) -> Converter:
@@ -108,8 +114,9 @@ def converter_for(opened: Opened, representative: Sequence[Array]) -> Converter:
     ends = tuple(dtype if dtype in ("int8", "uint8") else "float32" for dtype in (first, last))
     reference = opened.reference
     if isinstance(reference, FileReference):
-        return ByRecipe(recipes.calibrated_file(bytes(reference.model), reference.file, representative,
-                                                (ends[0], ends[1])))
+        return ByRecipe(
+            recipes.calibrated_file(bytes(reference.model), reference.file, representative, (ends[0], ends[1]))
+        )
     return ByTensorFlow(selective.calibrated(reference.model, representative, (ends[0], ends[1])))
 
 
@@ -186,8 +193,9 @@ class Wider:
         self.tried(found)
         return found
 
-    def _attempt(self, name: str, kind: str, layers: Sequence[str], make: Callable[[], tuple[bytes, str | None]]
-                 ) -> Cure:
+    def _attempt(
+        self, name: str, kind: str, layers: Sequence[str], make: Callable[[], tuple[bytes, str | None]]
+    ) -> Cure:
         self.conversions += 1
 
         def made() -> bytes:
@@ -222,5 +230,9 @@ class Wider:
 
 def _made(pair: Pair, candidate: Candidate) -> list[str]:
     """Names of the tensors that the pair's ops make."""
-    return [candidate.graph.tensors[key].name for op in pair.candidate_ops if op.kind not in IN_BETWEEN
-            for key in op.outputs]
+    return [
+        candidate.graph.tensors[key].name
+        for op in pair.candidate_ops
+        if op.kind not in IN_BETWEEN
+        for key in op.outputs
+    ]

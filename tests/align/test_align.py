@@ -153,9 +153,17 @@ def _arms(net: Net, difference: str) -> list[graphs.Value]:
     """Two arms of one shape that differ in one respect only."""
     kernel, grid = net.draw.normal(size=(8, 6)), net.grid()
     x = net.input()
-    arms = [net.dense(x, 6, name, activation="relu6" if difference == "activation" and name == "b" else "relu",
-                      kernel=None if difference == "weights" else kernel,
-                      grid=None if difference == "scales" else grid) for name in ("a", "b")]
+    arms = [
+        net.dense(
+            x,
+            6,
+            name,
+            activation="relu6" if difference == "activation" and name == "b" else "relu",
+            kernel=None if difference == "weights" else kernel,
+            grid=None if difference == "scales" else grid,
+        )
+        for name in ("a", "b")
+    ]
     if difference == "downstream":
         arms[1] = net.single("tanh", arms[1], "extra")
     if difference == "place":
@@ -240,20 +248,35 @@ def _shuffled(graph: Graph, seed: int) -> list[tuple[Key, graph.Tensor]]:
 
 
 def _told(alignment: Alignment) -> list[object]:
-    return [*((pair.candidate, pair.reference, pair.layer, pair.evidence, pair.confidence, pair.inputs)
-              for pair in alignment.pairs), *alignment.leftovers]
+    return [
+        *(
+            (pair.candidate, pair.reference, pair.layer, pair.evidence, pair.confidence, pair.inputs)
+            for pair in alignment.pairs
+        ),
+        *alignment.leftovers,
+    ]
 
 
 def test_the_answer_does_not_depend_on_the_hash_seed() -> None:
     """Processes with different string hashes give the same pairs, even where two arms are a toss-up."""
-    script = ("from tests.support import graphs\nfrom tests.align import test_align as t\n"
-              "from qdebug.align import align\n"
-              "net = graphs.Net()\nreference, candidate = net.done(t._arms(net, 'values'))\n"
-              "print(t._told(align(reference, graphs.blank(candidate))))\n")
+    script = (
+        "from tests.support import graphs\nfrom tests.align import test_align as t\n"
+        "from qdebug.align import align\n"
+        "net = graphs.Net()\nreference, candidate = net.done(t._arms(net, 'values'))\n"
+        "print(t._told(align(reference, graphs.blank(candidate))))\n"
+    )
     folder = Path(__file__).parents[2]
-    said = {subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=folder,
-                           env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(folder)}).stdout
-            for seed in ("0", "1", "2")}
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=folder,
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(folder)},
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
 
     assert len(said) == 1
 
@@ -281,8 +304,10 @@ def test_regions_begin_at_the_pairs_above() -> None:
     add = pairs["one_add"]
 
     assert [op.kind for op in add.region] == ["add", "relu", "fake_quant"]
-    assert [(pairs["stem"].reference, pairs["stem"].candidate), (pairs["one_b"].reference, pairs["one_b"].candidate)] \
-        == list(add.inputs)
+    assert [
+        (pairs["stem"].reference, pairs["stem"].candidate),
+        (pairs["one_b"].reference, pairs["one_b"].candidate),
+    ] == list(add.inputs)
     assert (pairs["stem"].candidate, pairs["one_b"].candidate) == add.candidate_inputs
 
 
@@ -318,6 +343,7 @@ def test_another_width_is_refused() -> None:
 
 def test_one_layer_of_another_width_is_refused() -> None:
     """It takes one kernel of another size: a converter never changes how many values a kernel has."""
+
     def odd(net: Net) -> list[graphs.Value]:
         x = net.dense(net.input(), 12)
         for width in (12, 12, 12, 13, 12, 12):
@@ -340,8 +366,9 @@ def test_another_number_of_classes_is_refused() -> None:
 
 def test_another_input_size_is_refused() -> None:
     """Inputs that hold another number of values cannot be the same, whatever the ops are."""
-    said = str(_refused(lambda net: [net.single("tanh", net.input((8,)))],
-                        lambda net: [net.single("tanh", net.input((6,)))]))
+    said = str(
+        _refused(lambda net: [net.single("tanh", net.input((8,)))], lambda net: [net.single("tanh", net.input((6,)))])
+    )
 
     assert "input 0 of the candidate has shape 6, the reference's inputs have 8" in said
 
@@ -354,7 +381,8 @@ def test_another_architecture_is_refused() -> None:
 def test_models_without_kernels_need_some_op_in_common() -> None:
     """Nothing aligned is an error, not an empty table."""
     assert "no op of one has a counterpart" in str(
-        _refused(lambda net: [net.single("tanh", net.input())], lambda net: [net.single("logistic", net.input())]))
+        _refused(lambda net: [net.single("tanh", net.input())], lambda net: [net.single("logistic", net.input())])
+    )
 
 
 def test_the_details_hold_the_best_partial_alignment() -> None:
@@ -378,6 +406,7 @@ def test_an_op_that_no_layer_computes_has_no_row() -> None:
 
 
 # -- any network -----------------------------------------------------------------------------------------
+
 
 def deep(blocks: int, width: int, inner: int) -> Build:
     def build(net: Net) -> list[graphs.Value]:
@@ -418,8 +447,15 @@ def test_paths_through_unmatched_blocks_do_not_multiply(other: tuple[int, int, i
     assert peak < 20e6
 
 
-LAYERS = st.lists(st.tuples(st.sampled_from(["dense", "dense", "add", "concat", "mul", "logistic", "max_pool", "drop",
-                                             "insert"]), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12)
+LAYERS = st.lists(
+    st.tuples(
+        st.sampled_from(["dense", "dense", "add", "concat", "mul", "logistic", "max_pool", "drop", "insert"]),
+        st.integers(0, 9),
+        st.integers(0, 9),
+    ),
+    min_size=1,
+    max_size=12,
+)
 
 
 def _random_net(net: Net, layers: list[tuple[str, int, int]]) -> list[graphs.Value]:

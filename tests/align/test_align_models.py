@@ -39,9 +39,15 @@ BY_SCALE = {("rescaled", "ranges")}
 """Networks and variants where scales alone tell: a resize between two QUANTIZEs, either of which may be the layer's."""
 
 
-@pytest.mark.parametrize(("name", "variant"), [
-    (name, variant) for name in converted_models.BUILDERS for variant in ("blank", "stale", "ranges")
-    if (name, variant) not in BY_SCALE])
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        (name, variant)
+        for name in converted_models.BUILDERS
+        for variant in ("blank", "stale", "ranges")
+        if (name, variant) not in BY_SCALE
+    ],
+)
 def test_pairs_need_no_names_weights_or_scales(name: str, variant: str) -> None:
     """Blank names, and with them stale weights or changed scales, leave every pair and its row's name."""
     expected, changed = aligned(name)[0], aligned(name, variant)[0]
@@ -57,8 +63,9 @@ def test_every_op_is_paired_or_has_a_reason(name: str) -> None:
     with_row = {pair.op.index for pair in alignment.pairs if pair.op is not None}
     left = [entry.op_index for entry in alignment.leftovers if entry.side == "candidate"]
     layers = {op.layer.name for op in made(name)[0].graph.ops if op.layer is not None}
-    told = {layer.name for pair in alignment.pairs for layer in pair.layers} \
-        | {entry.layer for entry in alignment.leftovers}
+    told = {layer.name for pair in alignment.pairs for layer in pair.layers} | {
+        entry.layer for entry in alignment.leftovers
+    }
 
     assert sorted([*with_row, *left]) == [op.index for op in graph.ops]
     assert all(entry.reason and not entry.reason.startswith("no ") for entry in alignment.leftovers)
@@ -69,13 +76,13 @@ def test_every_op_is_paired_or_has_a_reason(name: str) -> None:
 ROWS = {
     "plain": "image conv_relu dw_relu pad_dw dw2_relu point flat hidden probs:fully_connected probs",
     "float_io": "image depthwise_conv2d conv2d swish:logistic swish act pool gate:conv_2d gate gap reshape head flat "
-                "out",
+    "out",
     "twin_branches": "image stem_relu one_a_relu one_b_bn one_out two_a_relu two_b_bn two_out left middle "
-                     "right:conv_2d right cat mean:average_pool_2d mean before_up up before_near near out",
+    "right:conv_2d right cat mean:average_pool_2d mean before_up up before_near near out",
     "several_ends": "alpha zeta shared shared#2 both trunk aa:fully_connected aa sum mm zz",
     "islands": "image dilated:space_to_batch_nd dilated:conv_2d dilated dilated_relu:add dilated_relu "
-               "dilated_2:space_to_batch_nd dilated_2:conv_2d dilated_2 dilated_2_relu:add dilated_2_relu up up_2 "
-               "up_2_relu:add up_2_relu pool:average_pool_2d pool flat wide_bn:fully_connected wide_bn wide_relu out",
+    "dilated_2:space_to_batch_nd dilated_2:conv_2d dilated_2 dilated_2_relu:add dilated_2_relu up up_2 "
+    "up_2_relu:add up_2_relu pool:average_pool_2d pool flat wide_bn:fully_connected wide_bn wide_relu out",
     "dead_channel": "image conv_relu:conv_2d conv_relu after leaky six_act last gap",
     "nested": "image twice/relu once/relu twice/relu#2 gap dense out",
 }
@@ -110,8 +117,9 @@ def test_inputs_and_outputs_are_told_apart_without_names() -> None:
     assert (named.inputs, named.outputs) == (unnamed.inputs, unnamed.outputs)
 
 
-@pytest.mark.parametrize(("reference", "candidate"), [("plain", "twin_branches"), ("nested", "float_io"),
-                                                      ("attention", "one_dimension")])
+@pytest.mark.parametrize(
+    ("reference", "candidate"), [("plain", "twin_branches"), ("nested", "float_io"), ("attention", "one_dimension")]
+)
 def test_other_models_are_refused(reference: str, candidate: str) -> None:
     """A file that was converted from another model gets an error in one line, and the partial alignment beside it."""
     with pytest.raises(AlignmentError, match="do not belong together") as caught:

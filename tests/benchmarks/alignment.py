@@ -45,14 +45,20 @@ class Measured:
     @property
     def holds(self) -> bool:
         """Whether the goal is met."""
-        return self.paired + self.explained == self.tensors \
-            and self.pairs > 0 and self.right >= GOAL_PERCENT / 100 * self.pairs
+        return (
+            self.paired + self.explained == self.tensors
+            and self.pairs > 0
+            and self.right >= GOAL_PERCENT / 100 * self.pairs
+        )
 
 
 def code_tensors(graph: Graph) -> list[int]:
     """Operators whose output holds codes."""
-    return [op.index for op in graph.ops
-            if graph.tensors[op.output].quantization is not None and graph.tensors[op.output].dtype == "int8"]
+    return [
+        op.index
+        for op in graph.ops
+        if graph.tensors[op.output].quantization is not None and graph.tensors[op.output].dtype == "int8"
+    ]
 
 
 def study(name: str) -> Iterator[Measured]:
@@ -75,19 +81,32 @@ def study(name: str) -> Iterator[Measured]:
         yield _measured(name, variant, alignment, graph, judged, seconds)
 
 
-def _measured(name: str, variant: str, alignment: Alignment, graph: Graph, judged: list[truth.Judged],
-              seconds: float) -> Measured:
+def _measured(
+    name: str, variant: str, alignment: Alignment, graph: Graph, judged: list[truth.Judged], seconds: float
+) -> Measured:
     holding = set(code_tensors(graph))
     paired = {pair.op.index for pair in alignment.pairs if pair.op is not None}
-    explained = {left.op_index for left in alignment.leftovers if left.side == "candidate"
-                 and left.reason and not left.reason.startswith("no ")}
+    explained = {
+        left.op_index
+        for left in alignment.leftovers
+        if left.side == "candidate" and left.reason and not left.reason.startswith("no ")
+    }
     named = [entry for entry in judged if entry.by_name is not None]
     for entry in judged:
         if not entry.right:
             print(f"  wrong: {name} {variant} {entry.pair.layer}: {entry.said}", file=sys.stderr)
-    return Measured(name, variant, len(holding), len(holding & paired), len(holding & explained - paired),
-                    len(judged), sum(entry.right for entry in judged), len(named),
-                    sum(bool(entry.by_name) for entry in named), seconds)
+    return Measured(
+        name,
+        variant,
+        len(holding),
+        len(holding & paired),
+        len(holding & explained - paired),
+        len(judged),
+        sum(entry.right for entry in judged),
+        len(named),
+        sum(bool(entry.by_name) for entry in named),
+        seconds,
+    )
 
 
 def main(names: list[str]) -> int:
@@ -98,9 +117,12 @@ def main(names: list[str]) -> int:
     for name in names or [*networks.BUILT_IN, *networks.APPLICATIONS]:
         for row in study(name):
             missed += not row.holds
-            print(f"| {row.network} | {row.variant} | {row.tensors} | {row.paired} | {row.explained} | {row.pairs} "
-                  f"| {100 * row.right / max(1, row.pairs):.1f} % | {row.right_by_name} of {row.named} "
-                  f"| {row.seconds:.2f} |{'' if row.holds else ' MISSED'}", flush=True)
+            print(
+                f"| {row.network} | {row.variant} | {row.tensors} | {row.paired} | {row.explained} | {row.pairs} "
+                f"| {100 * row.right / max(1, row.pairs):.1f} % | {row.right_by_name} of {row.named} "
+                f"| {row.seconds:.2f} |{'' if row.holds else ' MISSED'}",
+                flush=True,
+            )
     return 1 if missed else 0
 
 

@@ -45,8 +45,9 @@ def mobile(keras: Any) -> Any:
     """MobileNet-like: a convolution, depthwise and pointwise ones with batch norms, global pooling."""
     L = keras.layers
     x = given = L.Input((8, 8, 1), name="image")
-    x = L.ReLU(name="stem_relu")(L.BatchNormalization(name="stem_bn")(
-        L.Conv2D(16, 3, padding="same", use_bias=False, name="stem")(x)))
+    x = L.ReLU(name="stem_relu")(
+        L.BatchNormalization(name="stem_bn")(L.Conv2D(16, 3, padding="same", use_bias=False, name="stem")(x))
+    )
     for number, (width, stride) in enumerate(((24, 1), (32, 2), (48, 1), (64, 2)), 1):
         x = L.DepthwiseConv2D(3, stride, padding="same", use_bias=False, name=f"dw{number}")(x)
         x = L.ReLU(name=f"dw{number}_relu")(L.BatchNormalization(name=f"dw{number}_bn")(x))
@@ -142,16 +143,29 @@ def ours(network: Network) -> Result:
     """`qdebug cure` on a run of the int8 file."""
     data = nets.digits()
     start = time.process_time()
-    run = trace(network.net, network.made.without([]), from_arrays(data.test, data.test_labels),
-                options=TraceOptions(threads=1))
+    run = trace(
+        network.net, network.made.without([]), from_arrays(data.test, data.test_labels), options=TraceOptions(threads=1)
+    )
     with tempfile.TemporaryDirectory() as folder:
         found = run.cure(Path(folder) / "best.tflite", target_drop=WITHIN)
-        best = next((one for one in found.tried if one.kind == "float32" and one.chosen_on is not None
-                     and (one.chosen_on.points or 0.0) <= WITHIN), None)
+        best = next(
+            (
+                one
+                for one in found.tried
+                if one.kind == "float32" and one.chosen_on is not None and (one.chosen_on.points or 0.0) <= WITHIN
+            ),
+            None,
+        )
     if best is None or best.proved_on is None:
         return Result(network.name, "qdebug", None, found.conversions, time.process_time() - start, float("nan"))
-    return Result(network.name, "qdebug", len(best.layers), found.conversions, time.process_time() - start,
-                  best.proved_on.points or 0.0)
+    return Result(
+        network.name,
+        "qdebug",
+        len(best.layers),
+        found.conversions,
+        time.process_time() - start,
+        best.proved_on.points or 0.0,
+    )
 
 
 def by_debugger(network: Network) -> Result:
@@ -163,7 +177,8 @@ def by_debugger(network: Network) -> Result:
     x = network.parts[0][0]
     with quietly():
         debugger = tf.lite.experimental.QuantizationDebugger(
-            converter=_prepared(network.net, [x]), debug_dataset=lambda: ([x[n:n + 1]] for n in range(len(x))))
+            converter=_prepared(network.net, [x]), debug_dataset=lambda: ([x[n : n + 1]] for n in range(len(x)))
+        )
         debugger.run()
         text = io.StringIO()
         debugger.layer_statistics_dump(text)
@@ -185,10 +200,11 @@ def by_validate(network: Network, metric: str) -> Result:
         made = recipes.calibrated_file(network.float_file, graph, [x], ("float32", "float32"))
         recipe = made.recipe([])
         tool = quantizer.Quantizer(network.float_file, recipe, previous_quantized_model=made.quantized(recipe))
-        which = {"MSE": validation_utils.ValidationErrorMetric.MSE,
-                 "SQNR": validation_utils.ValidationErrorMetric.SNR}[metric]
+        which = {"MSE": validation_utils.ValidationErrorMetric.MSE, "SQNR": validation_utils.ValidationErrorMetric.SNR}[
+            metric
+        ]
         signature = recipes._signature(network.float_file)
-        samples = [{graph.input_names[0]: x[n:n + 1]} for n in range(min(len(x), 100))]
+        samples = [{graph.input_names[0]: x[n : n + 1]} for n in range(min(len(x), 100))]
         found = tool.validate({signature: samples}, [which])
     values = {name: next(iter(one.values())) for name, one in found.get_all_tensor_results().items()}
     makes = [name for name in network.tensors() if name in values]
@@ -200,16 +216,28 @@ def by_chance(network: Network) -> Result:
     """Random orders; the middle one of them."""
     start = time.process_time()
     names = network.tensors()
-    results = [network.follow("random order", list(np.random.default_rng(seed).permutation(names)), start)
-               for seed in range(SEEDS)]
+    results = [
+        network.follow("random order", list(np.random.default_rng(seed).permutation(names)), start)
+        for seed in range(SEEDS)
+    ]
     middle = sorted(results, key=lambda one: one.layers or len(names) + 1)[SEEDS // 2]
-    return Result(network.name, "random order (median of 5)", middle.layers, middle.conversions,
-                  (time.process_time() - start) / SEEDS, middle.lost)
+    return Result(
+        network.name,
+        "random order (median of 5)",
+        middle.layers,
+        middle.conversions,
+        (time.process_time() - start) / SEEDS,
+        middle.lost,
+    )
 
 
 RANKINGS: list[Callable[[Network], Result]] = [
-    ours, by_debugger, lambda network: by_validate(network, "MSE"), lambda network: by_validate(network, "SQNR"),
-    by_chance]
+    ours,
+    by_debugger,
+    lambda network: by_validate(network, "MSE"),
+    lambda network: by_validate(network, "SQNR"),
+    by_chance,
+]
 
 
 def main(words: str) -> int:
@@ -225,8 +253,10 @@ def main(words: str) -> int:
             one = ranking(network)
             results.append(one)
             layers = f"{one.layers}/{len(network.ops)}" if one.layers is not None else f">{len(network.ops)}"
-            print(f"{'':30} {one.ranking:32} {layers:>8} {one.conversions:11} {one.seconds:6.1f} {one.lost:12.1f}",
-                  flush=True)
+            print(
+                f"{'':30} {one.ranking:32} {layers:>8} {one.conversions:11} {one.seconds:6.1f} {one.lost:12.1f}",
+                flush=True,
+            )
         best = min((one.layers for one in results[1:] if one.layers is not None), default=None)
         mine = results[0].layers
         beaten += best is not None and (mine is None or mine > best)

@@ -43,8 +43,10 @@ def builtin() -> list[str]:
     from qdebug.models.data import dataset
 
     data = training.images_for_builtin(dataset.load("digits"))
-    return [str(training.prepare(name, data, seed=3, qat_epochs=None, quantize=True, retrain=False).candidate_path)
-            for name in ("mobile", "branches")]
+    return [
+        str(training.prepare(name, data, seed=3, qat_epochs=None, quantize=True, retrain=False).candidate_path)
+        for name in ("mobile", "branches")
+    ]
 
 
 def check(opened: Candidate, dump: Dump) -> Checked:
@@ -59,8 +61,10 @@ def of_network(opened: Candidate, name: str) -> Iterator[tuple[str, str, bool, s
     yield name, "none (tflm)", not claims, "; ".join(f"{one.op_index} {one.pattern or one.reason}" for one in claims)
     for fault, (hook, wanted) in FAULTS.items():
         yield of_fault(opened, name, fault, hook, wanted, inputs, healthy)
-    real = [np.concatenate([opened.graph.tensors[key].real(one[place]) for one in inputs])
-            for place, key in enumerate(opened.graph.inputs)]
+    real = [
+        np.concatenate([opened.graph.tensors[key].real(one[place]) for one in inputs])
+        for place, key in enumerate(opened.graph.inputs)
+    ]
     shifted = [[np.clip(codes.astype(int) + 3, -128, 127).astype(codes.dtype) for codes in one] for one in inputs]
     found = check_inputs(opened.graph, Board(opened).run(shifted), range(SAMPLES), real)[0]
     yield name, "input, other zero point", "3 codes too high everywhere" in str(found.pattern), str(found.pattern)
@@ -71,16 +75,24 @@ def of_network(opened: Candidate, name: str) -> Iterator[tuple[str, str, bool, s
     came = check(opened, reused)
     named = {one.tensor_index for one in came.overwritten}
     wrong = [one.op_index for one in came.ops if one.verdict == "diverged"]
-    yield (name, "memory reused", bool(named) and named <= gone.keys() and not wrong,
-           f"{len(named)} of {len(gone)} overwritten tensors named, {len(wrong)} ops blamed")
+    yield (
+        name,
+        "memory reused",
+        bool(named) and named <= gone.keys() and not wrong,
+        f"{len(named)} of {len(gone)} overwritten tensors named, {len(wrong)} ops blamed",
+    )
 
 
 def of_fault(opened, name, fault, hook, wanted, inputs, healthy):
     ops = ops_for(fault, opened.graph)
-    for op in [*ops[len(ops) // 2:], *reversed(ops[: len(ops) // 2])]:
+    for op in [*ops[len(ops) // 2 :], *reversed(ops[: len(ops) // 2])]:
         dump = Board(opened, op.index, hook).run(inputs)
-        changed = np.mean([np.mean(dump.tensors[op.output][sample] != healthy.tensors[op.output][sample])
-                           for sample in range(SAMPLES)])
+        changed = np.mean(
+            [
+                np.mean(dump.tensors[op.output][sample] != healthy.tensors[op.output][sample])
+                for sample in range(SAMPLES)
+            ]
+        )
         if changed < 0.02:
             continue  # (this fault does nothing here)
         rows = [one for one in check(opened, dump).ops if one.verdict == "diverged"]
@@ -101,8 +113,11 @@ def samples(opened: Candidate) -> list[list[np.ndarray]]:
             low, high = np.min(wave), np.max(wave)
             values = (wave - low) / max(high - low, 1e-9) * draw.uniform(0.5, 1.0)
             grid = tensor.grid
-            real = values * (grid.ends(tensor.dtype)[1] - grid.ends(tensor.dtype)[0]) + grid.ends(tensor.dtype)[0] \
-                if grid is not None else values
+            real = (
+                values * (grid.ends(tensor.dtype)[1] - grid.ends(tensor.dtype)[0]) + grid.ends(tensor.dtype)[0]
+                if grid is not None
+                else values
+            )
             one.append(tensor.codes(real.astype(np.float32)))
         found.append(one)
     return found

@@ -22,13 +22,15 @@ from qdebug.workflows.trace import trace, trace_builtin
 from qdebug.workflows.trace_options import TraceOptions
 
 
-def runs(models: list[str], seeds: list[int], data: str, samples: int | None, *,
-         quantize: bool = True) -> Iterator[Run]:
+def runs(
+    models: list[str], seeds: list[int], data: str, samples: int | None, *, quantize: bool = True
+) -> Iterator[Run]:
     """Trace every combination on all three kernel families."""
     for model in models:
         for seed in seeds:
-            yield trace_builtin(model, seed=seed, data=data, samples=samples, quantize=quantize,
-                                options=TraceOptions(kernels="all"))
+            yield trace_builtin(
+                model, seed=seed, data=data, samples=samples, quantize=quantize, options=TraceOptions(kernels="all")
+            )
 
 
 def folder_runs(folder: Path, samples: int) -> Iterator[Run]:
@@ -37,8 +39,7 @@ def folder_runs(folder: Path, samples: int) -> Iterator[Run]:
         reference = load_reference(path)
         shape = (samples, *(size or 1 for size in reference.frozen.specs[0].shape[1:]))
         images = np.random.default_rng(0).random(shape, np.float32)
-        yield trace(path, path.with_suffix(".tflite"), images,
-                    options=TraceOptions(kernels="all", handover=False))
+        yield trace(path, path.with_suffix(".tflite"), images, options=TraceOptions(kernels="all", handover=False))
 
 
 def by_family(run: Run) -> dict[str, list[Row]]:
@@ -59,11 +60,19 @@ def main() -> None:
     seeds = list(range(int(first), int(last or first) + 1))
     kinds: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
     odd, verdicts = [], defaultdict(int)
-    found = folder_runs(given.folder, given.samples or 16) if given.folder else \
-        runs(given.models.split(","), seeds, given.data, given.samples)
+    found = (
+        folder_runs(given.folder, given.samples or 16)
+        if given.folder
+        else runs(given.models.split(","), seeds, given.data, given.samples)
+    )
     for run in found:
-        print(run.reference["source"], run.seed, run.verdict, f"{run.coverage.paired} of {run.coverage.candidate_ops}",
-              flush=True)
+        print(
+            run.reference["source"],
+            run.seed,
+            run.verdict,
+            f"{run.coverage.paired} of {run.coverage.candidate_ops}",
+            flush=True,
+        )
         for family, rows in by_family(run).items():
             for row in rows:
                 verdicts[row.verdict] += 1
@@ -75,11 +84,29 @@ def main() -> None:
                 entry[2] += (row.expected_flip_percent or 0) * row.elements / 100
                 entry[3] += row.unexplained_flips or 0
                 if row.verdict == "diverged" or row.unexplained_flips:
-                    odd.append([run.reference["source"], run.seed, family, row.layer, row.op, row.verdict,
-                                row.unexplained_flips, row.elements, row.local.max_lsb, row.reason])
-    print(tabulate([[op, family, int(n), f"{100 * flips / n:.4f}", f"{100 * wanted / n:.4f}", int(odd_ones)]
-                    for (op, family), (n, flips, wanted, odd_ones) in sorted(kinds.items())],
-                   headers=["op", "kernels", "elements", "measured %", "expected %", "unexplained"]))
+                    odd.append(
+                        [
+                            run.reference["source"],
+                            run.seed,
+                            family,
+                            row.layer,
+                            row.op,
+                            row.verdict,
+                            row.unexplained_flips,
+                            row.elements,
+                            row.local.max_lsb,
+                            row.reason,
+                        ]
+                    )
+    print(
+        tabulate(
+            [
+                [op, family, int(n), f"{100 * flips / n:.4f}", f"{100 * wanted / n:.4f}", int(odd_ones)]
+                for (op, family), (n, flips, wanted, odd_ones) in sorted(kinds.items())
+            ],
+            headers=["op", "kernels", "elements", "measured %", "expected %", "unexplained"],
+        )
+    )
     print(dict(verdicts))
     names = ["model", "seed", "kernels", "layer", "op", "verdict", "unexplained", "of", "max", "why"]
     print(tabulate(odd, headers=names))

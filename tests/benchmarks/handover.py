@@ -52,8 +52,13 @@ def _mobilenet(samples: int, options: TraceOptions) -> Run:
 
     reference, candidate = prepare("mobilenet_v2")
     draw = np.random.default_rng(0)
-    return trace(reference, candidate, draw.random((samples, 32, 32, 3), dtype=np.float32),
-                 draw.integers(0, 10, samples), options=options)
+    return trace(
+        reference,
+        candidate,
+        draw.random((samples, 32, 32, 3), dtype=np.float32),
+        draw.integers(0, 10, samples),
+        options=options,
+    )
 
 
 def time_table(samples: int) -> list[list[Any]]:
@@ -66,8 +71,18 @@ def time_table(samples: int) -> list[list[Any]]:
         ratio = statistics.median(total(after) / total(before) for before, after in pairs)
         costs = pairs[0][1].costs or {}
         tails = costs["tail_samples"] / costs["tail_samples_without_bisection"]
-        rows.append([name, costs["cuts"], costs["samples"], f"{without:.2f}", f"{with_it:.2f}",
-                     f"{ratio:.2f}", f"{tails:.2f}", f"{costs['agreement']:.4f}"])
+        rows.append(
+            [
+                name,
+                costs["cuts"],
+                costs["samples"],
+                f"{without:.2f}",
+                f"{with_it:.2f}",
+                f"{ratio:.2f}",
+                f"{tails:.2f}",
+                f"{costs['agreement']:.4f}",
+            ]
+        )
     return rows
 
 
@@ -84,10 +99,21 @@ def fault_table(models: list[str], share: float) -> Iterator[list[Any]]:
             by_drop = max(given, key=lambda item: item[1].drop)[0]
             by_agreement = max(given, key=lambda item: item[1].agreement_drop)[0]
             costs = run.costs or {}
-            repairs = ", ".join(f"{one['layer']} {one['restored_percent']:.0f}" for one in costs["repairs"]
-                                if one["restored_percent"] is not None)
-            yield [model, planted, f"{costs['agreement']:.3f}", f"{100 * costs['lost']:.1f}", by_drop, by_agreement,
-                   run.first_divergent, repairs]
+            repairs = ", ".join(
+                f"{one['layer']} {one['restored_percent']:.0f}"
+                for one in costs["repairs"]
+                if one["restored_percent"] is not None
+            )
+            yield [
+                model,
+                planted,
+                f"{costs['agreement']:.3f}",
+                f"{100 * costs['lost']:.1f}",
+                by_drop,
+                by_agreement,
+                run.first_divergent,
+                repairs,
+            ]
 
 
 def main() -> None:
@@ -99,12 +125,28 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5, help="share of the kernel's codes to shuffle")
     given = parser.parse_args()
     if given.only != "faults":
-        print(tabulate(time_table(given.samples), headers=[
-            "case", "cuts", "samples", "without s", "with s", "ratio", "tails run of all", "agreement"]))
+        print(
+            tabulate(
+                time_table(given.samples),
+                headers=["case", "cuts", "samples", "without s", "with s", "ratio", "tails run of all", "agreement"],
+            )
+        )
     if given.only != "time":
-        print(tabulate(list(fault_table(given.models.split(","), given.share)), headers=[
-            "model", "planted at", "agreement", "points lost", "largest drop", "largest agreement drop",
-            "first divergent", "repair restores %"]))
+        print(
+            tabulate(
+                list(fault_table(given.models.split(","), given.share)),
+                headers=[
+                    "model",
+                    "planted at",
+                    "agreement",
+                    "points lost",
+                    "largest drop",
+                    "largest agreement drop",
+                    "first divergent",
+                    "repair restores %",
+                ],
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from pathlib import Path
 
 def modules(folder: Path) -> dict[str, Path]:
     """Name of each module of the package -> its file."""
-    return {".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): path
-            for path in sorted((folder / "qdebug").rglob("*.py"))}
+    return {
+        ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((folder / "qdebug").rglob("*.py"))
+    }
 
 
 def needs(name: str, known: dict[str, Path]) -> set[str]:

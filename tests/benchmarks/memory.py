@@ -60,10 +60,16 @@ def run(samples: int, side: int) -> dict[str, Any]:
         warnings.simplefilter("ignore")
         found = qdebug.trace(net, content, lambda: images(samples, side), options=qdebug.TraceOptions(threads=1))
     assert found.costs is not None
-    return {"samples": samples, "GB": samples * side * side * 12 / 2**30, "before": before / 1024,
-            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "worst": len(found.worst_samples),
-            "flips": (found.label_flips or {}).get("flipped"),
-            "handed": (found.costs or {}).get("samples"), "seconds": sum(os.times()[:2])}
+    return {
+        "samples": samples,
+        "GB": samples * side * side * 12 / 2**30,
+        "before": before / 1024,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "worst": len(found.worst_samples),
+        "flips": (found.label_flips or {}).get("flipped"),
+        "handed": (found.costs or {}).get("samples"),
+        "seconds": sum(os.times()[:2]),
+    }
 
 
 def main() -> None:
@@ -79,9 +85,13 @@ def main() -> None:
     rows = []
     for samples in (FEW, given.samples):
         with tempfile.TemporaryDirectory() as folder:
-            told = subprocess.run([sys.executable, "-m", "tests.benchmarks.memory", "--side", str(given.side), "--here",
-                                   str(samples)], capture_output=True, text=True, check=True,
-                                  env={**os.environ, "XDG_CACHE_HOME": str(Path(folder))})
+            told = subprocess.run(
+                [sys.executable, "-m", "tests.benchmarks.memory", "--side", str(given.side), "--here", str(samples)],
+                capture_output=True,
+                text=True,
+                check=True,
+                env={**os.environ, "XDG_CACHE_HOME": str(Path(folder))},
+            )
         rows.append(json.loads(told.stdout.splitlines()[-1]))
     print(tabulate(rows, headers="keys", floatfmt=".0f"))
     print(f"growth of the peak: {rows[1]['peak'] - rows[0]['peak']:.0f} MB")

@@ -76,8 +76,12 @@ def measure(reference: Reference, content: bytes, inputs: list[Array], kernels: 
     aligned = align_models(opened, journal)
     found = measure_family(opened, aligned, file_weights(aligned), kernels, journal)
     parts = [found.work.candidate_values(one.inputs) for one in batches(inputs, found.batch)]
-    return Measured(opened.candidate.graph, aligned.alignment, found.rows,
-                    {key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+    return Measured(
+        opened.candidate.graph,
+        aligned.alignment,
+        found.rows,
+        {key: np.concatenate([part[key] for part in parts]) for key in parts[0]},
+    )
 
 
 def main() -> None:
@@ -111,8 +115,13 @@ def main() -> None:
                 blamed = first_divergent(found.rows)
                 grid = found.graph.tensors[pair.candidate].quantization
                 was = healthy.graph.tensors[pair.candidate].quantization
-                moved = np.abs(grid.dequantize(found.codes[pair.candidate]).astype(float)
-                               - was.dequantize(healthy.codes[pair.candidate])) / was.step
+                moved = (
+                    np.abs(
+                        grid.dequantize(found.codes[pair.candidate]).astype(float)
+                        - was.dequantize(healthy.codes[pair.candidate])
+                    )
+                    / was.step
+                )
                 differing = int((moved > 0.5).sum())
                 wanted = (row.expected_flip_percent or 0) * row.elements / 100
                 must = moved.max() >= 1.99 or differing > max(10, 5 * wanted)
@@ -120,11 +129,45 @@ def main() -> None:
                 score[f"{'must' if must else 'may'}: {outcome}"] += 1
                 if outcome == "wrong layer" or (must and outcome == "silent"):
                     local = next(r for r in found.rows if r.tensor_index == row.tensor_index)
-                    wrong.append([name, row.layer, row.op, title, outcome, blamed, f"{moved.max():.1f}", differing,
-                                  row.elements, local.verdict, local.local and local.local.flip_percent,
-                                  local.expected_flip_percent, local.local and local.local.max_lsb, local.mechanism])
-    print(tabulate(wrong, headers=["model", "layer", "op", "fault", "outcome", "blamed", "moved", "codes", "of",
-                                   "verdict", "flips %", "expected %", "max", "mechanism"]))
+                    wrong.append(
+                        [
+                            name,
+                            row.layer,
+                            row.op,
+                            title,
+                            outcome,
+                            blamed,
+                            f"{moved.max():.1f}",
+                            differing,
+                            row.elements,
+                            local.verdict,
+                            local.local and local.local.flip_percent,
+                            local.expected_flip_percent,
+                            local.local and local.local.max_lsb,
+                            local.mechanism,
+                        ]
+                    )
+    print(
+        tabulate(
+            wrong,
+            headers=[
+                "model",
+                "layer",
+                "op",
+                "fault",
+                "outcome",
+                "blamed",
+                "moved",
+                "codes",
+                "of",
+                "verdict",
+                "flips %",
+                "expected %",
+                "max",
+                "mechanism",
+            ],
+        )
+    )
     print(tabulate(sorted(score.items())))
 
 

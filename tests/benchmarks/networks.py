@@ -17,8 +17,11 @@ from qdebug.models.tensorflow import load_tensorflow
 from tests.support.converted_models import converted, quantized
 
 APPLICATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
-    "mobilenet": ("MobileNet", 32, {}), "mobilenet_v2": ("MobileNetV2", 32, {"alpha": 0.35}),
-    "resnet50": ("ResNet50", 32, {}), "inception_v3": ("InceptionV3", 75, {}), "xception": ("Xception", 71, {}),
+    "mobilenet": ("MobileNet", 32, {}),
+    "mobilenet_v2": ("MobileNetV2", 32, {"alpha": 0.35}),
+    "resnet50": ("ResNet50", 32, {}),
+    "inception_v3": ("InceptionV3", 75, {}),
+    "xception": ("Xception", 71, {}),
     "vgg16": ("VGG16", 32, {}),
 }
 """Name -> class in keras.applications, side of the smallest image that it takes, options."""

@@ -37,8 +37,9 @@ def real(name: str, options: TraceOptions) -> Run:
     if name == "sww":
         with np.load(SHARED / "sww" / "calibration_samples.npz") as found:
             specs = found["specs"].reshape(-1, *found["specs"].shape[-3:])
-        return trace(SHARED / "sww" / "str_ww_ref_model.h5", SHARED / "sww" / "str_ww_ref_model.tflite", specs,
-                     options=options)
+        return trace(
+            SHARED / "sww" / "str_ww_ref_model.h5", SHARED / "sww" / "str_ww_ref_model.tflite", specs, options=options
+        )
     folder = SHARED / "resnet8"
     file = "pretrainedResnet.tflite" if name.endswith("_float") else "pretrainedResnet_quant.tflite"
     return trace(folder / "pretrainedResnet.h5", folder / file, str(folder / "cifar10_300.npz"), options=options)
@@ -59,8 +60,15 @@ def parts_of(row: Row) -> list[Any]:
     parts = row.parts or {}
     cells = [f"{part['rms_lsb']:.3f} / {part['max_lsb']:.2f}" if (part := parts.get(name)) else "-" for name in NAMES]
     steps = (parts.get("weights") or {}).get("max_steps")
-    return [row.layer, row.op, *cells, "-" if steps is None else f"{steps:.4f}",
-            row.local.max_lsb if row.local is not None else None, row.verdict, row.mechanism or ""]
+    return [
+        row.layer,
+        row.op,
+        *cells,
+        "-" if steps is None else f"{steps:.4f}",
+        row.local.max_lsb if row.local is not None else None,
+        row.verdict,
+        row.mechanism or "",
+    ]
 
 
 def main() -> None:
@@ -81,15 +89,41 @@ def main() -> None:
             run = real(name, options) if name in REAL else builtin(name, seed, options)
             if not given.quiet:
                 print(f"\n{name} (seed {seed}), {run.candidate['what']}")
-                print(tabulate([parts_of(row) for row in run.layers],
-                               headers=["layer", "op", *NAMES, "steps", "max", "verdict", "mechanism"]))
+                print(
+                    tabulate(
+                        [parts_of(row) for row in run.layers],
+                        headers=["layer", "op", *NAMES, "steps", "max", "verdict", "mechanism"],
+                    )
+                )
             rows = [row for group in (run.layers, *(run.by_kernels or {}).values()) for row in group]
             verdicts = Counter(row.verdict for row in rows)
-            totals.append([name, seed, run.candidate["what"], f"{run.coverage.paired}/{run.coverage.candidate_ops}",
-                           *[verdicts[word] for word in ("exact", "rounding", "requantized", "diverged", "unmeasured")],
-                           ", ".join(f"{end.sqnr_db:.1f}" for end in run.end_to_end if end.sqnr_db is not None)])
-    print(tabulate(totals, headers=["model", "seed", "file", "paired", "exact", "rounding", "requantized", "diverged",
-                                    "unmeasured", "SQNR dB"]))
+            totals.append(
+                [
+                    name,
+                    seed,
+                    run.candidate["what"],
+                    f"{run.coverage.paired}/{run.coverage.candidate_ops}",
+                    *[verdicts[word] for word in ("exact", "rounding", "requantized", "diverged", "unmeasured")],
+                    ", ".join(f"{end.sqnr_db:.1f}" for end in run.end_to_end if end.sqnr_db is not None),
+                ]
+            )
+    print(
+        tabulate(
+            totals,
+            headers=[
+                "model",
+                "seed",
+                "file",
+                "paired",
+                "exact",
+                "rounding",
+                "requantized",
+                "diverged",
+                "unmeasured",
+                "SQNR dB",
+            ],
+        )
+    )
 
 
 if __name__ == "__main__":

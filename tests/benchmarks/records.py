@@ -65,8 +65,11 @@ def shared_jobs(shared: Path) -> Iterator[Job]:
         "resnet8-int8": (f"{resnet}.h5", f"{resnet}_quant.tflite", images),
         "resnet8-int8-all": (f"{resnet}.h5", f"{resnet}_quant.tflite", (*images, "--kernels", "all")),
         "files-resnet8": (f"{resnet}.tflite", f"{resnet}_quant.tflite", images),
-        "files-resnet8-kernels": (f"{resnet}_quant.tflite", f"{resnet}_quant.tflite",
-                                  (*images, "--reference-kernels", "reference")),
+        "files-resnet8-kernels": (
+            f"{resnet}_quant.tflite",
+            f"{resnet}_quant.tflite",
+            (*images, "--reference-kernels", "reference"),
+        ),
         "sww": ("sww/str_ww_ref_model.h5", "sww/str_ww_ref_model.tflite", (*words, "--kernels", "all")),
     }
     for name, (reference, candidate, options) in pairs.items():
@@ -103,14 +106,22 @@ def make_pairs(pairs: Path) -> None:
             name = re.sub(r"\W+", "-", f"fault {net}{fault.name}".lower()).strip("-")
             keep(pairs / name, planted.content, planted.inputs[0], save=planted.reference.model.save)
     model, data = two_files.network(), two_files.samples(64, 5)
-    files = {name: two_files.convert(model, **two_files.SETTINGS[name])
-             for name in ("int8", "other samples", "float ends", "16x8", "float32")}
+    files = {
+        name: two_files.convert(model, **two_files.SETTINGS[name])
+        for name in ("int8", "other samples", "float ends", "16x8", "float32")
+    }
     for one, other in (("int8", "other samples"), ("float32", "int8"), ("16x8", "float ends")):
         keep(pairs / f"files-{one}-{other}".replace(" ", "-"), files[other], data, content=files[one])
 
 
-def keep(folder: Path, candidate: bytes, data: Any, *, content: bytes | None = None,
-         save: Callable[[Path], None] | None = None) -> None:
+def keep(
+    folder: Path,
+    candidate: bytes,
+    data: Any,
+    *,
+    content: bytes | None = None,
+    save: Callable[[Path], None] | None = None,
+) -> None:
     """Write one pair, whole or not at all."""
     import numpy as np
 
@@ -141,8 +152,21 @@ def trace(job: Job, target: Path) -> None:
 
     before = sys.argv, Path.cwd()
     with tempfile.TemporaryDirectory() as store, quiet() as held:
-        sys.argv = ["qdebug", "trace", *job.options, "--threads", "1", "--store", store, "--quiet", "--force",
-                    "--json", str(target), "--format", "plain"]
+        sys.argv = [
+            "qdebug",
+            "trace",
+            *job.options,
+            "--threads",
+            "1",
+            "--store",
+            store,
+            "--quiet",
+            "--force",
+            "--json",
+            str(target),
+            "--format",
+            "plain",
+        ]
         os.chdir(job.folder)
         try:
             main()
@@ -209,14 +233,16 @@ def shown(before: Any, after: Any) -> str:
     texts = ["(absent)" if value is ABSENT else json.dumps(value, ensure_ascii=False) for value in (before, after)]
     parted = next((place for place, (one, other) in enumerate(zip(*texts, strict=False)) if one != other), 0)
     first = max(0, parted - 20) if max(map(len, texts)) > 60 else 0
-    return " -> ".join(f"{'...' * (first > 0)}{text[first:first + 60]}{'...' * (len(text) > first + 60)}"
-                       for text in texts)
+    return " -> ".join(
+        f"{'...' * (first > 0)}{text[first : first + 60]}{'...' * (len(text) > first + 60)}" for text in texts
+    )
 
 
 def compare(before: Path, after: Path, only: str, *, added_keys_ok: bool, most: int) -> int:
     """Print what differs; return the number of records that do."""
-    names = sorted({path.name for folder in (before, after) for path in folder.glob("*.json")
-                    if fnmatch(path.stem, only)})
+    names = sorted(
+        {path.name for folder in (before, after) for path in folder.glob("*.json") if fnmatch(path.stem, only)}
+    )
     unequal = 0
     for name in names:
         missing = [str(folder) for folder in (before, after) if not (folder / name).exists()]
@@ -254,8 +280,9 @@ def main() -> None:
         mode.add_argument("--only", default="*", metavar="GLOB", help="names of the records, such as 'builtin-dense*'")
     given = parser.parse_args()
     if given.mode == "compare":
-        sys.exit(bool(compare(given.before, given.after, given.only, added_keys_ok=given.added_keys_ok,
-                              most=given.most)))
+        sys.exit(
+            bool(compare(given.before, given.after, given.only, added_keys_ok=given.added_keys_ok, most=given.most))
+        )
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"
     sys.exit(bool(write(given.folder, given.only, given.shared.resolve())))

@@ -82,8 +82,10 @@ def main() -> None:
     assert run(measured)[2] == record
     pairs = [(run(None)[1], run(Here())[1]) for _ in range(given.rounds)]
     alone, shared = (min(times) for times in zip(*pairs, strict=True))
-    print(f"{given.model}, {given.samples} samples: alone {alone:.2f} CPU s, in tasks {shared:.2f} CPU s, overhead "
-          f"{100 * (shared / alone - 1):.1f} %; models {measured.models / 1e3:.0f} kB")
+    print(
+        f"{given.model}, {given.samples} samples: alone {alone:.2f} CPU s, in tasks {shared:.2f} CPU s, overhead "
+        f"{100 * (shared / alone - 1):.1f} %; models {measured.models / 1e3:.0f} kB"
+    )
     rows = [[work, len(sizes), *(np.array(sizes).mean(axis=0) / 1e3)] for work, sizes in measured.moved.items()]
     print(tabulate(rows, headers=["task", "number", "samples kB", "back kB"], floatfmt=".1f"))
     if given.no_workers:

@@ -63,7 +63,7 @@ class Bench:
     def limit(self) -> None:
         """Both models, nothing collected."""
         for first in range(0, len(self.inputs[0]), self.batch):
-            part = [array[first: first + self.batch] for array in self.inputs]
+            part = [array[first : first + self.batch] for array in self.inputs]
             self.session.outputs(part)
             self._bare(len(part[0])).run(part)
 
@@ -88,7 +88,7 @@ class Bench:
         start = time.perf_counter()
         kept = [taps.predict(first if len(first) > 1 else first[0], batch_size=32, verbose=0)]
         for number in range(len(first[0])):
-            interpreter.run([array[number: number + 1] for array in first])
+            interpreter.run([array[number : number + 1] for array in first])
             kept.append([interpreter.get(pair.candidate) for pair in self.alignment.pairs])
         return (time.perf_counter() - start) / len(first[0])
 
@@ -100,9 +100,17 @@ class Bench:
         pairs = [(best(1, self.limit), best(1, self.trace)) for _ in range(rounds)]
         limit, trace = (min(times) / count for times in zip(*pairs, strict=True))
         seed = self.seed_loop(loop)
-        return [self.name, count, self.batch, f"{limit * 1e6:.1f}", f"{trace * 1e6:.1f}", f"{seed * 1e6:.1f}",
-                f"{trace / limit:.2f}", f"{seed / trace:.1f}",
-                f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}"]
+        return [
+            self.name,
+            count,
+            self.batch,
+            f"{limit * 1e6:.1f}",
+            f"{trace * 1e6:.1f}",
+            f"{seed * 1e6:.1f}",
+            f"{trace / limit:.2f}",
+            f"{seed / trace:.1f}",
+            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}",
+        ]
 
 
 def builtin(name: str, data: str, samples: int | None) -> Bench:
@@ -131,7 +139,8 @@ def large(name: str) -> Bench:
     images = np.random.default_rng(0).random((samples, size, size, 3), np.float32)
     if not path.exists():
         model = getattr(stack.tf_keras.applications, application)(
-            input_shape=(size, size, 3), weights=None, classes=10, **options)
+            input_shape=(size, size, 3), weights=None, classes=10, **options
+        )
         qat = stack.tfmot.quantization.keras.quantize_model(model)
         qat.compile("adam", "sparse_categorical_crossentropy")
         qat.fit(images[:32], np.arange(32) % 10, batch_size=8, epochs=2, verbose=0)
@@ -154,8 +163,23 @@ def main() -> None:
     for name in given.only.split(","):
         bench = large(name) if name in LARGE else builtin(name, given.data, None)
         rows.append(bench.row(given.rounds, 200 if name not in LARGE else 32))
-    print(tabulate(rows, headers=["model", "samples", "batch", "limit us", "trace us", "seed loop us", "trace/limit",
-                                  "seed loop/trace", "peak MB"], disable_numparse=True))
+    print(
+        tabulate(
+            rows,
+            headers=[
+                "model",
+                "samples",
+                "batch",
+                "limit us",
+                "trace us",
+                "seed loop us",
+                "trace/limit",
+                "seed loop/trace",
+                "peak MB",
+            ],
+            disable_numparse=True,
+        )
+    )
 
 
 if __name__ == "__main__":

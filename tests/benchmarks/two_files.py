@@ -85,16 +85,25 @@ def convert(model: Any, kind: str = "int8", seed: int = 0, **settings: Any) -> b
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "int8": {}, "old quantizer": {"experimental_new_quantizer": False},
+    "int8": {},
+    "old quantizer": {"experimental_new_quantizer": False},
     "per tensor": {"_experimental_disable_per_channel": True},
     "dense per tensor": {"_experimental_disable_per_channel_quantization_for_dense_layers": True},
-    "other samples": {"seed": 7}, "float ends": {"kind": "float ends"}, "16x8": {"kind": "16x8"},
-    "dynamic": {"kind": "dynamic"}, "float16": {"kind": "float16"}, "float32": {"kind": "float32"},
+    "other samples": {"seed": 7},
+    "float ends": {"kind": "float ends"},
+    "16x8": {"kind": "16x8"},
+    "dynamic": {"kind": "dynamic"},
+    "float16": {"kind": "float16"},
+    "float32": {"kind": "float32"},
 }
 FAULTS: dict[str, Callable[[p.Site], None]] = {
-    "one weight by half its range": p.weight(100), "one channel's scale x 1.5": p.channel_scale(1.5),
-    "two channels swapped": p.swapped_channels, "biases 0": p.bias(p.zeroed), "biases moved on": p.bias(p.rolled),
-    "output scale + 10 %": p.scale(1.1), "zero point + 3": p.zero_point(3),
+    "one weight by half its range": p.weight(100),
+    "one channel's scale x 1.5": p.channel_scale(1.5),
+    "two channels swapped": p.swapped_channels,
+    "biases 0": p.bias(p.zeroed),
+    "biases moved on": p.bias(p.rolled),
+    "output scale + 10 %": p.scale(1.1),
+    "zero point + 3": p.zero_point(3),
 }
 
 
@@ -111,9 +120,13 @@ def line(found: Run) -> list[Any]:
     """Verdicts, first divergence, errors and the end-to-end difference."""
     counts = Counter(row.verdict for row in found.layers)
     errors = sorted({one.code for one in found.findings if one.severity == "error"})
-    return [", ".join(f"{count} {verdict}" for verdict, count in counts.items()), found.first_divergent or "-",
-            " ".join(errors) or "-", f"{found.coverage.paired}/{found.coverage.candidate_ops}",
-            f"{found.end_to_end[-1].max_error:.3g}"]
+    return [
+        ", ".join(f"{count} {verdict}" for verdict, count in counts.items()),
+        found.first_divergent or "-",
+        " ".join(errors) or "-",
+        f"{found.coverage.paired}/{found.coverage.candidate_ops}",
+        f"{found.end_to_end[-1].max_error:.3g}",
+    ]
 
 
 def planted(files: dict[str, bytes], data: np.ndarray) -> list[list[Any]]:
@@ -161,12 +174,34 @@ def main() -> None:
     if given.faults:
         print(tabulate(planted(files, data[:32]), ["other file", "fault", "planted in", "found there", "else"]))
         return
-    print(tabulate([[one, other, *line(run(files[one], files[other], data, plain))]
-                    for one in files for other in files], headers))
+    print(
+        tabulate(
+            [[one, other, *line(run(files[one], files[other], data, plain))] for one in files for other in files],
+            headers,
+        )
+    )
     print()
-    print(tabulate([[one, other, *line(run(files["int8"], files["int8"], data, TraceOptions(
-        kernels=other, reference_kernels=one, handover=False)))] for one in FAMILIES for other in FAMILIES],
-        ["reference kernels", "candidate kernels", *headers[2:]]))
+    print(
+        tabulate(
+            [
+                [
+                    one,
+                    other,
+                    *line(
+                        run(
+                            files["int8"],
+                            files["int8"],
+                            data,
+                            TraceOptions(kernels=other, reference_kernels=one, handover=False),
+                        )
+                    ),
+                ]
+                for one in FAMILIES
+                for other in FAMILIES
+            ],
+            ["reference kernels", "candidate kernels", *headers[2:]],
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -57,23 +57,32 @@ class Models:
         """The whole call, from a model in memory to the record."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return qdebug.trace(self.reference.model, self.file, self.images, self.labels,
-                                options=qdebug.TraceOptions(handover=handover))
+            return qdebug.trace(
+                self.reference.model,
+                self.file,
+                self.images,
+                self.labels,
+                options=qdebug.TraceOptions(handover=handover),
+            )
 
     def debugger(self) -> Any:
         """TensorFlow's debugger, with its debug model made."""
         tf = load_tensorflow().tf
         with quietly():
-            return tf.lite.experimental.QuantizationDebugger(converter=self._converter(quantized=True),
-                                                             debug_dataset=self._each)
+            return tf.lite.experimental.QuantizationDebugger(
+                converter=self._converter(quantized=True), debug_dataset=self._each
+            )
 
     def compare_model(self) -> Any:
         """litert-quantizer's comparison of all tensors of both files."""
         from litert_quantizer import model_validator
 
         (name,) = self.signature["inputs"]
-        return model_validator.compare_model(*self.pair, {
-            "serving_default": [{name: image[None]} for image in self.real]}, num_threads=os.cpu_count() or 1)
+        return model_validator.compare_model(
+            *self.pair,
+            {"serving_default": [{name: image[None]} for image in self.real]},
+            num_threads=os.cpu_count() or 1,
+        )
 
     @cached_property
     def pair(self) -> tuple[bytes, bytes]:
@@ -118,10 +127,13 @@ def main() -> None:
     models = Models(given.shared / "resnet8", given.samples)
     debugger = models.debugger()
     works: dict[str, Callable[[], object]] = {
-        "limit": models.limit, "qdebug.trace": lambda: models.trace(handover=False),
+        "limit": models.limit,
+        "qdebug.trace": lambda: models.trace(handover=False),
         "qdebug.trace with handover": lambda: models.trace(handover=True),
-        "QuantizationDebugger.run": debugger.run, "QuantizationDebugger, made and run": lambda: models.debugger().run(),
-        "compare_model": models.compare_model}
+        "QuantizationDebugger.run": debugger.run,
+        "QuantizationDebugger, made and run": lambda: models.debugger().run(),
+        "compare_model": models.compare_model,
+    }
     works = {name: work for name, work in works.items() if name not in given.without.split(",")}
     models.limit()
     models.trace(handover=False)
@@ -133,8 +145,13 @@ def main() -> None:
     shortest = {name: tuple(map(min, zip(*times, strict=True))) for name, times in found.items()}
     aim = [1.0 + 2 * seconds for seconds in shortest["limit"]]
     rows = [[name, f"{clock:.2f}", f"{used:.2f}"] for name, (clock, used) in shortest.items()]
-    print(tabulate([*rows, [f"aim of qdebug.trace: {AIM}", f"{aim[0]:.2f}", f"{aim[1]:.2f}"]],
-                   headers=["whole call", "s", "CPU s"], disable_numparse=True))
+    print(
+        tabulate(
+            [*rows, [f"aim of qdebug.trace: {AIM}", f"{aim[0]:.2f}", f"{aim[1]:.2f}"]],
+            headers=["whole call", "s", "CPU s"],
+            disable_numparse=True,
+        )
+    )
 
 
 if __name__ == "__main__":

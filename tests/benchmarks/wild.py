@@ -86,8 +86,13 @@ def trained(name: str, version: int = 2, seed: int = 1) -> Path:
         model = NETS[name](keras)
         inputs, targets = data_for(model, mnist(), 300 if name == "person" else TRAINING)
         model.compile(keras.optimizers.Adam(2e-3), "mse")
-        model.fit(inputs if len(inputs) > 1 else inputs[0], targets if len(targets) > 1 else targets[0], epochs=3,
-                  batch_size=32, verbose=0)
+        model.fit(
+            inputs if len(inputs) > 1 else inputs[0],
+            targets if len(targets) > 1 else targets[0],
+            epochs=3,
+            batch_size=32,
+            verbose=0,
+        )
         model.save(path)
     return path
 
@@ -114,7 +119,7 @@ def convert(model: Any, kind: str, gain: float = 1.0) -> bytes:
 
 def _one_by_one(arrays: list[np.ndarray], names: list[str], gain: float) -> Iterator[Any]:
     for index in range(len(arrays[0])):
-        sample = [array[index:index + 1] * array.dtype.type(gain) for array in arrays]
+        sample = [array[index : index + 1] * array.dtype.type(gain) for array in arrays]
         yield sample if len(sample) == 1 else dict(zip(names, sample, strict=True))
 
 
@@ -126,8 +131,22 @@ def path_of(name: str, version: int, kind: str) -> Path:
 def convert_all(name: str, version: int, kinds: list[str]) -> None:
     """Make the files that are missing, in a process of its own: some settings abort the converter."""
     while any(not path_of(name, version, kind).exists() for kind in kinds):
-        subprocess.run([sys.executable, "-m", __spec__.name, "--nets", name, "--keras", str(version), "--kinds",
-                        ",".join(kinds), "--convert"], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                __spec__.name,
+                "--nets",
+                name,
+                "--keras",
+                str(version),
+                "--kinds",
+                ",".join(kinds),
+                "--convert",
+            ],
+            check=False,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 def convert_missing(name: str, version: int, kinds: list[str]) -> None:
@@ -179,11 +198,15 @@ def line(name: str, version: int, kind: str, options: TraceOptions) -> list[Any]
     counts = Counter(row.verdict for row in rows)
     for text in trouble(run):
         print(f"  {text}", flush=True)
-    return [*head, " ".join(str(counts[word]) for word in VERDICTS), run.first_divergent,
-            ",".join(one.code for one in run.findings if one.severity == "error"),
-            f"{run.coverage.paired}/{run.coverage.candidate_ops}",
-            ", ".join("exact" if end.sqnr_db is None else f"{end.sqnr_db:.1f}" for end in run.end_to_end),
-            f"{time.perf_counter() - start:.1f}"]
+    return [
+        *head,
+        " ".join(str(counts[word]) for word in VERDICTS),
+        run.first_divergent,
+        ",".join(one.code for one in run.findings if one.severity == "error"),
+        f"{run.coverage.paired}/{run.coverage.candidate_ops}",
+        ", ".join("exact" if end.sqnr_db is None else f"{end.sqnr_db:.1f}" for end in run.end_to_end),
+        f"{time.perf_counter() - start:.1f}",
+    ]
 
 
 def faulty(name: str, version: int, kind: str, options: TraceOptions, seed: int) -> list[list[Any]]:
@@ -209,22 +232,45 @@ def faulty(name: str, version: int, kind: str, options: TraceOptions, seed: int)
         errors = [f"{one.code} at {one.layer}" for one in run.findings if one.severity == "error"]
         hit = first is not None and first.op_index == planted[1]
         named = row is not None and any(one.endswith(f" at {row.layer}") for one in errors)
-        same = all(abs((one.sqnr_db or 0) - (two.sqnr_db or 0)) < HARMLESS
-                   for one, two in zip(healthy, run.end_to_end, strict=True))
-        what = "found" if hit else f"ELSEWHERE: {first.layer}" if first is not None else \
-            "without effect" if same else "MISSED"
-        lines.append([*head, row.layer if row else f"op {planted[1]}", what, "named" if named else "not named",
-                      first.reason[:60] if first else row.reason[:60] if row else "", ", ".join(errors)[:60]])
+        same = all(
+            abs((one.sqnr_db or 0) - (two.sqnr_db or 0)) < HARMLESS
+            for one, two in zip(healthy, run.end_to_end, strict=True)
+        )
+        what = (
+            "found"
+            if hit
+            else f"ELSEWHERE: {first.layer}"
+            if first is not None
+            else "without effect"
+            if same
+            else "MISSED"
+        )
+        lines.append(
+            [
+                *head,
+                row.layer if row else f"op {planted[1]}",
+                what,
+                "named" if named else "not named",
+                first.reason[:60] if first else row.reason[:60] if row else "",
+                ", ".join(errors)[:60],
+            ]
+        )
     return lines
 
 
 def trouble(run: Run, most: int = 6) -> list[str]:
     """What a healthy file should not show."""
-    found = [f"{row.layer} {row.op} {row.verdict}: {row.reason}" for row in run.layers
-             if row.verdict in ("diverged", "unmeasured")]
+    found = [
+        f"{row.layer} {row.op} {row.verdict}: {row.reason}"
+        for row in run.layers
+        if row.verdict in ("diverged", "unmeasured")
+    ]
     found += [f"{one.code} at {one.layer}: {one.title}" for one in run.findings if one.severity == "error"]
-    found += [f"unpaired {one.name} {one.op}: {one.reason}" for one in run.coverage.unpaired
-              if not one.reason.startswith(EXPECTED)]
+    found += [
+        f"unpaired {one.name} {one.op}: {one.reason}"
+        for one in run.coverage.unpaired
+        if not one.reason.startswith(EXPECTED)
+    ]
     return [*found[:most], *[f"... and {len(found) - most} more"][: len(found) > most]]
 
 
@@ -248,8 +294,11 @@ def main() -> None:
     for name in given.nets.split(","):
         convert_all(name, given.keras, given.kinds.split(","))
         for kind in given.kinds.split(","):
-            found = faulty(name, given.keras, kind, options, given.seed) if given.faults else \
-                [line(name, given.keras, kind, options)]
+            found = (
+                faulty(name, given.keras, kind, options, given.seed)
+                if given.faults
+                else [line(name, given.keras, kind, options)]
+            )
             lines += found
             for one in found:
                 print(*one, flush=True)

@@ -37,8 +37,9 @@ def constant(model: Any, op: int, position: int) -> tuple[Any, np.ndarray]:
     return tensor, own.data.view(DTYPES[tensor.type])
 
 
-def _weighted(content: bytes, draw: np.random.Generator, *, biased: bool = False, channels: int = 1,
-              integers: bool = False) -> int | None:
+def _weighted(
+    content: bytes, draw: np.random.Generator, *, biased: bool = False, channels: int = 1, integers: bool = False
+) -> int | None:
     """The number of a random weighted op with what the fault needs: a bias that is not zero, several scales."""
     graph = parse(content)
     found = []
@@ -48,8 +49,12 @@ def _weighted(content: bytes, draw: np.random.Generator, *, biased: bool = False
         bias = [tensor for tensor in held if tensor.data is not None and tensor.data.ndim == 1 and tensor.data.size > 1]
         kernel = next((tensor for tensor in held if tensor.data is not None and tensor.data.ndim > 1), None)
         scales = kernel.quantization.scale.size if kernel is not None and kernel.quantization is not None else 0
-        if kernel is not None and scales >= channels * (channels > 1) and (not integers or scales) \
-                and (not biased or (bias and np.any(bias[-1].data))):
+        if (
+            kernel is not None
+            and scales >= channels * (channels > 1)
+            and (not integers or scales)
+            and (not biased or (bias and np.any(bias[-1].data)))
+        ):
             found.append(number)
     return int(draw.choice(found)) if found else None
 
@@ -112,8 +117,11 @@ def channel_out_of_range(content: bytes, draw: np.random.Generator) -> Planted:
 
 def zero_point(content: bytes, draw: np.random.Generator) -> Planted:
     """The zero point of a layer's output moved by 3."""
-    return _output(content, draw, lambda grid: setattr(grid, "zeroPoint", np.array(grid.zeroPoint) + (
-        3 if grid.zeroPoint[0] < 100 else -3)))
+    return _output(
+        content,
+        draw,
+        lambda grid: setattr(grid, "zeroPoint", np.array(grid.zeroPoint) + (3 if grid.zeroPoint[0] < 100 else -3)),
+    )
 
 
 def output_scale(content: bytes, draw: np.random.Generator) -> Planted:
@@ -149,7 +157,11 @@ def shuffled(content: bytes, draw: np.random.Generator) -> Planted:
 
 
 FAULTS: dict[str, Plant] = {
-    "bias_dropped": bias_dropped, "one_weight": one_weight, "scales_permuted": scales_permuted,
-    "channel_out_of_range": channel_out_of_range, "zero_point": zero_point, "output_scale": output_scale,
+    "bias_dropped": bias_dropped,
+    "one_weight": one_weight,
+    "scales_permuted": scales_permuted,
+    "channel_out_of_range": channel_out_of_range,
+    "zero_point": zero_point,
+    "output_scale": output_scale,
     "shuffled": shuffled,
 }

@@ -21,11 +21,34 @@ def _ops(keras: Any) -> Any:
     import tensorflow as tf
 
     return SimpleNamespace(
-        matmul=tf.matmul, transpose=tf.transpose, softmax=tf.nn.softmax, sigmoid=tf.sigmoid, tanh=tf.tanh, exp=tf.exp,
-        sin=tf.sin, cos=tf.cos, sqrt=tf.sqrt, rsqrt=tf.math.rsqrt, square=tf.square, mean=tf.reduce_mean,
-        sum=tf.reduce_sum, max=tf.reduce_max, maximum=tf.maximum, minimum=tf.minimum, clip=tf.clip_by_value,
-        reshape=tf.reshape, concatenate=tf.concat, floor=tf.floor, where=tf.where, cast=tf.cast, argmax=tf.argmax,
-        stack=tf.stack, multiply=tf.multiply, mod=tf.math.floormod, take=tf.gather)
+        matmul=tf.matmul,
+        transpose=tf.transpose,
+        softmax=tf.nn.softmax,
+        sigmoid=tf.sigmoid,
+        tanh=tf.tanh,
+        exp=tf.exp,
+        sin=tf.sin,
+        cos=tf.cos,
+        sqrt=tf.sqrt,
+        rsqrt=tf.math.rsqrt,
+        square=tf.square,
+        mean=tf.reduce_mean,
+        sum=tf.reduce_sum,
+        max=tf.reduce_max,
+        maximum=tf.maximum,
+        minimum=tf.minimum,
+        clip=tf.clip_by_value,
+        reshape=tf.reshape,
+        concatenate=tf.concat,
+        floor=tf.floor,
+        where=tf.where,
+        cast=tf.cast,
+        argmax=tf.argmax,
+        stack=tf.stack,
+        multiply=tf.multiply,
+        mod=tf.math.floormod,
+        take=tf.gather,
+    )
 
 
 @net
@@ -53,9 +76,11 @@ def einsum_heads(keras: Any) -> Any:
         return L.Multiply(name=name)([x, scale])
 
     y = rms(i, "norm1")
-    q, k, v = (L.EinsumDense("btc,chd->bhtd", output_shape=(2, None, 6), bias_axes="hd", name=name)(y)
-               for name in ("query", "key", "value"))
-    weights = ops.softmax(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))) * np.float32(6 ** -0.5), -1)
+    q, k, v = (
+        L.EinsumDense("btc,chd->bhtd", output_shape=(2, None, 6), bias_axes="hd", name=name)(y)
+        for name in ("query", "key", "value")
+    )
+    weights = ops.softmax(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))) * np.float32(6**-0.5), -1)
     y = L.EinsumDense("bhtd,hdc->btc", output_shape=(None, 16), bias_axes="c", name="mixed")(ops.matmul(weights, v))
     x = L.Add(name="add1")([i, y])
     gate = L.EinsumDense("btc,cf->btf", output_shape=(None, 24), activation="sigmoid", name="gate")(rms(x, "norm2"))
@@ -74,7 +99,7 @@ def window_attention(keras: Any) -> Any:
     x = L.LayerNormalization(epsilon=1e-5, name="norm")(ops.reshape(x, (-1, 4, 4, 12)))
     q, k, v = (L.Dense(12, name=name)(x) for name in ("query", "key", "value"))
     table = np.random.default_rng(1).normal(0, 0.5, (1, 1, 4, 4)).astype(np.float32)
-    scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))) * np.float32(12 ** -0.5) + table
+    scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))) * np.float32(12**-0.5) + table
     x = ops.reshape(ops.matmul(ops.softmax(scores, -1), v), (-1, 2, 2, 2, 2, 12))
     x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, 4, 4, 12))
     x = L.Conv2D(16, 3, activation="relu", name="after")(x)
@@ -138,8 +163,8 @@ def wavenet(keras: Any) -> Any:
     i = L.Input((64, 4), name="wave")
     x, skips = L.Conv1D(12, 2, padding="causal", name="inlet")(i), []
     for k in range(3):
-        f = L.Conv1D(12, 2, padding="causal", dilation_rate=2 ** k, activation="tanh", name=f"filter{k}")(x)
-        g = L.Conv1D(12, 2, padding="causal", dilation_rate=2 ** k, activation="sigmoid", name=f"gate{k}")(x)
+        f = L.Conv1D(12, 2, padding="causal", dilation_rate=2**k, activation="tanh", name=f"filter{k}")(x)
+        g = L.Conv1D(12, 2, padding="causal", dilation_rate=2**k, activation="sigmoid", name=f"gate{k}")(x)
         y = L.Multiply(name=f"gated{k}")([f, g])
         skips.append(L.Conv1D(10, 1, name=f"skip{k}")(y))
         x = L.Add(name=f"add{k}")([x, L.Conv1D(12, 1, name=f"mix{k}")(y)])
@@ -197,8 +222,11 @@ def text(keras: Any) -> Any:
 def two_towers(keras: Any) -> Any:
     """A recommender: two embedding towers, unit vectors, their product, and a wide part beside it."""
     L, ops = keras.layers, _ops(keras)
-    user, item, wide = L.Input((1,), dtype="int32", name="user"), L.Input((4,), dtype="int32", name="items"), \
-        L.Input((5,), name="wide")
+    user, item, wide = (
+        L.Input((1,), dtype="int32", name="user"),
+        L.Input((4,), dtype="int32", name="items"),
+        L.Input((5,), name="wide"),
+    )
 
     def unit(x: Any) -> Any:
         return x * ops.rsqrt(ops.sum(ops.square(x), -1, keepdims=True) + 1e-6)

@@ -54,8 +54,9 @@ def person(keras: Any) -> Any:
     L = keras.layers
     i = L.Input((96, 96, 3), name="image")
     x = _cbr(L, i, 8, "conv1", strides=2)
-    for k, (width, strides) in enumerate([(16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (128, 1),
-                                          (256, 2), (256, 1)]):
+    for k, (width, strides) in enumerate(
+        [(16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1)]
+    ):
         x = _cbr(L, _dbr(L, x, f"dw{k}", strides), width, f"pw{k}", 1)
     x = L.AveragePooling2D(x.shape[1:3], name="pool")(x)
     return keras.Model(i, L.Dense(2, activation="softmax", name="probs")(L.Flatten(name="flat")(x)))
@@ -92,7 +93,7 @@ def tcn(keras: Any) -> Any:
     i = L.Input((64, 8), name="signal")
     x = L.Conv1D(16, 1, name="inlet")(i)
     for k in range(3):
-        y = L.Conv1D(16, 3, padding="causal", dilation_rate=2 ** k, name=f"conv{k}")(x)
+        y = L.Conv1D(16, 3, padding="causal", dilation_rate=2**k, name=f"conv{k}")(x)
         y = L.LeakyReLU(0.1, name=f"act{k}")(y)
         y = L.SpatialDropout1D(0.1, name=f"drop{k}")(y)
         x = L.Add(name=f"add{k}")([x, L.Conv1D(16, 1, name=f"mix{k}")(y)])
@@ -248,8 +249,9 @@ def nested(keras: Any) -> Any:
     backbone = keras.Model(i, x, name="backbone")
     given = L.Input((28, 28, 1), name="image")
     x = L.Rescaling(2.0, -1.0, name="rescale")(given)
-    head = keras.Sequential([L.GlobalAveragePooling2D(name="gap"), L.Dropout(0.2, name="drop"),
-                             L.Dense(10, name="logits")], name="head")
+    head = keras.Sequential(
+        [L.GlobalAveragePooling2D(name="gap"), L.Dropout(0.2, name="drop"), L.Dense(10, name="logits")], name="head"
+    )
     return keras.Model(given, head(backbone(x)))
 
 
@@ -321,8 +323,9 @@ def pyramid(keras: Any) -> Any:
     for name, level in (("low", low), ("top", top)):
         y = head(level)
         outs += [L.Reshape((-1, 2), name=f"{name}_scores")(score(y)), L.Reshape((-1, 4), name=f"{name}_boxes")(box(y))]
-    return keras.Model(i, [L.Concatenate(1, name="scores")([outs[0], outs[2]]),
-                           L.Concatenate(1, name="boxes")([outs[1], outs[3]])])
+    return keras.Model(
+        i, [L.Concatenate(1, name="scores")([outs[0], outs[2]]), L.Concatenate(1, name="boxes")([outs[1], outs[3]])]
+    )
 
 
 @net
@@ -340,8 +343,7 @@ def merges(keras: Any) -> Any:
     x = L.Average(name="average")([L.Multiply(name="gated")([z, g]), a, b])
     x = L.Conv2D(8, 3, strides=2, groups=2, activation="relu", name="grouped")(x)
     p, q = (L.Dense(12, name=name)(L.Flatten(name=f"flat_{name}")(x)) for name in "pq")
-    return keras.Model(i, L.Dense(10, name="logits")(L.Concatenate(name="join")(
-        [p, q, L.Dot(1, name="dot")([p, q])])))
+    return keras.Model(i, L.Dense(10, name="logits")(L.Concatenate(name="join")([p, q, L.Dot(1, name="dot")([p, q])])))
 
 
 @net
@@ -378,11 +380,18 @@ def preprocessing(keras: Any) -> Any:
 def plain_mlp(keras: Any) -> Any:
     """A Sequential of dense layers as beginners write it."""
     L = keras.layers
-    return keras.Sequential([L.Input((28, 28), name="image") if keras.__version__.startswith("3")
-                             else L.InputLayer((28, 28), name="image"),
-                             L.Flatten(name="flatten"), L.Dense(64, activation="relu", name="dense"),
-                             L.Dropout(0.2, name="dropout"), L.Dense(32, activation="sigmoid", name="dense_1"),
-                             L.Dense(10, activation="softmax", name="dense_2")])
+    return keras.Sequential(
+        [
+            L.Input((28, 28), name="image")
+            if keras.__version__.startswith("3")
+            else L.InputLayer((28, 28), name="image"),
+            L.Flatten(name="flatten"),
+            L.Dense(64, activation="relu", name="dense"),
+            L.Dropout(0.2, name="dropout"),
+            L.Dense(32, activation="sigmoid", name="dense_1"),
+            L.Dense(10, activation="softmax", name="dense_2"),
+        ]
+    )
 
 
 @net
@@ -403,8 +412,13 @@ def fields(shape: tuple[int, ...], classes: int, count: int, seed: int = 0) -> t
     """Smooth fields, one for each class, shifted and weighted by sample, with noise: (samples, labels)."""
     draw = np.random.default_rng(99)
     grids = np.meshgrid(*[np.linspace(0, 1, max(side, 2))[:side] for side in shape], indexing="ij")
-    masters = [sum(np.sin(2 * np.pi * sum(draw.integers(0, 4) * grid for grid in grids) + draw.uniform(0, 6.28))
-                   for _ in range(4)) for _ in range(classes)]
+    masters = [
+        sum(
+            np.sin(2 * np.pi * sum(draw.integers(0, 4) * grid for grid in grids) + draw.uniform(0, 6.28))
+            for _ in range(4)
+        )
+        for _ in range(classes)
+    ]
     fresh = np.random.default_rng(seed)
     labels = fresh.integers(0, classes, count)
     gain = fresh.uniform(0.5, 1.5, (count, *[1] * len(shape)))
@@ -433,8 +447,9 @@ def digits(images: Array, shape: tuple[int, ...], as_bytes: bool = False) -> Arr
     return np.stack([large * weight for weight in (1.0, 0.8, 0.6)], axis=-1).astype(np.float32)
 
 
-def data_for(model: Any, mnist: dict[str, Array], count: int, *, part: str = "train", seed: int = 0
-             ) -> tuple[list[Array], list[Array]]:
+def data_for(
+    model: Any, mnist: dict[str, Array], count: int, *, part: str = "train", seed: int = 0
+) -> tuple[list[Array], list[Array]]:
     """Inputs of the model, and targets that it can learn a little from, `count` samples of each."""
     images, labels = mnist[f"x_{part}"][:count], mnist[f"y_{part}"][:count].astype(np.int64)
     inputs: list[Array] = []

@@ -35,9 +35,7 @@ class Tracer:
         self.answers = {}
         self.run = run_records.run(id="")
 
-    def trace_builtin(
-        self, model, *, data, samples, scale, seed, quantize, qat_epochs, retrain, options, progress
-    ):
+    def trace_builtin(self, model, *, data, samples, scale, seed, quantize, qat_epochs, retrain, options, progress):
         """Answer as the trace of a built-in model would."""
         self.calls.append(
             {
@@ -125,13 +123,11 @@ def test_help_ends_with_an_example(call, command):
     result = call(*command, "--help")
 
     assert result.exit_code == 0
-    last = result.stdout[result.stdout.rindex("Example: "):].removeprefix("Example: ")
+    last = result.stdout[result.stdout.rindex("Example: ") :].removeprefix("Example: ")
     assert all(line.strip().startswith(" ".join(["qdebug", *command])) for line in last.strip().splitlines())
 
 
-@pytest.mark.parametrize(
-    "command", [["--help"], ["--version"], ["summary"], ["show", "--help"], ["show", "1"]]
-)
+@pytest.mark.parametrize("command", [["--help"], ["--version"], ["summary"], ["show", "--help"], ["show", "1"]])
 def test_no_heavy_import(command, recorded, tmp_path):
     """Help, summary and show load neither TensorFlow nor NumPy."""
     code = (
@@ -183,9 +179,7 @@ def test_trace_records_and_prints(call, tracer):
 
 def test_trace_files(call, tracer, tmp_path):
     """The user's own files take the same way; the run is named after the candidate."""
-    result = call(
-        "trace", "--reference", "q.h5", "--candidate", "my net.tflite", "--data", "x.npz", "--x-key", "a"
-    )
+    result = call("trace", "--reference", "q.h5", "--candidate", "my net.tflite", "--data", "x.npz", "--x-key", "a")
 
     assert result.exit_code == 0
     assert tracer.calls == [
@@ -204,8 +198,9 @@ def test_trace_files(call, tracer, tmp_path):
 def test_a_built_in_model_can_be_kept(call, tracer, tmp_path, monkeypatch):
     """--save-candidate goes with --model too, and an older file is refused before the work."""
     given = []
-    monkeypatch.setattr(sys.modules["qdebug.workflows.trace"], "trace_builtin",
-                        lambda _, **options: given.append(options) or tracer.run)
+    monkeypatch.setattr(
+        sys.modules["qdebug.workflows.trace"], "trace_builtin", lambda _, **options: given.append(options) or tracer.run
+    )
     (tmp_path / "old.tflite").write_text("mine")
 
     assert call("trace", "--model", "dense4", "--save-candidate", "new.tflite").exit_code == 0
@@ -342,9 +337,7 @@ def test_exit_codes(call, tracer, tmp_path, error, code):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "args", [["--debug", "trace", "--model", "dense4"], ["trace", "--model", "dense4", "--debug"]]
-)
+@pytest.mark.parametrize("args", [["--debug", "trace", "--model", "dense4"], ["trace", "--model", "dense4", "--debug"]])
 def test_debug(call, tracer, args):
     """`--debug` before or after the command shows the traceback and the details of a mistake."""
     tracer.answers["dense4", 3] = InputError("wrong", details="the details")
@@ -396,9 +389,7 @@ def test_gate(call, tracer, run, limit, code, text):
 
 def test_unsaved_run_is_shown(call, tracer, monkeypatch):
     """A run that could not be recorded is printed before the error."""
-    monkeypatch.setattr(
-        Store, "_publish", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    monkeypatch.setattr(Store, "_publish", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     result = call("trace", "--model", "dense4")
 
     assert result.exit_code == 2
@@ -522,11 +513,7 @@ def test_show(call, recorded):
     """A recorded run is shown again, whole or one table, by number, path or as the latest."""
     assert "conv_3 is the first layer that diverges" in call("show").stdout
     assert call("show", "1").stdout == call("show", recorded.path / "0001-dense4-s3.json").stdout
-    assert (
-        call("show", "2", "--table", "findings", "--format", "csv")
-        .stdout.splitlines()[1]
-        .startswith("error,QD203")
-    )
+    assert call("show", "2", "--table", "findings", "--format", "csv").stdout.splitlines()[1].startswith("error,QD203")
     assert call("show", "9").exit_code == 2
 
 
@@ -549,8 +536,13 @@ def test_the_newest_runs_are_kept(call, recorded, words):
     """All but the newest go, however that is said; what is left is told, and nothing is guessed."""
     assert "removed 1 run: 0001-dense4-s3" in call("runs", *words).stderr
     assert [run.id for run in recorded.runs()] == ["0002-branches"]
-    for wrong in (["rm"], ["rm", "latest", "--keep", "1"], ["--keep", "1", "rm", "latest"], ["--keep", "-1"],
-                  ["--store", "elsewhere", "rm", "latest"]):
+    for wrong in (
+        ["rm"],
+        ["rm", "latest", "--keep", "1"],
+        ["--keep", "1", "rm", "latest"],
+        ["--keep", "-1"],
+        ["--store", "elsewhere", "rm", "latest"],
+    ):
         assert call("runs", *wrong).exit_code == 2
     assert len(list(recorded.runs())) == 1
 
@@ -569,9 +561,18 @@ LONG = "x" * 300
 """A name that is longer than file systems take."""
 
 
-@pytest.mark.parametrize("args", [f"show {LONG}/1.json", f"show 1 -o {LONG}", f"show 1 --json {LONG}",
-                                  f"show 1 --store {LONG}", f"report 1 --explorer {LONG}",
-                                  f"trace --reference {LONG} --candidate {LONG}", f"check 1 --junit {LONG}"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        f"show {LONG}/1.json",
+        f"show 1 -o {LONG}",
+        f"show 1 --json {LONG}",
+        f"show 1 --store {LONG}",
+        f"report 1 --explorer {LONG}",
+        f"trace --reference {LONG} --candidate {LONG}",
+        f"check 1 --junit {LONG}",
+    ],
+)
 def test_a_name_that_no_file_system_takes_is_told(call, recorded, args):
     """The system's own words and the name, wherever it is used first; no traceback."""
     result = call(*args.split())
@@ -595,8 +596,14 @@ def test_a_budget_that_is_no_file_is_refused(call, recorded):
 def test_help_that_cannot_be_written_is_told(args):
     """On a full standard output the help ends with 2 and one line, as a result does."""
     with Path("/dev/full").open("w") as full:
-        ended = subprocess.run([sys.executable, "-m", "qdebug", *args.split()], stdout=full, stderr=subprocess.PIPE,
-                               text=True, check=False, env={"PYTHONPATH": str(Path(__file__).parents[2])})
+        ended = subprocess.run(
+            [sys.executable, "-m", "qdebug", *args.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        )
 
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "standard output" in ended.stderr
@@ -605,9 +612,15 @@ def test_help_that_cannot_be_written_is_told(args):
 @pytest.mark.parametrize(("closed", "code", "lines"), [(0, 0, 1), (1, 0, 1), (2, 0, 0)])
 def test_a_report_is_drawn_where_a_standard_stream_is_closed(recorded, tmp_path, closed, code, lines):
     """The chart library ends the command where no file is open under number 0."""
-    ended = subprocess.run([sys.executable, "-m", "qdebug", "report", "1", "-o", "page.html"], cwd=tmp_path,
-                           stderr=subprocess.PIPE, text=True, check=False, preexec_fn=lambda: os.close(closed),
-                           env={"PYTHONPATH": str(Path(__file__).parents[2])})
+    ended = subprocess.run(
+        [sys.executable, "-m", "qdebug", "report", "1", "-o", "page.html"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        preexec_fn=lambda: os.close(closed),
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
 
     assert (ended.returncode, ended.stderr.count("\n")) == (code, lines)
     assert (tmp_path / "page.html").read_text().rstrip().endswith("</html>")

@@ -31,8 +31,9 @@ def check(*words):
 
 def audit(*findings, checked=100):
     """An audit with these findings."""
-    return AuditRecord("a.h5", "qat", "b.tflite", "int8", {"weights": checked} if checked else {}, [], list(findings),
-                       [], [], [])
+    return AuditRecord(
+        "a.h5", "qat", "b.tflite", "int8", {"weights": checked} if checked else {}, [], list(findings), [], [], []
+    )
 
 
 def finding(**given):
@@ -53,7 +54,9 @@ def test_summary_and_annotations(recorded, monkeypatch):
         assert part in text
     lines = [line for line in result.stderr.splitlines() if line.startswith("::")]
     assert [line.partition("::")[2].partition("::")[0] for line in lines] == [
-        "error title=qdebug --fail-on diverged", "error title=QD203 at conv_3"]
+        "error title=qdebug --fail-on diverged",
+        "error title=QD203 at conv_3",
+    ]
 
 
 def test_elsewhere_nothing_is_told(recorded):
@@ -71,13 +74,16 @@ def test_annotations_are_one_line_each():
     assert lines[0].startswith("::warning title=QD203 at a%3A%3Ab%2C\\n%3A%3Aerror%3A%3Ac::50 %25\\n")
 
 
-@pytest.mark.parametrize(("found", "fail_on", "passed"), [
-    (audit(finding(severity="error")), AuditFailOn.ERROR, False),
-    (audit(finding(severity="warning")), AuditFailOn.ERROR, True),
-    (audit(finding(severity="warning")), AuditFailOn.WARNING, False),
-    (audit(finding(severity="note")), AuditFailOn.WARNING, True),
-    (audit(checked=0), AuditFailOn.ERROR, False),
-])
+@pytest.mark.parametrize(
+    ("found", "fail_on", "passed"),
+    [
+        (audit(finding(severity="error")), AuditFailOn.ERROR, False),
+        (audit(finding(severity="warning")), AuditFailOn.ERROR, True),
+        (audit(finding(severity="warning")), AuditFailOn.WARNING, False),
+        (audit(finding(severity="note")), AuditFailOn.WARNING, True),
+        (audit(checked=0), AuditFailOn.ERROR, False),
+    ],
+)
 def test_the_gate_of_an_audit(found, fail_on, passed):
     """A finding of this severity or a worse one trips it; so does an audit that compared nothing."""
     gates = check_audit(found, fail_on)

@@ -20,8 +20,13 @@ ROOT = Path(__file__).parents[2]
 def run(folder, *words, **environment):
     """Run qdebug as a shell does; its standard output."""
     return subprocess.run(
-        [sys.executable, "-m", "qdebug", *words], cwd=folder, capture_output=True, text=True, check=False,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environment}).stdout
+        [sys.executable, "-m", "qdebug", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environment},
+    ).stdout
 
 
 def completed(folder, *words):
@@ -29,9 +34,19 @@ def completed(folder, *words):
     text = " ".join(("qdebug", *words))
     code = "import sys; sys.argv = ['qdebug']; from qdebug.cli import app; app(prog_name='qdebug')"
     found = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "_QDEBUG_COMPLETE": "complete_bash",
-             "COMP_WORDS": text, "COMP_CWORD": str(len(words))})
+        [sys.executable, "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "_QDEBUG_COMPLETE": "complete_bash",
+            "COMP_WORDS": text,
+            "COMP_CWORD": str(len(words)),
+        },
+    )
     return found.stdout.split()
 
 
@@ -54,7 +69,7 @@ def test_trace_in_panels(tmp_path):
     assert "…" not in text
     assert "..." not in text
     assert not any(word in text for word in ("<bool>", "<str>", "<float>", "<int"))
-    assert text[text.index("Example:"):].count("qdebug trace --") == 3
+    assert text[text.index("Example:") :].count("qdebug trace --") == 3
 
 
 def test_every_option_has_its_panel():
@@ -65,8 +80,11 @@ def test_every_option_has_its_panel():
     command.format_options(context, formatter)
     others = formatter.getvalue().partition("Other options:")[2]
 
-    assert [line.split()[0] for line in others.splitlines() if line.startswith("  -")] == \
-        ["--isolate", "--debug", "--help"]
+    assert [line.split()[0] for line in others.splitlines() if line.startswith("  -")] == [
+        "--isolate",
+        "--debug",
+        "--help",
+    ]
 
 
 def test_commands_are_told_whole(tmp_path):
@@ -77,16 +95,19 @@ def test_commands_are_told_whole(tmp_path):
     assert {words[0] for words in commands() if words} <= {line[2:].split(" ")[0] for line in text.splitlines()}
 
 
-@pytest.mark.parametrize(("words", "offered"), [
-    (("trace", "--model", "de"), ["dense1", "dense2", "dense3", "dense4"]),
-    (("sweep", "--models", "dense1,cn"), ["dense1,cnn"]),
-    (("show", ""), ["latest", "0002-branches", "0001-dense4-s3"]),
-    (("diff", "0001"), ["0001-dense4-s3"]),
-    (("explain", "QD20"), ["QD201", "QD202", "QD203", "QD204", "QD205"]),
-    (("show", "1", "--row", "dense"), ["dense", "dense_1", "dense_2", "dense_3"]),
-    (("show", "--row", "conv"), ["conv_3"]),
-    (("show", "9", "--row", "conv"), []),
-])
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("trace", "--model", "de"), ["dense1", "dense2", "dense3", "dense4"]),
+        (("sweep", "--models", "dense1,cn"), ["dense1,cnn"]),
+        (("show", ""), ["latest", "0002-branches", "0001-dense4-s3"]),
+        (("diff", "0001"), ["0001-dense4-s3"]),
+        (("explain", "QD20"), ["QD201", "QD202", "QD203", "QD204", "QD205"]),
+        (("show", "1", "--row", "dense"), ["dense", "dense_1", "dense_2", "dense_3"]),
+        (("show", "--row", "conv"), ["conv_3"]),
+        (("show", "9", "--row", "conv"), []),
+    ],
+)
 def test_completion(recorded, words, offered):
     """Models, runs (the newest first), codes and the layers of the run that is named are completed."""
     assert completed(recorded, *words) == offered

@@ -17,17 +17,21 @@ from qdebug.errors import ModelError
 
 def test_an_isolated_command_ends_with_its_own_exit_code(tmp_path: Path) -> None:
     """A mistake is told by the process that makes it; its exit code is that of the command."""
-    result = CliRunner().invoke(app, ["map", "--isolate", "--reference", str(tmp_path / "r.h5"), "--candidate",
-                                      str(tmp_path / "c.tflite")])
+    result = CliRunner().invoke(
+        app, ["map", "--isolate", "--reference", str(tmp_path / "r.h5"), "--candidate", str(tmp_path / "c.tflite")]
+    )
 
     assert result.exit_code == 2
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
-@pytest.mark.parametrize(("body", "said"), [
-    ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"died \(SIGSEGV\)"),
-    ("import time; time.sleep(60)", "did not end within 1 s"),
-])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"died \(SIGSEGV\)"),
+        ("import time; time.sleep(60)", "did not end within 1 s"),
+    ],
+)
 def test_a_death_or_a_hang_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str) -> None:
     """What would take the command down takes down the process alone."""
     (tmp_path / "qdebug").mkdir()
@@ -46,7 +50,8 @@ def test_the_memory_of_an_isolated_command_is_limited(tmp_path: Path, monkeypatc
     (tmp_path / "qdebug").mkdir()
     (tmp_path / "qdebug" / "__init__.py").touch()
     (tmp_path / "qdebug" / "__main__.py").write_text(
-        "import time; time.sleep(0.5)\ntry:\n    bytearray(2 << 30)\nexcept MemoryError:\n    raise SystemExit(42)")
+        "import time; time.sleep(0.5)\ntry:\n    bytearray(2 << 30)\nexcept MemoryError:\n    raise SystemExit(42)"
+    )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setenv(isolation.GIGABYTES, "1")
     handler = signal.getsignal(signal.SIGINT)

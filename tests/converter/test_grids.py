@@ -9,8 +9,10 @@ from qdebug.graph.graph import Graph, Op, Tensor
 
 def fake_quantized(low, high):
     """A graph of one FakeQuant op of 8 bits over this range."""
-    ends = {name: Tensor(name, name, (), "float32", data=np.float32(value))
-            for name, value in (("low", low), ("high", high))}
+    ends = {
+        name: Tensor(name, name, (), "float32", data=np.float32(value))
+        for name, value in (("low", low), ("high", high))
+    }
     tensors = {name: Tensor(name, name, (-1, 4), "float32") for name in ("x", "y")}
     op = Op(0, "fake_quant", "", "quant", ("x", "low", "high"), ("y",), {"num_bits": 8})
     return Graph(tensors | ends, (op,), ("x",), ("y",), ("x",), ("y",))

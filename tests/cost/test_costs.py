@@ -107,10 +107,19 @@ def test_the_last_cut_is_the_candidate_end_to_end(made: Made, model: str, faulty
     assert sum(drops(run, "agreement_drop").values()) == pytest.approx(1 - last.agreement)
 
 
-@pytest.mark.parametrize(("model", "layer"), [
-    ("dense4", "dense"), ("dense4", "dense_3"), ("resnet", "stem_relu"), ("resnet", "block2_b_bn"),
-    ("resnet", "block2_shortcut_bn"), ("resnet", "logits"), ("branches", "wide"), ("branches", "refine"),
-])
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [
+        ("dense4", "dense"),
+        ("dense4", "dense_3"),
+        ("resnet", "stem_relu"),
+        ("resnet", "block2_b_bn"),
+        ("resnet", "block2_shortcut_bn"),
+        ("resnet", "logits"),
+        ("branches", "wide"),
+        ("branches", "refine"),
+    ],
+)
 def test_the_largest_drop_is_at_the_planted_layer(made: Made, model: str, layer: str) -> None:
     """One spoilt kernel that changes labels: one step in the curve, there, and its repair brings all back."""
     run = made.trace(model, (layer,))
@@ -173,7 +182,8 @@ def test_the_parts_add_up_to_the_loss(made: Made, model: str) -> None:
     total = parts[0]["samples"]
     assert total == run.data["samples"]
     assert sum(part["lost_samples"] for part in parts) == round(
-        total * (run.accuracy["baseline"] - run.accuracy["candidate"]))
+        total * (run.accuracy["baseline"] - run.accuracy["candidate"])
+    )
 
 
 def test_what_training_cost_is_told_from_chance(made: Made) -> None:

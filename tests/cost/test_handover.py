@@ -40,8 +40,9 @@ def test_one_tensor_crosses_a_chain() -> None:
 
 def test_a_residual_crosses_with_its_shortcut() -> None:
     """While the branch of a residual block runs, its input crosses too, until the addition has run."""
-    network = Network({"a": (SAME, ("x",)), "b": (SAME, ("a",)), "sum": (ADD, ("a", "b")), "out": (SAME, ("sum",))},
-                      ("out",))
+    network = Network(
+        {"a": (SAME, ("x",)), "b": (SAME, ("a",)), "sum": (ADD, ("a", "b")), "out": (SAME, ("sum",))}, ("out",)
+    )
     assert crossing(network) == [("x",), ("a",), ("a", "b"), ("sum",), ("out",)]
 
 
@@ -59,8 +60,11 @@ def test_a_tensor_that_no_output_needs_does_not_cross() -> None:
 
 def test_an_unpaired_tensor_is_computed_by_the_reference() -> None:
     """Where a tensor on the way has no pair, the reference computes it from what crosses above it."""
-    network = Network({"a": (SAME, ("x",)), "b": (SAME, ("a",)), "side": (SAME, ("x",)), "out": (ADD, ("b", "side"))},
-                      ("out",), unpaired=("side",))
+    network = Network(
+        {"a": (SAME, ("x",)), "b": (SAME, ("a",)), "side": (SAME, ("x",)), "out": (ADD, ("b", "side"))},
+        ("out",),
+        unpaired=("side",),
+    )
     assert crossing(network) == [("x",), ("x", "a"), ("x", "b"), ("out",)]
 
 
@@ -74,8 +78,10 @@ def test_an_unreadable_row_has_no_cut_but_a_reason() -> None:
 
 def test_of_two_copies_the_one_still_read_crosses() -> None:
     """A requantized copy takes over when the last reader of the original has run."""
-    network = Network({"a": (SAME, ("x",)), "copy": (SAME, ("a",)), "other": (SAME, ("a",)),
-                       "out": (ADD, ("copy", "other"))}, ("out",))
+    network = Network(
+        {"a": (SAME, ("x",)), "copy": (SAME, ("a",)), "other": (SAME, ("a",)), "out": (ADD, ("copy", "other"))},
+        ("out",),
+    )
     pairs = network.pairs()
     pairs[2] = type(pairs[2])("a", 2, pairs[2].op, None, (), 1.0, "copy")
     original = Network({"a": (SAME, ("x",)), "other": (SAME, ("a",)), "out": (ADD, ("a", "other"))}, ("out",))
@@ -84,12 +90,21 @@ def test_of_two_copies_the_one_still_read_crosses() -> None:
     assert given == [{"x": 0}, {"a": 1}, {"a": 1}, {"a": 2, "other": 3}, {"out": 4}]
 
 
-@pytest.mark.parametrize(("reference", "candidate", "fits"), [
-    ((-1, 4), (1, 4), True), ((-1, 2, 2), (1, 4), True), ((-1, 5), (1, 4), False), ((-1, -1, 4), (1, 3, 4), True),
-    ((-1, -1, 4), (12,), True), ((-1, -1, -1, 4), (1, 2, 3, 4), True),
-    ((-1, -1, -1, 4), (1, 6, 4), False), ((1, -1, -1, 4), (1, 2, 3, 4), False),
-    ((-1, 4), (7, 4), True), ((-1,), (1, 4), True),
-])
+@pytest.mark.parametrize(
+    ("reference", "candidate", "fits"),
+    [
+        ((-1, 4), (1, 4), True),
+        ((-1, 2, 2), (1, 4), True),
+        ((-1, 5), (1, 4), False),
+        ((-1, -1, 4), (1, 3, 4), True),
+        ((-1, -1, 4), (12,), True),
+        ((-1, -1, -1, 4), (1, 2, 3, 4), True),
+        ((-1, -1, -1, 4), (1, 6, 4), False),
+        ((1, -1, -1, 4), (1, 2, 3, 4), False),
+        ((-1, 4), (7, 4), True),
+        ((-1,), (1, 4), True),
+    ],
+)
 def test_a_tensor_fits_by_its_values(reference: tuple[int, ...], candidate: tuple[int, ...], fits: bool) -> None:
     """Shapes may differ by a reshape, not by the number of values; several open sizes need the same rank."""
     found = misfit(Tensor("r", "r", reference, "float32"), Tensor(0, "c", candidate, "int8"))
@@ -114,8 +129,9 @@ def test_samples_are_spread_over_all() -> None:
 # -- the curve ---------------------------------------------------------------------------------------------
 
 
-def trace(network: Network, x: np.ndarray, *, metric: str | None = None,
-          batch: int = 16) -> tuple[cost_record.Study, Fakes]:
+def trace(
+    network: Network, x: np.ndarray, *, metric: str | None = None, batch: int = 16
+) -> tuple[cost_record.Study, Fakes]:
     fakes = Fakes(network)
     cuts, _ = plan(network.reference, network.candidate, network.pairs(), {})
     judge = choose(metric, [network.reference.tensors[key].shape for key in network.reference.outputs])
@@ -125,6 +141,7 @@ def trace(network: Network, x: np.ndarray, *, metric: str | None = None,
 
 def turned(share: float) -> Any:
     """A fault that gives the first samples of the marked ones another largest entry."""
+
     def change(values: np.ndarray) -> np.ndarray:
         return np.where(values[:, 3:] < share, np.roll(values, 1, axis=1), values)
 
@@ -320,8 +337,10 @@ def test_the_three_parts_add_up_exactly() -> None:
     """Counts of samples: training, conversion and kernels are the loss from the baseline to the candidate."""
     draw = np.random.default_rng(0)
     truth = draw.integers(0, 10, 997)
-    labels = {model: np.where(draw.random(997) < right, truth, 0) for model, right in
-              (("baseline", 0.9), ("reference", 0.95), ("reference kernels", 0.8), ("candidate", 0.82))}
+    labels = {
+        model: np.where(draw.random(997) < right, truth, 0)
+        for model, right in (("baseline", 0.9), ("reference", 0.95), ("reference kernels", 0.8), ("candidate", 0.82))
+    }
     parts = loss_stages.parts(labels, truth)
     score = {model: int((found == truth).sum()) for model, found in labels.items()}
     assert sum(part["lost_samples"] for part in parts) == score["baseline"] - score["candidate"]
@@ -342,8 +361,13 @@ def test_label_flips_are_counted_by_layer() -> None:
     found = cost_record.label_flips(labels, {1: 1, 2: 0, 3: 1}, rows, 3)
     assert (found["flipped"], found["lost"], found["gained"]) == (3, 1, 1)
     assert found["layers"] == [{"layer": "b", "flips": 2}, {"layer": "a", "flips": 1}]
-    assert found["flips"][0] == {"index": 1, "reference_label": 1, "candidate_label": 2, "label": 1,
-                                 "first_flipping_layer": "b"}
+    assert found["flips"][0] == {
+        "index": 1,
+        "reference_label": 1,
+        "candidate_label": 2,
+        "label": 1,
+        "first_flipping_layer": "b",
+    }
 
 
 @pytest.mark.parametrize("blocks", [False, True])

@@ -25,15 +25,27 @@ TRUTH = np.arange(COUNT) % 10
 def wrong(count: int, first: int = 0) -> np.ndarray:
     """The true labels, `count` of them wrong from `first` on."""
     labels = TRUTH.copy()
-    labels[first: first + count] = (labels[first: first + count] + 1) % 10
+    labels[first : first + count] = (labels[first : first + count] + 1) % 10
     return labels
 
 
-def judged(file: np.ndarray, model: np.ndarray = TRUTH, baseline: np.ndarray | None = None, *,
-           labelled: bool = True, **given: Any) -> Cost:
+def judged(
+    file: np.ndarray,
+    model: np.ndarray = TRUTH,
+    baseline: np.ndarray | None = None,
+    *,
+    labelled: bool = True,
+    **given: Any,
+) -> Cost:
     labels = {"reference": model, "candidate": file} | ({} if baseline is None else {"baseline": baseline})
-    values: dict[str, Any] = {"metric": "top1", "samples": len(model), "rows": run_records.run().layers,
-                              "labels": labels, "truth": TRUTH[: len(model)] if labelled else None, "classes": 10}
+    values: dict[str, Any] = {
+        "metric": "top1",
+        "samples": len(model),
+        "rows": run_records.run().layers,
+        "labels": labels,
+        "truth": TRUTH[: len(model)] if labelled else None,
+        "classes": 10,
+    }
     return second_verdict(Judged(**(values | given)))
 
 
@@ -58,8 +70,12 @@ def test_a_loss_that_chance_explains_is_kept(changed: int) -> None:
 
 def test_a_limit_allows_a_proven_loss() -> None:
     """25 points are kept within 30, lost beyond 20, and at the limit kept."""
-    assert [judged(wrong(100), limit=limit).verdict for limit in (30.0, 25.0, 20.0, 0.0)] == \
-        ["kept", "kept", "lost", "lost"]
+    assert [judged(wrong(100), limit=limit).verdict for limit in (30.0, 25.0, 20.0, 0.0)] == [
+        "kept",
+        "kept",
+        "lost",
+        "lost",
+    ]
 
 
 def test_training_and_conversion_are_told_apart() -> None:
@@ -77,8 +93,10 @@ def test_a_gain_in_training_hides_no_loss_in_conversion() -> None:
 
 def test_kernels_within_chance_take_nothing_and_conversion_all() -> None:
     """One sample that the kernels decide is no stage: the parts never come to more than the whole."""
-    parts = [{"part": "conversion", "lost": 0.2525, "low": 0.1, "high": 0.4, "samples": COUNT},
-             {"part": "kernels", "lost": -0.0025, "low": -0.02, "high": 0.01, "samples": COUNT}]
+    parts = [
+        {"part": "conversion", "lost": 0.2525, "low": 0.1, "high": 0.4, "samples": COUNT},
+        {"part": "kernels", "lost": -0.0025, "low": -0.02, "high": 0.01, "samples": COUNT},
+    ]
     assert stages(judged(wrong(100), parts=parts)) == {"training": None, "conversion": 25.0, "kernels": 0.0}
     parts[0] |= {"lost": 0.05}
     parts[1] |= {"lost": 0.2, "low": 0.1, "high": 0.3}
@@ -88,8 +106,10 @@ def test_kernels_within_chance_take_nothing_and_conversion_all() -> None:
 
 def test_without_labels_agreement_counts_and_near_ties_do_not() -> None:
     """Agreement that falls by 25 points is lost; by half a point, as ties fall, it is not, however many samples."""
-    assert (judged(wrong(100), labelled=False).verdict, judged(wrong(100), labelled=False).metric) == \
-        ("lost", "agreement")
+    assert (judged(wrong(100), labelled=False).verdict, judged(wrong(100), labelled=False).metric) == (
+        "lost",
+        "agreement",
+    )
     many = np.tile(TRUTH, 50)
     ties = many.copy()
     ties[:100] += 1
@@ -98,12 +118,17 @@ def test_without_labels_agreement_counts_and_near_ties_do_not() -> None:
     assert cost.low > 0
 
 
-@pytest.mark.parametrize(("given", "reason"), [
-    ({"samples": 1}, "one sample tells no loss from chance"),
-    ({"truth": TRUTH + 1}, "the labels go from 1 to 10, and the output has 10 classes (0 to 9)"),
-    ({"truth": np.roll(TRUTH, 1)},
-     "the reference itself has 0 % accuracy on these 10 classes: check labels and preprocessing first"),
-])
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"samples": 1}, "one sample tells no loss from chance"),
+        ({"truth": TRUTH + 1}, "the labels go from 1 to 10, and the output has 10 classes (0 to 9)"),
+        (
+            {"truth": np.roll(TRUTH, 1)},
+            "the reference itself has 0 % accuracy on these 10 classes: check labels and preprocessing first",
+        ),
+    ],
+)
 def test_nothing_is_claimed_of_what_does_not_fit(given: dict[str, Any], reason: str) -> None:
     """One sample, labels beyond the classes, and labels that the reference does not know: no loss is claimed."""
     cost = judged(wrong(100), **given)
@@ -191,11 +216,17 @@ def test_what_later_layers_give_back_is_not_counted() -> None:
 
 def test_a_layer_gets_the_finding_that_says_why() -> None:
     """One whose cost was measured, else the most severe one that is more than a note."""
+
     def finding(code: str, layer: str, severity: str, points: float | None = None) -> Finding:
         return Finding(code, "RC26", layer, severity, "t", {}, "f", "u", points)
 
     rows, study = handed(wrong(20), wrong(22), wrong(102))
-    found = attributed(judged(wrong(102), rows=rows, curve=study), [
-        finding("QD311", "input_1", "note"), finding("QD402", "dense_1", "error"),
-        finding("QD604", "dense_1", "warning", 20.0)])
+    found = attributed(
+        judged(wrong(102), rows=rows, curve=study),
+        [
+            finding("QD311", "input_1", "note"),
+            finding("QD402", "dense_1", "error"),
+            finding("QD604", "dense_1", "warning", 20.0),
+        ],
+    )
     assert [one.finding for one in found.layers] == ["QD604", None]

@@ -83,6 +83,7 @@ def test_a_range_too_wide_is_told_by_the_data_s_own() -> None:
 
 def test_a_range_that_a_fault_further_up_leaves_empty_is_not_too_wide() -> None:
     """In the reference's own run the values fill the grid: the steps cost, and the data's own range is no help."""
+
     class Damaged(Hand):
         """What comes in is 100 times too small."""
 
@@ -92,8 +93,9 @@ def test_a_range_that_a_fault_further_up_leaves_empty_is_not_too_wide() -> None:
 
     metric = choose("top1", [(-1, 4)], has_labels=True)
     numbers = np.arange(COUNT, dtype=np.float32).reshape(-1, 1)
-    (found,) = Trials(Damaged(), [Subject("x", "int8", Grid(1.0, 0))], metric, [numbers], np.arange(COUNT), TRUTH,
-                      64).run()
+    (found,) = Trials(
+        Damaged(), [Subject("x", "int8", Grid(1.0, 0))], metric, [numbers], np.arange(COUNT), TRUTH, 64
+    ).run()
 
     assert found.steps.is_loss
     assert found.fitted is not None
@@ -136,6 +138,7 @@ def test_a_healthy_layer_loses_nothing() -> None:
 
 def test_a_row_that_the_model_cannot_go_on_from_is_left_out() -> None:
     """What cannot be run is absent, and nothing is claimed of it."""
+
     class Broken(Hand):
         """Cannot run on."""
 

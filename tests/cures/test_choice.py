@@ -42,11 +42,25 @@ def test_one_sample_cannot_prove():
 
 def test_the_fewest_wide_layers_then_the_smallest_file():
     """Of what reaches the target; what loses less comes first among the rest, a file that failed last."""
-    tried = [cure("failed", on=None), cure("lossy", on=LOST), cure("two", "float32", "ab"), cure("one", "float32", "a"),
-             cure("diverged", on=DIVERGED), cure("one, 16 bits", "int16", "a", size=50), cure("mended")]
+    tried = [
+        cure("failed", on=None),
+        cure("lossy", on=LOST),
+        cure("two", "float32", "ab"),
+        cure("one", "float32", "a"),
+        cure("diverged", on=DIVERGED),
+        cure("one, 16 bits", "int16", "a", size=50),
+        cure("mended"),
+    ]
 
     assert [one.name for one in order(tried, None)] == [
-        "mended", "one, 16 bits", "one", "two", "lossy", "diverged", "failed"]
+        "mended",
+        "one, 16 bits",
+        "one",
+        "two",
+        "lossy",
+        "diverged",
+        "failed",
+    ]
 
 
 def test_a_target_is_met_by_what_was_measured_where_a_cure_is_chosen():

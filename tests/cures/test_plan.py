@@ -22,15 +22,20 @@ def cost(verdict, stage=None):
 
 def run_of(kind, *codes, verdict="kept", stage=None):
     run = run_records.diverged_run()
-    return dataclasses.replace(run, reference={**run.reference, "kind": kind}, cost=cost(verdict, stage),
-                               findings=[finding(code) for code in codes])
+    return dataclasses.replace(
+        run,
+        reference={**run.reference, "kind": kind},
+        cost=cost(verdict, stage),
+        findings=[finding(code) for code in codes],
+    )
 
 
 @pytest.mark.parametrize("code", ["QD401", "QD402", "QD404", "QD405", "QD406", "QD407", "QD410", "QD316"])
 @pytest.mark.parametrize("kind", ["qat", "float", "file"])
 def test_numbers_are_mended_whatever_the_reference_is(code, kind):
-    assert plan(run_of(kind, code), convert=False, convertible=False) == \
-        Plan(mend=True, convert=False, wider=False, annotate=False)
+    assert plan(run_of(kind, code), convert=False, convertible=False) == Plan(
+        mend=True, convert=False, wider=False, annotate=False
+    )
     assert plan(run_of(kind, code), convert=False, convertible=True).convert
 
 
@@ -49,10 +54,12 @@ def test_a_file_of_other_weights_is_converted_again_or_refused():
 
 def test_points_that_grids_cost_ask_for_wider_layers():
     """Of a float reference that can be converted; QAT is told what to leave unannotated."""
-    assert plan(run_of("float", "QD604", verdict="lost", stage="conversion"), convert=False, convertible=True) == \
-        Plan(mend=False, convert=True, wider=True, annotate=False)
-    assert plan(run_of("qat", verdict="lost", stage="training"), convert=False, convertible=True) == \
-        Plan(mend=False, convert=False, wider=False, annotate=True)
+    assert plan(run_of("float", "QD604", verdict="lost", stage="conversion"), convert=False, convertible=True) == Plan(
+        mend=False, convert=True, wider=True, annotate=False
+    )
+    assert plan(run_of("qat", verdict="lost", stage="training"), convert=False, convertible=True) == Plan(
+        mend=False, convert=False, wider=False, annotate=True
+    )
 
 
 @pytest.mark.parametrize("given", [{"codes": ["QD313"]}, {"codes": []}])
@@ -73,9 +80,15 @@ def test_a_faithful_run_that_loses_nothing_needs_no_cure():
 
 def test_layers_to_leave_unannotated_are_code_that_compiles():
     """The most costly first, under the user's own names; what is not measured stands without a number."""
-    run = dataclasses.replace(run_of("qat", "QD201", verdict="lost", stage="training"), findings=[
-        finding("QD604", "stem_relu", points=3.0, low=1.0), finding("QD606", "dense_3", points=9.0, low=5.0),
-        finding("QD607", "joined", points=1.0, low=-1.0), finding("QD201")])
+    run = dataclasses.replace(
+        run_of("qat", "QD201", verdict="lost", stage="training"),
+        findings=[
+            finding("QD604", "stem_relu", points=3.0, low=1.0),
+            finding("QD606", "dense_3", points=9.0, low=5.0),
+            finding("QD607", "joined", points=1.0, low=-1.0),
+            finding("QD201"),
+        ],
+    )
     layers = costly_layers(run)
 
     assert list(layers) == ["conv_3", "dense_3", "stem", "stem_bn", "stem_relu"]

@@ -8,8 +8,19 @@ from tests.support import run_records
 
 
 def run_of(rows, costs):
-    cost = Cost("lost", "accuracy", 20.0, 15.0, 25.0, 0.99, None, 300, "conversion", [],
-                [CostLayer(name, points, 1.0, 30.0) for name, points in costs.items()])
+    cost = Cost(
+        "lost",
+        "accuracy",
+        20.0,
+        15.0,
+        25.0,
+        0.99,
+        None,
+        300,
+        "conversion",
+        [],
+        [CostLayer(name, points, 1.0, 30.0) for name, points in costs.items()],
+    )
     return dataclasses.replace(run_records.run(), layers=rows, cost=cost)
 
 
@@ -18,8 +29,13 @@ def row(index, layer, upstream, sqnr=40.0, **given):
     return dataclasses.replace(found, local=dataclasses.replace(found.local, sqnr_db=sqnr))
 
 
-ROWS = [row(0, "image", [], op="INPUT", op_index=None), row(1, "c1", ["image"], op="CONV_2D"),
-        row(2, "flat", ["c1"], op="RESHAPE"), row(3, "fc", ["flat"], sqnr=20.0), row(4, "probs", ["fc"], sqnr=30.0)]
+ROWS = [
+    row(0, "image", [], op="INPUT", op_index=None),
+    row(1, "c1", ["image"], op="CONV_2D"),
+    row(2, "flat", ["c1"], op="RESHAPE"),
+    row(3, "fc", ["flat"], sqnr=20.0),
+    row(4, "probs", ["fc"], sqnr=30.0),
+]
 
 
 def test_a_costly_layer_comes_with_its_readers_over_what_only_moves_values():

@@ -173,8 +173,9 @@ def _after_training() -> Net:
     qat = nets.settle(nets.quantize(float_net))
     nets.assign(qat, "kernel:0", lambda value: value * 1.1 + np.random.default_rng(0).normal(0, 0.05, value.shape))
     nets.settle(qat, 2)
-    return Net("ptq", KerasReference(qat, "ptq", ""), nets.convert(float_net, data=nets.sample(float_net)),
-               nets.sample(qat))
+    return Net(
+        "ptq", KerasReference(qat, "ptq", ""), nets.convert(float_net, data=nets.sample(float_net)), nets.sample(qat)
+    )
 
 
 def _colour(seed: int = 0) -> np.ndarray:
@@ -202,15 +203,27 @@ built(None, "raw 0..255 images", "RC01", "error", lambda: _raw(nets.builtin("res
 built(None, "colour channels reversed", "RC01", "error", _reversed_channels)
 built(None, "ranges after four slow steps", "RC02", "warning", lambda: tiny("slow", plain, decay=None))
 built(None, "converted right after quantize_model", "RC03", "error", lambda: tiny("new", plain, steps=0), ci=True)
-built("first_relu", "batch-norm statistics stale before conversion", "RC04", "warning",
-      lambda: tiny("stale", plain, lambda m: nets.assign(m, "first_bn/moving_variance:0", lambda value: value * 9)))
-built("wide_bn:fully_connected", "Dense with batch norm", "RC05", "warning",
-      lambda: tiny("dense_bn", dense_bn), ci=True)
+built(
+    "first_relu",
+    "batch-norm statistics stale before conversion",
+    "RC04",
+    "warning",
+    lambda: tiny("stale", plain, lambda m: nets.assign(m, "first_bn/moving_variance:0", lambda value: value * 9)),
+)
+built(
+    "wide_bn:fully_connected", "Dense with batch norm", "RC05", "warning", lambda: tiny("dense_bn", dense_bn), ci=True
+)
 built("wide:conv_2d", "dilated convolution with batch norm", "RC06", "warning", lambda: tiny("dilated", dilated))
 built("first_relu:conv_2d", "a gamma of zero", "RC07", "warning", lambda: tiny("gamma", plain, _zero_gamma), ci=True)
 built(None, "partial annotation, narrow representative data", "RC08", "error", _partial)
-built("first_relu", "a dead channel with a large bias", "RC09", "error",
-      lambda: tiny("dead", plain, _dead_channel), ci=True)
+built(
+    "first_relu",
+    "a dead channel with a large bias",
+    "RC09",
+    "error",
+    lambda: tiny("dead", plain, _dead_channel),
+    ci=True,
+)
 built("left", "concatenation of two ranges", "RC10", "note", lambda: tiny("concat", concat))
 built("both", "ranges far apart in one tensor", "RC11", "warning", lambda: tiny("apart", far_apart, _far))
 built("before", "bilinear upsampling", "RC12", "note", lambda: tiny("up", bilinear))
@@ -223,6 +236,5 @@ built(None, "post-training file of the float model", "RC25", "error", _after_tra
 built("image", "one outlier in training", "RC26", "warning", lambda: tiny("outlier", plain, data=_outlier))
 built("second", "one quantizer lost on load", "RC27", "error", lambda: tiny("lost", plain, _lost))
 built(None, "outputs in another order", "RC29", "note", lambda: tiny("heads", heads))
-built(None, "no optimizations", "RC30", "warning",
-      lambda: tiny("float", plain, optimized=False, integer=False))
+built(None, "no optimizations", "RC30", "warning", lambda: tiny("float", plain, optimized=False, integer=False))
 built("same", "a layer used twice", "RC31", "note", lambda: tiny("shared", shared))

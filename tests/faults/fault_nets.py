@@ -92,8 +92,9 @@ def sample(net: Any, seed: int = 0, count: int = SAMPLES) -> list[np.ndarray]:
     return [draw.normal(size=(count, *tensor.shape[1:])).astype(np.float32) for tensor in net.inputs]
 
 
-def settle(qat: Any, steps: int = 4, decay: float | None = 0.3, data: Callable[[int], list[np.ndarray]] | None = None
-           ) -> Any:
+def settle(
+    qat: Any, steps: int = 4, decay: float | None = 0.3, data: Callable[[int], list[np.ndarray]] | None = None
+) -> Any:
     """Run some training-mode calls, so that ranges are set; `decay` shortens tfmot's moving average."""
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
 
@@ -141,7 +142,7 @@ def convert(model: Any, *, optimized: bool = True, integer: bool = True, data: l
         if optimized:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if data is not None:
-            converter.representative_dataset = lambda: ([array[n:n + 1] for array in data] for n in range(32))
+            converter.representative_dataset = lambda: ([array[n : n + 1] for array in data] for n in range(32))
         if integer and optimized:
             converter.inference_input_type = converter.inference_output_type = tf.int8
         return bytes(converter.convert())
@@ -160,9 +161,17 @@ def fresh(build: Callable[[Any], Any]) -> Any:
     return fit_norms(lively(build(keras.layers)))
 
 
-def tiny(name: str, build: Callable[[Any], Any], change: Callable[[Any], Any] | None = None, *,
-         steps: int = 4, decay: float | None = 0.3, data: Callable[[int], list[np.ndarray]] | None = None,
-         inputs: list[np.ndarray] | None = None, **conversion: Any) -> Net:
+def tiny(
+    name: str,
+    build: Callable[[Any], Any],
+    change: Callable[[Any], Any] | None = None,
+    *,
+    steps: int = 4,
+    decay: float | None = 0.3,
+    data: Callable[[int], list[np.ndarray]] | None = None,
+    inputs: list[np.ndarray] | None = None,
+    **conversion: Any,
+) -> Net:
     """Build, quantize, settle, change, convert."""
     qat = settle(quantize(fresh(build)), steps, decay, data)
     if change is not None:

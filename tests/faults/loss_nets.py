@@ -104,7 +104,7 @@ def converted(net: Any, calibration: np.ndarray, *, per_channel: bool = True) ->
         constant = convert_variables_to_constants_v2(concrete)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([constant])
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([calibration[n:n + 1]] for n in range(len(calibration)))
+        converter.representative_dataset = lambda: ([calibration[n : n + 1]] for n in range(len(calibration)))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
         converter._experimental_disable_per_channel = not per_channel

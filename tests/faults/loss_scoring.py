@@ -63,8 +63,9 @@ class Score:
     @property
     def is_true(self) -> bool:
         """Whether the case is what it says: it loses points, and loses none without its cause."""
-        return not self.case.codes or (_lost(self.run) > 1 and (self.reversed is None
-                                                                or self.reversed < _lost(self.run) / 2))
+        return not self.case.codes or (
+            _lost(self.run) > 1 and (self.reversed is None or self.reversed < _lost(self.run) / 2)
+        )
 
     @property
     def passed(self) -> bool:
@@ -83,25 +84,40 @@ def score(case: Case, *, reverse: bool = True) -> Score:
     run = _traced(case.make(), case)
     if not reverse or case.reverse is None:
         return Score(case, run, None)
-    data, before = case.data(), max(value for model in ("baseline", "reference")
-                                    if (value := run.accuracy[model]) is not None)
+    data, before = (
+        case.data(),
+        max(value for model in ("baseline", "reference") if (value := run.accuracy[model]) is not None),
+    )
     return Score(case, run, 100 * (before - accuracy(case.reverse().content, data.test, data.test_labels)))
 
 
 def _traced(pair: Any, case: Case) -> Run:
     data = case.data()
-    return trace(pair.reference, pair.content, from_arrays(data.test, data.test_labels), baseline=pair.baseline,
-                 options=TraceOptions(threads=1))
+    return trace(
+        pair.reference,
+        pair.content,
+        from_arrays(data.test, data.test_labels),
+        baseline=pair.baseline,
+        options=TraceOptions(threads=1),
+    )
 
 
 def line(one: Score) -> list[str]:
     """One line of the table."""
-    told = "; ".join(f"{found.code} at {found.layer} {found.points:.1f}" for found in
-                     sorted(one.claims, key=lambda found: -(found.points or 0.0))[:3])
+    told = "; ".join(
+        f"{found.code} at {found.layer} {found.points:.1f}"
+        for found in sorted(one.claims, key=lambda found: -(found.points or 0.0))[:3]
+    )
     back = "-" if one.reversed is None else f"{one.reversed:.1f}"
-    return [one.case.keras, one.case.name, f"{_lost(one.run):.1f}", back,
-            f"{one.case.codes[0]} at {one.case.layers[0]}" if one.case.codes else "nothing", told or "nothing",
-            "yes" if one.passed else "NO"]
+    return [
+        one.case.keras,
+        one.case.name,
+        f"{_lost(one.run):.1f}",
+        back,
+        f"{one.case.codes[0]} at {one.case.layers[0]}" if one.case.codes else "nothing",
+        told or "nothing",
+        "yes" if one.passed else "NO",
+    ]
 
 
 def table(scores: Sequence[Score]) -> str:
@@ -112,10 +128,12 @@ def table(scores: Sequence[Score]) -> str:
     text = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in lines]
     faulty = [one for one in scores if one.case.codes]
     healthy = [one for one in scores if not one.case.codes]
-    text.append(f"{len(faulty)} losses: {sum(one.named for one in faulty)} causes named, "
-                f"{sum(one.located for one in faulty)} at the right layer, {sum(one.first for one in faulty)} as the "
-                f"costliest, {sum(len(one.false) for one in faulty)} claims of another cause; "
-                f"{len(healthy)} healthy networks: {sum(len(one.claims) for one in healthy)} false claims")
+    text.append(
+        f"{len(faulty)} losses: {sum(one.named for one in faulty)} causes named, "
+        f"{sum(one.located for one in faulty)} at the right layer, {sum(one.first for one in faulty)} as the "
+        f"costliest, {sum(len(one.false) for one in faulty)} claims of another cause; "
+        f"{len(healthy)} healthy networks: {sum(len(one.claims) for one in healthy)} false claims"
+    )
     return "\n".join(text)
 
 

@@ -85,6 +85,7 @@ def brighter(x: np.ndarray) -> np.ndarray:
 
 INNER = ("stem", "expand", "project", "sum", "c2", "pool", "c1", "gated", "squeeze", "gate")
 
+# fmt: off
 UNSEEN = [
     Case("a channel of a sequence spans 3000 times the rest", "3", changed(sequence, "3", lift_sequence), (STARVED,),
          ("s1",), plain(sequence, "3")),
@@ -103,3 +104,4 @@ UNSEEN = [
     Case("healthy attentive", "3", plain(attentive, "3")),
     Case("healthy attentive", "2", plain(attentive, "2")),
 ]
+# fmt: on

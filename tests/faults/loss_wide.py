@@ -41,6 +41,7 @@ def deep(keras: Any) -> Any:
 
 def lift_all(factor: float) -> Any:
     """A little too much in one channel of every convolution: none alone is to blame."""
+
     def change(net: Any) -> None:
         for n in range(DEEP):
             nets.lift_channel(net, f"c{n}", f"dw{n}", n % 12, factor)
@@ -54,8 +55,15 @@ def gated(keras: Any, shift: float = -7.0) -> Any:
     i = L.Input((8, 8, 1), name="image")
     x = L.Conv2D(8, 3, padding="same", activation="tanh", name="c1")(i)
     x = L.Activation("sigmoid", name="gate")(L.Rescaling(1.0, offset=shift, name="shift")(x))
-    x = L.Conv2D(16, 3, strides=2, padding="same", activation="relu", name="c2",
-                 kernel_initializer=keras.initializers.RandomNormal(stddev=0.1 * float(np.exp(-shift))))(x)
+    x = L.Conv2D(
+        16,
+        3,
+        strides=2,
+        padding="same",
+        activation="relu",
+        name="c2",
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.1 * float(np.exp(-shift))),
+    )(x)
     return keras.Model(i, L.Dense(10, name="logits")(L.Flatten(name="flat")(x)))
 
 
@@ -102,8 +110,9 @@ def hard(keras: Any) -> Any:
     L = keras.layers
 
     def swish(x: Any, name: str) -> Any:
-        gate = L.Rescaling(1 / 6, name=f"{name}_sixth")(L.ReLU(max_value=6, name=f"{name}_six")(
-            L.Rescaling(1.0, offset=3.0, name=f"{name}_three")(x)))
+        gate = L.Rescaling(1 / 6, name=f"{name}_sixth")(
+            L.ReLU(max_value=6, name=f"{name}_six")(L.Rescaling(1.0, offset=3.0, name=f"{name}_three")(x))
+        )
         return L.Multiply(name=f"{name}_swish")([x, gate])
 
     i = L.Input((8, 8, 1), name="image")
@@ -192,12 +201,15 @@ def blank(x: np.ndarray) -> np.ndarray:
     return x * np.float32(0.05)
 
 
+# fmt: off
 INNER = (*(f"{name}{n}" for n in range(DEEP) for name in ("c", "dw", "sum")),
          "stem", "stem_relu", "b1_relu", "b1_relu2",
          "b1_project", "b1_bn3", "b1_sum", "b2_relu", "b2_relu2", "b2_bn3", "gap", "w1", "w2", "one", "three", "max",
          "cat",
          "mix", "probs", "logits", "pool", "c1_swish", "c2_swish", "c1_three", "c2_three")
+# fmt: on
 
+# fmt: off
 WIDER = [
     Case("a spread of small losses, 250 times in each of 8 layers", "3", changed(deep, "3", lift_all(250)),
          (SPREAD, STARVED), (None, *INNER), plain(deep, "3")),
@@ -221,3 +233,4 @@ WIDER = [
     *(Case(f"healthy {build.__name__}", version, plain(build, version)) for version in "23"
       for build in (mobile, hard, wave, depthwise_first, normed, three_parts, deep, open_gate)),
 ]
+# fmt: on

@@ -35,8 +35,13 @@ class Site:
     @property
     def kernel(self) -> Any:
         """The op's first constant with two axes or more."""
-        return self.tensor(next(key for key in self.op.inputs if key >= 0 and self._is_constant(key)
-                                and len(self.tensor(key).shape) >= 2))
+        return self.tensor(
+            next(
+                key
+                for key in self.op.inputs
+                if key >= 0 and self._is_constant(key) and len(self.tensor(key).shape) >= 2
+            )
+        )
 
     @property
     def bias(self) -> Any:
@@ -75,6 +80,7 @@ def edit(content: bytes, op_index: int, change: Callable[[Site], None]) -> bytes
 
 def weight(by: int) -> Callable[[Site], None]:
     """Change the largest weight by this many codes, towards zero."""
+
     def change(site: Site) -> None:
         codes = site.read(site.kernel, np.int8)
         place = int(np.argmax(np.abs(codes.astype(int))))
@@ -173,6 +179,7 @@ def option(**values: Any) -> Callable[[Site], None]:
 
 def rewired(place: int, key: int) -> Callable[[Site], None]:
     """Let input number `place` read the tensor `key`."""
+
     def change(site: Site) -> None:
         assert site.op.inputs[place] != key
         inputs = list(site.op.inputs)
@@ -213,6 +220,7 @@ def swapped_channels(site: Site) -> None:
 
 def float_value(value: float) -> Callable[[Site], None]:
     """Set one float weight."""
+
     def change(site: Site) -> None:
         values = site.read(site.kernel, np.float32)
         values[len(values) // 2] = value

@@ -40,8 +40,11 @@ class Score:
     @property
     def false_alarms(self) -> list[Finding]:
         """Errors that are not the planted one."""
-        return [one for one in self.findings if one.severity == "error"
-                and not (one.cause in self.fault.causes and one.layer == self.fault.layer)]
+        return [
+            one
+            for one in self.findings
+            if one.severity == "error" and not (one.cause in self.fault.causes and one.layer == self.fault.layer)
+        ]
 
     @property
     def passed(self) -> bool:
@@ -50,8 +53,12 @@ class Score:
 
 
 def compare(planted: Planted) -> tuple[list[Finding], Comparison]:
-    opened = Opened(planted.reference, Candidate.open(planted.content, planted.net.name), planted.inputs,
-                    options=TraceOptions(threads=1))
+    opened = Opened(
+        planted.reference,
+        Candidate.open(planted.content, planted.net.name),
+        planted.inputs,
+        options=TraceOptions(threads=1),
+    )
     journal = Journal()
     work = compare_opened(opened, align_models(opened, journal), journal)
     findings = find_causes(work)[0]
@@ -69,18 +76,40 @@ def score(fault: Fault) -> Score:
 
 def table(scores: Sequence[Score]) -> str:
     """One line for each fault, then the sums."""
-    heads = ("network", "fault", "at", "named", "localized", "false alarms", "first divergent",
-             "plain comparison blames")
-    lines = [(one.fault.net, one.fault.name, one.fault.layer or "-", "yes" if one.named else "NO",
-              "yes" if one.localized else "NO", str(len(one.false_alarms)), one.first_divergent or "-",
-              one.first_over_tolerance or "-") for one in scores]
+    heads = (
+        "network",
+        "fault",
+        "at",
+        "named",
+        "localized",
+        "false alarms",
+        "first divergent",
+        "plain comparison blames",
+    )
+    lines = [
+        (
+            one.fault.net,
+            one.fault.name,
+            one.fault.layer or "-",
+            "yes" if one.named else "NO",
+            "yes" if one.localized else "NO",
+            str(len(one.false_alarms)),
+            one.first_divergent or "-",
+            one.first_over_tolerance or "-",
+        )
+        for one in scores
+    ]
     widths = [max(len(line[place]) for line in [heads, *lines]) for place in range(len(heads))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in [heads, tuple("-" * width for width in widths), *lines]]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [heads, tuple("-" * width for width in widths), *lines]
+    ]
     at_layer = [one for one in scores if one.fault.layer is not None and one.fault.severity == "error"]
-    text.append(f"{len(scores)} faults in {len({one.fault.net for one in scores})} networks: "
-                f"{sum(one.named for one in scores)} named, {sum(one.localized for one in scores)} localized, "
-                f"{sum(len(one.false_alarms) for one in scores)} false alarms; "
-                f"of the {len(at_layer)} errors at a layer a plain comparison blames the right one "
-                f"{sum(one.first_over_tolerance == one.fault.layer for one in at_layer)} times")
+    text.append(
+        f"{len(scores)} faults in {len({one.fault.net for one in scores})} networks: "
+        f"{sum(one.named for one in scores)} named, {sum(one.localized for one in scores)} localized, "
+        f"{sum(len(one.false_alarms) for one in scores)} false alarms; "
+        f"of the {len(at_layer)} errors at a layer a plain comparison blames the right one "
+        f"{sum(one.first_over_tolerance == one.fault.layer for one in at_layer)} times"
+    )
     return "\n".join(text)

@@ -43,8 +43,12 @@ def test_the_smallest_set_of_layers_is_found(starved, tmp_path):
     assert {"int16", "float32", "convert"} == {one.kind for one in found.tried}
     assert found.conversions <= 13
     assert (found.choosing, found.proving) == (265, 132)
-    again = trace(starved[0], tmp_path / "best.tflite", from_arrays(nets.digits().test, nets.digits().test_labels),
-                  options=TraceOptions(threads=1, handover=False))
+    again = trace(
+        starved[0],
+        tmp_path / "best.tflite",
+        from_arrays(nets.digits().test, nets.digits().test_labels),
+        options=TraceOptions(threads=1, handover=False),
+    )
     assert again.cost.verdict == "kept"
 
 

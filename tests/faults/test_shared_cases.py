@@ -20,8 +20,12 @@ from qdebug.record.schema import Run
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 MEMORY = 12 << 30
 """Bytes that a builder may take."""
-pytestmark = [pytest.mark.study, pytest.mark.tf, pytest.mark.filterwarnings("ignore:.*the data goes from:UserWarning"),
-              pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not here")]
+pytestmark = [
+    pytest.mark.study,
+    pytest.mark.tf,
+    pytest.mark.filterwarnings("ignore:.*the data goes from:UserWarning"),
+    pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not here"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +39,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir()
         with (folder / "log").open("w") as log:
             subprocess.run(
-                [sys.executable, str(builder)], cwd=folder, stdout=log, stderr=log, check=False, timeout=600,
+                [sys.executable, str(builder)],
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                check=False,
+                timeout=600,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)))
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
+            )
     return place
 
 
@@ -90,8 +100,9 @@ def test_a_range_that_minimum_gave_an_input_is_told(built: Path) -> None:
 def test_partial_qat(built: Path) -> None:
     """Layers without a quantizer, their ranges from nowhere, from good data, and from data far too dark."""
     folder = built / "partial_qat"
-    plain, healthy, dark = (traced(folder, name, "qat.h5") for name in ("qat.tflite", "qat_rep.tflite",
-                                                                       "qat_rep_bad.tflite"))
+    plain, healthy, dark = (
+        traced(folder, name, "qat.h5") for name in ("qat.tflite", "qat_rep.tflite", "qat_rep_bad.tflite")
+    )
 
     assert plain.first_divergent is None
     assert [one.code for one in plain.findings if one.severity == "warning"] == ["QD201", "QD304"]

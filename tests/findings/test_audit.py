@@ -31,26 +31,41 @@ def reference():
     rounded = (np.rint(kernel / step) * step).astype(np.float32)
     fake = FakeQuant(-top, top, 8, narrow=True)
     gamma = np.array([1.0, -0.5, 2.0, 0.7], np.float32)
-    norm = {"gamma": gamma, "beta": np.array([0.1, 0.2, -0.3, 0.0], np.float32),
-            "mean": np.array([0.5, -0.5, 0.0, 0.2], np.float32), "variance": np.array([1, 2, 0.5, 1], np.float32)}
-    tensors = {"x": _float("x", (-1, TAPS)), "xq": _float("xq", (-1, TAPS)),
-               "k": _float("k", (TAPS, CHANNELS), rounded, fake), "d": _float("d", (-1, CHANNELS)),
-               "n": _float("n", (-1, CHANNELS)), "r": _float("r", (-1, CHANNELS)), "y": _float("y", (-1, CHANNELS))}
+    norm = {
+        "gamma": gamma,
+        "beta": np.array([0.1, 0.2, -0.3, 0.0], np.float32),
+        "mean": np.array([0.5, -0.5, 0.0, 0.2], np.float32),
+        "variance": np.array([1, 2, 0.5, 1], np.float32),
+    }
+    tensors = {
+        "x": _float("x", (-1, TAPS)),
+        "xq": _float("xq", (-1, TAPS)),
+        "k": _float("k", (TAPS, CHANNELS), rounded, fake),
+        "d": _float("d", (-1, CHANNELS)),
+        "n": _float("n", (-1, CHANNELS)),
+        "r": _float("r", (-1, CHANNELS)),
+        "y": _float("y", (-1, CHANNELS)),
+    }
     tensors |= {name: _float(name, value.shape, value) for name, value in norm.items()}
-    tensors |= {name: _float(name, (), np.asarray(value)) for name, value in
-                (("lo", LOW), ("hi", HIGH), ("ylo", np.float32(0)), ("yhi", OUT_HIGH))}
-    ops = (Op(0, "fake_quant", "", "q0", ("x", "lo", "hi"), ("xq",), {"num_bits": 8}),
-           Op(1, "dense", "", "dense", ("xq", "k"), ("d",)),
-           Op(2, "batch_norm", "", "norm", ("d", "gamma", "beta", "mean", "variance"), ("n",), {"epsilon": 1e-3}),
-           Op(3, "relu", "", "relu", ("n",), ("r",)),
-           Op(4, "fake_quant", "", "q1", ("r", "ylo", "yhi"), ("y",), {"num_bits": 8}))
+    tensors |= {
+        name: _float(name, (), np.asarray(value))
+        for name, value in (("lo", LOW), ("hi", HIGH), ("ylo", np.float32(0)), ("yhi", OUT_HIGH))
+    }
+    ops = (
+        Op(0, "fake_quant", "", "q0", ("x", "lo", "hi"), ("xq",), {"num_bits": 8}),
+        Op(1, "dense", "", "dense", ("xq", "k"), ("d",)),
+        Op(2, "batch_norm", "", "norm", ("d", "gamma", "beta", "mean", "variance"), ("n",), {"epsilon": 1e-3}),
+        Op(3, "relu", "", "relu", ("n",), ("r",)),
+        Op(4, "fake_quant", "", "q1", ("r", "ylo", "yhi"), ("y",), {"num_bits": 8}),
+    )
     return Graph(tensors, ops, ("x",), ("y",), ("x",), ("y",))
 
 
 def expected(graph):
     """What a right file holds, by the formulas, worked out here a second time."""
-    gamma, beta, mean, variance = (graph.tensors[name].data.astype(np.float64)
-                                   for name in ("gamma", "beta", "mean", "variance"))
+    gamma, beta, mean, variance = (
+        graph.tensors[name].data.astype(np.float64) for name in ("gamma", "beta", "mean", "variance")
+    )
     factor = gamma / np.sqrt(variance + 1e-3)
     step = graph.tensors["k"].fake_quant.maximum.astype(np.float64) / 127
     codes = np.rint(graph.tensors["k"].data.T / step[:, None]) * np.sign(factor)[:, None]
@@ -64,18 +79,29 @@ def expected(graph):
 def candidate(graph, **changed):
     """The file, with some of its parts changed."""
     codes, scales, bias, given, made = expected(graph)
-    held = {"codes": codes, "scales": scales, "bias": bias, "input": given, "output": made, "activation": "relu",
-            "bias_scale": given[0] * scales} | changed
+    held = {
+        "codes": codes,
+        "scales": scales,
+        "bias": bias,
+        "input": given,
+        "output": made,
+        "activation": "relu",
+        "bias_scale": given[0] * scales,
+    } | changed
 
     def grid(values):
         return Quantization(np.array([values[0]]), np.array([values[1]]))
 
-    tensors = {0: Tensor(0, "x", (1, TAPS), "int8", grid(held["input"])),
-               1: Tensor(1, "k", (CHANNELS, TAPS), "int8",
-                         Quantization(held["scales"], np.zeros(CHANNELS, np.int64)), held["codes"]),
-               2: Tensor(2, "b", (CHANNELS,), "int32",
-                         Quantization(held["bias_scale"], np.zeros(CHANNELS, np.int64)), held["bias"]),
-               3: Tensor(3, "y", (1, CHANNELS), "int8", grid(held["output"]))}
+    tensors = {
+        0: Tensor(0, "x", (1, TAPS), "int8", grid(held["input"])),
+        1: Tensor(
+            1, "k", (CHANNELS, TAPS), "int8", Quantization(held["scales"], np.zeros(CHANNELS, np.int64)), held["codes"]
+        ),
+        2: Tensor(
+            2, "b", (CHANNELS,), "int32", Quantization(held["bias_scale"], np.zeros(CHANNELS, np.int64)), held["bias"]
+        ),
+        3: Tensor(3, "y", (1, CHANNELS), "int8", grid(held["output"])),
+    }
     ops = (Op(0, "dense", "FULLY_CONNECTED", "y", (0, 1, 2), (3,), {"activation": held["activation"]}),)
     return Graph(tensors, ops, (0,), (3,), ("x",), ("y",))
 
@@ -224,6 +250,7 @@ def test_a_zero_point_half_way_between_two_codes_may_be_either(zero: int, count:
 
 def test_a_relu_of_its_own_may_have_a_range_of_its_own():
     """RELU rescales: what it gives after calibration is on a smaller scale than what it reads; RESHAPE keeps codes."""
+
     def pair(kind: str, raw: str) -> tuple[Graph, Graph]:
         tensors = {"x": _float("x", (-1, TAPS)), "y": _float("y", (-1, TAPS))}
         ours = Graph(tensors, (Op(0, kind, raw, kind, ("x",), ("y",)),), ("x",), ("y",), ("x",), ("y",))
@@ -231,8 +258,10 @@ def test_a_relu_of_its_own_may_have_a_range_of_its_own():
         held = {key: Tensor(key, name, (1, TAPS), "int8", grids[key]) for key, name in enumerate("xy")}
         return ours, Graph(held, (Op(0, kind, raw.upper(), "y", (0,), (1,)),), (0,), (1,), ("x",), ("y",))
 
-    found = {kind: [one.what for one in audit(both(*pair(kind, raw))).deviations]
-             for kind, raw in (("relu", "Relu"), ("reshape", "Reshape"))}
+    found = {
+        kind: [one.what for one in audit(both(*pair(kind, raw))).deviations]
+        for kind, raw in (("relu", "Relu"), ("reshape", "Reshape"))
+    }
 
     assert found["relu"] == []
     assert "scale" in found["reshape"]

@@ -57,8 +57,13 @@ def noise(content: bytes, which: Callable[[list[int]], bool]) -> tuple[bytes, in
         for subgraph in model.subgraphs:
             for tensor in subgraph.tensors:
                 data = model.buffers[tensor.buffer].data
-                if tensor.type or data is None or not len(data) or tensor.buffer in seen or not which(
-                        [int(size) for size in tensor.shape]):
+                if (
+                    tensor.type
+                    or data is None
+                    or not len(data)
+                    or tensor.buffer in seen
+                    or not which([int(size) for size in tensor.shape])
+                ):
                     continue
                 seen.add(tensor.buffer)
                 counts.append(len(data) // 4)

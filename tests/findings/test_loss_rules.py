@@ -29,8 +29,21 @@ LOST, NONE = Points(40.0, 30.0, 50.0), Points(0.2, -1.0, 1.4)
 def layer(**changed: Any) -> LayerLoss:
     """A layer of four channels that loses nothing, but for what is changed."""
     plain = LayerLoss(
-        "q1", LOST, None, NONE, NONE, None, None, None,
-        Channels(np.zeros(4), np.array([0.9, 510.0, 1.9, 5.9]), 2.0), 0.0, 510.0, 0.0, 3.0, 397)
+        "q1",
+        LOST,
+        None,
+        NONE,
+        NONE,
+        None,
+        None,
+        None,
+        Channels(np.zeros(4), np.array([0.9, 510.0, 1.9, 5.9]), 2.0),
+        0.0,
+        510.0,
+        0.0,
+        3.0,
+        397,
+    )
     return dataclasses.replace(plain, **changed)
 
 
@@ -40,12 +53,15 @@ def told(*layers: LayerLoss, **given: Any) -> list[Finding]:
     return [one for one in diagnose(dataclasses.replace(context(), losses=losses))[0] if one.points is not None]
 
 
-@pytest.mark.parametrize(("changed", "code"), [
-    ({"steps": LOST, "fitted": NONE, "by_channel": LOST, "trimmed": NONE}, "QD604"),
-    ({"steps": LOST, "fitted": LOST, "by_channel": LOST, "trimmed": LOST}, "QD606"),
-    ({"steps": LOST, "fitted": Points(5.0, 1.0, 9.0), "by_channel": NONE, "trimmed": NONE}, "QD608"),
-    ({"clipping": LOST}, "QD607"),
-])
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"steps": LOST, "fitted": NONE, "by_channel": LOST, "trimmed": NONE}, "QD604"),
+        ({"steps": LOST, "fitted": LOST, "by_channel": LOST, "trimmed": LOST}, "QD606"),
+        ({"steps": LOST, "fitted": Points(5.0, 1.0, 9.0), "by_channel": NONE, "trimmed": NONE}, "QD608"),
+        ({"clipping": LOST}, "QD607"),
+    ],
+)
 def test_a_part_that_takes_points_names_its_cause(changed: dict[str, Any], code: str) -> None:
     """One finding, at the layer, with the layer's points."""
     found = told(layer(**changed))
@@ -121,8 +137,16 @@ def test_the_data_is_blamed_only_where_the_reference_is_wrong_on_it() -> None:
 def test_a_row_that_its_range_makes_diverge_is_the_calibration_s_fault(kind: str, points: float | None) -> None:
     """Whatever it costs, no kernel is blamed; between two files the handover tells the points."""
     handover = Handover(0.8, 0.7, 0.16, 0.06, 0.26, 397)
-    cut = row(0, "q1", verdict="diverged", reason="range: 22 % of the reference's values lie beyond", scale=0.1,
-              zero_point=-128, decided_by="22 % clipped", handover=handover)
+    cut = row(
+        0,
+        "q1",
+        verdict="diverged",
+        reason="range: 22 % of the reference's values lie beyond",
+        scale=0.1,
+        zero_point=-128,
+        decided_by="22 % clipped",
+        handover=handover,
+    )
     plain = context()
     asked = dataclasses.replace(plain, aligned=dataclasses.replace(plain.aligned, kind=kind), rows=[cut])
     found = {one.code: one for one in diagnose(asked)[0]}

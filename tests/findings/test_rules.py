@@ -18,9 +18,20 @@ from qdebug.record.serialization import dumps
 from tests.findings import test_audit as hand
 from tests.support.graphs import both
 
-ALLOWED = {"weights_changed", "bias_changed", "activation_changed", "scale_changed", "zero_point_changed",
-           "channel_scales_permuted", "wiring_changed", "non_finite", "device_input", "device_memory", "device_op",
-           "device_dump"} | {f"RC{number:02d}" for number in range(1, 33)}
+ALLOWED = {
+    "weights_changed",
+    "bias_changed",
+    "activation_changed",
+    "scale_changed",
+    "zero_point_changed",
+    "channel_scales_permuted",
+    "wiring_changed",
+    "non_finite",
+    "device_input",
+    "device_memory",
+    "device_op",
+    "device_dump",
+} | {f"RC{number:02d}" for number in range(1, 33)}
 
 
 def context(reference=None, **changed):
@@ -36,8 +47,9 @@ def names(found):
 
 def test_every_rule_has_a_page_that_agrees_and_every_page_a_rule():
     """Code, cause and severity stand in both."""
-    assert {rule.code: (rule.cause, rule.severity) for rule in RULES} \
-        == {code: (page.cause, page.severity) for code, page in PAGES.items()}
+    assert {rule.code: (rule.cause, rule.severity) for rule in RULES} == {
+        code: (page.cause, page.severity) for code, page in PAGES.items()
+    }
 
 
 def test_codes_are_unique_and_causes_are_known():
@@ -122,8 +134,9 @@ def _found(layer):
     return [Found(layer, "title", {}, "fix")]
 
 
-@pytest.mark.parametrize(("first", "second", "kept"),
-                         [("a", "a", ["X1"]), ("a", "b", ["X1", "X2"]), (None, "b", ["X1"])])
+@pytest.mark.parametrize(
+    ("first", "second", "kept"), [("a", "a", ["X1"]), ("a", "b", ["X1", "X2"]), (None, "b", ["X1"])]
+)
 def test_a_finding_explains_others_at_its_layer_or_everywhere(first, second, kept):
     """A finding without a layer explains all that it silences."""
     rules = [_rule("X1", _found(first)), _rule("X2", _found(second), silenced_by=("X1",))]
@@ -143,8 +156,11 @@ def test_evidence_is_what_a_record_can_hold():
 def test_the_three_outcomes():
     """A finding, clean, and not applicable with its reason."""
     rules = [_rule("X1", _found("a")), _rule("X2", Clean()), _rule("X3", NotApplicable("no such op"))]
-    assert [(one["outcome"], one["reason"]) for one in diagnose(context(), rules)[1]] \
-        == [("finding", None), ("clean", None), ("not applicable", "no such op")]
+    assert [(one["outcome"], one["reason"]) for one in diagnose(context(), rules)[1]] == [
+        ("finding", None),
+        ("clean", None),
+        ("not applicable", "no such op"),
+    ]
 
 
 def _cli(*words):
@@ -170,8 +186,10 @@ def test_explain_lists_the_codes_where_it_does_not_know_one():
 
 def test_explain_imports_neither_tensorflow_nor_numpy():
     """It answers at once."""
-    code = ("import sys; from qdebug.cli import app; from typer.testing import CliRunner; "
-            "CliRunner().invoke(app, ['explain', 'QD201']); "
-            "print([name for name in ('tensorflow', 'numpy') if name in sys.modules])")
+    code = (
+        "import sys; from qdebug.cli import app; from typer.testing import CliRunner; "
+        "CliRunner().invoke(app, ['explain', 'QD201']); "
+        "print([name for name in ('tensorflow', 'numpy') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

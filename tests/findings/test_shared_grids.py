@@ -14,12 +14,15 @@ from tests.support.graphs import both
 pytestmark = pytest.mark.tf
 
 
-@pytest.mark.parametrize(("name", "codes", "unsimulated"), [
-    ("plain", {"QD311"}, {"QD311"}),
-    ("twin_branches", {"QD306", "QD307", "QD308", "QD311"}, {"QD310", "QD311"}),
-    ("dead_channel", {"QD309"}, set()),
-    ("float_io", {"QD310", "QD311"}, {"QD310", "QD311"}),
-])
+@pytest.mark.parametrize(
+    ("name", "codes", "unsimulated"),
+    [
+        ("plain", {"QD311"}, {"QD311"}),
+        ("twin_branches", {"QD306", "QD307", "QD308", "QD311"}, {"QD310", "QD311"}),
+        ("dead_channel", {"QD309"}, set()),
+        ("float_io", {"QD310", "QD311"}, {"QD310", "QD311"}),
+    ],
+)
 def test_grids_that_change_nothing_are_not_told(name: str, codes: set[str], unsimulated: set[str]) -> None:
     """A note where codes differ, or where nothing was run; none at a layer whose codes are all the same.
 
@@ -28,10 +31,16 @@ def test_grids_that_change_nothing_are_not_told(name: str, codes: set[str], unsi
 
     def noted(flips: float | None, off_grid: float | None = None) -> set[str]:
         frozen, (alignment, graph) = made(name)[0], aligned(name)
-        rows = None if flips is None else [
-            run_records.row(number, pair.layer, local=run_records.stats(flips, int(flips > 0)),
-                            off_grid_rms_lsb=off_grid)
-            for number, pair in enumerate(alignment.pairs)]
+        rows = (
+            None
+            if flips is None
+            else [
+                run_records.row(
+                    number, pair.layer, local=run_records.stats(flips, int(flips > 0)), off_grid_rms_lsb=off_grid
+                )
+                for number, pair in enumerate(alignment.pairs)
+            ]
+        )
         pairing = both(frozen.graph, graph, alignment)
         findings = diagnose(Context(pairing, audit(pairing), rows=rows))[0]
         return {one.code for one in findings} & {"QD306", "QD307", "QD308", "QD309", "QD310", "QD311"}

@@ -65,10 +65,32 @@ def commands() -> Commands:
 
     return {
         "trace": trace,
-        "sweep": lambda _, at: ["sweep", "--models", "dense1", "--seeds", "0,1", "--samples", "20", "--no-handover",
-                                "--store", f"{at}/store", "--json", f"{at}/record.json", "--quiet"],
-        "report": lambda _, at: ["report", "1", "-o", f"{at}/page.html", "--explorer", f"{at}/overlays",
-                                 "--store", f"{at}/store", "--quiet"],
+        "sweep": lambda _, at: [
+            "sweep",
+            "--models",
+            "dense1",
+            "--seeds",
+            "0,1",
+            "--samples",
+            "20",
+            "--no-handover",
+            "--store",
+            f"{at}/store",
+            "--json",
+            f"{at}/record.json",
+            "--quiet",
+        ],
+        "report": lambda _, at: [
+            "report",
+            "1",
+            "-o",
+            f"{at}/page.html",
+            "--explorer",
+            f"{at}/overlays",
+            "--store",
+            f"{at}/store",
+            "--quiet",
+        ],
         "runs rm": lambda _, at: ["runs", "rm", "2", "--store", f"{at}/store"],
         "runs keep": lambda _, at: ["runs", "keep", "1", "--store", f"{at}/store"],
     }
@@ -89,8 +111,16 @@ def study(name: str, files: Path, times: int, seed: int, scratch: Path) -> Tally
     return tally
 
 
-def _run(arguments: Callable[[Path, Path], list[str]], files: Path, scratch: Path, after: float | None, tally: Tally,
-         name: str, *, written: bool = False) -> float:
+def _run(
+    arguments: Callable[[Path, Path], list[str]],
+    files: Path,
+    scratch: Path,
+    after: float | None,
+    tally: Tally,
+    name: str,
+    *,
+    written: bool = False,
+) -> float:
     """One run, killed after so many seconds, or (`written`) so long after its folder changes; how long it took.
 
     What is wrong afterwards is added to the tally.
@@ -126,6 +156,7 @@ def _run(arguments: Callable[[Path, Path], list[str]], files: Path, scratch: Pat
 
 def _await_change(at: Path, child: int) -> None:
     """Wait until anything in the folder or its store is another, or the child has ended."""
+
     def seen() -> list[int]:
         return [place.stat().st_mtime_ns for place in (at, at / "store")]
 

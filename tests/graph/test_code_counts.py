@@ -41,9 +41,15 @@ def test_codes_are_counted_from_the_lowest_on(dtype, size):
 
 
 @settings(max_examples=60, deadline=None)
-@given(dtype=st.sampled_from(["int8", "uint8", "int16"]), samples=st.integers(1, 40), per_sample=st.integers(1, 700),
-       spread=st.sampled_from([1, 3, 255, 60_000]), share=st.sampled_from([0, 0.001, 0.02, 0.5, 1]),
-       zero=st.integers(-128, 127), seed=st.integers(0, 9))
+@given(
+    dtype=st.sampled_from(["int8", "uint8", "int16"]),
+    samples=st.integers(1, 40),
+    per_sample=st.integers(1, 700),
+    spread=st.sampled_from([1, 3, 255, 60_000]),
+    share=st.sampled_from([0, 0.001, 0.02, 0.5, 1]),
+    zero=st.integers(-128, 127),
+    seed=st.integers(0, 9),
+)
 def test_differences_are_counted_by_size_and_by_sample(dtype, samples, per_sample, spread, share, zero, seed):
     """Few or many, small or large; the energy is the one of the reference."""
     candidate, reference = codes(dtype, samples * per_sample, spread, share, seed)
@@ -61,9 +67,15 @@ def test_differences_are_counted_by_size_and_by_sample(dtype, samples, per_sampl
 
 
 @settings(max_examples=60, deadline=None)
-@given(dtype=st.sampled_from(["int8", "uint8", "int16"]), pixels=st.integers(1, 900),
-       spread=st.sampled_from([1, 2, 255]), share=st.sampled_from([0, 0.01, 0.6]),
-       doubt=st.sampled_from([None, 0, 0.01, 1]), designed=st.booleans(), seed=st.integers(0, 9))
+@given(
+    dtype=st.sampled_from(["int8", "uint8", "int16"]),
+    pixels=st.integers(1, 900),
+    spread=st.sampled_from([1, 2, 255]),
+    share=st.sampled_from([0, 0.01, 0.6]),
+    doubt=st.sampled_from([None, 0, 0.01, 1]),
+    designed=st.booleans(),
+    seed=st.integers(0, 9),
+)
 def test_what_is_explained_is_counted_by_channel(dtype, pixels, spread, share, doubt, designed, seed):
     """A flip is explained where its code is in doubt and 1 off the ideal one; without doubts none is."""
     candidate, local = codes(dtype, pixels * CHANNELS, spread, share, seed)

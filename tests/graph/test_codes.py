@@ -114,8 +114,11 @@ def test_doubt_is_nearness_to_a_half_by_channel(rounds: str, monkeypatch: pytest
 
     def marks():
         limits = limits_of(margin)
-        found = fake_quantized(values, ONE, limits) if rounds == "fake_quant" else \
-            nearest(values, 1.0, 0, "int8", limits=limits)
+        found = (
+            fake_quantized(values, ONE, limits)
+            if rounds == "fake_quant"
+            else nearest(values, 1.0, 0, "int8", limits=limits)
+        )
         assert np.array_equal(found.codes, np.rint(values))
         return found.doubtful
 

@@ -8,12 +8,15 @@ from hypothesis import strategies as st
 from qdebug.graph.quantization import CODE_RANGES, FakeQuant, multiplier_shift
 
 
-@pytest.mark.parametrize(("low", "high", "scale", "zero"), [
-    (-6.0, 6.0, 12 / 255, 0),       # 0 - (-6) / (12/255) = 127.5 rounds up to 128, less 128
-    (0.0, 6.0, 6 / 255, -128),
-    (1.0, 3.0, 2 / 255, -128),      # zero is not inside: the grid is shifted, its width kept
-    (-3.0, -1.0, 2 / 255, 127),
-])
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "zero"),
+    [
+        (-6.0, 6.0, 12 / 255, 0),  # 0 - (-6) / (12/255) = 127.5 rounds up to 128, less 128
+        (0.0, 6.0, 6 / 255, -128),
+        (1.0, 3.0, 2 / 255, -128),  # zero is not inside: the grid is shifted, its width kept
+        (-3.0, -1.0, 2 / 255, 127),
+    ],
+)
 def test_a_fake_quant_range_is_nudged_to_hold_zero(low, high, scale, zero):
     """Scale is width / 255, the zero point is rounded from the lower end and clamped."""
     found_scale, found_zero = FakeQuant(np.float32(low), np.float32(high)).grid
@@ -36,7 +39,7 @@ def test_a_multiplier_lies_between_its_powers_of_two(multiplier):
     shift = multiplier_shift(multiplier)
 
     assert 2.0 ** -(shift + 1) <= multiplier * (1 + 1e-9)
-    assert multiplier <= 2.0 ** -shift * (1 + 1e-9)
+    assert multiplier <= 2.0**-shift * (1 + 1e-9)
 
 
 def test_every_code_type_knows_its_ends():

@@ -43,8 +43,10 @@ def test_real_values_are_rounded_and_clipped_into_codes():
 
 def test_only_a_tensor_with_one_scale_of_codes_has_a_grid():
     """None for reals, for int32 accumulators, and where every channel has its own scale."""
-    grids = {name: tensor.grid for name, tensor in {"codes": CODES, "channels": BY_CHANNEL, "sums": ACCUMULATOR,
-                                                     "reals": REALS}.items()}
+    grids = {
+        name: tensor.grid
+        for name, tensor in {"codes": CODES, "channels": BY_CHANNEL, "sums": ACCUMULATOR, "reals": REALS}.items()
+    }
 
     assert grids == {"codes": Grid(0.5, 3), "channels": None, "sums": None, "reals": None}
     assert [tensor.holds_codes for tensor in (CODES, BY_CHANNEL, ACCUMULATOR, REALS)] == [True, True, False, False]

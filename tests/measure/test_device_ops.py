@@ -47,8 +47,9 @@ def test_nothing_is_claimed_of_a_healthy_dump(kernels, opened, inputs):
     assert (came.overwritten, [one.pattern for one in came.ops]) == ([], [None] * 4)
 
 
-@pytest.mark.parametrize("fault", ["rounded down", "stale channels", "other multiplier", "other input zero point",
-                                   "big-endian biases"])
+@pytest.mark.parametrize(
+    "fault", ["rounded down", "stale channels", "other multiplier", "other input zero point", "big-endian biases"]
+)
 def test_a_planted_fault_is_named_with_its_op_and_pattern(fault, opened, inputs):
     """The op alone is blamed, though all that follows computes with what it gave."""
     hook, wanted = FAULTS[fault]

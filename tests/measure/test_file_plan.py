@@ -17,8 +17,9 @@ def plan(*, other_grids=(), unread=(), unnamed=()) -> tuple[planned.Models, File
         wider = replace(tensor.quantization, scale=tensor.quantization.scale * 2)
         tensors[tensor.key] = replace(tensor, quantization=wider)
     kept = set(file.tensors) - {models.key(layer) for layer in unread}
-    return models, plan_file(file, models.aligned.reference, held, replace(file, tensors=tensors),
-                             models.aligned.pairs, kept)
+    return models, plan_file(
+        file, models.aligned.reference, held, replace(file, tensors=tensors), models.aligned.pairs, kept
+    )
 
 
 def regions(models: planned.Models, found: FilePlan) -> dict[str, list[str]]:

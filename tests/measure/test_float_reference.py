@@ -30,7 +30,7 @@ def test_the_parts_of_every_element_add_up_to_its_error():
     codes = np.clip(np.rint(ideal) + draw.integers(-1, 2, 5000), -128, 127).astype(np.int8)
     for at in range(50):
         one = Parts("int8", 1.0, 0)
-        one.update(codes[at:at + 1], local[at:at + 1], weights[at:at + 1], ideal[at:at + 1])
+        one.update(codes[at : at + 1], local[at : at + 1], weights[at : at + 1], ideal[at : at + 1])
         signed = (weights[at] - local[at]) + (ideal[at] - weights[at])
         within = np.clip(ideal[at], -128, 127)
         rest = (within - ideal[at]) + (np.rint(within) - within) + (codes[at] - np.rint(within))
@@ -83,7 +83,11 @@ def test_a_healthy_file_has_no_divergence_on_any_kernels(reference: Any):
     for rows in (run.layers, *(run.by_kernels or {}).values()):
         assert {row.verdict for row in rows} <= {"exact", "rounding", "requantized"}
     assert [row.layer for row in run.layers if (row.parts or {}).get("weights")] == [
-        "conv_relu", "dw_relu", "point", "probs:fully_connected"]
+        "conv_relu",
+        "dw_relu",
+        "point",
+        "probs:fully_connected",
+    ]
     for row in run.layers:
         if (row.parts or {}).get("weights"):
             assert row.parts["weights"]["max_steps"] <= 0.5 + 1e-3
@@ -108,12 +112,14 @@ def folded_without_bias(model: Any) -> Any:
 
 
 FAULTS: dict[str, tuple[Callable[[Any], bytes], str, str]] = {
-    "bias dropped while folding": (lambda model: file_of(folded_without_bias(model)), "conv_relu",
-                                   "bias: the file has"),
+    "bias dropped while folding": (
+        lambda model: file_of(folded_without_bias(model)),
+        "conv_relu",
+        "bias: the file has",
+    ),
     "another training run": (lambda _: file_of(net(7)), "conv_relu", "weights: "),
     "input range clipped": (lambda model: file_of(model, gain=0.3), "image", "range: "),
-    "one channel out of range": (lambda model: other_channel(file_of(model)), "conv_relu",
-                                 "weights: 1 of 8 channels"),
+    "one channel out of range": (lambda model: other_channel(file_of(model)), "conv_relu", "weights: 1 of 8 channels"),
 }
 
 
@@ -135,10 +141,15 @@ def _no_warning() -> Any:
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize(("kind", "what", "verdicts"), [
-    ("float32", "float32", {"exact", "rounding"}), ("float16", "float16 weights", {"exact", "rounding"}),
-    ("dynamic", "float32", {"exact", "rounding"}),
-    ("16x8", "int16 activations, int8 weights", {"exact", "rounding", "requantized"})])
+@pytest.mark.parametrize(
+    ("kind", "what", "verdicts"),
+    [
+        ("float32", "float32", {"exact", "rounding"}),
+        ("float16", "float16 weights", {"exact", "rounding"}),
+        ("dynamic", "float32", {"exact", "rounding"}),
+        ("16x8", "int16 activations, int8 weights", {"exact", "rounding", "requantized"}),
+    ],
+)
 def test_files_that_are_not_int8_are_told_and_explained(reference: Any, kind: str, what: str, verdicts: set[str]):
     """The record says what the file really is (small kernels stay float in a dynamic-range file); none diverges."""
     run = run_of(reference, file_of(reference, kind))
@@ -168,8 +179,9 @@ def test_dynamic_range_names_the_input_that_is_quantized_on_the_fly():
 
     keras = load_tensorflow().tf_keras
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.layers.InputLayer((8, 8, 3), name="image"), keras.layers.Flatten(),
-                              keras.layers.Dense(16, name="wide")])
+    model = keras.Sequential(
+        [keras.layers.InputLayer((8, 8, 3), name="image"), keras.layers.Flatten(), keras.layers.Dense(16, name="wide")]
+    )
     run = run_of(model, file_of(model, "dynamic"))
     assert run.candidate["what"].startswith("dynamic range")
     assert run.layers[-1].verdict == "requantized"
@@ -189,8 +201,7 @@ def test_another_training_run_is_said_in_one_sentence(tmp_path: Path):
     for findings in (run_of(model, other).findings, audited.findings):
         errors = [one for one in findings if one.severity == "error"]
         assert [(one.cause, one.layer) for one in errors] == [("RC25", None)]
-        assert errors[0].title == \
-            "the file was made from another model: 4 of 4 weighted layers hold other weights"
+        assert errors[0].title == "the file was made from another model: 4 of 4 weighted layers hold other weights"
     assert all(one.cause != "RC25" for one in run_of(model, file_of(model)).findings)
 
 
@@ -231,8 +242,14 @@ def test_a_bias_that_moves_into_the_next_linear_layer_is_no_fault(tmp_path: Path
 
     keras = load_tensorflow().tf_keras
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.layers.InputLayer((8, 8, 3), name="image"), keras.layers.Flatten(name="flat"),
-                              keras.layers.Dense(6, name="first"), keras.layers.Dense(4, name="second")])
+    model = keras.Sequential(
+        [
+            keras.layers.InputLayer((8, 8, 3), name="image"),
+            keras.layers.Flatten(name="flat"),
+            keras.layers.Dense(6, name="first"),
+            keras.layers.Dense(4, name="second"),
+        ]
+    )
     randomize(model)
     content = file_of(model)
     run = run_of(model, content)
@@ -247,8 +264,10 @@ def test_a_bias_that_moves_into_the_next_linear_layer_is_no_fault(tmp_path: Path
 
 @shared
 @pytest.mark.tf
-@pytest.mark.parametrize(("file", "least", "most"), [("pretrainedResnet_quant.tflite", 18.0, 26.0),
-                                                     ("pretrainedResnet.tflite", 110.0, 140.0)])
+@pytest.mark.parametrize(
+    ("file", "least", "most"),
+    [("pretrainedResnet_quant.tflite", 18.0, 26.0), ("pretrainedResnet.tflite", 110.0, 140.0)],
+)
 def test_the_real_resnet8_is_explained(file: str, least: float, most: float):
     """MLPerf Tiny's image classifier: all ops paired, no divergence, the known SQNR."""
     from qdebug.workflows.trace import trace
@@ -268,8 +287,12 @@ def test_the_real_wake_word_model_is_explained():
 
     with np.load(SHARED / "sww" / "calibration_samples.npz") as found:
         specs = found["specs"].reshape(-1, *found["specs"].shape[-3:])
-    run = trace(SHARED / "sww" / "str_ww_ref_model.h5", SHARED / "sww" / "str_ww_ref_model.tflite", specs,
-                options=TraceOptions(kernels="all", handover=False))
+    run = trace(
+        SHARED / "sww" / "str_ww_ref_model.h5",
+        SHARED / "sww" / "str_ww_ref_model.tflite",
+        specs,
+        options=TraceOptions(kernels="all", handover=False),
+    )
     assert all(row.verdict != "diverged" for rows in (run.layers, *(run.by_kernels or {}).values()) for row in rows)
     assert 37 < run.end_to_end[-1].sqnr_db < 43
 

@@ -35,13 +35,26 @@ def opened(name: str = "plain") -> tuple[Pass, list[np.ndarray]]:
 
 def facts(counts: Counts) -> dict[Any, tuple]:
     """Every integer that was counted, by pair."""
-    def of(stats: CodeStats) -> tuple:
-        return (stats.cumulative, stats.local, stats.codes.tolist(), stats.flips.tolist(), stats.sums.tolist(),
-                stats.largest.tolist(), stats.unexplained.tolist(), stats.designed, stats.residue, stats.clipped,
-                stats.worst)
 
-    return {key: tuple(vars(part) if hasattr(part, "__dict__") else part for part in of(stats))
-            for key, stats in counts.codes.items()}
+    def of(stats: CodeStats) -> tuple:
+        return (
+            stats.cumulative,
+            stats.local,
+            stats.codes.tolist(),
+            stats.flips.tolist(),
+            stats.sums.tolist(),
+            stats.largest.tolist(),
+            stats.unexplained.tolist(),
+            stats.designed,
+            stats.residue,
+            stats.clipped,
+            stats.worst,
+        )
+
+    return {
+        key: tuple(vars(part) if hasattr(part, "__dict__") else part for part in of(stats))
+        for key, stats in counts.codes.items()
+    }
 
 
 @pytest.mark.parametrize("name", ["plain", "dilated"])
@@ -125,7 +138,8 @@ def test_nan_in_the_reference_diverges_at_its_layer():
     assert [one.layer for one in run.layers if one.verdict == "diverged"] == [row.layer]
     assert run.layers[-1].cumulative.non_finite > 0
     assert [finding.title for finding in run.findings if finding.cause == "non_finite"] == [
-        "1 constant of the reference is NaN or infinite"]
+        "1 constant of the reference is NaN or infinite"
+    ]
 
 
 def test_one_by_one_gives_the_blocks_in_the_same_order(monkeypatch):
@@ -154,8 +168,11 @@ def test_what_the_converter_rounds_again_is_by_design_and_simulated():
     rows = {row.layer: row for row in run.layers}
 
     assert run.verdict == "requantized"
-    for layer, mechanism in (("up", "an input is requantized before the op"), ("same", "fake-quantized weights"),
-                             ("side_gap", "its scale is the one of all")):
+    for layer, mechanism in (
+        ("up", "an input is requantized before the op"),
+        ("same", "fake-quantized weights"),
+        ("side_gap", "its scale is the one of all"),
+    ):
         assert rows[layer].verdict == "requantized"
         assert mechanism in rows[layer].mechanism
         assert rows[layer].local.flip_percent > 0
@@ -178,13 +195,16 @@ def test_a_repair_that_gives_no_number_says_so():
     assert repaired["reason"] == "not a finite number"
 
 
-@pytest.mark.parametrize(("labels", "accuracy"), [
-    (np.arange(8) % 10, True), (np.eye(10)[:8] * 0.9 + 0.01, True), (np.linspace(-1, 1, 80).reshape(8, 10), False)])
+@pytest.mark.parametrize(
+    ("labels", "accuracy"),
+    [(np.arange(8) % 10, True), (np.eye(10)[:8] * 0.9 + 0.01, True), (np.linspace(-1, 1, 80).reshape(8, 10), False)],
+)
 def test_only_labels_of_classes_make_an_accuracy(labels, accuracy):
     """Numbers or shares of classes; the targets of a regression are neither."""
     model, content = converted_models.make("plain")
-    run = qdebug.trace(model, content, converted_models.batches(model, 8)[0], labels,
-                       options=qdebug.TraceOptions(handover=False))
+    run = qdebug.trace(
+        model, content, converted_models.batches(model, 8)[0], labels, options=qdebug.TraceOptions(handover=False)
+    )
 
     assert (run.accuracy["reference"] is not None) == accuracy
     assert run.reasons == ({} if accuracy else {"accuracy": "the labels given are no classes"})

@@ -38,9 +38,14 @@ def counted(found: Ends, first: int, last: int) -> Ends:
 def facts(found: Ends) -> tuple:
     """Every number."""
     tally = found.tally
-    return ([vars(one) for one in tally.stats.values()], {name: tally.labels.of(name).tolist() for name in
-            ("reference", "candidate")}, [(one.samples, one.mean.tobytes(), one.squares.tobytes(),
-                                           one.least.tobytes(), one.most.tobytes()) for one in tally.spreads.values()])
+    return (
+        [vars(one) for one in tally.stats.values()],
+        {name: tally.labels.of(name).tolist() for name in ("reference", "candidate")},
+        [
+            (one.samples, one.mean.tobytes(), one.squares.tobytes(), one.least.tobytes(), one.most.tobytes())
+            for one in tally.spreads.values()
+        ],
+    )
 
 
 @pytest.mark.parametrize("leg", [BATCH, 3 * BATCH])
@@ -78,6 +83,7 @@ def test_a_leg_is_whole_batches_and_there_are_not_many():
 
 def test_outputs_of_unlike_size_cannot_be_compared():
     """An op of a damaged file may give more values than the file says: told with both numbers."""
-    with pytest.raises(AlignmentError, match="output 'out' has 12 values in the candidate and 4 in the reference, for "
-                                             "2 samples"):
+    with pytest.raises(
+        AlignmentError, match="output 'out' has 12 values in the candidate and 4 in the reference, for 2 samples"
+    ):
         ends().update(0, [np.zeros((2, 2))], [np.zeros((6, 2))])

@@ -63,8 +63,9 @@ def narrow(model: Any) -> None:
 def verdict(made: tuple[Any, bytes, np.ndarray], content: bytes) -> tuple[str, str]:
     """Of the row that ends the normalization, with its reason."""
     run = qdebug.trace(made[0], content, made[2], options=qdebug.TraceOptions(handover=False))
-    row = next(row for row in run.layers if row.local is not None and row.op in ("RESHAPE", "ADD")
-               and row.local.max_lsb)
+    row = next(
+        row for row in run.layers if row.local is not None and row.op in ("RESHAPE", "ADD") and row.local.max_lsb
+    )
     return row.verdict, row.reason
 
 

@@ -28,8 +28,9 @@ def fresh_keras(seed: int) -> Any:
     return keras
 
 
-def files_run(folder: Path, reference: bytes, candidate: bytes, options: TraceOptions = OPTIONS,
-              data: Any = None) -> Run:
+def files_run(
+    folder: Path, reference: bytes, candidate: bytes, options: TraceOptions = OPTIONS, data: Any = None
+) -> Run:
     """Trace one file against another."""
     from qdebug.workflows.trace import trace
 
@@ -107,8 +108,16 @@ def test_weights_rounded_while_running_differ_nowhere_from_themselves(tmp_path: 
 
     keras = load_tensorflow().tf_keras
     keras.utils.set_random_seed(0)
-    content = file_of(keras.Sequential([keras.layers.InputLayer((8, 8, 3), name="image"), keras.layers.Flatten(),
-                                        keras.layers.Dense(16, name="wide")]), "dynamic")
+    content = file_of(
+        keras.Sequential(
+            [
+                keras.layers.InputLayer((8, 8, 3), name="image"),
+                keras.layers.Flatten(),
+                keras.layers.Dense(16, name="wide"),
+            ]
+        ),
+        "dynamic",
+    )
     run = files_run(tmp_path, content, content)
     assert run.candidate["what"].startswith("dynamic range")
     assert_equal(run)
@@ -189,8 +198,9 @@ SETTINGS = {
     "one batch": with_batch,
     "float ends": lambda model: converted(model, ends="float32"),
     "per tensor": lambda model: converted(model, _experimental_disable_per_channel=True),
-    "other samples": lambda model: converted(model, np.random.default_rng(9).normal(size=(64, 8, 8, 3))
-                                             .astype(np.float32)),
+    "other samples": lambda model: converted(
+        model, np.random.default_rng(9).normal(size=(64, 8, 8, 3)).astype(np.float32)
+    ),
     "16x8": lambda model: file_of(model, "16x8"),
     "float32": lambda model: file_of(model, "float32"),
     "float16": lambda model: file_of(model, "float16"),
@@ -224,11 +234,20 @@ def test_another_setting_is_no_fault(int8: bytes, others: dict[str, bytes], tmp_
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize(("first", "second"), [
-    ("float32", "int8"), ("float16", "int8"), ("float16", "float32"), ("int8", "float32"), ("int8", "float16"),
-    ("16x8", "float32")])
-def test_files_of_other_types_are_no_fault(int8: bytes, others: dict[str, bytes], tmp_path: Path, first: str,
-                                           second: str):
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("float32", "int8"),
+        ("float16", "int8"),
+        ("float16", "float32"),
+        ("int8", "float32"),
+        ("int8", "float16"),
+        ("16x8", "float32"),
+    ],
+)
+def test_files_of_other_types_are_no_fault(
+    int8: bytes, others: dict[str, bytes], tmp_path: Path, first: str, second: str
+):
     """Weights are rounded on either side, and a file of real values is not to blame for the codes of the other."""
     run = files_run(tmp_path, others.get(first, int8), others.get(second, int8))
     assert {row.verdict for row in run.layers} <= HEALTHY
@@ -254,7 +273,8 @@ def test_grids_that_differ_are_told_by_layer(int8: bytes, others: dict[str, byte
 @pytest.mark.parametrize("setting", ["per tensor", "other samples", "16x8", "float ends"])
 @pytest.mark.parametrize("side", ["reference", "candidate"])
 def test_a_fault_in_either_file_is_found_beside_what_the_setting_changes(
-        int8: bytes, others: dict[str, bytes], tmp_path: Path, setting: str, side: str):
+    int8: bytes, others: dict[str, bytes], tmp_path: Path, setting: str, side: str
+):
     """One channel's weights cut off: its layer is the first that diverges, and named."""
     spoiled = other_channel(int8)
     run = files_run(tmp_path, *((spoiled, others[setting]) if side == "reference" else (others[setting], spoiled)))
@@ -272,9 +292,16 @@ def branches() -> bytes:
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize(("first", "second"), [("xnnpack", "reference"), ("reference", "xnnpack"),
-                                               ("builtin", "xnnpack"), ("reference", "builtin"),
-                                               ("reference", "reference")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("xnnpack", "reference"),
+        ("reference", "xnnpack"),
+        ("builtin", "xnnpack"),
+        ("reference", "builtin"),
+        ("reference", "reference"),
+    ],
+)
 def test_two_kernel_families_of_one_file(branches: bytes, tmp_path: Path, first: str, second: str):
     """Every code that two families round apart lies within what they leave open; equal families do not differ."""
     content = branches
@@ -316,10 +343,14 @@ def test_a_handover_goes_on_with_the_reference_files_own_kernels(int8: bytes, tm
 @pytest.mark.tf
 def test_an_edited_zero_point_or_scale_is_not_taken_for_a_choice(int8: bytes, tmp_path: Path):
     """No converter moves a zero point alone; and biases behind a tensor tell the scale that they were made for."""
+
     def moved(content: bytes, *, by: int = 0, times: float = 1.0) -> bytes:
         def change(model: Any) -> None:
-            held = next(tensor for tensor in model.subgraphs[0].tensors if tensor.type == 9
-                        and list(tensor.shape) == [1, 6, 6, 8]).quantization
+            held = next(
+                tensor
+                for tensor in model.subgraphs[0].tensors
+                if tensor.type == 9 and list(tensor.shape) == [1, 6, 6, 8]
+            ).quantization
             held.zeroPoint = (np.asarray(held.zeroPoint) + by).tolist()
             held.scale = (np.asarray(held.scale, np.float32) * np.float32(times)).tolist()
 
@@ -383,7 +414,8 @@ def test_the_audit_of_two_files_tells_choices_from_faults(int8: bytes, others: d
     one, many = audited(stepped(int8, 1)), audited(stepped(int8, 12))
     assert one.deviations == []
     assert [note.text for note in one.notes] == [
-        "1 of 216 weights are one code apart on the same scale, as those are that stood halfway between two"]
+        "1 of 216 weights are one code apart on the same scale, as those are that stood halfway between two"
+    ]
     assert [(entry.layer, entry.what, entry.count) for entry in many.deviations] == [("conv_relu", "weights", 12)]
 
 
@@ -433,8 +465,14 @@ def test_constants_that_both_files_have_rounded_are_no_fault(tmp_path: Path):
 
     def change(model: Any) -> None:
         tensors = model.subgraphs[0].tensors
-        held = next(tensor for tensor in tensors if tensor.type == 9 and tensor.quantization.scale is not None
-                    and model.buffers[tensor.buffer].data is not None and len(model.buffers[tensor.buffer].data) == 6)
+        held = next(
+            tensor
+            for tensor in tensors
+            if tensor.type == 9
+            and tensor.quantization.scale is not None
+            and model.buffers[tensor.buffer].data is not None
+            and len(model.buffers[tensor.buffer].data) == 6
+        )
         codes = np.asarray(model.buffers[held.buffer].data).view(np.int8).copy()
         codes[2] += 60 if codes[2] < 0 else -60
         model.buffers[held.buffer].data = codes.view(np.uint8)

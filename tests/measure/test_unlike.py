@@ -33,8 +33,9 @@ def op_of(content: bytes, kind: str, number: int = 0) -> int:
 
 def traced(name: str, op_index: int, change: Callable, kernels: str = "xnnpack") -> tuple[Run, dict[str, Row]]:
     model, content, data = made(name)
-    run = qdebug.trace(model, planting.edit(content, op_index, change), data,
-                       options=qdebug.TraceOptions(kernels=kernels))
+    run = qdebug.trace(
+        model, planting.edit(content, op_index, change), data, options=qdebug.TraceOptions(kernels=kernels)
+    )
     return run, {row.layer: row for row in run.layers}
 
 
@@ -112,4 +113,5 @@ def test_a_dilation_between_the_blocks_is_compared_too():
     change = planting.option(dilationHFactor=2, dilationWFactor=2)
     assert found(content) == []
     assert found(planting.edit(content, op_of(content, "depthwise"), change)) == [
-        ("wide:depthwise_conv_2d", "dilation")]
+        ("wide:depthwise_conv_2d", "dilation")
+    ]

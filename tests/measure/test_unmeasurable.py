@@ -83,6 +83,9 @@ def test_as_many_elements_in_another_shape_can_be_compared():
 
 def test_an_output_of_another_shape_is_an_error_that_names_where_it_begins():
     """One line: the output, the first layer of another shape, and what to do."""
-    with pytest.raises(ModelError, match=r"the candidate's output .*last.* cannot be compared: at first already, "
-                                         r"shape: DENSE gives 1x5, the reference 1x4; convert the model again"):
+    with pytest.raises(
+        ModelError,
+        match=r"the candidate's output .*last.* cannot be compared: at first already, "
+        r"shape: DENSE gives 1x5, the reference 1x4; convert the model again",
+    ):
         found({"first": (1, 5), "last": (1, 2)})

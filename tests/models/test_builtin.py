@@ -26,8 +26,9 @@ MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist.npz"
 def few():
     """Digits with 64 training images: enough to build, fine-tune and convert."""
     digits = dataset.load("digits", samples=32)
-    return dataclasses.replace(digits, train_inputs={"x": digits.train_inputs["x"][:64]},
-                               train_labels={"y": digits.train_labels["y"][:64]})
+    return dataclasses.replace(
+        digits, train_inputs={"x": digits.train_inputs["x"][:64]}, train_labels={"y": digits.train_labels["y"][:64]}
+    )
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +57,7 @@ def load_reference(path):
 
 
 def files(prepared):
-    return [path.read_bytes() for path in
-            (prepared.baseline_path, prepared.reference_path, prepared.candidate_path)]
+    return [path.read_bytes() for path in (prepared.baseline_path, prepared.reference_path, prepared.candidate_path)]
 
 
 def weights_sha256(model):
@@ -78,8 +78,10 @@ def test_bytes_are_divided_by_255_and_floats_are_not(tmp_path):
     np.savez(tmp_path / "f.npz", x=raw.astype(np.float32))
     np.savez(tmp_path / "s.npz", x=raw[:, :8, :8])
 
-    bytewise, floats = (np.asarray(training.images_for_builtin(dataset.load(tmp_path / name)).inputs["x"])
-                        for name in ("u.npz", "f.npz"))
+    bytewise, floats = (
+        np.asarray(training.images_for_builtin(dataset.load(tmp_path / name)).inputs["x"])
+        for name in ("u.npz", "f.npz")
+    )
     assert (bytewise.dtype, bytewise.max()) == (np.float32, np.float32(51) / np.float32(255))
     assert floats.max() == np.float32(51)
     with pytest.raises(InputError, match=r"\(N, 28, 28\), and .* has \(N, 8, 8\)"):
@@ -115,10 +117,8 @@ def test_the_cache_is_where_the_environment_says(monkeypatch):
 
 def test_every_part_of_a_configuration_changes_its_key():
     """Two configurations that differ in anything have different entries."""
-    base = {"model": "dense1", "seed": 3, "data_sha256": "a",
-            "qat_epochs": None, "quantize": True, "recipe": 1}
-    others = {"model": "dense2", "seed": 4, "data_sha256": "b",
-              "qat_epochs": 1, "quantize": False, "recipe": 2}
+    base = {"model": "dense1", "seed": 3, "data_sha256": "a", "qat_epochs": None, "quantize": True, "recipe": 1}
+    others = {"model": "dense2", "seed": 4, "data_sha256": "b", "qat_epochs": 1, "quantize": False, "recipe": 2}
 
     keys = {cache.key(**base), *(cache.key(**{**base, name: value}) for name, value in others.items())}
 
@@ -129,11 +129,13 @@ def fill(text):
     def write(folder):
         for name in (cache.BASELINE, cache.REFERENCE, cache.CANDIDATE):
             (folder / name).write_text(text)
+
     return write
 
 
 def test_an_entry_is_whole_or_absent(tmp_path):
     """Whatever stops the writing, Ctrl-C too, leaves no entry and no other file."""
+
     def stopped(folder):
         fill("half")(folder)
         raise KeyboardInterrupt
@@ -179,12 +181,14 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path):
 
 def test_processes_that_race_for_an_entry_all_succeed(tmp_path):
     """Eight processes that replace one entry end with one whole entry and nothing beside it."""
-    code = ("import sys; from pathlib import Path; from qdebug.models.builtin import cache\n"
-            "def write(folder):\n"
-            "    for name in (cache.BASELINE, cache.REFERENCE, cache.CANDIDATE):\n"
-            "        (folder / name).write_text(sys.argv[2])\n"
-            "for _ in range(20):\n"
-            "    cache.keep(Path(sys.argv[1]), 'entry', write, about={}, replace=True)\n")
+    code = (
+        "import sys; from pathlib import Path; from qdebug.models.builtin import cache\n"
+        "def write(folder):\n"
+        "    for name in (cache.BASELINE, cache.REFERENCE, cache.CANDIDATE):\n"
+        "        (folder / name).write_text(sys.argv[2])\n"
+        "for _ in range(20):\n"
+        "    cache.keep(Path(sys.argv[1]), 'entry', write, about={}, replace=True)\n"
+    )
     racers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(i)]) for i in range(8)]
 
     assert [racer.wait() for racer in racers] == [0] * 8
@@ -283,8 +287,9 @@ def test_the_second_run_does_not_train(kept, few):
     folder, first = kept
     reports = []
 
-    second = training.prepare("Dense1", few.first(5), seed=3, folder=folder,
-                         progress=lambda *step: reports.append(step))
+    second = training.prepare(
+        "Dense1", few.first(5), seed=3, folder=folder, progress=lambda *step: reports.append(step)
+    )
 
     assert (first.trained, second.trained) == (True, False)
     assert files(first) == files(second)
@@ -298,8 +303,9 @@ def test_retraining_gives_the_same_model(kept, few):
     before, candidate = load_reference(first.reference_path).get_weights(), first.candidate_path.read_bytes()
     reports = []
 
-    second = training.prepare("dense1", few, seed=3, folder=folder, retrain=True,
-                         progress=lambda *step: reports.append(step))
+    second = training.prepare(
+        "dense1", few, seed=3, folder=folder, retrain=True, progress=lambda *step: reports.append(step)
+    )
 
     assert second.trained
     assert candidate == second.candidate_path.read_bytes()
@@ -308,7 +314,8 @@ def test_retraining_gives_the_same_model(kept, few):
     assert {doing: (done, total) for doing, done, total in reports} == {
         "training dense1": (20 * 2, 20 * 2),  # 57 of 64 images are trained on: 2 batches of 32
         "fine-tuning dense1 (QAT)": (1, 1),
-        "converting dense1": (1, 1)}
+        "converting dense1": (1, 1),
+    }
 
 
 @pytest.mark.tf
@@ -316,8 +323,9 @@ def test_qat_epochs_train_on_all_images(few):
     """`qat_epochs=3` goes through all training images three times in batches of 32."""
     last = {}
 
-    training.build_and_train("dense1", few, seed=3, qat_epochs=3,
-                        progress=lambda *step: last.update({step[0]: step[1:]}))
+    training.build_and_train(
+        "dense1", few, seed=3, qat_epochs=3, progress=lambda *step: last.update({step[0]: step[1:]})
+    )
 
     assert last["fine-tuning dense1 (QAT)"] == (3 * 2, 3 * 2)
     with pytest.raises(UsageError, match="qat_epochs is 0"):
@@ -346,8 +354,10 @@ def test_representative_data_go_to_their_own_inputs():
 
     opened = interpreter(convert(model, quantize=True, representative=[100 * ramp, ramp]))
 
-    scales = {detail["name"].removeprefix("serving_default_").removesuffix(":0"): detail["quantization"][0]
-              for detail in opened.get_input_details()}
+    scales = {
+        detail["name"].removeprefix("serving_default_").removesuffix(":0"): detail["quantization"][0]
+        for detail in opened.get_input_details()
+    }
     assert scales == pytest.approx({"z_wide": 100 / 255, "a_narrow": 1 / 255}, rel=1e-3)
 
 
@@ -368,17 +378,18 @@ def test_a_failed_conversion_says_what_the_converter_said(capfd):
 @pytest.mark.tf
 def test_keras_3_in_the_callers_process_does_no_harm(tmp_path):
     """Training and conversion work where the user imported TensorFlow first, with Keras 3 as `tf.keras`."""
-    code = ("import os; os.environ.pop('TF_USE_LEGACY_KERAS', None)\n"
-            "import tensorflow as tf; assert tf.keras.__version__.startswith('3')\n"
-            "import dataclasses, sys; from pathlib import Path; from qdebug.models.builtin import training\n"
-            "from qdebug.models.data import dataset\n"
-            "digits = dataset.load('digits')\n"
-            "few = dataclasses.replace(digits, train_inputs={'x': digits.train_inputs['x'][:64]},\n"
-            "                          train_labels={'y': digits.train_labels['y'][:64]})\n"
-            "print(training.prepare('dense1', few, folder=Path(sys.argv[1])).trained)\n")
+    code = (
+        "import os; os.environ.pop('TF_USE_LEGACY_KERAS', None)\n"
+        "import tensorflow as tf; assert tf.keras.__version__.startswith('3')\n"
+        "import dataclasses, sys; from pathlib import Path; from qdebug.models.builtin import training\n"
+        "from qdebug.models.data import dataset\n"
+        "digits = dataset.load('digits')\n"
+        "few = dataclasses.replace(digits, train_inputs={'x': digits.train_inputs['x'][:64]},\n"
+        "                          train_labels={'y': digits.train_labels['y'][:64]})\n"
+        "print(training.prepare('dense1', few, folder=Path(sys.argv[1])).trained)\n"
+    )
 
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
@@ -393,7 +404,9 @@ def test_the_2021_experiment_repeats_on_mnist(tmp_path):
     images, labels = training.images_for_builtin(mnist).inputs["x"], mnist.labels["y"]
 
     baseline = load_tensorflow().tf_keras.models.load_model(prepared.baseline_path, compile=False)
-    accuracies = [float((model(images, training=False).numpy().argmax(1) == labels).mean())
-                  for model in (baseline, load_reference(prepared.reference_path))]
+    accuracies = [
+        float((model(images, training=False).numpy().argmax(1) == labels).mean())
+        for model in (baseline, load_reference(prepared.reference_path))
+    ]
     assert accuracies[0] > 0.85
     assert accuracies[0] > accuracies[1] > 0.75

@@ -54,8 +54,10 @@ def test_size_channels_and_preprocessing_are_what_is_asked_for(folder: Path, mon
     assert opened(folder, free, image_size="5").inputs["x"].shape == (5, 5, 5, 3)
     assert opened(folder, (Spec("image", (None, 6, 8)),)).inputs["x"].shape == (5, 6, 8, 1)
     assert opened(folder, (Spec("image", (None, 3, 6, 8)),)).inputs["x"].shape == (5, 3, 6, 8)
-    (folder.parent / "scaling.py").write_text("def half(x):\n    return x / 2\ndef one(x):\n    return x[:1]\n"
-                                              "def bad(x):\n    raise KeyError('no such thing')\n")
+    (folder.parent / "scaling.py").write_text(
+        "def half(x):\n    return x / 2\ndef one(x):\n    return x[:1]\n"
+        "def bad(x):\n    raise KeyError('no such thing')\n"
+    )
     monkeypatch.chdir(folder.parent)
     assert opened(folder, preprocess="scaling:half").inputs["x"][:2, 0, 0, 0].tolist() == [25.0, 100.0]
     with pytest.raises(InputError, match=r"makes 1 samples of 5 images"):
@@ -64,10 +66,14 @@ def test_size_channels_and_preprocessing_are_what_is_asked_for(folder: Path, mon
         opened(folder, preprocess="scaling:bad")
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda folder: (folder / "cat" / "0.png").write_bytes(b"no image"), "0.png cannot be read"),
-    (lambda folder: (folder / "loose.png").write_bytes((folder / "cat" / "0.png").read_bytes()), "beside folders"),
-    (lambda folder: [one.unlink() for one in folder.rglob("*.png")], "holds no images")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "cat" / "0.png").write_bytes(b"no image"), "0.png cannot be read"),
+        (lambda folder: (folder / "loose.png").write_bytes((folder / "cat" / "0.png").read_bytes()), "beside folders"),
+        (lambda folder: [one.unlink() for one in folder.rglob("*.png")], "holds no images"),
+    ],
+)
 def test_folders_that_cannot_be_read_are_told(folder: Path, change: object, message: str):
     """A damaged image is named, as is a folder of both kinds, and one without images."""
     change(folder)
@@ -86,7 +92,9 @@ def test_a_table_is_its_columns(tmp_path: Path):
     assert opened(path, ROW, x_key="b,a").inputs["x"].tolist() == [[2.0, 1.0], [4.5, 3.0]]
     named = (Spec("b", (None, 1)), Spec("a", (None, 1)))
     assert {name: one.tolist() for name, one in opened(path, named).inputs.items()} == {
-        "a": [[1.0], [3.0]], "b": [[2.0], [4.5]]}
+        "a": [[1.0], [3.0]],
+        "b": [[2.0], [4.5]],
+    }
     path.write_text("1,2\n3,4\n")
     assert opened(path, ROW).inputs["x"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
     path.write_text("0,1\n3,4\n")
@@ -95,11 +103,16 @@ def test_a_table_is_its_columns(tmp_path: Path):
     assert opened(path, square).inputs["x"].shape == (1, 2, 1, 1)
 
 
-@pytest.mark.parametrize(("text", "options", "message"), [
-    ("a,b\n1,2\n", {"y_key": "kind"}, "--y-key kind: .* columns a, b"),
-    ("a,b\n1,x\n", {}, "line 2: column 'b' holds 'x'"),
-    ("a,b\n1,2\n3\n", {}, "line 3: 1 values, where the first line has 2"),
-    ("", {}, "is empty"), ("a,b\n", {}, "holds no samples")])
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("a,b\n1,2\n", {"y_key": "kind"}, "--y-key kind: .* columns a, b"),
+        ("a,b\n1,x\n", {}, "line 2: column 'b' holds 'x'"),
+        ("a,b\n1,2\n3\n", {}, "line 3: 1 values, where the first line has 2"),
+        ("", {}, "is empty"),
+        ("a,b\n", {}, "holds no samples"),
+    ],
+)
 def test_tables_that_are_none_are_told(tmp_path: Path, text: str, options: dict[str, str], message: str):
     """The line, the column and the value."""
     (tmp_path / "t.csv").write_text(text)
@@ -110,7 +123,8 @@ def test_tables_that_are_none_are_told(tmp_path: Path, text: str, options: dict[
 def test_a_function_of_the_working_directory_gives_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """MODULE:FUNCTION is called, and may yield samples; what cannot be imported is told."""
     (tmp_path / "given.py").write_text(
-        "import numpy as np\ndef rows():\n    for n in range(4):\n        yield np.full(2, n, 'float32'), n % 2\n")
+        "import numpy as np\ndef rows():\n    for n in range(4):\n        yield np.full(2, n, 'float32'), n % 2\n"
+    )
     monkeypatch.chdir(tmp_path)
     found = opened("given:rows", ROW)
 
@@ -129,11 +143,16 @@ def test_an_npy_stays_on_the_disk(tmp_path: Path):
     assert isinstance(opened(tmp_path / "x.npy", ROW, scale=2).inputs["x"].stored, np.memmap)
 
 
-@pytest.mark.parametrize(("spec", "options", "message"), [
-    ("digits", {"image_size": "8"}, "--image-size is for a folder of images"),
-    ("digits", {"preprocess": "a:b"}, "--preprocess is for a folder of images"),
-    ("nix", {"preprocess": "a:b"}, "--data nix: no such file or folder"),
-    ("nix.csv", {}, "nix.csv does not exist"), ("nix.txt", {}, "is no known data set: choose digits")])
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        ("digits", {"image_size": "8"}, "--image-size is for a folder of images"),
+        ("digits", {"preprocess": "a:b"}, "--preprocess is for a folder of images"),
+        ("nix", {"preprocess": "a:b"}, "--data nix: no such file or folder"),
+        ("nix.csv", {}, "nix.csv does not exist"),
+        ("nix.txt", {}, "is no known data set: choose digits"),
+    ],
+)
 def test_options_that_do_not_fit_the_data_are_refused(spec: str, options: dict[str, str], message: str):
     """Before any model is opened."""
     with pytest.raises(InputError, match=message):

@@ -94,8 +94,7 @@ def test_a_count_that_cannot_be_taken_is_refused(tmp_path, samples):
 
 def test_a_test_split_is_preferred_to_the_training_split(tmp_path):
     """Keras' own layout gives the test split, with the training split beside it."""
-    loaded = dataset.load(npz(tmp_path, x_train=images(6), y_train=np.arange(6),
-                           x_test=images(2), y_test=np.arange(2)))
+    loaded = dataset.load(npz(tmp_path, x_train=images(6), y_train=np.arange(6), x_test=images(2), y_test=np.arange(2)))
 
     assert (loaded.split, loaded.count) == ("test", 2)
     assert len(loaded.train_inputs["x"]) == 6
@@ -120,8 +119,7 @@ def test_a_scale_that_cannot_divide_is_refused(tmp_path, scale):
 
 def test_several_inputs_and_outputs_go_by_name(tmp_path):
     """Arrays that are neither x nor y are inputs by name; y_<output name> are the labels of that output."""
-    loaded = dataset.load(npz(tmp_path, left=images(), right=images(),
-                           y_digit=np.arange(4), y_even=np.arange(4) % 2))
+    loaded = dataset.load(npz(tmp_path, left=images(), right=images(), y_digit=np.arange(4), y_even=np.arange(4) % 2))
 
     assert {"left", "right"} == set(loaded.inputs)
     assert {"digit", "even"} == set(loaded.labels)
@@ -158,8 +156,7 @@ def test_wrong_keys_list_what_the_file_has(tmp_path):
 
     assert "'images' (--x-key): it has labels, specs" in refused(path, x_key="images")
     assert "'truth' (--y-key): it has labels, specs" in refused(path, x_key="specs", y_key="truth")
-    assert "has no inputs: it has x_train, y_train" in refused(
-        npz(tmp_path, x_train=images(), y_train=np.arange(4)))
+    assert "has no inputs: it has x_train, y_train" in refused(npz(tmp_path, x_train=images(), y_train=np.arange(4)))
 
 
 def test_broken_files_are_refused_in_one_line(tmp_path):
@@ -168,11 +165,19 @@ def test_broken_files_are_refused_in_one_line(tmp_path):
     plain = io.BytesIO()
     np.save(plain, images())
     random = np.random.default_rng(0).bytes(5000)
-    broken = {"empty.npz": b"", "empty.npy": b"", "random.npz": random, "random.npy": random,
-              "cut.npz": whole[:len(whole) // 2], "cut.npy": plain.getvalue()[:900],
-              "headless.npy": plain.getvalue()[:9], "hdf.npz": b"\x89HDF\r\n\x1a\n",
-              "zip.npz": b"PK\x03\x04" + random, "numpy.npy": b"\x93NUMPY" + random,
-              "flipped.npz": whole[:300] + bytes([whole[300] ^ 0xFF]) + whole[301:]}
+    broken = {
+        "empty.npz": b"",
+        "empty.npy": b"",
+        "random.npz": random,
+        "random.npy": random,
+        "cut.npz": whole[: len(whole) // 2],
+        "cut.npy": plain.getvalue()[:900],
+        "headless.npy": plain.getvalue()[:9],
+        "hdf.npz": b"\x89HDF\r\n\x1a\n",
+        "zip.npz": b"PK\x03\x04" + random,
+        "numpy.npy": b"\x93NUMPY" + random,
+        "flipped.npz": whole[:300] + bytes([whole[300] ^ 0xFF]) + whole[301:],
+    }
     for name, content in broken.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "folder.npz").mkdir()

@@ -55,8 +55,9 @@ def test_arrays_are_found_by_name_and_by_sample(opened, made, tmp_path):
 
     found = read_dump(str(tmp_path / "dump.npz"), opened.graph)
 
-    assert {sample: values.tolist() for sample, values in found.tensors[HIDDEN].items()} == \
-        {sample: made[HIDDEN][sample].tolist() for sample in (0, 2)}
+    assert {sample: values.tolist() for sample, values in found.tensors[HIDDEN].items()} == {
+        sample: made[HIDDEN][sample].tolist() for sample in (0, 2)
+    }
 
 
 def test_what_a_bad_connection_does_to_a_log_is_told(opened, made, tmp_path):
@@ -127,26 +128,29 @@ def bad(tmp_path: Path, made, kind: str) -> Path:  # noqa: C901 one place for ea
     return place
 
 
-@pytest.mark.parametrize(("kind", "said"), [
-    ("size", r"tensor 4 \(hidden\) has 7 values .*, and 6 in the file \(1x6\): the dump is of another file"),
-    ("axes", r"tensor 4 \(hidden\) is 4x3 .*, and 1x6 in the file: it is cut, or the dump is of another file"),
-    ("turned", r"tensor 4 \(hidden\) is 6x2 .*, and 1x6 in the file: bring its axes into the file's order"),
-    ("biases", r"tensor \d .* is a constant, and its bytes are the other way round: the device is big-endian"),
-    ("name", r"no tensor of the file is called 'hiden'; the nearest are 'hidden' \(4\)"),
-    ("number", "tensor 99 is not in the file, which has tensors 0 to 8"),
-    ("unsigned", r"is uint8 .*, and int8 in the file: its values go from 0 to \d+: cast the bytes to int8"),
-    ("real", "is float32 .*, and int8 in the file: .* are real: dump the codes"),
-    ("order", r"tensor 8 \(out\) \(made by op 3 DEQUANTIZE\) .* the other way round: the device is big-endian"),
-    ("weights", r"tensor 5 \(kernel_2\) is a constant, and \d+ of its 18 values are not the file's"),
-    ("text", "a log without QDEBUG lines"),
-    ("nothing", "it holds no tensor"),
-    ("empty file", "is empty"),
-    ("missing", "no such file or folder"),
-    ("broken npz", r"damaged \.npz file"),
-    ("truncated", r"tensor 4 \(hidden\) has 4 bytes \(4\.bin\), and 6 in the file \(1x6\): it is cut"),
-    ("outside", r"the file \.\./x\.bin lies outside of the folder"),
-    ("no dtype", 'entry 0 needs "tensor", "file" and "dtype"'),
-])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("size", r"tensor 4 \(hidden\) has 7 values .*, and 6 in the file \(1x6\): the dump is of another file"),
+        ("axes", r"tensor 4 \(hidden\) is 4x3 .*, and 1x6 in the file: it is cut, or the dump is of another file"),
+        ("turned", r"tensor 4 \(hidden\) is 6x2 .*, and 1x6 in the file: bring its axes into the file's order"),
+        ("biases", r"tensor \d .* is a constant, and its bytes are the other way round: the device is big-endian"),
+        ("name", r"no tensor of the file is called 'hiden'; the nearest are 'hidden' \(4\)"),
+        ("number", "tensor 99 is not in the file, which has tensors 0 to 8"),
+        ("unsigned", r"is uint8 .*, and int8 in the file: its values go from 0 to \d+: cast the bytes to int8"),
+        ("real", "is float32 .*, and int8 in the file: .* are real: dump the codes"),
+        ("order", r"tensor 8 \(out\) \(made by op 3 DEQUANTIZE\) .* the other way round: the device is big-endian"),
+        ("weights", r"tensor 5 \(kernel_2\) is a constant, and \d+ of its 18 values are not the file's"),
+        ("text", "a log without QDEBUG lines"),
+        ("nothing", "it holds no tensor"),
+        ("empty file", "is empty"),
+        ("missing", "no such file or folder"),
+        ("broken npz", r"damaged \.npz file"),
+        ("truncated", r"tensor 4 \(hidden\) has 4 bytes \(4\.bin\), and 6 in the file \(1x6\): it is cut"),
+        ("outside", r"the file \.\./x\.bin lies outside of the folder"),
+        ("no dtype", 'entry 0 needs "tensor", "file" and "dtype"'),
+    ],
+)
 def test_what_does_not_fit_is_told_in_one_line(kind, said, opened, made, tmp_path):
     """Which tensor, both sizes or types, and what to do."""
     with pytest.raises(InputError, match=said) as caught:
@@ -204,11 +208,15 @@ def test_the_firmware_writes_a_log_that_is_read(opened, made, tmp_path):
         place = f"data{key}" if tensor.data is None else "model + 64"
         lines.append(f"  static TfLiteEvalTensor tensor{key} = {{{{{place}}}, &dims{key}, {codes[tensor.dtype]}}};")
         names.append(f"&tensor{key}")
-    (tmp_path / "main.cc").write_text(MAIN % {"count": len(names), "tensors": "\n".join(lines),
-                                              "list": ", ".join(names)})
+    (tmp_path / "main.cc").write_text(
+        MAIN % {"count": len(names), "tensors": "\n".join(lines), "list": ", ".join(names)}
+    )
     unused = "-Wno-unused-variable"
-    subprocess.run(["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", unused, "-I.", "main.cc", "-o", "dump"],
-                   cwd=tmp_path, check=True)
+    subprocess.run(
+        ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", unused, "-I.", "main.cc", "-o", "dump"],
+        cwd=tmp_path,
+        check=True,
+    )
     log = subprocess.run([tmp_path / "dump", "model.tflite"], cwd=tmp_path, check=True, capture_output=True).stdout
     (tmp_path / "console.log").write_bytes(log)
 

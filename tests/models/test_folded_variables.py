@@ -15,8 +15,9 @@ def traced(model, call=None):
     import tensorflow as tf
 
     signature = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
-    return tf.function(call or (lambda given: model(given, training=False)),
-                       autograph=False).get_concrete_function(*signature)
+    return tf.function(call or (lambda given: model(given, training=False)), autograph=False).get_concrete_function(
+        *signature
+    )
 
 
 @pytest.mark.parametrize("make", [float_models.net, lambda: converted_models.make("plain")[0]], ids=["float", "qat"])
@@ -30,11 +31,16 @@ def test_a_plain_model_is_what_the_converter_makes_of_it(make):
     found = fold(function)
 
     def plain(node):
-        return node.name, node.op, list(node.input), {key: value for key, value in node.attr.items()
-                                                      if not key.startswith("_")}
+        return (
+            node.name,
+            node.op,
+            list(node.input),
+            {key: value for key, value in node.attr.items() if not key.startswith("_")},
+        )
 
-    assert [plain(node) for node in found.graph.as_graph_def().node] \
-        == [plain(node) for node in wanted.graph.as_graph_def().node]
+    assert [plain(node) for node in found.graph.as_graph_def().node] == [
+        plain(node) for node in wanted.graph.as_graph_def().node
+    ]
     assert [tensor.name for tensor in found.outputs] == [tensor.name for tensor in wanted.outputs]
     assert [tensor.name for tensor in found.inputs] == [tensor.name for tensor in wanted.inputs]
 

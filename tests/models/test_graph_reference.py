@@ -98,8 +98,9 @@ def layers(reference: Any) -> list[str]:
     return list(dict.fromkeys(op.layer.name for op in reference.frozen.graph.ops))
 
 
-@pytest.mark.parametrize(("name", "part"), [("one", GraphPart()), ("two", GraphPart("classify")),
-                                            ("none", GraphPart())])
+@pytest.mark.parametrize(
+    ("name", "part"), [("one", GraphPart()), ("two", GraphPart("classify")), ("none", GraphPart())]
+)
 def test_a_saved_model_without_layers_opens_by_its_signature(saved: Path, module: Any, name: str, part: GraphPart):
     """The graph computes what the module does; inputs and outputs are the signature's, rows its scopes."""
     opened = load_reference(saved / name, graph=part)
@@ -155,9 +156,13 @@ def test_models_of_tensorflow_1_open_as_saved_model_and_as_frozen_graph(saved: P
     assert outputs(inner, images()).shape == (8, 3, 3, 4)
 
 
-@pytest.mark.parametrize(("part", "message"), [
-    (GraphPart(None, ("image",), ()), "--inputs image: no such op .* it has input"),
-    (GraphPart(None, (), ("nix",)), "--outputs nix: no such op .* it has probs")])
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (GraphPart(None, ("image",), ()), "--inputs image: no such op .* it has input"),
+        (GraphPart(None, (), ("nix",)), "--outputs nix: no such op .* it has probs"),
+    ],
+)
 def test_ops_that_a_frozen_graph_lacks_are_named_beside_those_it_has(saved: Path, part: GraphPart, message: str):
     """The user sees what can be given."""
     with pytest.raises(UsageError, match=message):
@@ -215,8 +220,9 @@ def test_a_signature_is_traced_converted_mapped_and_audited(saved: Path, tmp_pat
     assert {row.verdict for row in run.layers} <= {"exact", "rounding", "requantized"}
     assert [row.verdict for row in again.layers] == [row.verdict for row in run.layers]
     paths = str(saved / "two"), str(target)
-    assert [pair.layer for pair in map_files(*paths, graph=GraphPart("classify")).pairs] == \
-        [row.layer for row in run.layers]
+    assert [pair.layer for pair in map_files(*paths, graph=GraphPart("classify")).pairs] == [
+        row.layer for row in run.layers
+    ]
     assert audit_files(*paths, graph=GraphPart("classify")).deviations == []
 
 
@@ -229,9 +235,17 @@ def test_qat_is_told_by_its_fake_quants(tmp_path: Path):
     stack = load_tensorflow()
     keras = stack.tf_keras
     keras.utils.set_random_seed(0)
-    model = quantized(keras.Sequential([
-        keras.layers.InputLayer((6, 6, 3), name="image"), keras.layers.Conv2D(4, 3, name="conv"),
-        keras.layers.ReLU(name="relu"), keras.layers.Flatten(name="flat"), keras.layers.Dense(3, name="logits")]))
+    model = quantized(
+        keras.Sequential(
+            [
+                keras.layers.InputLayer((6, 6, 3), name="image"),
+                keras.layers.Conv2D(4, 3, name="conv"),
+                keras.layers.ReLU(name="relu"),
+                keras.layers.Flatten(name="flat"),
+                keras.layers.Dense(3, name="logits"),
+            ]
+        )
+    )
     with quietly():
         model.export(str(tmp_path / "exported"))
     run = qdebug.trace(tmp_path / "exported", data=images(16), options=OPTIONS)

@@ -29,7 +29,7 @@ class Positive(keras.layers.Layer):
         return keras.activations.relu(values)
 '''
 
-WRITE_KERAS3 = '''
+WRITE_KERAS3 = """
 import sys
 import keras
 import numpy as np
@@ -65,7 +65,7 @@ converter.representative_dataset = lambda: ([entry[None]] for entry in data)
 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
 converter.inference_input_type = converter.inference_output_type = tf.int8
 open(folder + "/three.tflite", "wb").write(converter.convert())
-'''
+"""
 
 
 def samples() -> np.ndarray:
@@ -78,8 +78,9 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what Keras 3 wrote."""
     folder = tmp_path_factory.mktemp("keras3")
     (folder / "own_keras3.py").write_text(OWN_LAYER.format(keras="keras"))
-    done = subprocess.run([sys.executable, "-c", WRITE_KERAS3, str(folder)], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE_KERAS3, str(folder)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -171,8 +172,13 @@ def test_own_layers_of_keras_2_need_their_module(tmp_path: Path, monkeypatch: py
     model = keras.Model(i, keras.layers.Dense(4, name="logits")(own(name="positive")(x)))
     model.save(tmp_path / "own.h5")
     assert "--custom-objects" in refusal(tmp_path / "own.h5")
-    run = trace(tmp_path / "own.h5", file_of(model), samples(), custom_objects="own_keras2",
-                options=TraceOptions(handover=False))
+    run = trace(
+        tmp_path / "own.h5",
+        file_of(model),
+        samples(),
+        custom_objects="own_keras2",
+        options=TraceOptions(handover=False),
+    )
     assert run.first_divergent is None
 
 

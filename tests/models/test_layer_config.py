@@ -107,8 +107,10 @@ def test_ops_that_reach_beyond_tensors_are_refused(called: str) -> None:
         ((layer("a"), layer("b", ("a", 1))), "reads 'a' (use 1), which the model does not have"),
         ((layer("a"), layer("b", ("gone", 0))), "reads 'gone' (use 0)"),
         ((layer("a", ("a", 0)), 3), "a layer of it is '3'"),
-        (({**layer("a", ("a", 0)), "inbound_nodes": [{"args": [{"config": {"keras_history": ["a", 0, None]}}]}]},),
-         "in a circle (a)"),
+        (
+            ({**layer("a", ("a", 0)), "inbound_nodes": [{"args": [{"config": {"keras_history": ["a", 0, None]}}]}]},),
+            "in a circle (a)",
+        ),
         ((layer("a"), layer("b", ("a", "<b>"))), "reads use '<b>' of layer 'a', which is no number"),
         ((layer("a"), layer("b", ("a", True))), "reads use 'True' of layer 'a', which is no number"),
         ((layer("a"), layer("b", ("a", None))), "reads use 'None' of layer 'a', which is no number"),

@@ -23,9 +23,20 @@ ENDLESS = Path("/proc/kmsg")
 pytestmark = pytest.mark.skipif(not ENDLESS.is_file(), reason="only Linux has it")
 
 
-@pytest.mark.parametrize(("read", "suffix"), [
-    (load_reference, "h5"), (load_reference, "pb"), (load_reference, "tflite"), (read_file, "tflite"),
-    (read_bytes, "bin"), (columns, "csv"), (dataset.load, "npz"), (dataset.load, "npy"), (store.load, "json")])
+@pytest.mark.parametrize(
+    ("read", "suffix"),
+    [
+        (load_reference, "h5"),
+        (load_reference, "pb"),
+        (load_reference, "tflite"),
+        (read_file, "tflite"),
+        (read_bytes, "bin"),
+        (columns, "csv"),
+        (dataset.load, "npz"),
+        (dataset.load, "npy"),
+        (store.load, "json"),
+    ],
+)
 def test_what_the_system_makes_up_is_not_read(read: Callable[[Path], Any], suffix: str, tmp_path: Path) -> None:
     """It is empty by its size, and is told so; reading would wait for ever."""
     (tmp_path / f"file.{suffix}").symlink_to(ENDLESS)

@@ -25,7 +25,7 @@ LEFT, RIGHT = np.arange(30, dtype=np.float32).reshape(10, 3), np.arange(20, dtyp
 def batches(size: int, *, labels: bool = False) -> Iterator[Any]:
     """Batches of the images, the last one smaller."""
     for at in range(0, 10, size):
-        yield (X[at:at + size], Y[at:at + size]) if labels else X[at:at + size]
+        yield (X[at : at + size], Y[at : at + size]) if labels else X[at : at + size]
 
 
 class Loader:
@@ -35,7 +35,7 @@ class Loader:
         return 3
 
     def __getitem__(self, number: int) -> Any:
-        return X[4 * number:4 * number + 4], Y[4 * number:4 * number + 4]
+        return X[4 * number : 4 * number + 4], Y[4 * number : 4 * number + 4]
 
 
 class Torch:
@@ -92,8 +92,12 @@ def test_every_form_gives_the_same_samples(form: str):
 @pytest.mark.parametrize("form", ["list", "dict", "tuple", "stream"])
 def test_several_inputs_are_told_apart(form: str):
     """By order in a list, by name in a dict, and in every element of a stream."""
-    given = {"list": [LEFT, RIGHT], "dict": {"right": RIGHT, "left": LEFT}, "tuple": (LEFT, RIGHT),
-             "stream": (lambda: ([left, right] for left, right in zip(LEFT, RIGHT, strict=True)))}[form]
+    given = {
+        "list": [LEFT, RIGHT],
+        "dict": {"right": RIGHT, "left": LEFT},
+        "tuple": (LEFT, RIGHT),
+        "stream": (lambda: ([left, right] for left, right in zip(LEFT, RIGHT, strict=True))),
+    }[form]
 
     for expected, found in zip((LEFT, RIGHT), arrange(from_python(given, None, BOTH), BOTH), strict=True):
         np.testing.assert_array_equal(found[:], expected)

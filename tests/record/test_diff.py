@@ -45,7 +45,8 @@ def test_verdict_worse_and_better():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "change"), [(20.0, 31.0, "worse"), (31.0, 20.0, "better"), (30.9, 31.0, "same")])
+    ("old", "new", "change"), [(20.0, 31.0, "worse"), (31.0, 20.0, "better"), (30.9, 31.0, "same")]
+)
 def test_flips_beyond_chance(old, new, change):
     """Among diverged rows the share of flips decides, where chance does not explain it."""
     runs = [changed(run_records.diverged_run(), "conv_3", local=run_records.stats(flips, 97)) for flips in (old, new)]
@@ -75,16 +76,19 @@ def test_what_a_cure_requantizes_is_not_worse():
 
     assert compare(lossy, cured).verdict == "better"
     assert change_of(compare(lossy, cured), "dense_2").why == "rounding became requantized, by design"
-    assert answer(compare(lossy, cured)).endswith(f". 41.1 points of accuracy that {lossy.id} lost are regained. "
-                                                  "Nothing got worse.")
+    assert answer(compare(lossy, cured)).endswith(
+        f". 41.1 points of accuracy that {lossy.id} lost are regained. Nothing got worse."
+    )
     assert compare(kept, cured).verdict == "worse"
     assert compare(lossy, changed(kept, "dense_2", verdict="diverged")).verdict == "worse"
 
 
 def test_few_elements_are_chance():
     """The same two shares are no change where they are of ten elements."""
-    runs = [changed(run_records.diverged_run(), "conv_3", elements=10, local=run_records.stats(flips, 97))
-            for flips in (20.0, 30.0)]
+    runs = [
+        changed(run_records.diverged_run(), "conv_3", elements=10, local=run_records.stats(flips, 97))
+        for flips in (20.0, 30.0)
+    ]
 
     assert change_of(compare(*runs), "conv_3").change == "same"
 
@@ -160,7 +164,9 @@ def test_facts_and_notes():
     found = compare(old, new)
 
     assert [(one.subject, one.name, one.before, one.after) for one in found.facts] == [
-        ("data", "sha256", "ef", "00"), ("environment", "tensorflow", "2.21.0", "2.22.0")]
+        ("data", "sha256", "ef", "00"),
+        ("environment", "tensorflow", "2.21.0", "2.22.0"),
+    ]
     assert "different data" in found.notes[0]
 
 

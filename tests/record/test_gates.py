@@ -22,10 +22,11 @@ def texts(run, *, layers=(), against=None, **limits):
     ("limits", "text"),
     [
         ({"max_local_flip_percent": 0.2}, "PASS: --max-local-flip-percent: limit 0.2, value 0.13 at dense_1"),
-        ({"max_local_flip_percent": 0.1},
-         "FAIL: --max-local-flip-percent: limit 0.1, value 0.13 at dense_1 (and 2 more)"),
-        ({"max_cumulative_flip_percent": 0.5},
-         "FAIL: --max-cumulative-flip-percent: limit 0.5, value 0.99 at dense_3"),
+        (
+            {"max_local_flip_percent": 0.1},
+            "FAIL: --max-local-flip-percent: limit 0.1, value 0.13 at dense_1 (and 2 more)",
+        ),
+        ({"max_cumulative_flip_percent": 0.5}, "FAIL: --max-cumulative-flip-percent: limit 0.5, value 0.99 at dense_3"),
         ({"max_local_lsb": 1}, "PASS: --max-local-lsb: limit 1, value 1 at dense"),
         ({"max_local_lsb": 0.5}, "FAIL: --max-local-lsb: limit 0.5, value 1 at dense (and 3 more)"),
     ],
@@ -43,22 +44,34 @@ def test_no_limits():
 def test_unmeasured_rows_are_named():
     """Rows without the number are counted and named; where no row has it, the gate fails."""
     assert texts(run_records.diverged_run(), max_local_lsb=100) == [
-        "PASS: --max-local-lsb: limit 100, value 97 at conv_3 (1 of 6 rows not measured: custom)"]
+        "PASS: --max-local-lsb: limit 100, value 97 at conv_3 (1 of 6 rows not measured: custom)"
+    ]
     assert texts(run_records.float_run(), max_local_lsb=1) == [
-        "FAIL: --max-local-lsb: nothing was measured (2 of 2 rows not measured: dense, dense_1)"]
+        "FAIL: --max-local-lsb: nothing was measured (2 of 2 rows not measured: dense, dense_1)"
+    ]
     assert texts(run_records.run(layers=[]), max_local_lsb=1) == ["FAIL: --max-local-lsb: nothing was measured"]
 
 
 def test_what_has_no_counterpart_never_passes():
     """A row without a counterpart trips the gates on verdicts and numbers, whatever the others are."""
-    alone = run_records.row(5, "floor_mod_3", op="FLOOR_MOD", local=None, cumulative=None, evidence=[],
-                            verdict="unmeasured", reason="no counterpart in the reference")
+    alone = run_records.row(
+        5,
+        "floor_mod_3",
+        op="FLOOR_MOD",
+        local=None,
+        cumulative=None,
+        evidence=[],
+        verdict="unmeasured",
+        reason="no counterpart in the reference",
+    )
     run = run_records.run(layers=[*run_records.run().layers, alone])
 
     assert texts(run, fail_on=FailOn.DIVERGED) == [
-        "FAIL: --fail-on diverged: without a counterpart, and so not compared: floor_mod_3 (5 of 6 rows measured)"]
+        "FAIL: --fail-on diverged: without a counterpart, and so not compared: floor_mod_3 (5 of 6 rows measured)"
+    ]
     assert texts(run, max_local_lsb=100) == [
-        "FAIL: --max-local-lsb: not measured (no counterpart in the reference) at floor_mod_3"]
+        "FAIL: --max-local-lsb: not measured (no counterpart in the reference) at floor_mod_3"
+    ]
     assert texts(run_records.run(), fail_on=FailOn.DIVERGED)[0].startswith("PASS")
 
 
@@ -74,7 +87,8 @@ def test_layer_budgets():
     layers = [("dense_*", Limits(max_local_flip_percent=1.0)), ("dense_2", Limits(max_local_flip_percent=0.01))]
 
     assert texts(run_records.run(), layers=layers, max_local_flip_percent=0.05) == [
-        "FAIL: --max-local-flip-percent: limit 0.01, value 0.13 at dense_2 (and 1 more)"]
+        "FAIL: --max-local-flip-percent: limit 0.01, value 0.13 at dense_2 (and 1 more)"
+    ]
     assert Budget(Limits(), tuple(layers)).of("dense_3").max_local_flip_percent == 1.0
 
 
@@ -88,9 +102,11 @@ def test_layer_names_with_brackets():
 def test_budget_of_an_unknown_or_unmeasured_layer_fails():
     """A limit that holds nothing is a failure, not a success."""
     assert texts(run_records.run(), layers=[("conv_9", Limits(max_local_lsb=1))])[-1] == (
-        "FAIL: b.toml: no layer is called 'conv_9'")
+        "FAIL: b.toml: no layer is called 'conv_9'"
+    )
     assert texts(run_records.diverged_run(), layers=[("custom", Limits(max_local_lsb=1))])[0].startswith(
-        "FAIL: --max-local-lsb: not measured (no way to replay a custom op) at custom")
+        "FAIL: --max-local-lsb: not measured (no way to replay a custom op) at custom"
+    )
 
 
 def test_verdict_of_layers():
@@ -100,8 +116,10 @@ def test_verdict_of_layers():
     assert texts(run, fail_on=FailOn.DIVERGED)[0].startswith("FAIL")
     allowed = texts(run, fail_on=FailOn.DIVERGED, layers=[("conv_3", Limits(fail_on=FailOn.NEVER))])
     assert allowed[0] == "PASS: --fail-on diverged: the worst verdict is requantized at joined (4 of 5 rows measured)"
-    assert "FAIL: fail-on of layers: joined is requantized" in texts(
-        run, layers=[("joined", Limits(fail_on=FailOn.REQUANTIZED))])[0]
+    assert (
+        "FAIL: fail-on of layers: joined is requantized"
+        in texts(run, layers=[("joined", Limits(fail_on=FailOn.REQUANTIZED))])[0]
+    )
 
 
 def test_agreement():
@@ -122,12 +140,14 @@ def test_agreement():
 def test_against():
     """A stored run is a limit: nothing may be worse than there."""
     assert texts(run_records.run(), against=run_records.run()) == [
-        "PASS: --against 0007-dense4-s3: nothing got worse (5 layers compared with 0007-dense4-s3)"]
+        "PASS: --against 0007-dense4-s3: nothing got worse (5 layers compared with 0007-dense4-s3)"
+    ]
     assert "FAIL: --against 0007-dense4-s3: dense_3: is" not in texts(run_records.run(), against=run_records.run())[0]
     worse = run_records.run(layers=[dataclasses.replace(row, verdict="diverged") for row in run_records.run().layers])
     assert texts(worse, against=run_records.run())[0].startswith(
         "FAIL: --against 0007-dense4-s3: input_1: exact became diverged; dense: rounding became diverged; "
-        "dense_1: rounding became diverged; and 2 more")
+        "dense_1: rounding became diverged; and 2 more"
+    )
 
 
 def test_all_kernels_are_held():
@@ -140,7 +160,7 @@ def test_all_kernels_are_held():
 def test_budget_files(tmp_path):
     """Limits come from [tool.qdebug], or from the top level of another file."""
     pyproject = tmp_path / "pyproject.toml"
-    pyproject.write_text('[tool.other]\na = 1\n')
+    pyproject.write_text("[tool.other]\na = 1\n")
     assert find_budget(tmp_path) == Budget()
     text = 'fail-on = "diverged"\nmax-local-lsb = 1\n[{}layers."conv_*"]\nmax-local-flip-percent = 0.5\n'
     pyproject.write_text("[tool.qdebug]\n" + text.format("tool.qdebug."))
@@ -183,7 +203,9 @@ def test_junit():
     assert int(suite.get("failures")) == len(suite.findall("testcase/failure")) == 2
     assert int(suite.get("skipped")) == len(suite.findall("testcase/skipped")) == 2
     assert [case.get("name") for case in cases if case.find("failure") is not None] == [
-        '<a>&"\\x00 --fail-on diverged', '<a>&"\\x00 --max-local-lsb']
+        '<a>&"\\x00 --fail-on diverged',
+        '<a>&"\\x00 --max-local-lsb',
+    ]
     assert {case.get("classname") for case in cases} == {run.id}
     text = suite.find("testcase/failure").text
     assert text.startswith("QD203: the output scale was replaced by the concat's\nto do: give both branches one Fake")
@@ -196,8 +218,10 @@ def test_assert_faithful():
         qdebug.assert_faithful(run_records.diverged_run())
 
     lines = str(caught.value).splitlines()
-    assert lines[:2] == ["conv_3 diverged (QD203: the output scale was replaced by the concat's)",
-                         "to do: give both branches one FakeQuant"]
+    assert lines[:2] == [
+        "conv_3 diverged (QD203: the output scale was replaced by the concat's)",
+        "to do: give both branches one FakeQuant",
+    ]
     assert lines[2].startswith("FAIL: --fail-on diverged: diverged at conv_3")
     assert [entry.ishidden(caught) for entry in caught.traceback] == [False, True]
     assert "Layer by layer (builtin kernels)\nlayer " in str(caught.value)

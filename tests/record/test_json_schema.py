@@ -16,8 +16,12 @@ from qdebug.record.summary import summarize
 from qdebug.render.explain import Explained
 from tests.support import converted_models, run_records
 
-RUNS = {"healthy": run_records.run(), "diverged": run_records.diverged_run(), "float": run_records.float_run(),
-        "lossy": run_records.lossy_run()}
+RUNS = {
+    "healthy": run_records.run(),
+    "diverged": run_records.diverged_run(),
+    "float": run_records.float_run(),
+    "lossy": run_records.lossy_run(),
+}
 
 
 def check(record):
@@ -52,9 +56,16 @@ def test_every_kind():
     assert run["$defs"]["ErrorStats"]["properties"]["flip_percent"]["description"].startswith("Share of elements")
 
 
-@pytest.mark.parametrize("damage", [
-    {"layers": None}, {"verdict": 3}, {"kind": "map"}, {"accuracy": {"candidate": "high"}}, {"first_divergent": 7},
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"layers": None},
+        {"verdict": 3},
+        {"kind": "map"},
+        {"accuracy": {"candidate": "high"}},
+        {"first_divergent": 7},
+    ],
+)
 def test_what_is_no_record_is_refused(damage):
     """A key of another type, or of another kind of record, does not fit."""
     plain = check(run_records.run()) | damage

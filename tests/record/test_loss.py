@@ -28,23 +28,28 @@ def test_a_loss_counts_beyond_chance_and_beyond_its_limit():
     assert judge(5.0, -1.0, limit=None, floor=0.0) == "kept"
     assert judge(5.0, 1.0, limit=None, floor=1.0) == "kept"
     assert [judge(5.0, 1.0, limit=limit, floor=0.0) for limit in (4.9, 5.0)] == ["lost", "kept"]
-    assert [judge(*values, limit=1.0, floor=0.0) for values in ((None, 1.0), (5.0, None), (float("nan"), 1.0))] == \
-        ["unmeasured"] * 3
+    assert [judge(*values, limit=1.0, floor=0.0) for values in ((None, 1.0), (5.0, None), (float("nan"), 1.0))] == [
+        "unmeasured"
+    ] * 3
 
 
 def test_gates_name_the_loss():
     """Metric, points, interval, samples, limit, and the layer that takes most."""
     run = run_records.lossy_run()
     assert texts(run, "lost") == [
-        "FAIL: --fail-on lost: accuracy lost 41.1 points (33 to 49.7), 397 samples, most at dense_1"]
+        "FAIL: --fail-on lost: accuracy lost 41.1 points (33 to 49.7), 397 samples, most at dense_1"
+    ]
     assert texts(run, max_accuracy_drop=50) == [
-        "PASS: --max-accuracy-drop: accuracy lost 41.1 points (33 to 49.7), 397 samples, limit 50"]
+        "PASS: --max-accuracy-drop: accuracy lost 41.1 points (33 to 49.7), 397 samples, limit 50"
+    ]
     assert texts(run, max_accuracy_drop=2)[0].startswith("FAIL: --max-accuracy-drop: accuracy lost 41.1 points")
     assert texts(run_records.run(cost=KEPT), "lost") == [
-        "PASS: --fail-on lost: accuracy lost 0.5 points (-0.4 to 1.4), not beyond chance, 397 samples"]
+        "PASS: --fail-on lost: accuracy lost 0.5 points (-0.4 to 1.4), not beyond chance, 397 samples"
+    ]
     gained = run_records.cost(verdict="kept", points=-2.0, low=-3.0, high=-1.0, stage=None, layers=[])
     assert texts(run_records.run(cost=gained), "lost") == [
-        "PASS: --fail-on lost: accuracy gained 2 points (1 to 3), 397 samples"]
+        "PASS: --fail-on lost: accuracy gained 2 points (1 to 3), 397 samples"
+    ]
 
 
 def test_both_verdicts_may_be_gated():
@@ -57,8 +62,10 @@ def test_both_verdicts_may_be_gated():
 def test_what_was_not_measured_never_passes():
     """No cost in the record, or an unmeasured one, trips every gate on the loss."""
     unmeasured = run_records.cost(verdict="unmeasured", reasons={"verdict": "one sample tells no loss from chance"})
-    for run, why in ((run_records.run(), "recorded before there was a second verdict"),
-                     (run_records.run(cost=unmeasured), "one sample tells no loss from chance")):
+    for run, why in (
+        (run_records.run(), "recorded before there was a second verdict"),
+        (run_records.run(cost=unmeasured), "one sample tells no loss from chance"),
+    ):
         for text in texts(run, "lost", max_accuracy_drop=100):
             assert text.startswith("FAIL")
             assert why in text
@@ -71,7 +78,8 @@ def test_a_vacuous_run_keeps_no_limit():
     assert constant_rows(rows) == (5, 5)
     assert texts(run, "diverged", max_local_lsb=100) == [
         "FAIL: --fail-on diverged: nothing to compare: 5 of 5 layers are constant on this data",
-        "FAIL: --max-local-lsb: nothing to compare: 5 of 5 layers are constant on this data"]
+        "FAIL: --max-local-lsb: nothing to compare: 5 of 5 layers are constant on this data",
+    ]
     with pytest.raises(AssertionError, match="nothing to compare"):
         qdebug.assert_faithful(run)
     assert worse(run) == "diverged"
@@ -79,21 +87,30 @@ def test_a_vacuous_run_keeps_no_limit():
 
 def test_the_worse_verdict_colours_a_run():
     """A loss outweighs rounding and nothing outweighs divergence."""
-    assert [worse(run) for run in (run_records.run(), run_records.lossy_run(), run_records.diverged_run(),
-                                   run_records.diverged_run(cost=run_records.cost()))] == \
-        ["rounding", "lost", "diverged", "diverged"]
+    assert [
+        worse(run)
+        for run in (
+            run_records.run(),
+            run_records.lossy_run(),
+            run_records.diverged_run(),
+            run_records.diverged_run(cost=run_records.cost()),
+        )
+    ] == ["rounding", "lost", "diverged", "diverged"]
 
 
 def test_layers_have_limits_of_their_own():
     """A layer is held by what it takes itself; one without a handover was not measured."""
     given = Handover(0.9, 0.9, 0.02, 0.01, 0.03, 400)
-    rows = [dataclasses.replace(row, handover=given) if row.layer == "dense_1" else row
-            for row in run_records.run().layers]
+    rows = [
+        dataclasses.replace(row, handover=given) if row.layer == "dense_1" else row for row in run_records.run().layers
+    ]
     run = run_records.run(layers=rows, cost=KEPT)
     assert texts(run, layers=[("dense_1", Limits(max_accuracy_drop=2.0))]) == [
-        "PASS: accuracy drop of layers: 1 layers within their own"]
+        "PASS: accuracy drop of layers: 1 layers within their own"
+    ]
     assert texts(run, layers=[("dense_*", Limits(max_accuracy_drop=1.0))])[0] == (
-        "FAIL: accuracy drop of layers: dense_1: accuracy lost 2 points (1 to 3), limit 1 (and 2 more)")
+        "FAIL: accuracy drop of layers: dense_1: accuracy lost 2 points (1 to 3), limit 1 (and 2 more)"
+    )
 
 
 def test_toml_knows_both_verdicts():
@@ -132,9 +149,20 @@ def test_a_cost_survives_the_record():
     """Written and read it is the same; a record without one loads, and what it knew of layers is still told."""
     run = run_records.lossy_run()
     assert from_json(Run, json.loads(dumps(run))).cost == run.cost
-    old = json.loads(dumps(run_records.run(costs={
-        "value": "accuracy", "lost": 0.1, "samples": 50, "reference": 0.9, "candidate": 0.8,
-        "layers": [{"layer": "dense", "drop": 0.1, "low": 0.05, "high": 0.15, "agreement_drop": 0.1}]})))
+    old = json.loads(
+        dumps(
+            run_records.run(
+                costs={
+                    "value": "accuracy",
+                    "lost": 0.1,
+                    "samples": 50,
+                    "reference": 0.9,
+                    "candidate": 0.8,
+                    "layers": [{"layer": "dense", "drop": 0.1, "low": 0.05, "high": 0.15, "agreement_drop": 0.1}],
+                }
+            )
+        )
+    )
     del old["cost"]
     found = cost_of(from_json(Run, old))
     assert (found.verdict, found.points, [one.layer for one in found.layers]) == ("unmeasured", 10.0, ["dense"])

@@ -126,9 +126,7 @@ def test_number_published_after_the_look_is_not_taken_again(store: Store, monkey
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_interrupted_save_leaves_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch, failure: BaseException
-):
+def test_interrupted_save_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, failure: BaseException):
     """A save that is interrupted after its arrays were written leaves neither record nor arrays."""
     write = store_module.write_whole
 

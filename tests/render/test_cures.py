@@ -16,12 +16,43 @@ from tests.support import run_records
 OWN = Measured(41.6, 30.0, 52.0, 0.579, 0.0, -2.0, 2.0, "diverged", "lost", "c1")
 GOOD = Measured(0.4, -1.0, 2.0, 0.991, 41.2, 29.5, 51.5, "rounding", "kept", None)
 ORIGINAL = Cure("as it is", "as it is", [], [], 1000, "aa", OWN, OWN)
-MENDED = Cure("mend the numbers", "mend", ["c1", "d2"], ["c1: 8 of 8 biases set", "d2: scale 0.2 -> 0.1"], 1000, "bb",
-              GOOD, GOOD, is_reached=True)
-FAILED = Cure("float32: c1, <b>|x", "float32", ["c1", "<b>|x"], [], None, None, None, None,
-              reasons={"file": "the converter fails: no such op"})
-CURES = Cures("0008-branches-s0", "two.tflite", "accuracy", "reference", None, 198, 99, ORIGINAL, [MENDED, FAILED],
-              "mend the numbers", is_reached=True, file="better.tflite", notes=["a note"])
+MENDED = Cure(
+    "mend the numbers",
+    "mend",
+    ["c1", "d2"],
+    ["c1: 8 of 8 biases set", "d2: scale 0.2 -> 0.1"],
+    1000,
+    "bb",
+    GOOD,
+    GOOD,
+    is_reached=True,
+)
+FAILED = Cure(
+    "float32: c1, <b>|x",
+    "float32",
+    ["c1", "<b>|x"],
+    [],
+    None,
+    None,
+    None,
+    None,
+    reasons={"file": "the converter fails: no such op"},
+)
+CURES = Cures(
+    "0008-branches-s0",
+    "two.tflite",
+    "accuracy",
+    "reference",
+    None,
+    198,
+    99,
+    ORIGINAL,
+    [MENDED, FAILED],
+    "mend the numbers",
+    is_reached=True,
+    file="better.tflite",
+    notes=["a note"],
+)
 
 
 def test_the_table_says_what_each_file_gives():

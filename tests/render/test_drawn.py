@@ -22,27 +22,51 @@ def drawn(html, folder, *, width=1000, script=""):
     """The page as the browser holds it after its scripts, and after `script` at its end, which may write into it."""
     page = folder / "page.html"
     page.write_text(html + f"<script>{script}</script>", encoding="utf-8")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
-               f"--window-size={width},900", "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder / 'profile'}",
+        f"--window-size={width},900",
+        "--virtual-time-budget=2000",
+        "--dump-dom",
+        page.as_uri(),
+    ]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 def sketched(samples, *, known=True):
     """A diverged run with histograms and channels, and its arrays: sketches of this many samples in a batch."""
     codes = np.arange(samples * 3, dtype=np.int8).reshape(samples, 3)
-    rows = [dataclasses.replace(row, samples=397, channels=Channels([3, 90, 1], [0, 5, 1], [1, 97, 1], 100),
-                                local=dataclasses.replace(row.local, histogram={"-1": 3, "0": 90, "2": 7}))
-            for row in run_records.diverged_run().layers if row.local is not None]
+    rows = [
+        dataclasses.replace(
+            row,
+            samples=397,
+            channels=Channels([3, 90, 1], [0, 5, 1], [1, 97, 1], 100),
+            local=dataclasses.replace(row.local, histogram={"-1": 3, "0": 90, "2": 7}),
+        )
+        for row in run_records.diverged_run().layers
+        if row.local is not None
+    ]
     sketches = pack([sketch_codes(codes, codes[::-1], 3, "int8")] * len(rows))
     if not known:
         del sketches["samples"]
-    return (run_records.diverged_run(layers=rows, first_over_tolerance=None),
-            pack_samples([0], {"x": np.zeros((1, 2))}, sketches))
+    return (
+        run_records.diverged_run(layers=rows, first_over_tolerance=None),
+        pack_samples([0], {"x": np.zeros((1, 2))}, sketches),
+    )
 
 
-@pytest.mark.parametrize(("samples", "known", "told"), [
-    (20, True, "the first 8 samples"), (5, True, "the first 5 samples"), (1, True, "the first sample"),
-    (20, False, "the first few samples")])
+@pytest.mark.parametrize(
+    ("samples", "known", "told"),
+    [
+        (20, True, "the first 8 samples"),
+        (5, True, "the first 5 samples"),
+        (1, True, "the first sample"),
+        (20, False, "the first few samples"),
+    ],
+)
 def test_charts_name_their_samples(tmp_path, samples, known, told):
     """Charts of the sketch say on how many samples they stand, and the page on how many the others do."""
     found = drawn(report(*sketched(samples, known=known)), tmp_path)
@@ -56,9 +80,13 @@ def test_charts_name_their_samples(tmp_path, samples, known, told):
 def test_small_charts_name_their_colours(tmp_path):
     """Both colours of a chart stand in it with their names, and what else is drawn in colour."""
     found = drawn(report(*sketched(8)), tmp_path)
-    legends = {re.search(r'class="title">([^<,]*)', svg)[1]:
-               re.findall(r'<rect [^>]*class="(\w+)"[^>]*></rect><text [^>]*class="legend">([^<]*)', svg)
-               for svg in re.findall(r"<svg.*?</svg>", found, re.DOTALL) if 'class="title"' in svg}
+    legends = {
+        re.search(r'class="title">([^<,]*)', svg)[1]: re.findall(
+            r'<rect [^>]*class="(\w+)"[^>]*></rect><text [^>]*class="legend">([^<]*)', svg
+        )
+        for svg in re.findall(r"<svg.*?</svg>", found, re.DOTALL)
+        if 'class="title"' in svg
+    }
 
     assert legends["codes used"] == [("cumulative", "reference"), ("local", "candidate")]
     assert legends["errors by size (log)"] == [("cumulative", "cumulative"), ("local", "local")]
@@ -107,8 +135,10 @@ _MEASURE = """addEventListener("load", () => setTimeout(() => {
 def measured(run, folder, width):
     """By how many pixels the boxes of a notebook's cell are too small for what is in them."""
     found = drawn(f"<!doctype html><meta charset=utf-8><body>{run._repr_html_()}", folder, width=width, script=_MEASURE)
-    return {name: int(float(re.search(rf'data-{name}="([^"]*)"', found)[1]))
-            for name in ("frame", "net", "top", "page", "table", "height")}
+    return {
+        name: int(float(re.search(rf'data-{name}="([^"]*)"', found)[1]))
+        for name in ("frame", "net", "top", "page", "table", "height")
+    }
 
 
 def test_a_notebook_shows_the_whole_network(tmp_path):
@@ -122,8 +152,10 @@ def test_a_notebook_shows_the_whole_network(tmp_path):
 
 def test_a_deep_network_scrolls_in_one_box(tmp_path):
     """The frame of a deep network is no higher than two screens; it alone scrolls, and begins at the marked layer."""
-    rows = [run_records.row(place, f"layer_{place}", upstream=[f"layer_{place - 1}"] if place else [])
-            for place in range(60)]
+    rows = [
+        run_records.row(place, f"layer_{place}", upstream=[f"layer_{place - 1}"] if place else [])
+        for place in range(60)
+    ]
     found = measured(run_records.run(layers=rows, first_over_tolerance="layer_40"), tmp_path, 1000)
 
     assert found["net"] == 0

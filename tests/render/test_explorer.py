@@ -18,8 +18,15 @@ def connected():
     """A diverged run whose rows feed each other: stem -> block -> conv_3 -> joined (also from stem) -> ..."""
     run = run_records.diverged_run()
     feeds = {1: ["stem_relu"], 2: ["block_1_depthwise_relu6"], 3: ["conv_3", "stem_relu"], 4: ["joined"], 5: ["custom"]}
-    rows = [dataclasses.replace(row, upstream=feeds.get(row.index, []), op_index=row.index + 10,
-                                handover=Handover(0.9, 0.8, 0.5, 0.0, 0.1, 10)) for row in run.layers]
+    rows = [
+        dataclasses.replace(
+            row,
+            upstream=feeds.get(row.index, []),
+            op_index=row.index + 10,
+            handover=Handover(0.9, 0.8, 0.5, 0.0, 0.1, 10),
+        )
+        for row in run.layers
+    ]
     return dataclasses.replace(run, layers=rows)
 
 
@@ -28,8 +35,15 @@ def test_node_data():
     found = files(connected())
     local = found["local_error.json"]
 
-    assert sorted(found) == ["cumulative_error.json", "error_path.json", "handover_drop.json", "local_error.json",
-                             "reference_graph.json", "sync_navigation.json", "verdict.json"]
+    assert sorted(found) == [
+        "cumulative_error.json",
+        "error_path.json",
+        "handover_drop.json",
+        "local_error.json",
+        "reference_graph.json",
+        "sync_navigation.json",
+        "verdict.json",
+    ]
     assert sorted(local["results"]) == ["10", "11", "12", "13", "15"]
     limits = [one["value"] for one in local["thresholds"]]
     assert limits == sorted(limits)
@@ -40,8 +54,9 @@ def test_node_data():
 
 def test_rows_without_an_operator_are_left_out():
     """The input's own row has no node; float rows are told by relative error; no handover, no file."""
-    run = run_records.run(layers=[dataclasses.replace(run_records.row(0, "input"), op_index=None),
-                                  run_records.row(1, "dense")])
+    run = run_records.run(
+        layers=[dataclasses.replace(run_records.row(0, "input"), op_index=None), run_records.row(1, "dense")]
+    )
     found = files(run)
 
     assert sorted(found["local_error.json"]["results"]) == ["1"]
@@ -64,8 +79,9 @@ def test_navigation_names_nodes_that_exist():
     known = [node["id"] for node in nodes]
 
     assert len(set(known)) == len(known)
-    assert {name for entry in found["sync_navigation.json"]["mappingEntries"] for name in entry["leftNodeIds"]} == \
-        set(known)
+    assert {name for entry in found["sync_navigation.json"]["mappingEntries"] for name in entry["leftNodeIds"]} == set(
+        known
+    )
     assert {edge["sourceNodeId"] for node in nodes for edge in node["incomingEdges"]} <= set(known)
     by_id = {node["id"]: [edge["sourceNodeId"] for edge in node["incomingEdges"]] for node in nodes}
     assert by_id["stem_relu:stem_bn"] == ["stem_relu:stem"]

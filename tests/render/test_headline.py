@@ -18,15 +18,32 @@ from tests.support import run_records
 
 FALLS = "Accuracy falls 41.1 points (99 % interval 33.0 to 49.7)"
 LOST = f"{FALLS} in conversion, 40.8 of them at dense_1: 7 of its 8 channels share 1 code, QD604."
-TRAINED = [CostStage("training", 8.4, 3.0, 13.0, 297), CostStage("conversion", 0.0, -1.0, 1.0, 297),
-           CostStage("kernels", 0.0, -1.0, 1.0, 297)]
+TRAINED = [
+    CostStage("training", 8.4, 3.0, 13.0, 297),
+    CostStage("conversion", 0.0, -1.0, 1.0, 297),
+    CostStage("kernels", 0.0, -1.0, 1.0, 297),
+]
 
 
 def trained(**given):
-    finding = dataclasses.replace(run_records.lossy_run().findings[0], code="QD201", layer=None, points=None,
-                                  title="activation ranges have not converged")
-    cost = run_records.cost(points=8.4, low=3.0, high=13.0, stage="training", since="baseline", stages=TRAINED,
-                            layers=[], before=0.85, after=0.766)
+    finding = dataclasses.replace(
+        run_records.lossy_run().findings[0],
+        code="QD201",
+        layer=None,
+        points=None,
+        title="activation ranges have not converged",
+    )
+    cost = run_records.cost(
+        points=8.4,
+        low=3.0,
+        high=13.0,
+        stage="training",
+        since="baseline",
+        stages=TRAINED,
+        layers=[],
+        before=0.85,
+        after=0.766,
+    )
     return run_records.run(**({"cost": cost, "findings": [finding]} | given))
 
 
@@ -42,20 +59,29 @@ def test_the_cause_of_a_loss_is_named_once():
     other = dataclasses.replace(finding, code="QD402", layer="dense", title="another bias")
     assert "Yet" not in headline(run_records.lossy_run(findings=[finding]))
     assert headline(run_records.lossy_run(findings=[finding, other])).endswith(
-        "Yet there is an error: QD402 at dense, another bias.")
+        "Yet there is an error: QD402 at dense, another bias."
+    )
 
 
-@pytest.mark.parametrize(("points", "told"), [
-    ((6.0, 2.0), ", 6.0 of them at c1 (QD604) and 2.0 at dw (QD605)."),
-    ((90.0,), ", nearly all of them at c1: 7 of 8 channels share 1 code, QD604."),
-    ((6.0,), ", 6.0 of them at c1: 7 of 8 channels share 1 code, QD604."),
-    ((), ", not in conversion.")])
+@pytest.mark.parametrize(
+    ("points", "told"),
+    [
+        ((6.0, 2.0), ", 6.0 of them at c1 (QD604) and 2.0 at dw (QD605)."),
+        ((90.0,), ", nearly all of them at c1: 7 of 8 channels share 1 code, QD604."),
+        ((6.0,), ", 6.0 of them at c1: 7 of 8 channels share 1 code, QD604."),
+        ((), ", not in conversion."),
+    ],
+)
 def test_grids_that_cost_in_training(points, told):
     """Their layers are named, and together they take no more than training does."""
     kinds = (("QD604", "c1", "7 of 8 channels share 1 code: channel 2 spans"), ("QD605", "dw", "weights: channel 2"))
     any_one = dataclasses.replace(run_records.lossy_run().findings[0], severity="error")
-    run = trained(findings=[dataclasses.replace(any_one, code=code, layer=layer, title=title, points=one)
-                            for (code, layer, title), one in zip(kinds, points, strict=False)])
+    run = trained(
+        findings=[
+            dataclasses.replace(any_one, code=code, layer=layer, title=title, points=one)
+            for (code, layer, title), one in zip(kinds, points, strict=False)
+        ]
+    )
 
     assert headline(run).endswith(f"lost in training, not in conversion{told.removeprefix(', not in conversion')}")
     taken = [line for line in cost_block(run).lines if line.startswith("in training, ")]
@@ -66,7 +92,8 @@ def test_a_loss_in_training():
     """A faithful file is told from a reference that was spoilt before."""
     assert headline(trained()) == (
         "The file is faithful. 8.4 points of accuracy (99 % interval 3.0 to 13.0) are lost in training, not in "
-        "conversion: activation ranges have not converged, QD201.")
+        "conversion: activation ranges have not converged, QD201."
+    )
     stages = [TRAINED[0], CostStage("conversion", 5.0, 2.0, 8.0, 297), TRAINED[2]]
     both = trained(cost=dataclasses.replace(trained().cost, stages=stages))
     assert "are lost in training, 5.0 more in conversion: activation" in headline(both)
@@ -76,7 +103,8 @@ def test_a_loss_by_kernels_and_one_without_a_culprit():
     """Kernels are named; where no layer takes more than chance explains, that is said."""
     stages = [CostStage("kernels", 41.1, 33.0, 49.7, 397)]
     assert headline(run_records.lossy_run(cost=run_records.cost(stage="kernels", stages=stages))).startswith(
-        f"{FALLS} by the choice of kernels: xnnpack give other labels than the reference kernels.")
+        f"{FALLS} by the choice of kernels: xnnpack give other labels than the reference kernels."
+    )
     rows = [dataclasses.replace(row, handover=None) for row in run_records.run().layers]
     spread = run_records.lossy_run(cost=run_records.cost(layers=[]), findings=[], layers=rows)
     assert headline(spread).startswith(f"{FALLS} in conversion. No layer")
@@ -91,26 +119,48 @@ def test_a_layer_that_takes_the_whole_takes_all():
 
 def test_several_layers_of_a_loss():
     """Those that take a tenth or more are named, with their codes."""
-    layers = [CostLayer("dense_1", 20.0, 10.0, 30.0, "QD604"), CostLayer("dense_2", 15.0, 8.0, 30.0, None),
-              CostLayer("dense_3", 0.5, 0.1, 1.0, None)]
+    layers = [
+        CostLayer("dense_1", 20.0, 10.0, 30.0, "QD604"),
+        CostLayer("dense_2", 15.0, 8.0, 30.0, None),
+        CostLayer("dense_3", 0.5, 0.1, 1.0, None),
+    ]
     assert ", 20.0 of them at dense_1 (QD604) and 15.0 at dense_2 (and 1 more)." in headline(
-        run_records.lossy_run(cost=run_records.cost(layers=layers)))
+        run_records.lossy_run(cost=run_records.cost(layers=layers))
+    )
 
 
-@pytest.mark.parametrize(("changes", "told"), [
-    ({"points": 0.0, "low": -60.2, "high": 60.2, "after": 0.995, "samples": 4},
-     "No loss shows: accuracy 99.5 % to 99.5 %, 4 samples, but so few samples can hide up to 60 points."),
-    ({"points": 3.3, "low": -2.4, "high": 11.2, "after": 0.962},
-     "A loss is not proven: accuracy 99.5 % to 96.2 %, 397 samples, but so few samples can hide up to 11 points."),
-    ({"points": 0.0, "low": -1.0, "high": 1.0, "after": 0.995},
-     "Nothing is lost: accuracy 99.5 % to 99.5 %, 397 samples."),
-    ({"points": 0.5, "low": -0.4, "high": 1.4, "after": 0.99},
-     "No accuracy is lost beyond chance: 99.5 % to 99.0 %, 397 samples."),
-    ({"points": 2.0, "low": 1.0, "high": 3.0, "limit": 5.0},
-     "Accuracy falls 2.0 points (99 % interval 1.0 to 3.0), within the limit of 5."),
-    ({"metric": "mae", "points": 0.01, "low": 0.009, "before": 0.0, "after": 0.01, "floor": 0.1},
-     "Little is lost: the outputs are 0.01 off on average (mae), less than 10 % of what they vary by."),
-])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"points": 0.0, "low": -60.2, "high": 60.2, "after": 0.995, "samples": 4},
+            "No loss shows: accuracy 99.5 % to 99.5 %, 4 samples, but so few samples can hide up to 60 points.",
+        ),
+        (
+            {"points": 3.3, "low": -2.4, "high": 11.2, "after": 0.962},
+            (
+                "A loss is not proven: accuracy 99.5 % to 96.2 %, 397 samples, "
+                "but so few samples can hide up to 11 points."
+            ),
+        ),
+        (
+            {"points": 0.0, "low": -1.0, "high": 1.0, "after": 0.995},
+            "Nothing is lost: accuracy 99.5 % to 99.5 %, 397 samples.",
+        ),
+        (
+            {"points": 0.5, "low": -0.4, "high": 1.4, "after": 0.99},
+            "No accuracy is lost beyond chance: 99.5 % to 99.0 %, 397 samples.",
+        ),
+        (
+            {"points": 2.0, "low": 1.0, "high": 3.0, "limit": 5.0},
+            "Accuracy falls 2.0 points (99 % interval 1.0 to 3.0), within the limit of 5.",
+        ),
+        (
+            {"metric": "mae", "points": 0.01, "low": 0.009, "before": 0.0, "after": 0.01, "floor": 0.1},
+            "Little is lost: the outputs are 0.01 off on average (mae), less than 10 % of what they vary by.",
+        ),
+    ],
+)
 def test_what_is_kept(changes, told):
     """Nothing, nothing beyond chance, what a limit allows, and what so few samples cannot tell are four things."""
     run = run_records.run(cost=run_records.cost(**({"verdict": "kept", "stage": None, "layers": []} | changes)))
@@ -119,12 +169,18 @@ def test_what_is_kept(changes, told):
 
 def test_a_vacuous_run_says_so_and_names_its_error():
     """Neither faithful nor lossy is claimed where everything is constant; an error may say why."""
-    cost = run_records.cost(verdict="unmeasured", vacuous=True, points=None, layers=[],
-                            reasons={"verdict": "nothing to compare: 4 of 5 layers are constant on this data"})
+    cost = run_records.cost(
+        verdict="unmeasured",
+        vacuous=True,
+        points=None,
+        layers=[],
+        reasons={"verdict": "nothing to compare: 4 of 5 layers are constant on this data"},
+    )
     error = dataclasses.replace(run_records.lossy_run().findings[0], severity="error")
     assert headline(run_records.run(cost=cost)) == "Nothing to compare: 4 of 5 layers are constant on this data."
     assert answer(run_records.run(cost=cost, findings=[error])).endswith(
-        "on this data. See QD604 at dense_1, 7 of its 8 channels share 1 code.")
+        "on this data. See QD604 at dense_1, 7 of its 8 channels share 1 code."
+    )
 
 
 def test_a_healthy_regression_blames_no_layer():
@@ -146,12 +202,16 @@ def test_an_unmeasured_cost_says_why():
 def test_all_layers_that_diverge_are_named():
     """With the cause, with the layer that they follow from, or that none was found."""
     run = run_records.diverged_run()
-    rows = [dataclasses.replace(row, verdict="diverged") if row.layer in ("joined", "dense_3", "stem_relu") else row
-            for row in run.layers]
+    rows = [
+        dataclasses.replace(row, verdict="diverged") if row.layer in ("joined", "dense_3", "stem_relu") else row
+        for row in run.layers
+    ]
     checks = [{"code": "QD408", "outcome": "not applicable", "explained": {"joined": "QD407 at conv_3"}}]
     found = headline(dataclasses.replace(run, layers=rows, checks=checks, first_divergent="stem_relu"))
-    assert found.startswith("4 layers diverge: stem_relu (cause not found), conv_3 (QD203), joined (follows from "
-                            "conv_3) and 1 more. stem_relu is the first layer that diverges: ")
+    assert found.startswith(
+        "4 layers diverge: stem_relu (cause not found), conv_3 (QD203), joined (follows from "
+        "conv_3) and 1 more. stem_relu is the first layer that diverges: "
+    )
 
 
 def test_layers_that_diverge_by_one_cause_name_it_once():
@@ -166,21 +226,32 @@ def test_ranges_that_one_calibration_made_have_one_cause():
     """A layer whose values are clipped has the cause of another one whose are; one that flips codes has not."""
     finding = dataclasses.replace(run_records.lossy_run().findings[0], code="QD607", layer="dense")
     reasons = {"dense": "range: 44 % beyond", "dense_1": "range: 5 % beyond", "dense_2": "the largest flips are more"}
-    rows = [dataclasses.replace(row, verdict="diverged", reason=reasons[row.layer]) if row.layer in reasons else row
-            for row in run_records.run().layers]
+    rows = [
+        dataclasses.replace(row, verdict="diverged", reason=reasons[row.layer]) if row.layer in reasons else row
+        for row in run_records.run().layers
+    ]
     run = run_records.run(layers=rows, verdict="diverged", first_divergent="dense", findings=[finding])
     assert headline(run).startswith("3 layers diverge: dense (QD607), dense_1 (QD607), dense_2 (cause not found).")
 
 
 def test_another_model_owns_the_headline():
     """Then no layer's cost and no repair is told."""
-    finding = dataclasses.replace(run_records.lossy_run().findings[0], code="QD203", severity="error",
-                                  title="the file's weights are not this checkpoint's: 98 % of codes differ")
+    finding = dataclasses.replace(
+        run_records.lossy_run().findings[0],
+        code="QD203",
+        severity="error",
+        title="the file's weights are not this checkpoint's: 98 % of codes differ",
+    )
     found = [dataclasses.replace(finding, layer=name) for name in ("dense", "dense_1", "dense_2")]
-    run = run_records.lossy_run(findings=found, costs={"repairs": [
-        {"layer": "dense_1", "restored_percent": 90.0, "agreement": 0.9}]}, verdict="diverged")
-    assert headline(run) == ("The file was not made from this reference: QD203, the file's weights are not this "
-                             "checkpoint's: 98 % of codes differ.")
+    run = run_records.lossy_run(
+        findings=found,
+        costs={"repairs": [{"layer": "dense_1", "restored_percent": 90.0, "agreement": 0.9}]},
+        verdict="diverged",
+    )
+    assert headline(run) == (
+        "The file was not made from this reference: QD203, the file's weights are not this "
+        "checkpoint's: 98 % of codes differ."
+    )
     assert not any("dense_1" in line for line in cost_block(run).lines)
 
 
@@ -193,6 +264,7 @@ def test_a_plain_comparison_is_told_where_it_was_wrong_about_something_wrong():
 
 def test_repairs_are_told_where_they_help_or_why_not():
     """One that restores is told; of a layer to blame why it does not; of any other nothing."""
+
     def entry(layer, restored):
         return {"layer": layer, "restored_percent": restored, "agreement": 0.6}
 
@@ -200,7 +272,8 @@ def test_repairs_are_told_where_they_help_or_why_not():
     lines = cost_block(run_records.lossy_run(costs={"repairs": repairs, "agreement": 0.5})).lines
     assert [line for line in lines if "repairing" in line] == [
         "repairing dense alone brings back 60.0 % of the lost agreement (50.0 % to 60.0 %)",
-        "repairing dense_1 alone brings nothing back: its grid is the fault, a repair keeps the grid"]
+        "repairing dense_1 alone brings nothing back: its grid is the fault, a repair keeps the grid",
+    ]
 
 
 def test_the_block_adds_up():
@@ -208,10 +281,13 @@ def test_the_block_adds_up():
     layers = [CostLayer("dense_1", 36.0, 29.0, 49.7, "QD604"), CostLayer("dense", 5.1, 1.0, 9.0)]
     block = cost_block(run_records.lossy_run(cost=run_records.cost(layers=layers)))
     assert block.headline == (
-        "What it costs: 41.1 points of accuracy (99 % interval 33.0 to 49.7): 99.5 % to 58.4 %, 397 samples")
+        "What it costs: 41.1 points of accuracy (99 % interval 33.0 to 49.7): 99.5 % to 58.4 %, 397 samples"
+    )
     assert list(block.lines) == [
-        "by stage: conversion 41.1, choice of kernels 0", "dense_1: 36.0 points (29.0 to 49.7), QD604",
-        "dense: 5.1 points (1.0 to 9.0)"]
+        "by stage: conversion 41.1, choice of kernels 0",
+        "dense_1: 36.0 points (29.0 to 49.7), QD604",
+        "dense: 5.1 points (1.0 to 9.0)",
+    ]
 
 
 def test_every_output_follows_the_worse_verdict():
@@ -239,8 +315,12 @@ def test_an_end_to_end_difference_that_loses_accuracy_is_not_expected():
 
 def test_an_output_behind_a_jump_is_not_expected():
     """QD507 at a row before an output says what that output's difference comes from; another output's does not."""
-    rows = [run_records.row(0, "dense"), run_records.row(1, "folded", op="FLOOR_MOD", upstream=["dense"]),
-            run_records.row(2, "dense_3", upstream=["folded"]), run_records.row(3, "side", upstream=["dense"])]
+    rows = [
+        run_records.row(0, "dense"),
+        run_records.row(1, "folded", op="FLOOR_MOD", upstream=["dense"]),
+        run_records.row(2, "dense_3", upstream=["folded"]),
+        run_records.row(3, "side", upstream=["dense"]),
+    ]
     ends = [run_records.end_to_end("reference vs candidate", output=name) for name in ("dense_3", "side")]
     jump = dataclasses.replace(run_records.diverged_run().findings[0], code="QD507", layer="folded")
     run = dataclasses.replace(run_records.run(), layers=rows, end_to_end=ends, findings=[jump])
@@ -251,12 +331,15 @@ def test_an_output_behind_a_jump_is_not_expected():
 def test_outputs_that_were_not_compared_are_told_first():
     """No file is faithful whose outputs nobody has seen, and no gate passes."""
     why = "output logits is behind FlexDigamma, which is no op of LiteRT"
-    rows = [run_records.row(0, "first"), run_records.row(1, "logits", verdict="unmeasured", local=None,
-                                                         cumulative=None, reason="behind FlexDigamma")]
+    rows = [
+        run_records.row(0, "first"),
+        run_records.row(1, "logits", verdict="unmeasured", local=None, cumulative=None, reason="behind FlexDigamma"),
+    ]
     run = dataclasses.replace(run_records.run(), layers=rows, end_to_end=[], reasons={"end_to_end": why})
 
     assert headline(run) == (
-        f"No layer that was measured diverges; logits was not measured. The outputs were not compared: {why}.")
+        f"No layer that was measured diverges; logits was not measured. The outputs were not compared: {why}."
+    )
     assert not check(run, Budget(Limits(fail_on=FailOn.DIVERGED)))[0].passed
 
 
@@ -270,8 +353,10 @@ def test_a_file_with_a_row_that_was_not_measured_is_not_called_faithful():
 
 def test_a_dump_whose_inputs_nobody_checked():
     """All ops of the device are measured, its inputs are not: the answer says which question is open."""
-    rows = [run_records.row(0, "image", op="INPUT", verdict="unmeasured", local=None, reason="no data"),
-            run_records.row(1, "dense", verdict="exact", local=run_records.stats(0.0, 0))]
+    rows = [
+        run_records.row(0, "image", op="INPUT", verdict="unmeasured", local=None, reason="no data"),
+        run_records.row(1, "dense", verdict="exact", local=run_records.stats(0.0, 0)),
+    ]
     checked = dataclasses.replace(run_records.device_run(), layers=rows, first_divergent=None, verdict="exact")
     hidden = dataclasses.replace(checked, layers=[*rows, run_records.row(2, "logits", verdict="unmeasured")])
 

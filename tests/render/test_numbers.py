@@ -59,9 +59,7 @@ def test_units():
     assert numbers.count(100000) == "100000"
     assert numbers.shape([28, 28, 1]) == "28x28x1"
     assert numbers.shape([]) == "scalar"
-    assert [numbers.decibel(None), numbers.accuracy(None), numbers.lsb(None), numbers.count(None)] == [
-        "-"
-    ] * 4
+    assert [numbers.decibel(None), numbers.accuracy(None), numbers.lsb(None), numbers.count(None)] == ["-"] * 4
 
 
 @given(st.floats(min_value=0, max_value=100))

@@ -26,8 +26,12 @@ def deep(count=66, **verdicts):
         local = run_records.stats(*{"exact": (0.0, 0), "diverged": (31.0 + place, 97)}.get(verdict, (0.1, 1)))
         rows.append(run_records.row(place, f"block_{place}_with_a_name", verdict=verdict, local=local))
     first = next((row.layer for row in rows if row.verdict == "diverged"), None)
-    return run_records.run(layers=rows, first_divergent=first, first_over_tolerance="block_7_with_a_name",
-                           verdict="diverged" if first else "rounding")
+    return run_records.run(
+        layers=rows,
+        first_divergent=first,
+        first_over_tolerance="block_7_with_a_name",
+        verdict="diverged" if first else "rounding",
+    )
 
 
 def lines(run, width=100):
@@ -69,17 +73,41 @@ def test_a_small_network_is_whole():
 
 def noisy(run):
     """The same run with much to say: findings, notes, kernel families."""
-    long = ("the scale of this tensor is not the one that the reference's own range gives, and that is so for all of "
-            "its channels")
-    more = [Finding("QD404", "scale_changed", f"block_{place}_with_a_name", severity, long, {"channels": 8}, long,
-                    "qdebug explain QD404") for place in range(6) for severity in ("error", "warning", "note")]
+    long = (
+        "the scale of this tensor is not the one that the reference's own range gives, and that is so for all of "
+        "its channels"
+    )
+    more = [
+        Finding(
+            "QD404",
+            "scale_changed",
+            f"block_{place}_with_a_name",
+            severity,
+            long,
+            {"channels": 8},
+            long,
+            "qdebug explain QD404",
+        )
+        for place in range(6)
+        for severity in ("error", "warning", "note")
+    ]
     return dataclasses.replace(run, findings=more, notes=[long, long, long], by_kernels={"builtin": run.layers})
 
 
-@pytest.mark.parametrize("run", [
-    deep(), deep(170), deep(at30="diverged"), deep(**{f"at{place}": "diverged" for place in range(10, 60)}),
-    noisy(deep()), noisy(deep(at30="diverged")), noisy(run_records.lossy_run()), run_records.float_run(),
-], ids=["healthy", "170 layers", "one", "fifty", "noisy", "noisy and diverged", "noisy and lossy", "float"])
+@pytest.mark.parametrize(
+    "run",
+    [
+        deep(),
+        deep(170),
+        deep(at30="diverged"),
+        deep(**{f"at{place}": "diverged" for place in range(10, 60)}),
+        noisy(deep()),
+        noisy(deep(at30="diverged")),
+        noisy(run_records.lossy_run()),
+        run_records.float_run(),
+    ],
+    ids=["healthy", "170 layers", "one", "fifty", "noisy", "noisy and diverged", "noisy and lossy", "float"],
+)
 def test_one_screen(run):
     """At 100 columns a run takes 40 lines at most, whatever it has to say; the answer is first, the next step last."""
     found = lines(run)
@@ -92,11 +120,17 @@ def test_one_screen(run):
 def test_the_answer_comes_first_with_what_to_do():
     """The first line is the answer, then its evidence in words and the remedy."""
     rendered = text.plain_document(page(run_records.diverged_run()))
-    parts = ["conv_3 is the first layer that diverges", "evidence", "to do     give both branches one FakeQuant",
-             "compared  branches.h5 (QAT model) with branches.tflite on builtin kernels; mnist test, ",
-             "accuracy  baseline 90.34 %", "outputs", "Layer by layer",
-             "Next: qdebug show 8 --all (everything), qdebug report 8 (a page ",
-             "with the network), qdebug explain QD203 (why)"]
+    parts = [
+        "conv_3 is the first layer that diverges",
+        "evidence",
+        "to do     give both branches one FakeQuant",
+        "compared  branches.h5 (QAT model) with branches.tflite on builtin kernels; mnist test, ",
+        "accuracy  baseline 90.34 %",
+        "outputs",
+        "Layer by layer",
+        "Next: qdebug show 8 --all (everything), qdebug report 8 (a page ",
+        "with the network), qdebug explain QD203 (why)",
+    ]
     places = [rendered.index(part) for part in parts]
 
     assert places == sorted(places)
@@ -121,19 +155,34 @@ def test_no_internal_names():
 
 def test_evidence_is_a_sentence():
     """The file's value, the reference's and how far they lie apart, at the channel; then what undoing it removes."""
-    finding = dataclasses.replace(run_records.diverged_run().findings[0], code="QD407", evidence={
-        "count": 1, "of": 8, "expected": 0.004374, "found": 0.006561, "channel": 3, "ratio": 1.5,
-        "error_removed_percent": 99.0})
+    finding = dataclasses.replace(
+        run_records.diverged_run().findings[0],
+        code="QD407",
+        evidence={
+            "count": 1,
+            "of": 8,
+            "expected": 0.004374,
+            "found": 0.006561,
+            "channel": 3,
+            "ratio": 1.5,
+            "error_removed_percent": 99.0,
+        },
+    )
 
-    assert evidence(finding) == ("channel 3: weight scale 0.006561, the reference has 0.004374 (1.5 times); "
-                                 "undoing it removes 99.0 % of the error at the outputs")
+    assert evidence(finding) == (
+        "channel 3: weight scale 0.006561, the reference has 0.004374 (1.5 times); "
+        "undoing it removes 99.0 % of the error at the outputs"
+    )
 
 
-@pytest.mark.parametrize(("given", "least", "told"), [
-    ("dense 4; dense_1 9.7", False, "dense_1 9.7 %, dense 4 %"),
-    ("a 1; b 30; c 2; d 25; e 4", False, "b 30 %, d 25 %, e 4 % and 2 more"),
-    ("a 1; b 30; c 2; d 25; …", True, "a 1 %, c 2 %, d 25 % and 1 more"),
-])
+@pytest.mark.parametrize(
+    ("given", "least", "told"),
+    [
+        ("dense 4; dense_1 9.7", False, "dense_1 9.7 %, dense 4 %"),
+        ("a 1; b 30; c 2; d 25; e 4", False, "b 30 %, d 25 %, e 4 % and 2 more"),
+        ("a 1; b 30; c 2; d 25; …", True, "a 1 %, c 2 %, d 25 % and 1 more"),
+    ],
+)
 def test_lists_are_cut_to_the_worst(given, least, told):
     """The three worst entries of a list are named, and the others counted."""
     assert worst_of(given, " %", least=least) == told
@@ -142,9 +191,14 @@ def test_lists_are_cut_to_the_worst(given, least, told):
 def test_every_key_of_a_rule_has_words():
     """No finding is told by the raw key of the record: each key that a rule writes has its words."""
     rules = Path(qdebug.__file__).parent / "findings" / "rules"
-    keys = {key.value for path in rules.glob("*.py") for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Dict) for key in node.keys
-            if isinstance(key, ast.Constant) and re.fullmatch(r"[a-z][a-z0-9_]{3,}", str(key.value))}
+    keys = {
+        key.value
+        for path in rules.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant) and re.fullmatch(r"[a-z][a-z0-9_]{3,}", str(key.value))
+    }
     words = Path(rules.parents[1], "render", "run", "evidence.py").read_text()
     joint = set(re.findall(r"[\"']([a-z_0-9]+)[\"']", words))
     others = {"digits", "mnist", "file", "qat"}
@@ -155,9 +209,12 @@ def test_every_key_of_a_rule_has_words():
 
 def test_pieces_of_one_layer_are_one_line():
     """SPLITs and the CONCATENATION of an upsampling stand in one line, unless one of them is of note."""
-    pieces = [run_records.row(number, name, op=op, region=["grow"], verdict="exact", local=run_records.stats(0.0, 0))
-              for number, (name, op) in enumerate((("grow:split", "SPLIT"), ("grow:split#2", "SPLIT"),
-                                                   ("grow", "CONCATENATION")), 1)]
+    pieces = [
+        run_records.row(number, name, op=op, region=["grow"], verdict="exact", local=run_records.stats(0.0, 0))
+        for number, (name, op) in enumerate(
+            (("grow:split", "SPLIT"), ("grow:split#2", "SPLIT"), ("grow", "CONCATENATION")), 1
+        )
+    ]
     rows = [run_records.row(0, "conv"), *pieces, run_records.row(4, "logits")]
     healthy = dataclasses.replace(run_records.run(), layers=rows, first_over_tolerance=None)
     faulty = dataclasses.replace(healthy, first_divergent="grow:split#2")
@@ -167,34 +224,65 @@ def test_pieces_of_one_layer_are_one_line():
     assert len(folded_layers(faulty, 20).lines) == 5
 
 
-@pytest.mark.parametrize(("metric", "told"), [("accuracy", "takes 41.3 points (40 points by its steps)"),
-                                              ("mae", "takes 41.3 (40 by its steps)")])
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [("accuracy", "takes 41.3 points (40 points by its steps)"), ("mae", "takes 41.3 (40 by its steps)")],
+)
 def test_what_a_layer_takes_has_the_unit_of_the_run(metric, told):
     """A loss of accuracy is counted in points, that of an error in the outputs' own unit."""
-    found = Finding("QD604", "a_cause", "dense_1", "warning", "7 of 8 channels share 1 code",
-                    {"layer_points": 41.3, "steps_points": 40.0, "regained_by_a_grid_for_each_channel": 41.3},
-                    "retrain", "", points=41.3)
-    costly = dataclasses.replace(run_records.run(verdict="rounding"), findings=[found],
-                                 cost=run_records.cost(metric=metric, points=41.3, low=30.0, high=50.0))
+    found = Finding(
+        "QD604",
+        "a_cause",
+        "dense_1",
+        "warning",
+        "7 of 8 channels share 1 code",
+        {"layer_points": 41.3, "steps_points": 40.0, "regained_by_a_grid_for_each_channel": 41.3},
+        "retrain",
+        "",
+        points=41.3,
+    )
+    costly = dataclasses.replace(
+        run_records.run(verdict="rounding"),
+        findings=[found],
+        cost=run_records.cost(metric=metric, points=41.3, low=30.0, high=50.0),
+    )
 
     assert told in " ".join(" ".join(lines(costly, 200)).split())
 
 
-@pytest.mark.parametrize(("kind", "code", "points", "offered"), [
-    ("qat", "QD406", None, True), ("float", "QD604", 41.0, True), ("qat", "QD604", 41.0, False),
-    ("float", "QD203", None, False), ("float", "QD101", None, False)])
+@pytest.mark.parametrize(
+    ("kind", "code", "points", "offered"),
+    [
+        ("qat", "QD406", None, True),
+        ("float", "QD604", 41.0, True),
+        ("qat", "QD604", 41.0, False),
+        ("float", "QD203", None, False),
+        ("float", "QD101", None, False),
+    ],
+)
 def test_a_cure_is_offered_where_there_is_one(kind, code, points, offered):
     """The last line names `cure` where it makes a better file: not of another model, nor where training is to blame."""
-    found = Finding(code, "a_cause", None, "error", "a title", {}, "do this", "", points=points,
-                    low=None if points is None else points / 2)
+    found = Finding(
+        code,
+        "a_cause",
+        None,
+        "error",
+        "a title",
+        {},
+        "do this",
+        "",
+        points=points,
+        low=None if points is None else points / 2,
+    )
     sick = run_records.run(verdict="diverged")
     sick = dataclasses.replace(sick, findings=[found], reference={**sick.reference, "kind": kind}, cures=None)
 
     assert ("qdebug cure 7 (make a better file)" in lines(sick, 400)[-1]) == offered
 
 
-@pytest.mark.parametrize(("share", "told"), [(99.0, "removes 99.0 % of the error"), (-0.55, "removes nothing"),
-                                             (0.0, "removes nothing")])
+@pytest.mark.parametrize(
+    ("share", "told"), [(99.0, "removes 99.0 % of the error"), (-0.55, "removes nothing"), (0.0, "removes nothing")]
+)
 def test_what_undoing_a_fault_removes(share, told):
     """A fault whose removal brings nothing back removes nothing, not less than nothing."""
     found = Finding("QD402", "a_cause", "dense", "error", "a title", {"error_removed_percent": share}, "do this", "")

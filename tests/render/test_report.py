@@ -23,7 +23,7 @@ from qdebug.render.run.error_parts import parts_table
 from qdebug.verdict.sketch import pack, sketch_codes
 from tests.support import run_records
 
-ODD = ["<script>alert(1)</script>", "[red]", 'a"b\'c', "&amp;", "{{ 7*7 }}", "</svg><img src=x>"]
+ODD = ["<script>alert(1)</script>", "[red]", "a\"b'c", "&amp;", "{{ 7*7 }}", "</svg><img src=x>"]
 
 
 class Page(html.parser.HTMLParser):
@@ -60,21 +60,31 @@ def full_run():
     for row in run.layers:
         if row.local is not None:
             local = dataclasses.replace(row.local, histogram={"-1": 3, "0": 90, "2": 7})
-            row = dataclasses.replace(row, local=local, channels=Channels([3, 90, 1], [0, 5, 1], [1, 97, 1], 100),
-                                      handover=Handover(0.9, 0.8, 0.01, -0.01, 0.03, 100))
+            row = dataclasses.replace(
+                row,
+                local=local,
+                channels=Channels([3, 90, 1], [0, 5, 1], [1, 97, 1], 100),
+                handover=Handover(0.9, 0.8, 0.01, -0.01, 0.03, 100),
+            )
         rows.append(row)
     return dataclasses.replace(run, layers=rows)
 
 
-@pytest.mark.parametrize("run", [run_records.run(), full_run(), run_records.float_run(),
-                                 run_records.run(layers=[], end_to_end=[])])
+@pytest.mark.parametrize(
+    "run", [run_records.run(), full_run(), run_records.float_run(), run_records.run(layers=[], end_to_end=[])]
+)
 def test_needs_nothing_else(run):
     """Nothing in the page refers to anything outside of it, and the page forbids it besides."""
     text = report(run)
     page = Page(text)
-    outside = [value for _, attributes in page.tags for name, value in attributes.items()
-               if name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset")
-               and not (value or "").startswith(("#", "data:")) and not (value or "").startswith("https://example.org")]
+    outside = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset")
+        and not (value or "").startswith(("#", "data:"))
+        and not (value or "").startswith("https://example.org")
+    ]
 
     assert outside == []
     assert not re.search(r"@import|url\((?!#)", text)
@@ -132,7 +142,7 @@ def test_images():
     image[9070, 2, 3] = 1.0
     found = sample_images(pack_samples([9070, 9070, 3], {"x": image, "v": np.zeros((10000, 7))}))
     png = base64.b64decode(found[9070].partition(",")[2])
-    body = zlib.decompress(png[png.index(b"IDAT") + 4: -16])
+    body = zlib.decompress(png[png.index(b"IDAT") + 4 : -16])
     pixels = np.frombuffer(body, np.uint8).reshape(6, 1 + 5)[:, 1:]
 
     assert sorted(found) == [3, 9070]
@@ -162,9 +172,14 @@ def drawn_of(run, arrays=None):
 
 def test_the_network_is_drawn_with_its_edges():
     """Every layer is a box with its verdict and its marks, every input an edge: a skip connection too."""
-    rows = [dataclasses.replace(row, upstream=upstream) for row, upstream in zip(
-        run_records.diverged_run().layers,
-        ([], ["stem_relu"], ["block_1_depthwise_relu6"], ["conv_3", "stem_relu"], ["joined"], ["custom"]), strict=True)]
+    rows = [
+        dataclasses.replace(row, upstream=upstream)
+        for row, upstream in zip(
+            run_records.diverged_run().layers,
+            ([], ["stem_relu"], ["block_1_depthwise_relu6"], ["conv_3", "stem_relu"], ["joined"], ["custom"]),
+            strict=True,
+        )
+    ]
     boxes = drawn_of(run_records.diverged_run(layers=rows))["layers"]
 
     assert [one["from"] for one in boxes] == [[], [0], [1], [2, 0], [3], [4]]
@@ -211,9 +226,17 @@ def test_a_deep_network_stays_small():
     channels = Channels(list(range(512)), [1] * 512, [2] * 512, 4096, [0.0123456789] * 512)
     histogram = {str(code): 1000 + code for code in range(-60, 61)}
     local = run_records.stats(5.0, 60, histogram=histogram)
-    rows = [run_records.row(place, f"block_{place}_conv_batch_norm_relu", local=local, cumulative=local,
-                            channels=channels, upstream=[f"block_{place - 1}_conv_batch_norm_relu"] if place else [])
-            for place in range(170)]
+    rows = [
+        run_records.row(
+            place,
+            f"block_{place}_conv_batch_norm_relu",
+            local=local,
+            cumulative=local,
+            channels=channels,
+            upstream=[f"block_{place - 1}_conv_batch_norm_relu"] if place else [],
+        )
+        for place in range(170)
+    ]
     noise = np.random.default_rng(0).integers(-128, 128, (1, 8, 8, 512)).astype(np.int8)
     arrays = pack_samples([0], {"x": np.zeros((1, 2))}, pack([sketch_codes(noise, noise[:, ::-1], 512, "int8")] * 170))
 
@@ -222,14 +245,25 @@ def test_a_deep_network_stays_small():
 
 def split_run():
     """A run against a float reference, whose rows hold the parts of their error."""
+
     def part(rms, largest, **more):
         return {"rms_lsb": rms, "max_lsb": largest, **more}
 
-    found = {"samples": 32, "weights": part(0.2856, 2.179, max_steps=0.4984, channel=1),
-             "bias": part(0.001, 0.002, max_codes=0.466, channel=0), "range": part(0.0, 0.0, clipped_percent=0.0),
-             "rounding": part(0.2109, 0.5, floor_lsb=0.2887), "kernel": part(0.0, 0.0)}
-    bare = {**found, "weights": None, "weights_reason": "this op has no weights of its own", "bias": None,
-            "rounding": part(0.0, 0.0)}
+    found = {
+        "samples": 32,
+        "weights": part(0.2856, 2.179, max_steps=0.4984, channel=1),
+        "bias": part(0.001, 0.002, max_codes=0.466, channel=0),
+        "range": part(0.0, 0.0, clipped_percent=0.0),
+        "rounding": part(0.2109, 0.5, floor_lsb=0.2887),
+        "kernel": part(0.0, 0.0),
+    }
+    bare = {
+        **found,
+        "weights": None,
+        "weights_reason": "this op has no weights of its own",
+        "bias": None,
+        "rounding": part(0.0, 0.0),
+    }
     run = run_records.run()
     rows = [dataclasses.replace(row, parts=bare if row.index == 0 else found) for row in run.layers]
     return dataclasses.replace(run, layers=rows, reference={"kind": "float", "source": "a.h5"})
@@ -240,17 +274,30 @@ def test_parts_of_the_error():
     table = parts_table(split_run())
 
     assert table.lines[1].cells[:10] == (
-        "dense", "FULLY_CONNECTED", "0.2856", "0.001", "0", "0.2109", "0", "weights", "0.4984", "1")
+        "dense",
+        "FULLY_CONNECTED",
+        "0.2856",
+        "0.001",
+        "0",
+        "0.2109",
+        "0",
+        "weights",
+        "0.4984",
+        "1",
+    )
     assert table.lines[0].cells[:8] == ("input_1", "QUANTIZE", "-", "-", "0", "0", "0", "-")
-    whole = run_records.run(layers=[dataclasses.replace(row, reasons={"parts": "QAT"})
-                                    for row in run_records.run().layers])
+    whole = run_records.run(
+        layers=[dataclasses.replace(row, reasons={"parts": "QAT"}) for row in run_records.run().layers]
+    )
     assert (parts_table(whole).lines, parts_table(whole).notes) == ((), ("Not split: QAT.",))
 
 
 def test_all_tables_of_the_terminal_stand_in_the_page():
     """Parts, baseline and kernel families have their tables where the run has them, and only there."""
-    baseline = {"source": "b.h5", "layers": [
-        {"layer": "dense", "local_sqnr_db": 15.5, "local_max_abs": 1.0, "sqnr_db": 14.0, "max_abs": 1.0}]}
+    baseline = {
+        "source": "b.h5",
+        "layers": [{"layer": "dense", "local_sqnr_db": 15.5, "local_max_abs": 1.0, "sqnr_db": 14.0, "max_abs": 1.0}],
+    }
     rows = run_records.run().layers
     full = dataclasses.replace(split_run(), baseline=baseline, by_kernels={"builtin": rows})
     titles = [block.title for block in document(full) if hasattr(block, "columns")]
@@ -265,8 +312,11 @@ def test_all_tables_of_the_terminal_stand_in_the_page():
 def test_wide_and_narrow_charts():
     """A short network's charts are drawn for phones and for wide pages, a long one's once."""
     run = full_run()
-    many = [dataclasses.replace(row, layer=f"{row.layer}_{place}", index=len(run.layers) * place + row.index)
-            for place in range(6) for row in run.layers]
+    many = [
+        dataclasses.replace(row, layer=f"{row.layer}_{place}", index=len(run.layers) * place + row.index)
+        for place in range(6)
+        for row in run.layers
+    ]
 
     assert report(run).count('<div class="scroll small">') == report(run).count('<div class="scroll full">') == 2
     assert "scroll small" not in report(dataclasses.replace(run, layers=many))

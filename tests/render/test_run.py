@@ -52,16 +52,20 @@ def test_errors_are_named_where_no_layer_diverges():
 
 def test_ops_that_need_no_pair_are_counted():
     """What is left over for a known reason is not missing; what has no counterpart is."""
-    left = [Unpaired("candidate", "a", "SHAPE", "computes a shape, not values"),
-            Unpaired("candidate", "b", "PACK", "computes a shape, not values"),
-            Unpaired("candidate", "c", "QUANTIZE", "inserted by the converter"),
-            Unpaired("candidate", "d", "PAD", "no reference layer computes this"),
-            Unpaired("reference", "bn", "BatchNormalization", "fused into conv")]
+    left = [
+        Unpaired("candidate", "a", "SHAPE", "computes a shape, not values"),
+        Unpaired("candidate", "b", "PACK", "computes a shape, not values"),
+        Unpaired("candidate", "c", "QUANTIZE", "inserted by the converter"),
+        Unpaired("candidate", "d", "PAD", "no reference layer computes this"),
+        Unpaired("reference", "bn", "BatchNormalization", "fused into conv"),
+    ]
 
     assert coverage(run_records.run(coverage=Coverage(9, 5, left))) == (
-        "5 of 9 candidate ops paired, 3 need no pair (2x computes a shape, not values; 1x inserted by the converter)")
+        "5 of 9 candidate ops paired, 3 need no pair (2x computes a shape, not values; 1x inserted by the converter)"
+    )
     assert coverage(run_records.run(coverage=Coverage(6, 5, left[:1]))) == (
-        "5 of 6 candidate ops paired, 1 needs no pair (computes a shape, not values)")
+        "5 of 6 candidate ops paired, 1 needs no pair (computes a shape, not values)"
+    )
 
 
 def test_same_layer_is_blamed_once():
@@ -165,9 +169,7 @@ def test_findings_come_most_severe_first():
 
 def test_no_labels():
     """Without labels the accuracies are absent with their reason."""
-    assert "Accuracy: not measured, no labels were given" in text.plain_document(
-        document(run_records.float_run())
-    )
+    assert "Accuracy: not measured, no labels were given" in text.plain_document(document(run_records.float_run()))
 
 
 @pytest.mark.parametrize(("source", "told"), [("zoo:dense4", "built-in dense4"), ("at/zoo:4.h5", "at/zoo:4.h5")])

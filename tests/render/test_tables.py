@@ -154,9 +154,7 @@ def test_names_are_text(name, width):
 
     assert name in terminal.render_document(document(run), width=width, color=False)
     assert name in text.plain_document(document(run))
-    assert layers.layers_table(run).column("layer")[2] in text.format_table(
-        layers.layers_table(run), "simple"
-    )
+    assert layers.layers_table(run).column("layer")[2] in text.format_table(layers.layers_table(run), "simple")
 
 
 def test_github_escapes_pipes():
@@ -237,16 +235,27 @@ def test_end_to_end():
     }
 
 
-@pytest.mark.parametrize(("given", "because", "status"), [
-    ({}, ["training", "training; rounding", "rounding, expected"], ["expected", "expected", "expected"]),
-    ({"reference": {"kind": "float"}}, ["training", "training; quantization", "quantization, expected"],
-     ["expected"] * 3),
-    ({"verdict": "diverged", "first_divergent": "dense"},
-     ["training", "training; dense diverges", "dense diverges"], ["expected", "failed", "failed"]),
-    ({"layers": [*run_records.run().layers, run_records.diverged_run().layers[4]]},
-     ["training", "training; not known: 1 of 6 rows not measured", "not known: 1 of 6 rows not measured"],
-     ["expected", "failed", "failed"]),
-])
+@pytest.mark.parametrize(
+    ("given", "because", "status"),
+    [
+        ({}, ["training", "training; rounding", "rounding, expected"], ["expected", "expected", "expected"]),
+        (
+            {"reference": {"kind": "float"}},
+            ["training", "training; quantization", "quantization, expected"],
+            ["expected"] * 3,
+        ),
+        (
+            {"verdict": "diverged", "first_divergent": "dense"},
+            ["training", "training; dense diverges", "dense diverges"],
+            ["expected", "failed", "failed"],
+        ),
+        (
+            {"layers": [*run_records.run().layers, run_records.diverged_run().layers[4]]},
+            ["training", "training; not known: 1 of 6 rows not measured", "not known: 1 of 6 rows not measured"],
+            ["expected", "failed", "failed"],
+        ),
+    ],
+)
 def test_end_to_end_says_what_failures_come_from(given, because, status):
     """A healthy pair fails the seed's tolerance as expected; with a broken layer, or one not measured, it does not."""
     table = end_to_end.end_to_end_table(run_records.run(**given))
@@ -352,12 +361,20 @@ def test_kernel_families_stand_side_by_side():
     from dataclasses import replace
 
     plain = run_records.run()
-    rows = [replace(row, local=row.local and replace(row.local, flip_percent=9.0), between=row.local)
-            for row in plain.layers]
+    rows = [
+        replace(row, local=row.local and replace(row.local, flip_percent=9.0), between=row.local)
+        for row in plain.layers
+    ]
     table = kernel_layers_table(replace(plain, by_kernels={"builtin": rows}))
 
     assert [column.name for column in table.columns] == [
-        "layer", "op", "xnnpack_local_flip_percent", "builtin_local_flip_percent", "builtin_between_flip_percent",
-        "builtin_between_max_lsb", "only"]
+        "layer",
+        "op",
+        "xnnpack_local_flip_percent",
+        "builtin_local_flip_percent",
+        "builtin_between_flip_percent",
+        "builtin_between_max_lsb",
+        "only",
+    ]
     assert [line.cells[0] for line in table.lines] == [row.layer for row in plain.layers]
     assert {line.cells[-1] for line in table.lines if line.cells[3] != "-"} == {"builtin"}

@@ -17,6 +17,7 @@ BUILDERS: dict[str, tuple[Callable[[Any], Any], str, str]] = {}
 
 def model(kind: str, io: str = "int8") -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
     """Register the builder of a tiny model."""
+
     def register(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
         BUILDERS[build.__name__] = build, kind, io
         return build
@@ -100,7 +101,7 @@ def converted(net: Any, kind: str, io: str) -> bytes:
             converter.inference_input_type = converter.inference_output_type = tf.int8
     if kind == "ptq":
         data = batches(net)
-        converter.representative_dataset = lambda: ([entry[n:n + 1] for entry in data] for n in range(len(data[0])))
+        converter.representative_dataset = lambda: ([entry[n : n + 1] for entry in data] for n in range(len(data[0])))
     return bytes(converter.convert())
 
 
@@ -114,7 +115,8 @@ def post_training_converter(model: Any, kind: str) -> Any:
         converter.target_spec.supported_types = [tf.float16]
     if kind == "16x8":
         converter.target_spec.supported_ops = [
-            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
     return converter
 
 
@@ -144,16 +146,23 @@ def plain(keras: Any) -> Any:
 def float_io(keras: Any) -> Any:
     """Float input and output (QUANTIZE and DEQUANTIZE inserted), separable conv, swish, GAP; Reshape that stays."""
     L = keras.layers
-    return keras.Sequential([
-        L.InputLayer((8, 8, 4), name="image"),
-        L.SeparableConv2D(8, 3, padding="same", name="sep"),
-        L.Activation("swish", name="swish"),
-        L.Conv2D(8, 3, name="conv"), L.BatchNormalization(name="bn"), L.Activation("relu", name="act"),
-        L.MaxPooling2D(2, name="pool"),
-        L.Conv2D(8, 1, activation="sigmoid", name="gate"),
-        L.GlobalAveragePooling2D(name="gap"), L.Reshape((1, 1, 8), name="reshape"),
-        L.Conv2D(5, 1, name="head"), L.Flatten(name="flat"), L.Activation("tanh", name="out"),
-    ])
+    return keras.Sequential(
+        [
+            L.InputLayer((8, 8, 4), name="image"),
+            L.SeparableConv2D(8, 3, padding="same", name="sep"),
+            L.Activation("swish", name="swish"),
+            L.Conv2D(8, 3, name="conv"),
+            L.BatchNormalization(name="bn"),
+            L.Activation("relu", name="act"),
+            L.MaxPooling2D(2, name="pool"),
+            L.Conv2D(8, 1, activation="sigmoid", name="gate"),
+            L.GlobalAveragePooling2D(name="gap"),
+            L.Reshape((1, 1, 8), name="reshape"),
+            L.Conv2D(5, 1, name="head"),
+            L.Flatten(name="flat"),
+            L.Activation("tanh", name="out"),
+        ]
+    )
 
 
 @model("qat")
@@ -164,8 +173,9 @@ def twin_branches(keras: Any) -> Any:
     x = _bn_relu(L, L.Conv2D(4, 3, padding="same", use_bias=False, name="stem")(i), "stem")
     for block in ("one", "two"):
         y = _bn_relu(L, L.Conv2D(4, 3, padding="same", use_bias=False, name=f"{block}_a")(x), f"{block}_a")
-        y = L.BatchNormalization(name=f"{block}_b_bn")(L.Conv2D(4, 3, padding="same", use_bias=False,
-                                                                name=f"{block}_b")(y))
+        y = L.BatchNormalization(name=f"{block}_b_bn")(
+            L.Conv2D(4, 3, padding="same", use_bias=False, name=f"{block}_b")(y)
+        )
         x = L.ReLU(name=f"{block}_out")(L.Add(name=f"{block}_add")([x, y]))
     a = L.Conv2D(4, 1, activation="relu", name="left")(x)
     b = L.Conv2D(4, 1, name="middle")(x)
@@ -187,8 +197,10 @@ def several_ends(keras: Any) -> Any:
     x = L.Concatenate(name="both")([a, b])
     x = L.Dense(6, activation="relu", name="trunk")(x)
     y = L.Add(name="sum")([x, b])
-    return keras.Model([zeta, alpha], [L.Dense(3, name="zz")(x), L.Dense(3, name="mm")(y),
-                                       L.Dense(3, activation="softmax", name="aa")(x)])
+    return keras.Model(
+        [zeta, alpha],
+        [L.Dense(3, name="zz")(x), L.Dense(3, name="mm")(y), L.Dense(3, activation="softmax", name="aa")(x)],
+    )
 
 
 @model("qat")
@@ -224,11 +236,14 @@ def dilated(keras: Any) -> Any:
 def one_dimension_dilated(keras: Any) -> Any:
     """A causal dilated Conv1D: its ExpandDims stands between the blocks."""
     L = keras.layers
-    return keras.Sequential([
-        L.InputLayer((16, 3), name="signal"),
-        L.Conv1D(6, 3, dilation_rate=2, padding="causal", activation="relu", name="causal"),
-        L.Flatten(name="flat"), L.Dense(4, name="out"),
-    ])
+    return keras.Sequential(
+        [
+            L.InputLayer((16, 3), name="signal"),
+            L.Conv1D(6, 3, dilation_rate=2, padding="causal", activation="relu", name="causal"),
+            L.Flatten(name="flat"),
+            L.Dense(4, name="out"),
+        ]
+    )
 
 
 @model("qat")
@@ -268,6 +283,7 @@ def dead_channel(keras: Any) -> Any:
 def nested(keras: Any) -> Any:
     """Models inside a model, one used twice, with layers of equal names; quantized after training."""
     L = keras.layers
+
     def body(name: str) -> Any:
         i = L.Input((8, 8, 4))
         x = L.Conv2D(4, 3, padding="same", name="conv")(i)
@@ -277,8 +293,9 @@ def nested(keras: Any) -> Any:
     twice = body("twice")
     x = twice(body("once")(twice(i)))
     x = L.GlobalAveragePooling2D(name="gap")(x)
-    return keras.Model(i, keras.Sequential([L.Dense(6, activation="relu", name="dense"), L.Dense(3, name="out")],
-                                           name="head")(x))
+    return keras.Model(
+        i, keras.Sequential([L.Dense(6, activation="relu", name="dense"), L.Dense(3, name="out")], name="head")(x)
+    )
 
 
 @model("ptq")

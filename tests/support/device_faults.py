@@ -50,8 +50,12 @@ class Board:
                 else:
                     file = self.files[op.index]
                     fed = [self.tensors[key][sample] for key in dict.fromkeys(self.graph.data_inputs(op))]
-                    made = file.run([values.reshape(file.graph.tensors[key].shape)
-                                     for key, values in zip(file.graph.inputs, fed, strict=True)])
+                    made = file.run(
+                        [
+                            values.reshape(file.graph.tensors[key].shape)
+                            for key, values in zip(file.graph.inputs, fed, strict=True)
+                        ]
+                    )
                     for key, values in zip(op.outputs, made.values(), strict=True):
                         self.tensors.setdefault(key, {})[sample] = values
             if op is not None and op.index == self.op and self.fault is not None:
@@ -143,8 +147,7 @@ def overwritten(dump: Dump, graph: Graph) -> tuple[Dump, dict[int, int]]:
     sizes = {key: -(-dump.tensors[key][0].nbytes // 16) * 16 for key in order}
     places: dict[Any, int] = {}
     for key in order:
-        busy = sorted((places[other], places[other] + sizes[other]) for other in places
-                      if last[other] >= born[key])
+        busy = sorted((places[other], places[other] + sizes[other]) for other in places if last[other] >= born[key])
         start = 0
         for low, high in busy:
             if start + sizes[key] <= low:
@@ -156,12 +159,15 @@ def overwritten(dump: Dump, graph: Graph) -> tuple[Dump, dict[int, int]]:
         memory = np.zeros(max(places[key] + sizes[key] for key in order), np.uint8)
         for key in order:
             content = np.ascontiguousarray(dump.tensors[key][sample])
-            memory[places[key]: places[key] + content.nbytes] = content.view(np.uint8).reshape(-1)
+            memory[places[key] : places[key] + content.nbytes] = content.view(np.uint8).reshape(-1)
         for key in order:
             held = dump.tensors[key][sample]
-            tensors[key][sample] = memory[places[key]: places[key] + held.nbytes].view(held.dtype).reshape(held.shape)
-    gone = {key: 1 for key in order if any(not np.array_equal(tensors[key][sample], dump.tensors[key][sample])
-                                          for sample in dump.samples)}
+            tensors[key][sample] = memory[places[key] : places[key] + held.nbytes].view(held.dtype).reshape(held.shape)
+    gone = {
+        key: 1
+        for key in order
+        if any(not np.array_equal(tensors[key][sample], dump.tensors[key][sample]) for sample in dump.samples)
+    }
     return replace(dump, tensors=tensors), gone
 
 
@@ -179,11 +185,18 @@ FAULTS: Mapping[str, tuple[Hook, str]] = {
 
 def ops_for(name: str, graph: Graph) -> list[Op]:
     """Ops that a fault can strike, in running order."""
-    weighted = [op for op in graph.ops if op_facts.kernel(graph, op) is not None
-                and graph.tensors[op.output].grid is not None]
+    weighted = [
+        op for op in graph.ops if op_facts.kernel(graph, op) is not None and graph.tensors[op.output].grid is not None
+    ]
     if name == "stale channels":
         return [op for op in weighted if op.kind == "dense"]
     if name == "SAME padding, last row":
-        return [op for op in weighted if op.kind in ("conv", "depthwise") and op.attributes.get("padding") == 0
-                and graph.tensors[op.output].shape[1] > 2 and graph.constants(op)[0].shape[1] > 1]
+        return [
+            op
+            for op in weighted
+            if op.kind in ("conv", "depthwise")
+            and op.attributes.get("padding") == 0
+            and graph.tensors[op.output].shape[1] > 2
+            and graph.constants(op)[0].shape[1] > 1
+        ]
     return weighted

@@ -69,10 +69,14 @@ def row_of(run: Run, layer: str) -> Row:
 
 def other_channel(content: bytes) -> bytes:
     """Channel 2 of the first kernel held in a scale too small for it: its largest weights are cut off."""
+
     def change(model: Any) -> None:
         tensors = model.subgraphs[0].tensors
-        kernel = next(tensor for tensor in tensors if tensor.type == 9 and tensor.shape is not None
-                      and list(tensor.shape) == [8, 3, 3, 3])
+        kernel = next(
+            tensor
+            for tensor in tensors
+            if tensor.type == 9 and tensor.shape is not None and list(tensor.shape) == [8, 3, 3, 3]
+        )
         codes = np.asarray(model.buffers[kernel.buffer].data).view(np.int8).reshape(8, -1).astype(np.int64)
         scale = np.array(kernel.quantization.scale)
         scale[2] *= 0.5

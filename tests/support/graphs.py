@@ -37,8 +37,18 @@ class Side:
 
     def op(self, kind: str, inputs: Sequence[Key], outputs: Sequence[Key], name: str, **more: Any) -> None:
         """Append an op."""
-        self.ops.append(Op(len(self.ops), kind, kind.upper(), name, tuple(inputs), tuple(outputs),
-                           more.get("attributes", {}), more.get("layer")))
+        self.ops.append(
+            Op(
+                len(self.ops),
+                kind,
+                kind.upper(),
+                name,
+                tuple(inputs),
+                tuple(outputs),
+                more.get("attributes", {}),
+                more.get("layer"),
+            )
+        )
 
 
 class Net:
@@ -64,8 +74,7 @@ class Net:
         self.reference.tensors[name] = Tensor(name, name, tuple(shape), "float32", data=held)
         return name
 
-    def theirs(self, name: str, shape: Sequence[int], grid: Grid | None, data: Any = None,
-               scales: Any = None) -> Key:
+    def theirs(self, name: str, shape: Sequence[int], grid: Grid | None, data: Any = None, scales: Any = None) -> Key:
         """Add a tensor to the candidate."""
         key = len(self.candidate.tensors)
         quantization = None
@@ -93,8 +102,18 @@ class Net:
         self.candidate.inputs.append(mine)
         return self._known(end, mine)
 
-    def dense(self, value: Value, units: int, name: str | None = None, *, activation: str | None = "relu",
-              grid: Grid | None = None, kernel: Any = None, bn: bool = False, fused: bool = True) -> Value:
+    def dense(
+        self,
+        value: Value,
+        units: int,
+        name: str | None = None,
+        *,
+        activation: str | None = "relu",
+        grid: Grid | None = None,
+        kernel: Any = None,
+        bn: bool = False,
+        fused: bool = True,
+    ) -> Value:
         """Kernel, bias, perhaps batch norm and activation, FakeQuant. `fused` False: the activation stays apart."""
         name = name or self._name("dense")
         width = self.shape(value)[-1]
@@ -115,12 +134,14 @@ class Net:
         rows = (kernel * factor).T
         scales = np.abs(rows).max(axis=1) / 127
         codes = np.rint(rows / np.where(scales == 0, 1, scales)[:, None]).astype(np.int8)
-        given = [value[1], self.theirs(f"m/{name}/kernel", codes.shape, None, codes, scales),
-                 self.theirs(f"m/{name}/bias", (units,), None, np.ones(units, np.int32), scales)]
+        given = [
+            value[1],
+            self.theirs(f"m/{name}/kernel", codes.shape, None, codes, scales),
+            self.theirs(f"m/{name}/bias", (units,), None, np.ones(units, np.int32), scales),
+        ]
         plain = not (fused and activation)
         mine = self.theirs(";".join(reversed(parts)) if fused else parts[0], (1, units), grid)
-        self.candidate.op("dense", given, [mine], name,
-                          attributes={"activation": "none" if plain else activation})
+        self.candidate.op("dense", given, [mine], name, attributes={"activation": "none" if plain else activation})
         if activation and not fused:
             self._known(before, mine)
             last = self.theirs(parts[-1], (1, units), grid)
@@ -128,8 +149,15 @@ class Net:
             mine = last
         return self._known(end, mine)
 
-    def join(self, kind: str, values: Sequence[Value], name: str | None = None, *, activation: str | None = None,
-             grid: Grid | None = None) -> Value:
+    def join(
+        self,
+        kind: str,
+        values: Sequence[Value],
+        name: str | None = None,
+        *,
+        activation: str | None = None,
+        grid: Grid | None = None,
+    ) -> Value:
         """`add`, `mul` or `concat` of several values, FakeQuant."""
         name = name or self._name(kind)
         widths = [self.shape(value)[-1] for value in values]
@@ -142,8 +170,9 @@ class Net:
         operands = [self._meaning(value) for value in values]
         self.meaning[end] = kind, *(operands if kind == "concat" else sorted(operands))
         mine = self.theirs(f"m/{name}/{kind}", (1, width), grid)
-        self.candidate.op(kind, [value[1] for value in values], [mine], name,
-                          attributes={"activation": activation or "none"})
+        self.candidate.op(
+            kind, [value[1] for value in values], [mine], name, attributes={"activation": activation or "none"}
+        )
         return self._known(end, mine)
 
     def single(self, kind: str, value: Value, name: str | None = None) -> Value:
@@ -170,10 +199,22 @@ class Net:
         """Both graphs."""
         names = tuple(str(key).removesuffix(":0") for key in self.reference.inputs)
         ends = tuple(f"output_{number}" for number in range(len(outputs)))
-        reference = Graph(self.reference.tensors, tuple(self.reference.ops), tuple(self.reference.inputs),
-                          tuple(value[0] for value in outputs), names, ends)
-        candidate = Graph(self.candidate.tensors, tuple(self.candidate.ops), tuple(self.candidate.inputs),
-                          tuple(value[1] for value in outputs), names, ends)
+        reference = Graph(
+            self.reference.tensors,
+            tuple(self.reference.ops),
+            tuple(self.reference.inputs),
+            tuple(value[0] for value in outputs),
+            names,
+            ends,
+        )
+        candidate = Graph(
+            self.candidate.tensors,
+            tuple(self.candidate.ops),
+            tuple(self.candidate.inputs),
+            tuple(value[1] for value in outputs),
+            names,
+            ends,
+        )
         return reference, candidate
 
     # -- parts -------------------------------------------------------------------------------------
@@ -217,8 +258,9 @@ def _layer(name: str) -> Layer:
 def blank(graph: Graph) -> Graph:
     """Take all tensor, input and output names away."""
     tensors = {key: replace(tensor, name="") for key, tensor in graph.tensors.items()}
-    return replace(graph, tensors=tensors, input_names=("",) * len(graph.inputs),
-                   output_names=("",) * len(graph.outputs))
+    return replace(
+        graph, tensors=tensors, input_names=("",) * len(graph.inputs), output_names=("",) * len(graph.outputs)
+    )
 
 
 def stale(graph: Graph, seed: int = 1) -> Graph:
@@ -235,6 +277,7 @@ def stale(graph: Graph, seed: int = 1) -> Graph:
 
 def rescaled(graph: Graph, factor: float = 1.07) -> Graph:
     """Change the scale of every activation."""
+
     def changed(tensor: Tensor) -> Tensor:
         if tensor.data is not None or tensor.quantization is None:
             return tensor

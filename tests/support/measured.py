@@ -14,8 +14,9 @@ from qdebug.models.reference.session import FrozenSession
 Values = dict[Key, np.ndarray]
 
 
-def values(frozen: Frozen, content: bytes, candidate: Graph, inputs: Sequence[np.ndarray],
-           order: Sequence[int]) -> tuple[Values, Values]:
+def values(
+    frozen: Frozen, content: bytes, candidate: Graph, inputs: Sequence[np.ndarray], order: Sequence[int]
+) -> tuple[Values, Values]:
     """Real values of all reference and all candidate activations; `order` as in `Alignment.inputs`."""
     return reference_values(frozen, inputs), candidate_values(content, candidate, [inputs[n] for n in order])
 
@@ -25,7 +26,7 @@ def reference_values(frozen: Frozen, inputs: Sequence[np.ndarray]) -> Values:
     keys = [*frozen.graph.inputs, *(op.output for op in frozen.graph.ops)]
     keys = [key for key in dict.fromkeys(keys) if frozen.graph.tensors[key].dtype.startswith("float")]
     with FrozenSession(frozen) as session:
-        rows = [session.fetch(keys, [entry[n:n + 1] for entry in inputs]) for n in range(len(inputs[0]))]
+        rows = [session.fetch(keys, [entry[n : n + 1] for entry in inputs]) for n in range(len(inputs[0]))]
     return {key: np.stack([row[number] for row in rows]) for number, key in enumerate(keys)}
 
 
@@ -34,7 +35,7 @@ def candidate_values(content: bytes, candidate: Graph, inputs: Sequence[np.ndarr
     runner = Interpreter(content, candidate)
     found: dict[Key, list[np.ndarray]] = {}
     for number in range(len(inputs[0])):
-        runner.run([entry[number:number + 1] for entry in inputs])
+        runner.run([entry[number : number + 1] for entry in inputs])
         for key in (*candidate.inputs, *(op.output for op in candidate.ops)):
             try:
                 found.setdefault(key, []).append(_real(candidate, key, runner.get(key)))

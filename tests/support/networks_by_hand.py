@@ -33,8 +33,10 @@ class Network:
     def graph(self, key: Callable[[str], Key]) -> Graph:
         """The graph under any keys."""
         tensors = {key(name): Tensor(key(name), name, (-1, self.width), "float32") for name in self.names}
-        ops = tuple(Op(number, "op", "OP", name, tuple(map(key, reads)), (key(name),))
-                    for number, (name, (_, reads)) in enumerate(self.ops.items()))
+        ops = tuple(
+            Op(number, "op", "OP", name, tuple(map(key, reads)), (key(name),))
+            for number, (name, (_, reads)) in enumerate(self.ops.items())
+        )
         return Graph(tensors, ops, (key("x"),), tuple(map(key, self.outputs)))
 
     @property
@@ -51,12 +53,12 @@ class Network:
         """Every tensor with its twin, but those left unpaired."""
         ops = self.candidate.ops
         made = [Pair("x", 0, None, None, (), 1.0, "x")]
-        made += [Pair(name, number + 1, ops[number], None, (), 1.0, name)
-                 for number, name in enumerate(self.ops)]
+        made += [Pair(name, number + 1, ops[number], None, (), 1.0, name) for number, name in enumerate(self.ops)]
         return [pair for pair in made if pair.layer not in self.unpaired]
 
-    def run(self, x: np.ndarray, fed: Mapping[str, np.ndarray], faults: Mapping[str, Function]
-            ) -> dict[str, np.ndarray]:
+    def run(
+        self, x: np.ndarray, fed: Mapping[str, np.ndarray], faults: Mapping[str, Function]
+    ) -> dict[str, np.ndarray]:
         """All tensors, those in `fed` taken as given."""
         found: dict[str, np.ndarray] = {"x": x, **fed}
         for name, (function, reads) in self.ops.items():
@@ -89,6 +91,8 @@ class Fakes:
 
 def chain(length: int, **given: Any) -> Network:
     """`layer_1` to `layer_<length>`, each passing its input on."""
-    ops = {f"layer_{number}": ((lambda value: value + 0.0), (f"layer_{number - 1}" if number > 1 else "x",))
-           for number in range(1, length + 1)}
+    ops = {
+        f"layer_{number}": ((lambda value: value + 0.0), (f"layer_{number - 1}" if number > 1 else "x",))
+        for number in range(1, length + 1)
+    }
     return Network(ops, (f"layer_{length}",), **given)

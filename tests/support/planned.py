@@ -33,8 +33,9 @@ class Models:
 
     def plan(self, unmeasurable: Unmeasurable | None = None) -> TapPlan:
         """What to measure on XNNPACK."""
-        return plan_taps(self.aligned, expect(self.aligned, kernels="xnnpack"), {}, unmeasurable or Unmeasurable(),
-                         own_kernels=False)
+        return plan_taps(
+            self.aligned, expect(self.aligned, kernels="xnnpack"), {}, unmeasurable or Unmeasurable(), own_kernels=False
+        )
 
 
 def models() -> Models:
@@ -72,8 +73,11 @@ class FakeReference:
     plan: TapPlan
     codes: Mapping[Key, np.ndarray]
 
-    def run(self, inputs: Sequence[np.ndarray], codes: Mapping[Key, np.ndarray]  # noqa: ARG002
-            ) -> tuple[list[np.ndarray], Iterator[Taken]]:
+    def run(
+        self,
+        inputs: Sequence[np.ndarray],
+        codes: Mapping[Key, np.ndarray],  # noqa: ARG002
+    ) -> tuple[list[np.ndarray], Iterator[Taken]]:
         """As `ReferenceSide.run`."""
         chosen = [self.codes[tap.candidate][inputs[0]] for tap in self.plan.taps]
         return [np.zeros((len(inputs[0]), 3))], (Taken(one, one, np.ones(one.shape, bool), None) for one in chosen)

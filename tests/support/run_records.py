@@ -210,9 +210,7 @@ def diverged_run(**given: Any) -> Run:
         },
         "first_over_tolerance": "dense_3",
         "findings": [finding],
-        "coverage": Coverage(
-            7, 6, [Unpaired("candidate", "pad", "PAD", "no reference layer has this shape")], 1
-        ),
+        "coverage": Coverage(7, 6, [Unpaired("candidate", "pad", "PAD", "no reference layer has this shape")], 1),
     }
     return run(**(values | given))
 
@@ -268,24 +266,61 @@ def named(name: str) -> Run:
 def cost(**given: Any) -> Cost:
     """Build a loss of 41.1 points in conversion, nearly all of it at dense_1."""
     values: dict[str, Any] = {
-        "verdict": "lost", "metric": "accuracy", "points": 41.1, "low": 33.0, "high": 49.7, "confidence": 0.99,
-        "limit": None, "samples": 397, "stage": "conversion",
-        "stages": [CostStage("training", None, reasons={"points": "no baseline was given"}),
-                   CostStage("conversion", 41.1, 33.0, 49.7, 397), CostStage("kernels", 0.0, -1.0, 1.0, 397)],
-        "layers": [CostLayer("dense_1", 40.8, 29.0, 49.7, "QD604")], "before": 0.995, "after": 0.584,
+        "verdict": "lost",
+        "metric": "accuracy",
+        "points": 41.1,
+        "low": 33.0,
+        "high": 49.7,
+        "confidence": 0.99,
+        "limit": None,
+        "samples": 397,
+        "stage": "conversion",
+        "stages": [
+            CostStage("training", None, reasons={"points": "no baseline was given"}),
+            CostStage("conversion", 41.1, 33.0, 49.7, 397),
+            CostStage("kernels", 0.0, -1.0, 1.0, 397),
+        ],
+        "layers": [CostLayer("dense_1", 40.8, 29.0, 49.7, "QD604")],
+        "before": 0.995,
+        "after": 0.584,
     }
     return Cost(**(values | given))
 
 
 def lossy_run(**given: Any) -> Run:
     """Build a faithful file that loses most of its accuracy at one layer, whose grid starves 7 channels."""
-    finding = Finding("QD604", "RC26", "dense_1", "warning", "7 of its 8 channels share 1 code", {"channels": 7},
-                      "equalize the channels", "qdebug explain QD604", 40.8, 29.0, 49.7)
+    finding = Finding(
+        "QD604",
+        "RC26",
+        "dense_1",
+        "warning",
+        "7 of its 8 channels share 1 code",
+        {"channels": 7},
+        "equalize the channels",
+        "qdebug explain QD604",
+        40.8,
+        29.0,
+        49.7,
+    )
     return run(**({"cost": cost(), "findings": [finding], "first_over_tolerance": "dense_1"} | given))
 
 
 def device_run() -> Run:
     """Build a file whose last op never writes its last channels on the device, as one dump of resnet8 showed it."""
-    op = DeviceOp(14, "FULLY_CONNECTED", "logits", 36, "diverged", 40, 4, 8, 20.0, 78, 20.0, 4, 4,
-                  "last 2 channels only (8 to 9 of 10, those beyond a multiple of 8)")
+    op = DeviceOp(
+        14,
+        "FULLY_CONNECTED",
+        "logits",
+        36,
+        "diverged",
+        40,
+        4,
+        8,
+        20.0,
+        78,
+        20.0,
+        4,
+        4,
+        "last 2 channels only (8 to 9 of 10, those beyond a multiple of 8)",
+    )
     return run(device=DeviceReport("console.log", "log", "", 4, [], [op], [], 14))

@@ -37,8 +37,13 @@ def stale_weights(model: Any, seed: int = 0) -> None:
     for subgraph in model.subgraphs:
         for tensor in subgraph.tensors:
             held = model.buffers[tensor.buffer].data
-            if held is None or len(held) < 16 or tensor.type not in WEIGHT_TYPES or tensor.shape is None \
-                    or (tensor.type == 2 and tensor.quantization.scale is None):
+            if (
+                held is None
+                or len(held) < 16
+                or tensor.type not in WEIGHT_TYPES
+                or tensor.shape is None
+                or (tensor.type == 2 and tensor.quantization.scale is None)
+            ):
                 continue
             dtype = np.dtype(WEIGHT_TYPES[tensor.type])
             count = len(held) // dtype.itemsize
@@ -70,7 +75,10 @@ def as_uint8(model: Any) -> None:
 
 
 VARIANTS: dict[str, tuple[Callable[[Any], None], ...]] = {
-    "names": (), "blank": (blank,), "stale": (blank, stale_weights), "ranges": (blank, other_ranges),
+    "names": (),
+    "blank": (blank,),
+    "stale": (blank, stale_weights),
+    "ranges": (blank, other_ranges),
 }
 """What each column of the study changes in the file."""
 

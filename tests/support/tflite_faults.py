@@ -19,6 +19,7 @@ def weighted_ops(content: bytes) -> list[int]:
 
 def spoil(content: bytes, op_index: int, *, share: float = 1.0, seed: int = 0) -> bytes:
     """The file with that share of the kernel's codes of one op shuffled among themselves: its range stays as it is."""
+
     def change(model: Any) -> None:
         from ai_edge_litert import schema_py_generated as schema
 

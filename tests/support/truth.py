@@ -64,15 +64,21 @@ def _chain(reference: Graph, pair: Pair) -> list[Op]:
     end = reference.producers[pair.reference]
     if pair.core is None:
         return [end]
-    return [op for op in reference.ancestors([pair.reference], reference.data_inputs(pair.core))
-            if op.index >= pair.core.index]
+    return [
+        op
+        for op in reference.ancestors([pair.reference], reference.data_inputs(pair.core))
+        if op.index >= pair.core.index
+    ]
 
 
 def errors(candidate: np.ndarray, reference: Mapping[Key, np.ndarray]) -> dict[Key, float]:
     """RMS difference to each reference tensor of the same number of elements."""
     flat = candidate.reshape(-1).astype(np.float64)
-    return {key: float(np.sqrt(np.mean((flat - value.reshape(-1)) ** 2))) for key, value in reference.items()
-            if value.size == flat.size}
+    return {
+        key: float(np.sqrt(np.mean((flat - value.reshape(-1)) ** 2)))
+        for key, value in reference.items()
+        if value.size == flat.size
+    }
 
 
 def right_by_value(
@@ -91,13 +97,21 @@ def right_by_value(
     return found[pair.reference] <= AS_GOOD * found[best] + slack, said
 
 
-def judge(alignment: Alignment, reference: Graph, candidate: Graph, ours: Mapping[Key, np.ndarray],
-          theirs: Mapping[Key, np.ndarray]) -> list[Judged]:
+def judge(
+    alignment: Alignment,
+    reference: Graph,
+    candidate: Graph,
+    ours: Mapping[Key, np.ndarray],
+    theirs: Mapping[Key, np.ndarray],
+) -> list[Judged]:
     """Judge every pair; `candidate` is the unblanked file's graph, values are real ones of the same samples."""
     judged = []
     for pair in alignment.pairs:
         named = named_ops(reference, candidate.tensors[pair.candidate].name)
-        by_value, said = (None, "") if pair.candidate not in theirs \
+        by_value, said = (
+            (None, "")
+            if pair.candidate not in theirs
             else right_by_value(pair, candidate, theirs[pair.candidate], ours)
+        )
         judged.append(Judged(pair, right_by_name(reference, pair, named), by_value, said))
     return judged

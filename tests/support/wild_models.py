@@ -34,8 +34,9 @@ def traced(model: Any, content: bytes, kernels: str = "xnnpack") -> Run:
 def troubles(run: Run) -> list[tuple[str | None, str]]:
     """What a healthy file must not show: diverged rows and error findings."""
     rows: list[Row] = [row for row in run.layers if row.verdict == "diverged"]
-    return [(row.layer, row.reason) for row in rows] + \
-        [(one.layer, one.title) for one in run.findings if one.severity == "error"]
+    return [(row.layer, row.reason) for row in rows] + [
+        (one.layer, one.title) for one in run.findings if one.severity == "error"
+    ]
 
 
 def quantization_aware(model: Any) -> Any:
@@ -47,8 +48,9 @@ def quantization_aware(model: Any) -> Any:
     quantize = stack.tfmot.quantization.keras
 
     def annotated(layer: Any) -> Any:
-        return layer if type(layer).__name__ in ("TFOpLambda", "InputLayer") else \
-            quantize.quantize_annotate_layer(layer)
+        return (
+            layer if type(layer).__name__ in ("TFOpLambda", "InputLayer") else quantize.quantize_annotate_layer(layer)
+        )
 
     with quietly():
         made = quantize.quantize_apply(stack.tf_keras.models.clone_model(model, clone_function=annotated))

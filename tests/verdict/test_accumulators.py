@@ -30,9 +30,19 @@ def counted(parts: list[np.ndarray]) -> CodeStats:
 
 def facts(stats: CodeStats) -> tuple:
     """Everything that a record takes from the counts."""
-    return (stats.cumulative.result(0.05), stats.local.result(0.05), stats.codes.tolist(), stats.flips.tolist(),
-            stats.sums.tolist(), stats.largest.tolist(), stats.doubtful.tolist(), stats.unexplained.tolist(),
-            stats.residue, list(stats.worst.items()), stats.saturated((False, False)))
+    return (
+        stats.cumulative.result(0.05),
+        stats.local.result(0.05),
+        stats.codes.tolist(),
+        stats.flips.tolist(),
+        stats.sums.tolist(),
+        stats.largest.tolist(),
+        stats.doubtful.tolist(),
+        stats.unexplained.tolist(),
+        stats.residue,
+        list(stats.worst.items()),
+        stats.saturated((False, False)),
+    )
 
 
 @settings(max_examples=40, deadline=None)

@@ -33,22 +33,31 @@ ALL = np.s_[:]
 LOST = np.s_[..., 16:]
 
 
-@pytest.mark.parametrize(("part", "values", "said"), [
-    (np.s_[:, :, -1], 0, "last row only (row 7 of 8): all zero"),
-    (np.s_[:, :, :, -1], -128, "last column only (column 7 of 8): stuck at -128, the lowest code"),
-    (LOST, 7, "last 4 channels only (16 to 19 of 20, those beyond a multiple of 16): stuck at 7"),
-    (np.s_[..., 3::8], -3, "channels 3 modulo 8 only: stuck at -3, the zero point"),
-    (ALL, -128, "stuck at -128, the lowest code"),
-    (ALL, 0, "all zero"),
-    (ALL, lambda one: np.clip(np.floor(one.position), -128, 127), "rounded down, not to the nearest code"),
-    (ALL, lambda one: np.clip(np.rint(one.position).astype(int) + 5, -128, 127), "every code is 5 too high"),
-    (ALL, lambda one: np.clip(np.rint((one.position + 3) * 1.25 - 3), -128, 127),
-     "requantized with another multiplier: 1.25 times the file's"),
-    (ALL, lambda one: np.moveaxis(one.host, -1, 2).reshape(SHAPE),
-     "its values are in the order of NCHW, the file's are NHWC"),
-    (ALL, lambda one: np.roll(one.host, 1, axis=0), "stale: the values of the sample before"),
-    (ALL, lambda one: one.host & ~3, "every code is a multiple of 4: the lowest bits are lost"),
-])
+@pytest.mark.parametrize(
+    ("part", "values", "said"),
+    [
+        (np.s_[:, :, -1], 0, "last row only (row 7 of 8): all zero"),
+        (np.s_[:, :, :, -1], -128, "last column only (column 7 of 8): stuck at -128, the lowest code"),
+        (LOST, 7, "last 4 channels only (16 to 19 of 20, those beyond a multiple of 16): stuck at 7"),
+        (np.s_[..., 3::8], -3, "channels 3 modulo 8 only: stuck at -3, the zero point"),
+        (ALL, -128, "stuck at -128, the lowest code"),
+        (ALL, 0, "all zero"),
+        (ALL, lambda one: np.clip(np.floor(one.position), -128, 127), "rounded down, not to the nearest code"),
+        (ALL, lambda one: np.clip(np.rint(one.position).astype(int) + 5, -128, 127), "every code is 5 too high"),
+        (
+            ALL,
+            lambda one: np.clip(np.rint((one.position + 3) * 1.25 - 3), -128, 127),
+            "requantized with another multiplier: 1.25 times the file's",
+        ),
+        (
+            ALL,
+            lambda one: np.moveaxis(one.host, -1, 2).reshape(SHAPE),
+            "its values are in the order of NCHW, the file's are NHWC",
+        ),
+        (ALL, lambda one: np.roll(one.host, 1, axis=0), "stale: the values of the sample before"),
+        (ALL, lambda one: one.host & ~3, "every code is a multiple of 4: the lowest bits are lost"),
+    ],
+)
 def test_a_pattern_is_named(part, values, said, codes):
     """Each as a kernel, a port or a dump produces it."""
     assert spoiled(codes, part, values) == said
@@ -84,19 +93,36 @@ def test_wrong_elements_anywhere_are_no_place():
     assert place_of(wrong).text == ""
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda codes: np.clip(codes.astype(int) + 3, -128, 127),
-     "3 codes too high everywhere: its preprocessing has another zero point"),
-    (lambda codes: codes ^ -128,
-     "128 codes off everywhere (modulo 256): unsigned values where the file takes signed ones (uint8 against int8)"),
-    (lambda codes: np.moveaxis(codes, -1, 2).reshape(codes.shape),
-     "its values are in the order of NCHW, the file takes NHWC"),
-    (lambda codes: codes[..., ::-1], "its first three channels are the other way round (BGR for RGB)"),
-    (lambda codes: np.flip(codes, 2), "its rows are the other way round"),
-    (lambda codes: np.roll(codes, 1, axis=0), "it holds the sample before: the dump, or the data, is one sample late"),
-    (lambda codes: np.rint((codes.astype(float) + 128) / 2 - 128),
-     "its values are 0.5 times those of the data: its preprocessing has another scale"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda codes: np.clip(codes.astype(int) + 3, -128, 127),
+            "3 codes too high everywhere: its preprocessing has another zero point",
+        ),
+        (
+            lambda codes: codes ^ -128,
+            (
+                "128 codes off everywhere (modulo 256): "
+                "unsigned values where the file takes signed ones (uint8 against int8)"
+            ),
+        ),
+        (
+            lambda codes: np.moveaxis(codes, -1, 2).reshape(codes.shape),
+            "its values are in the order of NCHW, the file takes NHWC",
+        ),
+        (lambda codes: codes[..., ::-1], "its first three channels are the other way round (BGR for RGB)"),
+        (lambda codes: np.flip(codes, 2), "its rows are the other way round"),
+        (
+            lambda codes: np.roll(codes, 1, axis=0),
+            "it holds the sample before: the dump, or the data, is one sample late",
+        ),
+        (
+            lambda codes: np.rint((codes.astype(float) + 128) / 2 - 128),
+            "its values are 0.5 times those of the data: its preprocessing has another scale",
+        ),
+    ],
+)
 def test_other_inputs_are_named(change, said):
     """What a board was given in place of the data."""
     draw = np.random.default_rng(2)

@@ -17,8 +17,10 @@ MECHANISM = {"mechanism": "MUL and ADD each round, the reference does once", "co
 
 def graph(*steps: tuple[str, tuple[int, ...], float]) -> Graph:
     """A chain of int8 steps behind tensor 0 (scale 0.05); tensor 1 is the constant 1. Each is kind, inputs, scale."""
-    tensors = {0: Tensor(0, "x", (1, 4), "int8", grid(0.05)), 1: Tensor(1, "one", (), "float32", None, np.float32(1)
-                                                                       .reshape(1))}
+    tensors = {
+        0: Tensor(0, "x", (1, 4), "int8", grid(0.05)),
+        1: Tensor(1, "one", (), "float32", None, np.float32(1).reshape(1)),
+    }
     ops = []
     for number, (kind, inputs, scale) in enumerate(steps):
         tensors[number + 2] = Tensor(number + 2, kind, (1, 4), "int8", grid(scale))

@@ -10,13 +10,17 @@ from tests.support.run_records import row, stats
 SAME, OTHER = stats(0.0, 0, max_abs=0.0), stats(12.0, 5, max_abs=1.5)
 
 
-@pytest.mark.parametrize(("behind", "output", "verdict"), [
-    (SAME, SAME, "requantized"), (OTHER, SAME, "diverged"), (SAME, OTHER, "diverged"), (None, SAME, "diverged")])
+@pytest.mark.parametrize(
+    ("behind", "output", "verdict"),
+    [(SAME, SAME, "requantized"), (OTHER, SAME, "diverged"), (SAME, OTHER, "diverged"), (None, SAME, "diverged")],
+)
 def test_what_is_gone_at_the_next_op_is_no_divergence(behind: object, output: object, verdict: str):
     """Only where the op that reads it and every output are measured, and bit-equal."""
-    rows = [row(0, "subtract", verdict="diverged", cumulative=OTHER, local=OTHER),
-            row(1, "maximum", upstream=["subtract"], cumulative=behind, verdict="exact"),
-            row(2, "logits", upstream=["maximum"], cumulative=output, verdict="exact")]
+    rows = [
+        row(0, "subtract", verdict="diverged", cumulative=OTHER, local=OTHER),
+        row(1, "maximum", upstream=["subtract"], cumulative=behind, verdict="exact"),
+        row(2, "logits", upstream=["maximum"], cumulative=output, verdict="exact"),
+    ]
 
     assert with_gone(rows)[0].verdict == verdict
     assert with_gone(rows, {"subtract"})[0].verdict == "diverged"  # (it holds numbers of its own)

@@ -51,8 +51,10 @@ def test_two_lsb_diverge_without_a_mechanism():
 def test_a_named_mechanism_requantizes():
     """What the design predicts is not a divergence, and the mechanism is named."""
     candidate, local = flipped(900)
-    judged = judge(counted(candidate, local, np.ones(local.shape, bool), ideal=candidate),
-                   expectation(mechanism="two grids meet", ideal=True))
+    judged = judge(
+        counted(candidate, local, np.ones(local.shape, bool), ideal=candidate),
+        expectation(mechanism="two grids meet", ideal=True),
+    )
 
     assert (judged.verdict, judged.mechanism) == ("requantized", "two grids meet")
     assert judged.expected_flip_percent == pytest.approx(9.0 + 100 * (0.01 / 0.011) / 2, rel=0.01)
@@ -61,8 +63,10 @@ def test_a_named_mechanism_requantizes():
 def test_a_mechanism_does_not_excuse_what_it_does_not_predict():
     """The same flips diverge where the by-design codes are the reference's own."""
     candidate, local = flipped(900)
-    judged = judge(counted(candidate, local, np.zeros(local.shape, bool), ideal=local),
-                   expectation(mechanism="two grids meet", ideal=True))
+    judged = judge(
+        counted(candidate, local, np.zeros(local.shape, bool), ideal=local),
+        expectation(mechanism="two grids meet", ideal=True),
+    )
 
     assert judged.verdict == "diverged"
 
@@ -70,8 +74,10 @@ def test_a_mechanism_does_not_excuse_what_it_does_not_predict():
 def test_a_foreign_grid_diverges():
     """A scale that is not the reference's, with nothing in the graph to account for it, is never benign."""
     candidate, local = flipped(900)
-    judged = judge(counted(candidate, local, np.zeros(local.shape, bool), ideal=candidate),
-                   expectation(ideal=True, scale_fits=False))
+    judged = judge(
+        counted(candidate, local, np.zeros(local.shape, bool), ideal=candidate),
+        expectation(ideal=True, scale_fits=False),
+    )
 
     assert judged.verdict == "diverged"
     assert "scale and zero point" in judged.reason
@@ -98,8 +104,9 @@ def test_nothing_counted_is_unmeasured():
     assert judge(CodeStats("int8", 0.1, 0, 1), expectation()).verdict == "unmeasured"
 
 
-@pytest.mark.parametrize(("multiplier", "missed"),
-                         [(0.3, 2**-2), (0.2, 2**-3), (0.0036, 2**-9), (0.7, 0.0), (1.5, 0.0)])
+@pytest.mark.parametrize(
+    ("multiplier", "missed"), [(0.3, 2**-2), (0.2, 2**-3), (0.0036, 2**-9), (0.7, 0.0), (1.5, 0.0)]
+)
 def test_double_rounding_misses_by_a_power_of_two(multiplier, missed):
     """2^-(r+1) for M in [2^-(r+1), 2^-r), and nothing where nothing is shifted right."""
     assert double_rounding(multiplier) == missed
@@ -125,16 +132,35 @@ def test_what_is_simulated_exactly_may_be_large():
     candidate, local = flipped(9, by=44)
     far = np.zeros(local.shape, bool)
 
-    assert judge(counted(candidate, local, far, ideal=candidate),
-                 expectation(mechanism="two grids meet", ideal=True, predicted=True)).verdict == "requantized"
-    assert judge(counted(candidate, local, far, ideal=local),
-                 expectation(mechanism="two grids meet", ideal=True, predicted=True)).verdict == "diverged"
-    assert judge(counted(candidate, local, far, ideal=candidate),
-                 expectation(mechanism="two grids meet", ideal=True)).verdict == "diverged"
+    assert (
+        judge(
+            counted(candidate, local, far, ideal=candidate),
+            expectation(mechanism="two grids meet", ideal=True, predicted=True),
+        ).verdict
+        == "requantized"
+    )
+    assert (
+        judge(
+            counted(candidate, local, far, ideal=local),
+            expectation(mechanism="two grids meet", ideal=True, predicted=True),
+        ).verdict
+        == "diverged"
+    )
+    assert (
+        judge(
+            counted(candidate, local, far, ideal=candidate), expectation(mechanism="two grids meet", ideal=True)
+        ).verdict
+        == "diverged"
+    )
     spoilt = candidate.copy()
     spoilt[0, 0] += 3
-    assert judge(counted(spoilt, local, far, ideal=candidate),
-                 expectation(mechanism="two grids meet", ideal=True, predicted=True)).verdict == "diverged"
+    assert (
+        judge(
+            counted(spoilt, local, far, ideal=candidate),
+            expectation(mechanism="two grids meet", ideal=True, predicted=True),
+        ).verdict
+        == "diverged"
+    )
 
 
 def test_a_row_that_diverges_shows_the_number_that_decides():

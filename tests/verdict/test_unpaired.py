@@ -21,5 +21,6 @@ def test_what_pairs_with_nothing_is_a_row_that_was_not_measured() -> None:
 
     assert [(row.layer, row.op, row.op_index, row.verdict, row.reason, row.is_unpaired) for row in rows] == [
         ("riddle_1", "RIDDLE", 1, "unmeasured", ONLY_IN_FILE, True),
-        ("unknown", "Layer", None, "unmeasured", ONLY_IN_REFERENCE, True)]
+        ("unknown", "Layer", None, "unmeasured", ONLY_IN_REFERENCE, True),
+    ]
     assert [row.index for row in rows] == [0, 1]

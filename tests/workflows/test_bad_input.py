@@ -36,8 +36,12 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def damaged(path: Path, how: str, target: Path) -> Path:
     """A copy of a sound file, spoiled."""
     content = path.read_bytes()
-    spoiled = {"missing": None, "empty": b"", "truncated": content[: len(content) // 2],
-               "random": np.random.default_rng(1).bytes(4000)}[how]
+    spoiled = {
+        "missing": None,
+        "empty": b"",
+        "truncated": content[: len(content) // 2],
+        "random": np.random.default_rng(1).bytes(4000),
+    }[how]
     made = target / f"{how}{path.suffix}"
     if spoiled is not None:
         made.write_bytes(spoiled)
@@ -76,10 +80,17 @@ def test_a_spoiled_file_is_told_in_one_line(good, tmp_path, name, how):
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize(("name", "file"), [
-    ("candidate", "model.h5"), ("candidate", "data.npz"), ("baseline", "model.tflite"), ("reference", "data.npz"),
-    ("data", "model.h5"), ("data", "model.tflite"),
-])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("candidate", "model.h5"),
+        ("candidate", "data.npz"),
+        ("baseline", "model.tflite"),
+        ("reference", "data.npz"),
+        ("data", "model.h5"),
+        ("data", "model.tflite"),
+    ],
+)
 def test_a_file_of_another_kind_is_told_in_one_line(good, tmp_path, name, file):
     """An .h5 as candidate, a .tflite as baseline, and so on."""
     code, out, error = run(good, tmp_path, **{name: good / file})
@@ -89,13 +100,16 @@ def test_a_file_of_another_kind_is_told_in_one_line(good, tmp_path, name, file):
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    ({"x": np.zeros((20, 5), np.float32)}, "shape"),
-    ({"x": np.full((20, 4), np.nan, np.float32)}, "NaN"),
-    ({"x": np.zeros((20, 4), np.float32), "y": np.zeros(19, np.int64)}, "19 labels"),
-    ({"a": np.zeros((20, 4), np.float32), "b": np.zeros((20, 4), np.float32)}, "1 input"),
-    ({"x": np.array(["a"] * 20)}, "numbers are needed"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"x": np.zeros((20, 5), np.float32)}, "shape"),
+        ({"x": np.full((20, 4), np.nan, np.float32)}, "NaN"),
+        ({"x": np.zeros((20, 4), np.float32), "y": np.zeros(19, np.int64)}, "19 labels"),
+        ({"a": np.zeros((20, 4), np.float32), "b": np.zeros((20, 4), np.float32)}, "1 input"),
+        ({"x": np.array(["a"] * 20)}, "numbers are needed"),
+    ],
+)
 def test_data_that_does_not_fit_is_told_in_one_line(good, tmp_path, change, said):
     """Shape, NaN, number of labels, number of inputs, type."""
     np.savez(tmp_path / "other.npz", **change)

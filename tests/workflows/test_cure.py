@@ -130,8 +130,12 @@ def test_a_run_from_memory_cures_itself(case):
 
 
 def test_options_that_make_no_sense_are_told(case):
-    for given, what in (({"holdout": 1.5}, "--holdout"), ({"target_drop": -1}, "--target-drop"),
-                        ({"target_drop": float("nan")}, "--target-drop"), ({"conversions": -1}, "--conversions")):
+    for given, what in (
+        ({"holdout": 1.5}, "--holdout"),
+        ({"target_drop": -1}, "--target-drop"),
+        ({"target_drop": float("nan")}, "--target-drop"),
+        ({"conversions": -1}, "--conversions"),
+    ):
         with pytest.raises(UsageError, match=what):
             case.run.cure(case.folder / "x.tflite", **given)
     with pytest.raises(UsageError, match="no directory"):
@@ -194,8 +198,13 @@ def test_an_output_grid_that_costs_is_left_out_where_no_set_of_layers_does():
 
     keras = load_tensorflow().tf_keras
     draw = np.random.default_rng(3)
-    model = keras.Sequential([keras.layers.Input((12,)), keras.layers.Dense(16, activation="relu", name="hidden"),
-                              keras.layers.Dense(5, name="far")])
+    model = keras.Sequential(
+        [
+            keras.layers.Input((12,)),
+            keras.layers.Dense(16, activation="relu", name="hidden"),
+            keras.layers.Dense(5, name="far"),
+        ]
+    )
     model.set_weights([draw.normal(size=(12, 16)), np.zeros(16), draw.normal(size=(16, 5)), np.full(5, 3000.0)])
     data = draw.normal(size=(90, 12)).astype(np.float32)
     content = convert(model, quantize=True, representative=[data])

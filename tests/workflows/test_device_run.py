@@ -34,9 +34,22 @@ def trace(tmp_path, arrays, *options):
     (tmp_path / "dense.tflite").write_bytes(dense_file())
     np.savez(tmp_path / "dump.npz", **arrays)
     record = tmp_path / "run.json"
-    came = CliRunner().invoke(app, [
-        "trace", "--candidate", str(tmp_path / "dense.tflite"), "--dump", str(tmp_path / "dump.npz"), "--store",
-        str(tmp_path / "store"), "--json", str(record), "--force", *options])
+    came = CliRunner().invoke(
+        app,
+        [
+            "trace",
+            "--candidate",
+            str(tmp_path / "dense.tflite"),
+            "--dump",
+            str(tmp_path / "dump.npz"),
+            "--store",
+            str(tmp_path / "store"),
+            "--json",
+            str(record),
+            "--force",
+            *options,
+        ],
+    )
     run = from_json(Run, json.loads(record.read_text())) if record.exists() else None
     return came.exit_code, came.output, run
 
@@ -73,15 +86,18 @@ def test_the_input_is_held_against_the_data_first(tmp_path, codes):
     arrays, data = codes
     np.savez(tmp_path / "data.npz", x=data + 5 * 0.02)
 
-    code, output, run = trace(tmp_path, {name: arrays[name] for name in ("0", "1", "4", "7", "8")}, "--data",
-                              str(tmp_path / "data.npz"))
+    code, output, run = trace(
+        tmp_path, {name: arrays[name] for name in ("0", "1", "4", "7", "8")}, "--data", str(tmp_path / "data.npz")
+    )
 
     assert (code, run.layers[0].verdict, run.findings[0].code) == (0, "diverged", "QD701")
     assert "other inputs" in output
 
 
-@pytest.mark.parametrize(("name", "array"), [("4", np.zeros((1, 9), np.int8)), ("nowhere", np.zeros((1, 6), np.int8)),
-                                            ("4", np.zeros((1, 6), np.int16))])
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [("4", np.zeros((1, 9), np.int8)), ("nowhere", np.zeros((1, 6), np.int8)), ("4", np.zeros((1, 6), np.int16))],
+)
 def test_a_dump_that_does_not_fit_is_one_line_and_nothing_is_recorded(name, array, tmp_path):
     """Exit code 2, one line, no run in the store."""
     code, output, run = trace(tmp_path, {name: array})

@@ -22,8 +22,7 @@ def attention_file() -> bytes:
 
     tf = load_tensorflow().tf
     draw = np.random.default_rng(2)
-    table, *kernels = (draw.normal(0, 0.4, shape).astype(np.float32)
-                       for shape in ((9, WIDTH), *[(WIDTH, WIDTH)] * 4))
+    table, *kernels = (draw.normal(0, 0.4, shape).astype(np.float32) for shape in ((9, WIDTH), *[(WIDTH, WIDTH)] * 4))
 
     def heads(x: Any, kernel: Any) -> Any:
         made = tf.matmul(tf.reshape(x, (STEPS, WIDTH)), kernel)

@@ -25,8 +25,14 @@ def mended(model, content, data=None):
     from qdebug.models.reference.keras_model import KerasReference
 
     data = [samples()] if data is None else data
-    done = mend(Opened(KerasReference(model, "memory", ""), Candidate.open(content, "file"), data,
-                       options=TraceOptions(handover=False)))
+    done = mend(
+        Opened(
+            KerasReference(model, "memory", ""),
+            Candidate.open(content, "file"),
+            data,
+            options=TraceOptions(handover=False),
+        )
+    )
     return done.content, done
 
 
@@ -74,8 +80,9 @@ def without_bias(site):
     site.op.inputs = np.asarray([*site.op.inputs[:2], -1], np.int32)
 
 
-@pytest.mark.parametrize(("op", "change"), [("dense", without_bias), ("conv", planting.bias(planting.zeroed))],
-                         ids=["none", "zeros"])
+@pytest.mark.parametrize(
+    ("op", "change"), [("dense", without_bias), ("conv", planting.bias(planting.zeroed))], ids=["none", "zeros"]
+)
 @pytest.mark.parametrize("kind", ["qat", "float"])
 def test_an_op_without_its_bias(kind, op, change):
     """An op that has none gets one (int8 convolutions run with one alone), zeros are set; QAT and float alike."""
@@ -103,6 +110,7 @@ def _rows(model, content, data):
 
 def for_another_scale(factor):
     """Codes and stored scale of a bias for an input scale that is `factor` times the file's."""
+
     def change(site):
         codes = site.read(site.bias, np.int32)
         site.write(site.bias, np.rint(codes / factor).astype(np.int32))
@@ -143,8 +151,12 @@ def test_faults_in_one_layer_and_its_neighbours_are_mended_together():
     """Grid, kernel, its scales and the bias of one op, and an activation elsewhere."""
     model, content = converted_models.make("plain")
     first, last = op_of(content, "conv"), op_of(content, "conv", -1)
-    for change in (planting.scale(1.1), planting.channel_scale(1.25), planting.weight(60),
-                   planting.bias(planting.zeroed)):
+    for change in (
+        planting.scale(1.1),
+        planting.channel_scale(1.25),
+        planting.weight(60),
+        planting.bias(planting.zeroed),
+    ):
         content = planting.edit(content, first, change)
     content = planting.edit(content, last, planting.zero_point(3))
 

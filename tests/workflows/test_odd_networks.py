@@ -43,8 +43,11 @@ def test_an_activation_written_as_arithmetic_belongs_to_the_op_before_it(kind: s
     run = traced(model, file_of(model, kind))
 
     assert troubles(run) == []
-    assert [row.reference_tensor.rpartition("/")[2] for row in run.layers if row.op in ("SUB", "CONV_2D")] == \
-        ["Maximum:0", "clip_by_value:0", "Maximum:0"]
+    assert [row.reference_tensor.rpartition("/")[2] for row in run.layers if row.op in ("SUB", "CONV_2D")] == [
+        "Maximum:0",
+        "clip_by_value:0",
+        "Maximum:0",
+    ]
 
 
 def separable(L: Any, x: Any) -> Any:
@@ -138,6 +141,7 @@ def test_an_activation_written_as_arithmetic_that_the_file_lost_is_found():
 
 def test_ops_that_jump_have_rows_of_their_own():
     """Comparisons, floor, remainder, the index of the largest and what it picks are paired like any other op."""
+
     def build(L: Any, x: Any) -> Any:
         x = L.Dense(6, name="hidden")(L.Flatten(name="flat")(x))
         x = tf().where(tf().logical_and(x >= 0.2, tf().not_equal(x, 1.0)), x, tf().floor(x * 4.0))
@@ -149,10 +153,19 @@ def test_ops_that_jump_have_rows_of_their_own():
     run = traced(model, file_of(model, "float32"))
 
     assert troubles(run) == []
-    assert {row.op for row in run.layers} >= {"GREATER_EQUAL", "LOGICAL_AND", "NOT_EQUAL", "SELECT_V2", "FLOOR",
-                                              "FLOOR_MOD", "ARG_MAX", "GATHER"}
-    assert run.coverage.unpaired == [one for one in run.coverage.unpaired if one.needs_no_pair or
-                                     one.reason.startswith("fused into")]
+    assert {row.op for row in run.layers} >= {
+        "GREATER_EQUAL",
+        "LOGICAL_AND",
+        "NOT_EQUAL",
+        "SELECT_V2",
+        "FLOOR",
+        "FLOOR_MOD",
+        "ARG_MAX",
+        "GATHER",
+    }
+    assert run.coverage.unpaired == [
+        one for one in run.coverage.unpaired if one.needs_no_pair or one.reason.startswith("fused into")
+    ]
 
 
 def test_a_remainder_behind_rounded_numbers_is_told():
@@ -181,19 +194,31 @@ def test_a_remainder_behind_rounded_numbers_is_told():
 
 # -- kernels and biases of several axes ---------------------------------------------------------------------
 
-EINSUMS = {"heads": ("abc,cde->abde", (None, 2, 4), "de", (16, 6)),
-           "bias of one axis": ("abc,cde->abde", (None, 2, 4), "e", (16, 6)),
-           "taps last": ("abc,dec->abde", (None, 2, 4), "de", (16, 6)),
-           "turned": ("abc,ced->adbe", (2, None, 4), "de", (16, 6)),
-           "joined": ("abcd,edc->abe", (None, 5), "e", (16, 3, 2)),
-           "over steps": ("abc,bd->adc", (7, None), "d", (16, 6))}
+EINSUMS = {
+    "heads": ("abc,cde->abde", (None, 2, 4), "de", (16, 6)),
+    "bias of one axis": ("abc,cde->abde", (None, 2, 4), "e", (16, 6)),
+    "taps last": ("abc,dec->abde", (None, 2, 4), "de", (16, 6)),
+    "turned": ("abc,ced->adbe", (2, None, 4), "de", (16, 6)),
+    "joined": ("abcd,edc->abe", (None, 5), "e", (16, 3, 2)),
+    "over steps": ("abc,bd->adc", (7, None), "d", (16, 6)),
+}
 """Equation, shape and axes of the bias, shape of what is given."""
 
 
-@pytest.mark.parametrize(("which", "batch", "kind"), [
-    ("heads", 1, "int8"), ("heads", 1, "16x8"), ("bias of one axis", 1, "int8"), ("bias of one axis", None, "int8"),
-    ("taps last", 1, "int8"), ("turned", None, "int8"), ("turned", 1, "float32"), ("joined", 1, "int8"),
-    ("over steps", None, "int8")])
+@pytest.mark.parametrize(
+    ("which", "batch", "kind"),
+    [
+        ("heads", 1, "int8"),
+        ("heads", 1, "16x8"),
+        ("bias of one axis", 1, "int8"),
+        ("bias of one axis", None, "int8"),
+        ("taps last", 1, "int8"),
+        ("turned", None, "int8"),
+        ("turned", 1, "float32"),
+        ("joined", 1, "int8"),
+        ("over steps", None, "int8"),
+    ],
+)
 def test_kernels_and_biases_of_several_axes_are_the_files_flat_ones(which: str, batch: int | None, kind: str):
     """An EinsumDense's kernel and bias are FULLY_CONNECTED's, in the order of axes that converters lay them out in."""
     equation, shape, bias, given = EINSUMS[which]
@@ -218,8 +243,9 @@ def test_one_wrong_weight_of_several_axes_is_found(which: str):
     assert [(one.code, one.evidence["count"]) for one in run.findings if one.code == "QD401"] == [("QD401", 1)]
 
 
-def einsum_net(equation: str, shape: tuple[int | None, ...], bias: str, given: tuple[int, ...],
-               batch: int | None) -> Any:
+def einsum_net(
+    equation: str, shape: tuple[int | None, ...], bias: str, given: tuple[int, ...], batch: int | None
+) -> Any:
     """One EinsumDense behind the reshaped image."""
     from qdebug.models.tensorflow import load_tensorflow
     from tests.support.converted_models import randomize
@@ -280,8 +306,11 @@ def test_the_epsilon_that_a_converter_drops_is_no_divergence():
 @pytest.mark.parametrize(("chosen_by", "jumps"), [("a constant mask", False), ("the shape", False), ("values", True)])
 def test_what_is_picked_by_a_fixed_mask_does_not_jump(chosen_by: str, jumps: bool):
     """A causal mask picks the same for every sample, also where the file computes it; what the data choose jumps."""
-    masks = {"a constant mask": lambda _: np.arange(6) < 3, "the shape": lambda x: tf().zeros_like(x) > -1.0,
-             "values": lambda x: x > 0.1}
+    masks = {
+        "a constant mask": lambda _: np.arange(6) < 3,
+        "the shape": lambda x: tf().zeros_like(x) > -1.0,
+        "values": lambda x: x > 0.1,
+    }
     model = made(lambda L, x: tf().where(masks[chosen_by](y := L.Conv2D(6, 3, name="conv")(x)), y, -1.0))
     graph = parse(file_of(model, "float32"), "")
     picks = [op for op in graph.ops if op.kind.startswith("select")]

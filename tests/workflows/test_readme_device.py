@@ -17,8 +17,11 @@ pytest.importorskip("tflite_micro")
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("## On the device")[2].partition("\n## ")[0]
-LINES = [line.partition("  #")[0].strip() for block in re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
-         for line in block.splitlines()]
+LINES = [
+    line.partition("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
+    for line in block.splitlines()
+]
 
 
 def test_the_commands_of_the_section_run(tmp_path, monkeypatch):

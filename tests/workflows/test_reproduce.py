@@ -66,8 +66,9 @@ def test_a_post_training_file_is_expected_by_its_own_weights(tmp_path):
     net = float_models.net()
     net.save(tmp_path / "float.h5")
     (tmp_path / "model.tflite").write_bytes(float_models.file_of(net))
-    run = qdebug.trace(tmp_path / "float.h5", tmp_path / "model.tflite", float_models.samples(20),
-                       options=float_models.OPTIONS)
+    run = qdebug.trace(
+        tmp_path / "float.h5", tmp_path / "model.tflite", float_models.samples(20), options=float_models.OPTIONS
+    )
     far = []
     for layer in ("conv_relu", "dw_relu", "point", "probs:fully_connected"):
         with np.load(io.BytesIO(reproduce(run, layer, run.arrays)["codes.npz"])) as codes:
@@ -91,7 +92,6 @@ def test_refusals(recorded, tmp_path):
     changed = dataclasses.replace(recorded, candidate=recorded.candidate | {"sha256": "00"})
     with pytest.raises(ModelError, match="has changed since"):
         reproduce(changed, layer, recorded.arrays)
-    unmeasured = dataclasses.replace(recorded, layers=[dataclasses.replace(one, local=None)
-                                                       for one in recorded.layers])
+    unmeasured = dataclasses.replace(recorded, layers=[dataclasses.replace(one, local=None) for one in recorded.layers])
     with pytest.raises(UsageError, match="was not measured"):
         reproduce(unmeasured, layer, recorded.arrays)

@@ -75,13 +75,20 @@ def case(name: str) -> tuple[Any, bytes, np.ndarray, np.ndarray | None]:
     return model, candidate, float_models.samples(SAMPLES), None
 
 
-@pytest.mark.parametrize(("name", "options", "work"), [
-    ("qat", SMALL, {"count", "hand_over", "plain_labels"}),
-    pytest.param("qat", TraceOptions(batch_size=16, kernels="all", metric="mae", threads=1),
-                 {"count", "differ", "hand_over"}, marks=pytest.mark.study),
-    ("float", SMALL, {"count", "hand_over", "plain_labels"}),
-    ("files", TraceOptions(batch_size=16, handover=False, threads=1), {"count"}),
-])
+@pytest.mark.parametrize(
+    ("name", "options", "work"),
+    [
+        ("qat", SMALL, {"count", "hand_over", "plain_labels"}),
+        pytest.param(
+            "qat",
+            TraceOptions(batch_size=16, kernels="all", metric="mae", threads=1),
+            {"count", "differ", "hand_over"},
+            marks=pytest.mark.study,
+        ),
+        ("float", SMALL, {"count", "hand_over", "plain_labels"}),
+        ("files", TraceOptions(batch_size=16, handover=False, threads=1), {"count"}),
+    ],
+)
 def test_the_record_is_that_of_one_process(name, options, work):
     """Counts, curves, labels, parts and findings: every number is the same, to the last bit."""
     reference, candidate, inputs, labels = case(name)
@@ -117,8 +124,10 @@ def test_a_generator_cannot_be_shared():
 def test_an_executor_that_forks_or_is_none_is_refused():
     """TensorFlow does not live in a forked process."""
     reference, candidate, inputs, _ = case("float")
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as forking, \
-            pytest.raises(UsageError, match="get_context\\('spawn'\\)"):
+    with (
+        ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as forking,
+        pytest.raises(UsageError, match="get_context\\('spawn'\\)"),
+    ):
         qdebug.trace(reference, candidate, inputs, executor=forking)
     with pytest.raises(UsageError, match="executor is a int"):
         qdebug.trace(reference, candidate, inputs, executor=2)

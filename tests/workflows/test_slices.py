@@ -29,8 +29,13 @@ def mapped(folder: Path) -> np.ndarray:
 def test_a_part_holds_the_samples_that_were_chosen(tmp_path, chosen):
     """In memory, in a file, as a view of one, divided late: what a worker unpacks is what the client would slice."""
     file = mapped(tmp_path)
-    for array, wanted in ((VALUES, VALUES), (file, VALUES), (file[2:], None), (deferred(file, divisor=255.0), None),
-                          (deferred(VALUES), None)):
+    for array, wanted in (
+        (VALUES, VALUES),
+        (file, VALUES),
+        (file[2:], None),
+        (deferred(file, divisor=255.0), None),
+        (deferred(VALUES), None),
+    ):
         known = np.asarray(array) if wanted is None else wanted
         if isinstance(chosen, np.ndarray) and len(known) < len(VALUES):
             continue

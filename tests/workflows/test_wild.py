@@ -20,8 +20,9 @@ pytestmark = pytest.mark.tf
 
 def test_weights_of_half_precision_are_no_other_model():
     """A float16 file holds each weight and bias rounded to half precision, subnormal ones too: no finding."""
-    model = made(lambda L, x: L.Dense(4, name="logits")(L.GlobalAveragePooling2D(name="gap")(
-        L.Conv2D(8, 3, name="conv")(x))))
+    model = made(
+        lambda L, x: L.Dense(4, name="logits")(L.GlobalAveragePooling2D(name="gap")(L.Conv2D(8, 3, name="conv")(x)))
+    )
     kernel, bias = model.get_layer("conv").get_weights()
     bias[:] = np.float32(3e-8) * np.arange(8)
     model.get_layer("conv").set_weights([kernel, bias])
@@ -33,8 +34,9 @@ def test_weights_of_half_precision_are_no_other_model():
 @pytest.mark.parametrize("activation", ["softplus", "selu", "softsign"])
 def test_an_activation_that_the_file_computes_in_steps_has_its_own_row(kind: str, activation: str):
     """EXP, ADD and LOG for a softplus: the last is the layer's row; what the steps round is by design."""
-    model = made(lambda L, x: L.Conv2D(4, 3, name="next")(L.Activation(activation, name="act")(
-        L.Conv2D(6, 3, name="conv")(x))))
+    model = made(
+        lambda L, x: L.Conv2D(4, 3, name="next")(L.Activation(activation, name="act")(L.Conv2D(6, 3, name="conv")(x)))
+    )
     run = traced(model, file_of(model, kind))
 
     assert troubles(run) == []
@@ -46,9 +48,13 @@ def test_an_activation_that_the_file_computes_in_steps_has_its_own_row(kind: str
 
 def test_a_batch_norm_that_is_not_folded_and_has_another_offset_diverges():
     """The room that the steps' roundings get does not hide a constant that is not the reference's."""
+
     def build(L: Any, x: Any) -> Any:
-        return L.ReLU(name="relu")(L.BatchNormalization(name="bn")(L.Conv2D(
-            6, 3, padding="same", dilation_rate=2, use_bias=False, name="conv")(x)))
+        return L.ReLU(name="relu")(
+            L.BatchNormalization(name="bn")(
+                L.Conv2D(6, 3, padding="same", dilation_rate=2, use_bias=False, name="conv")(x)
+            )
+        )
 
     model, other = made(build), made(build)
     values = other.get_layer("bn").get_weights()
@@ -61,6 +67,7 @@ def test_a_batch_norm_that_is_not_folded_and_has_another_offset_diverges():
 @pytest.mark.parametrize("kind", ["int8", "float32"])
 def test_a_linear_conv1d_keeps_its_bias(kind: str):
     """The file adds it in CONV_2D, before the RESHAPE that the reference squeezes by first."""
+
     def build(L: Any, x: Any) -> Any:
         x = L.Conv1D(6, 3, name="inlet")(L.Reshape((64, 3), name="signal")(x))
         y = L.Conv1D(6, 3, padding="causal", name="causal")(x)
@@ -75,6 +82,7 @@ def test_a_linear_conv1d_keeps_its_bias(kind: str):
 
 def test_layers_that_do_the_same_to_the_same_are_one_op_in_a_file():
     """Two equal paddings of one tensor: whoever reads the second reads the first in the file."""
+
     def build(L: Any, x: Any) -> Any:
         x = L.Conv2D(6, 3, activation="relu", name="stem")(x)
         a = L.Conv2D(4, 3, name="left")(L.ZeroPadding2D(2, name="pad_left")(x))
@@ -90,6 +98,7 @@ def test_layers_that_do_the_same_to_the_same_are_one_op_in_a_file():
 
 def test_one_bias_for_two_input_scales_is_the_converters_fault():
     """With int16 activations the converter keeps one bias for all uses of a layer: the wrong use is named, and why."""
+
     def build(L: Any, x: Any) -> Any:
         shared = L.Dense(6, activation="relu", name="shared")
         x = L.Flatten(name="flat")(x)
@@ -111,6 +120,7 @@ def test_one_bias_for_two_input_scales_is_the_converters_fault():
 
 def test_what_a_maximum_leaves_may_lie_beyond_its_scale():
     """MINIMUM gives its inputs the scale of its output: the larger input's values are cut off by design."""
+
     def build(L: Any, x: Any) -> Any:
         high = L.Rescaling(1.0, 6.0, name="up")(L.Conv2D(6, 3, name="high")(x))
         return L.Conv2D(4, 3, name="next")(L.Minimum(name="smaller")([high, L.Conv2D(6, 3, name="low")(x)]))
@@ -126,6 +136,7 @@ def test_what_a_maximum_leaves_may_lie_beyond_its_scale():
 @pytest.mark.parametrize("kernels", ["xnnpack", "builtin"])
 def test_a_file_of_uint8_weights_is_explained(kernels: str):
     """As TensorFlow 1 wrote them: codes and weights with zero points; a changed weight is found, and nothing else."""
+
     def build(L: Any, x: Any) -> Any:
         x = L.DepthwiseConv2D(3, padding="same", activation="relu", name="dw")(L.Conv2D(8, 3, name="conv")(x))
         return L.Dense(4, name="logits")(L.Flatten(name="flat")(L.MaxPooling2D(2, name="pool")(x)))
@@ -171,6 +182,7 @@ def change_op(content: bytes, op: int, change: Callable[[Any, Any, Any], None]) 
 
 def without_bias(content: bytes, op: int) -> bytes:
     """The biases of one op set to zero."""
+
     def change(model: Any, graph: Any, entry: Any) -> None:
         buffer = model.buffers[graph.tensors[entry.inputs[2]].buffer]
         buffer.data = np.zeros_like(buffer.data)
@@ -180,6 +192,7 @@ def without_bias(content: bytes, op: int) -> bytes:
 
 def one_weight(content: bytes, op: int) -> bytes:
     """One weight of one op moved by half the range."""
+
     def change(model: Any, graph: Any, entry: Any) -> None:
         buffer = model.buffers[graph.tensors[entry.inputs[1]].buffer]
         buffer.data = np.array(buffer.data)
@@ -190,6 +203,7 @@ def one_weight(content: bytes, op: int) -> bytes:
 
 def rescaled(content: bytes, op: int) -> bytes:
     """The scale of one op's output made a tenth smaller."""
+
     def change(_: Any, graph: Any, entry: Any) -> None:
         grid = graph.tensors[entry.outputs[0]].quantization
         grid.scale = np.asarray(grid.scale, np.float32) * np.float32(0.9)
@@ -205,20 +219,23 @@ def number_of(content: bytes, raw: str) -> int:
 @pytest.mark.parametrize("kind", ["int8", "float32"])
 def test_a_bias_that_the_file_dropped_is_the_part_that_is_wrong(kind: str):
     """No other op of the file can add it; a Conv1D's is looked for behind the reshape."""
-    model = made(lambda L, x: L.LeakyReLU(0.1, name="act")(L.Conv1D(6, 3, name="conv")(L.Reshape(
-        (64, 3), name="signal")(x))))
+    model = made(
+        lambda L, x: L.LeakyReLU(0.1, name="act")(L.Conv1D(6, 3, name="conv")(L.Reshape((64, 3), name="signal")(x)))
+    )
     content = file_of(model, kind)
     run = traced(model, without_bias(content, number_of(content, "CONV_2D")))
 
     assert row_of(run, run.first_divergent or "").op == "CONV_2D"
     assert row_of(run, run.first_divergent or "").reason.startswith("bias: the file has no bias")
-    assert [(one.code, one.layer) for one in run.findings if one.severity == "error"] == \
-        [("QD402", run.first_divergent)]
+    assert [(one.code, one.layer) for one in run.findings if one.severity == "error"] == [
+        ("QD402", run.first_divergent)
+    ]
 
 
 @pytest.mark.parametrize("between", ["none", "reshape", "pool", "maximum", "larger"])
 def test_another_scale_than_the_biases_behind_were_made_for_is_found_where_it_is(between: str):
     """A float reference holds no ranges: what reads a tensor tells that its scale was changed."""
+
     def build(L: Any, x: Any) -> Any:
         if between == "reshape":
             return L.LeakyReLU(0.1, name="next")(L.Conv1D(6, 3, name="first")(L.Reshape((64, 3), name="signal")(x)))
@@ -252,9 +269,15 @@ def test_a_sequential_model_with_grouped_convolution_of_keras_3(tmp_path: Path):
 
     L = keras.layers
     keras.utils.set_random_seed(3)
-    model = keras.Sequential([L.Input((8, 8, 3), name="image"), L.Conv2D(8, 3, name="conv"),
-                              L.Conv2D(8, 3, groups=2, activation="relu", name="grouped"),
-                              L.Flatten(name="flat"), L.Dense(4, name="logits")])
+    model = keras.Sequential(
+        [
+            L.Input((8, 8, 3), name="image"),
+            L.Conv2D(8, 3, name="conv"),
+            L.Conv2D(8, 3, groups=2, activation="relu", name="grouped"),
+            L.Flatten(name="flat"),
+            L.Dense(4, name="logits"),
+        ]
+    )
     with quietly():
         content = file_of(model)
         model.save(tmp_path / "sequential.keras")
@@ -267,8 +290,11 @@ def test_a_sequential_model_with_grouped_convolution_of_keras_3(tmp_path: Path):
 
 def test_scales_in_another_order_are_no_other_weights():
     """A post-training file whose per-channel scales are permuted holds the codes of this very model."""
-    model = made(lambda L, x: L.Dense(4, name="logits")(L.GlobalAveragePooling2D(name="gap")(
-        L.Conv2D(8, 3, activation="relu", name="conv")(x))))
+    model = made(
+        lambda L, x: L.Dense(4, name="logits")(
+            L.GlobalAveragePooling2D(name="gap")(L.Conv2D(8, 3, activation="relu", name="conv")(x))
+        )
+    )
 
     def roll(unpacked):
         graph = unpacked.subgraphs[0]

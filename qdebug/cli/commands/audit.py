@@ -22,8 +22,11 @@ def audit(
     outputs: o.GraphOutputs = None,
     fail_on: Annotated[
         AuditFailOn,
-        typer.Option(help="Exit with 1 at a finding of this severity or a worse one.",
-                     metavar=f"[{'|'.join(AuditFailOn)}]", case_sensitive=False),
+        typer.Option(
+            help="Exit with 1 at a finding of this severity or a worse one.",
+            metavar=f"[{'|'.join(AuditFailOn)}]",
+            case_sensitive=False,
+        ),
     ] = AuditFailOn.NEVER,
     junit: o.Junit = None,
     json: o.Json = None,
@@ -52,8 +55,13 @@ def audit(
         check_writable(junit, force=force)
     with Progress(quiet=quiet) as progress:
         progress.step(opening(reference), 0, 0)
-        found = audit_files(reference, candidate, custom_objects=custom_objects, allow_lambda=allow_lambda,
-                          graph=graph_part(signature, inputs, outputs))
+        found = audit_files(
+            reference,
+            candidate,
+            custom_objects=custom_objects,
+            allow_lambda=allow_lambda,
+            graph=graph_part(signature, inputs, outputs),
+        )
     target.write(found, deviations_table(found), document(found))
     gates = check_audit(found, fail_on)
     if junit is not None:

@@ -37,9 +37,7 @@ def check(
         "min_agreement": min_agreement,
         "max_accuracy_drop": max_accuracy_drop,
     }
-    gates = GateOptions.read(
-        records, fail_on, numbers, budget=budget, against=against, junit=junit, force=force
-    )
+    gates = GateOptions.read(records, fail_on, numbers, budget=budget, against=against, junit=junit, force=force)
     if gates.is_empty:
         raise UsageError("nothing to check: give a limit such as --fail-on diverged, --budget or --against")
     with reading(f"run {run}"):

@@ -19,10 +19,12 @@ class FailOn(StrEnum):
 
 
 def diff(
-    before: Annotated[str, typer.Argument(help="The older run: id, number or path.", metavar="RUN",
-                                          autocompletion=completion.runs)],
-    after: Annotated[str, typer.Argument(help="The newer run.", metavar="RUN",
-                                         autocompletion=completion.runs)] = "latest",
+    before: Annotated[
+        str, typer.Argument(help="The older run: id, number or path.", metavar="RUN", autocompletion=completion.runs)
+    ],
+    after: Annotated[
+        str, typer.Argument(help="The newer run.", metavar="RUN", autocompletion=completion.runs)
+    ] = "latest",
     fail_on: Annotated[
         FailOn, typer.Option(help="Exit with 1 if anything got worse.", case_sensitive=False)
     ] = FailOn.NEVER,

@@ -35,8 +35,10 @@ def dump(
     kernels: o.KernelSet = Kernels.TFLM,
     format: Annotated[  # noqa: A002 the option's name
         DumpFormat,
-        typer.Option(help="npz, npy and raw are arrays and binaries, log a serial console's, tflm TFLM's own tool's.",
-                     case_sensitive=False),
+        typer.Option(
+            help="npz, npy and raw are arrays and binaries, log a serial console's, tflm TFLM's own tool's.",
+            case_sensitive=False,
+        ),
     ] = DumpFormat.NPZ,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The file, or for npy and raw the folder.", metavar="PLACE")

@@ -13,8 +13,11 @@ from qdebug.cli import options as o
 def explain(
     code: Annotated[
         str | None,
-        typer.Argument(help="A finding's code, such as QD201; all of them if left out.", metavar="CODE",
-                       autocompletion=completion.codes),
+        typer.Argument(
+            help="A finding's code, such as QD201; all of them if left out.",
+            metavar="CODE",
+            autocompletion=completion.codes,
+        ),
     ] = None,
     json: o.Json = None,
     format: o.Format = None,  # noqa: A002 the option's name

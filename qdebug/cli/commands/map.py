@@ -39,6 +39,13 @@ def map_models(
     target = Output(output, force, format, json).check()
     with Progress(quiet=quiet) as progress:
         progress.step("aligning", 0, 0)
-        found = map_files(reference, candidate, seed=seed, custom_objects=custom_objects, allow_lambda=allow_lambda,
-                          graph=graph_part(signature, inputs, outputs), dump=dump)
+        found = map_files(
+            reference,
+            candidate,
+            seed=seed,
+            custom_objects=custom_objects,
+            allow_lambda=allow_lambda,
+            graph=graph_part(signature, inputs, outputs),
+            dump=dump,
+        )
     target.write(found, pairs_table(found), document(found))

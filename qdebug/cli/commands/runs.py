@@ -11,9 +11,7 @@ from qdebug.cli import options as o
 from qdebug.cli.failures import guarded, say
 from qdebug.cli.help import Command, examples
 
-app = typer.Typer(
-    name="runs", help="List the recorded runs, or remove some.", epilog="Example: qdebug runs --keep 20"
-)
+app = typer.Typer(name="runs", help="List the recorded runs, or remove some.", epilog="Example: qdebug runs --keep 20")
 
 _Keep = Annotated[int | None, typer.Option("--keep", help="Remove all but the newest N.", metavar="N", min=0)]
 
@@ -37,8 +35,9 @@ def of_all(context: typer.Context, number: _Keep = None, store: o.StorePath = o.
 
 
 def remove(
-    run: Annotated[str | None, typer.Argument(help="An id, its number, or latest.", metavar="RUN",
-                                              autocompletion=completion.runs)] = None,
+    run: Annotated[
+        str | None, typer.Argument(help="An id, its number, or latest.", metavar="RUN", autocompletion=completion.runs)
+    ] = None,
     number: _Keep = None,
     store: o.StorePath = o.DEFAULT_STORE,
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it

@@ -32,8 +32,15 @@ def kinds() -> dict[str, type]:
     from qdebug.record.summary import Summary
     from qdebug.render.explain import Explained
 
-    return {"run": Run, "summary": Summary, "map": Map, "audit": AuditRecord, "diff": Difference, "cure": Cures,
-            "explain": Explained}
+    return {
+        "run": Run,
+        "summary": Summary,
+        "map": Map,
+        "audit": AuditRecord,
+        "diff": Difference,
+        "cure": Cures,
+        "explain": Explained,
+    }
 
 
 def schema(
@@ -52,9 +59,15 @@ def schema(
 
     if output is not None:
         check_writable(output, force=force)
-    found = json_schema(kinds()[kind]) if kind is not None else {
-        "$schema": DIALECT, "title": "qdebug records, by their kind",
-        "$defs": {name: json_schema(one) for name, one in kinds().items()}}
+    found = (
+        json_schema(kinds()[kind])
+        if kind is not None
+        else {
+            "$schema": DIALECT,
+            "title": "qdebug records, by their kind",
+            "$defs": {name: json_schema(one) for name, one in kinds().items()},
+        }
+    )
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     if output is not None:
         write_file(output, text, force=force)

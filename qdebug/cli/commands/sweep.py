@@ -22,8 +22,9 @@ _MOST_SEEDS = 10_000
 
 
 def sweep(
-    models: Annotated[str, typer.Option(help="Built-in models, separated by commas.", metavar="A,B",
-                                         autocompletion=several_models)],
+    models: Annotated[
+        str, typer.Option(help="Built-in models, separated by commas.", metavar="A,B", autocompletion=several_models)
+    ],
     seeds: Annotated[str, typer.Option(help="Seeds: a range such as 0-3, or 0,2,5.", metavar="SEEDS")] = "3",
     data: o.Data = "digits",
     samples: o.Samples = None,
@@ -65,8 +66,9 @@ def sweep(
     from qdebug.workflows.trace_options import TraceOptions
 
     jobs = combinations(models, seeds)
-    how = TraceOptions(tolerance, batch_size, kernels, threads, handover, handover_samples, metric,
-                       tflm_samples=tflm_samples)
+    how = TraceOptions(
+        tolerance, batch_size, kernels, threads, handover, handover_samples, metric, tflm_samples=tflm_samples
+    )
     records, target = Store(store), Output(output, force, format, json).check()
     records.check_writable()
     numbers = {

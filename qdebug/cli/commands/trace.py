@@ -17,18 +17,12 @@ def trace(
     model: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(BUILT_IN)}.", metavar="NAME", autocompletion=models)
     ] = None,
-    reference: Annotated[
-        str | None, typer.Option(help=o.REFERENCE_HELP, metavar="FILE")
-    ] = None,
+    reference: Annotated[str | None, typer.Option(help=o.REFERENCE_HELP, metavar="FILE")] = None,
     candidate: Annotated[
         str | None, typer.Option(help="The .tflite file; converted if left out.", metavar="FILE")
     ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="Float Keras model from before QAT.", metavar="FILE")
-    ] = None,
-    save_candidate: Annotated[
-        Path | None, typer.Option(help="Keep the converted model here.", metavar="FILE")
-    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="Float Keras model from before QAT.", metavar="FILE")] = None,
+    save_candidate: Annotated[Path | None, typer.Option(help="Keep the converted model here.", metavar="FILE")] = None,
     dump: o.DumpPlace = None,
     data: o.Data = "digits",
     samples: o.Samples = None,
@@ -59,9 +53,7 @@ def trace(
     handover: o.HandOver = True,
     handover_samples: o.HandoverSamples = None,
     metric: o.MetricName = None,
-    sample: Annotated[
-        int | None, typer.Option(min=0, help="Trace this one sample alone.", metavar="N")
-    ] = None,
+    sample: Annotated[int | None, typer.Option(min=0, help="Trace this one sample alone.", metavar="N")] = None,
     save_tensors: Annotated[
         Path | None, typer.Option(help="Keep the tensors of that sample here, as .npz.", metavar="FILE")
     ] = None,
@@ -97,8 +89,10 @@ def trace(
     read = (image_size, preprocess, signature, inputs, outputs)
     models = Models(model, seed, qat_epochs, retrain, *files, *read, dump=dump).check(force=force)
     if model is not None and reference_kernels is not None:
-        raise UsageError(f"--reference-kernels {reference_kernels} is for a .tflite reference: leave it out, or leave "
-                         f"out --model {model}")
+        raise UsageError(
+            f"--reference-kernels {reference_kernels} is for a .tflite reference: leave it out, or leave "
+            f"out --model {model}"
+        )
     how = TraceOptions(
         tolerance,
         batch_size,
@@ -123,9 +117,7 @@ def trace(
         "min_agreement": min_agreement,
         "max_accuracy_drop": max_accuracy_drop,
     }
-    gates = GateOptions.read(
-        records, fail_on, numbers, budget=budget, against=against, junit=junit, force=force
-    )
+    gates = GateOptions.read(records, fail_on, numbers, budget=budget, against=against, junit=junit, force=force)
     said = context.get_parameter_source("data")
     given = data if dump is None or (said is not None and said.name != "DEFAULT") else None
     shared = {"data": given, "samples": samples, "scale": scale, "quantize": quantize, "options": gates.limited(how)}

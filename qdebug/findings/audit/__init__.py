@@ -63,8 +63,9 @@ def _pair(aligned: Aligned, pair: Pair, grids: GridAudit) -> Iterator[Deviation 
         yield from audit_bias(aligned, pair, grids.planned)
 
 
-def _checked(candidate: Graph, pairs: Sequence[Pair], loose: int, said: Sequence[Deviation | Note | Unchecked]
-             ) -> dict[str, int]:
+def _checked(
+    candidate: Graph, pairs: Sequence[Pair], loose: int, said: Sequence[Deviation | Note | Unchecked]
+) -> dict[str, int]:
     """How many numbers of the file were looked at; `loose` of them are of no pair."""
     counts: Counter[str] = Counter({"weights without a pair": loose} if loose else {})
     unknown = {one.layer for one in said if isinstance(one, Unchecked) and one.what == "scale"}

@@ -32,8 +32,13 @@ def audit_activation(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unche
     span = _span(candidate, pair.candidate)
     has_effect = span is None or _cut(wanted, span) != _cut(held, span)
     place = Place(pair.layer, pair.op.index, candidate.tensors[pair.candidate].name)
-    yield place.single("activation", "+".join(named) or "none", found, has_effect=has_effect,
-                       detail="" if has_effect else "the tensor's codes cover no value that it would cut")
+    yield place.single(
+        "activation",
+        "+".join(named) or "none",
+        found,
+        has_effect=has_effect,
+        detail="" if has_effect else "the tensor's codes cover no value that it would cut",
+    )
 
 
 def wanted_limits(reference: Graph, pair: Pair) -> tuple[float, float] | None:

@@ -117,9 +117,17 @@ def _codes(
     detail = detail or ("all biases are zero" if not np.any(found) else "")
     if not detail and np.array_equal(np.sort(np.rint(expected)), np.sort(found)) and found.size > 1:
         detail = "the biases stand in another order"
-    yield place.several("bias", wrong, round(float(expected[channel]), 1), int(found[channel]), channel=channel,
-                        largest=float(np.ceil(wrong.max())), first=(int(np.flatnonzero(wrong)[0]),),
-                        is_saturated=saturated, detail=detail)
+    yield place.several(
+        "bias",
+        wrong,
+        round(float(expected[channel]), 1),
+        int(found[channel]),
+        channel=channel,
+        largest=float(np.ceil(wrong.max())),
+        first=(int(np.flatnonzero(wrong)[0]),),
+        is_saturated=saturated,
+        detail=detail,
+    )
 
 
 def _misfit(kernel: Kernel, offset: Codes, found: Codes, scale: Codes) -> tuple[Codes, Codes]:
@@ -142,12 +150,22 @@ def _bias_scale(stored: Tensor, own: Codes, planned: Codes, place: Place) -> Ite
     if np.any(wrong):
         channel = int(np.flatnonzero(wrong)[0])
         ratio = float(found[channel] / expected[channel]) if expected[channel] else None
-        yield place.several("bias_scale", wrong, float(expected[channel]), float(found[channel]), channel=channel,
-                            first=(channel,), ratio=ratio, has_effect=False, detail="kernels do not read it")
+        yield place.several(
+            "bias_scale",
+            wrong,
+            float(expected[channel]),
+            float(found[channel]),
+            channel=channel,
+            first=(channel,),
+            ratio=ratio,
+            has_effect=False,
+            detail="kernels do not read it",
+        )
 
 
-def _float_bias(candidate: Graph, pair: Pair, kernel: Kernel, offset: Codes,
-                stored: Tensor | None) -> Iterator[Deviation | Unchecked]:
+def _float_bias(
+    candidate: Graph, pair: Pair, kernel: Kernel, offset: Codes, stored: Tensor | None
+) -> Iterator[Deviation | Unchecked]:
     others = [op for op in pair.candidate_ops if op is not pair.op and op.kind in ("add", "sub", "mul", "div")]
     if others or kernel.is_fake_quantized:
         yield Unchecked(pair.layer, "bias", "scale and offset stand in ops of their own")
@@ -159,12 +177,19 @@ def _float_bias(candidate: Graph, pair: Pair, kernel: Kernel, offset: Codes,
     bad = ~np.isfinite(found)
     if np.any(bad):
         channel = int(np.flatnonzero(bad)[0])
-        yield place.several("non_finite", bad, float(offset[channel]), str(found[channel]), channel=channel,
-                            first=(channel,))
+        yield place.several(
+            "non_finite", bad, float(offset[channel]), str(found[channel]), channel=channel, first=(channel,)
+        )
     loose, least = float_room(candidate, stored) if stored is not None else (FLOAT_WEIGHTS, 0.0)
     wrong = np.where(bad, 0, np.abs(found - offset))
     wrong[wrong <= max(loose * max(float(np.abs(offset).max(initial=0)), 1e-6), least) + kernel.bias_room] = 0
     if np.any(wrong):
         channel = int(np.argmax(wrong))
-        yield place.several("bias", wrong, float(offset[channel]), float(found[channel]), channel=channel,
-                            first=(int(np.flatnonzero(wrong)[0]),))
+        yield place.several(
+            "bias",
+            wrong,
+            float(offset[channel]),
+            float(found[channel]),
+            channel=channel,
+            first=(int(np.flatnonzero(wrong)[0]),),
+        )

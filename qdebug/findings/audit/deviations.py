@@ -80,8 +80,17 @@ class Place:
 
     def several(self, what: str, wrong: NDArray[Any], expected: Any, found: Any, **more: Any) -> Deviation:
         """The elements where `wrong` is not 0; `expected` and `found` are those at one of them."""
-        return Deviation(self.layer, what, int(np.count_nonzero(wrong)), wrong.size, expected, found,
-                         op_index=self.op_index, tensor=self.tensor, **more)
+        return Deviation(
+            self.layer,
+            what,
+            int(np.count_nonzero(wrong)),
+            wrong.size,
+            expected,
+            found,
+            op_index=self.op_index,
+            tensor=self.tensor,
+            **more,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,7 @@ def _why(reference: Graph, pair: Pair) -> str:
     """Tell which of the known reasons left a fake-quantized weighted op float."""
     norms = norm_factors(reference, pair)
     core = pair.core
-    if core is not None and (
-        core.output in reference.blocks_first or max(core.attributes.get("dilations") or [1]) > 1
-    ):
+    if core is not None and (core.output in reference.blocks_first or max(core.attributes.get("dilations") or [1]) > 1):
         return "RC06"
     if any(np.any(gamma == 0) for gamma in norms):
         return "RC07"

@@ -142,9 +142,13 @@ class GridAudit:
         if abs(grid.scale - expected.scale) > ULPS * max(grid.scale, expected.scale):
             yield place.single("scale", expected.scale, grid.scale, ratio=grid.scale / expected.scale, detail=detail)
         if grid.zero_point != expected.zero_point:
-            yield place.single("zero_point", expected.zero_point, grid.zero_point,
-                               largest=float(abs(grid.zero_point - expected.zero_point)),
-                               detail=detail)
+            yield place.single(
+                "zero_point",
+                expected.zero_point,
+                grid.zero_point,
+                largest=float(abs(grid.zero_point - expected.zero_point)),
+                detail=detail,
+            )
 
     # -- who shares a grid with whom -------------------------------------------------------------------------
 

@@ -103,20 +103,32 @@ def loose_constants(aligned: Aligned) -> Iterator[Loose]:
 
 def _counts(tensor: Tensor) -> bool:
     assert tensor.data is not None
-    valued = tensor.data.dtype.kind == "f" or (tensor.quantization is not None and tensor.dtype in
-                                               (*CODE_RANGES, "int32", "int4"))
+    valued = tensor.data.dtype.kind == "f" or (
+        tensor.quantization is not None and tensor.dtype in (*CODE_RANGES, "int32", "int4")
+    )
     return valued and tensor.data.size > 1 and bool(np.any(tensor.data))
 
 
 def _of_reference(aligned: Aligned) -> list[Values]:
     """The reference's constants with real values that no compared kernel is."""
     graph = aligned.reference
-    compared = {tensor.key for pair in aligned.pairs if pair.core is not None and pair.op is not None
-                and op_facts.kernel(aligned.candidate, pair.op) is not None
-                and (tensor := op_facts.kernel(graph, pair.core)) is not None}
-    return [np.asarray(tensor.constant, np.float64) for key, tensor in graph.tensors.items()
-            if tensor.data is not None and tensor.data.dtype.kind == "f" and tensor.data.size > 1
-            and key not in compared and np.all(np.isfinite(tensor.data))]
+    compared = {
+        tensor.key
+        for pair in aligned.pairs
+        if pair.core is not None
+        and pair.op is not None
+        and op_facts.kernel(aligned.candidate, pair.op) is not None
+        and (tensor := op_facts.kernel(graph, pair.core)) is not None
+    }
+    return [
+        np.asarray(tensor.constant, np.float64)
+        for key, tensor in graph.tensors.items()
+        if tensor.data is not None
+        and tensor.data.dtype.kind == "f"
+        and tensor.data.size > 1
+        and key not in compared
+        and np.all(np.isfinite(tensor.data))
+    ]
 
 
 def _holds(graph: Graph, one: Loose, other: Values) -> bool:
@@ -141,8 +153,16 @@ def _wrong(graph: Graph, one: Loose, wanted: Values) -> NDArray[np.bool_]:
     orders = [wanted.reshape(values.shape)]
     if wanted.ndim == 2:
         orders.append(wanted.T.reshape(values.shape))
-    found = [np.asarray(~(np.abs(values - order) <= room * max(1.0, _largest(order)) if isinstance(room, float)
-                          else np.abs(values - order) <= room + FLOAT * _largest(order))) for order in orders]
+    found = [
+        np.asarray(
+            ~(
+                np.abs(values - order) <= room * max(1.0, _largest(order))
+                if isinstance(room, float)
+                else np.abs(values - order) <= room + FLOAT * _largest(order)
+            )
+        )
+        for order in orders
+    ]
     return min(found, key=np.count_nonzero)
 
 
@@ -180,8 +200,9 @@ def _other_weights(graph: Graph, one: Loose, wanted: Values) -> Deviation:
     first = int(np.flatnonzero(wrong)[0])
     place = Place(one.layer, one.op.index, str(one.tensor.name))
     order = wanted if wanted.shape == one.values.shape else wanted.T
-    return place.several("weights", wrong, float(order.reshape(-1)[first]), float(one.values.reshape(-1)[first]),
-                         detail=one.where())
+    return place.several(
+        "weights", wrong, float(order.reshape(-1)[first]), float(one.values.reshape(-1)[first]), detail=one.where()
+    )
 
 
 def _unchecked(left: list[Loose]) -> Iterator[Unchecked]:
@@ -189,5 +210,9 @@ def _unchecked(left: list[Loose]) -> Iterator[Unchecked]:
     for op in dict.fromkeys(one.op for one in left):
         own = [one for one in left if one.op is op]
         count = sum(int(one.values.size) for one in own)
-        yield Unchecked(own[0].layer, "weights", f"{count} numbers {own[0].where()}: no constant of the reference that "
-                        "is not compared elsewhere holds them", count)
+        yield Unchecked(
+            own[0].layer,
+            "weights",
+            f"{count} numbers {own[0].where()}: no constant of the reference that is not compared elsewhere holds them",
+            count,
+        )

@@ -204,8 +204,9 @@ def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: Place) -
     if kernel.codes is None and np.all(np.abs(rows * own - kernel.real) <= ROUNDED * own):
         return  # codes of the reference's weights on its own scales: it is the scales that are wrong
     scales = np.broadcast_to(held.quantization.scale, (rows.shape[0],))[:, None]
-    detail = _misfolding(kernel, rows * scales, scales * ROUNDED) or \
-        (_likeness(rows, wanted) if kernel.codes is not None else "")
+    detail = _misfolding(kernel, rows * scales, scales * ROUNDED) or (
+        _likeness(rows, wanted) if kernel.codes is not None else ""
+    )
     yield from _code_deviation(pair, held, (wrong, wanted, rows), detail, place)
 
 
@@ -220,8 +221,9 @@ def _uint8_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: Pl
     yield from _code_deviation(pair, held, (wrong, wanted, rows), "", place)
 
 
-def _code_deviation(pair: Pair, held: Tensor, compared: tuple[Rows, Rows, Rows], detail: str,
-                    place: Place) -> Iterator[Deviation]:
+def _code_deviation(
+    pair: Pair, held: Tensor, compared: tuple[Rows, Rows, Rows], detail: str, place: Place
+) -> Iterator[Deviation]:
     """Tell the codes that are wrong, if any; `compared` are their errors, what they should be, and what they are."""
     wrong, wanted, rows = compared
     assert pair.op is not None
@@ -229,19 +231,28 @@ def _code_deviation(pair: Pair, held: Tensor, compared: tuple[Rows, Rows, Rows],
         return
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
     channel_1, tap_1 = (int(entry) for entry in np.argwhere(wrong > 0)[0])
-    yield place.several("weights", wrong, _plain(wanted[channel, tap]), int(rows[channel, tap]), channel=channel,
-                        largest=float(np.ceil(wrong.max())), first=index_of(pair.op, held, channel_1, tap_1),
-                        detail=detail)
+    yield place.several(
+        "weights",
+        wrong,
+        _plain(wanted[channel, tap]),
+        int(rows[channel, tap]),
+        channel=channel,
+        largest=float(np.ceil(wrong.max())),
+        first=index_of(pair.op, held, channel_1, tap_1),
+        detail=detail,
+    )
 
 
-def _non_finite(pair: Pair, held: Tensor, bad: NDArray[np.bool_], compared: tuple[Rows, Rows],
-                place: Place) -> Deviation:
+def _non_finite(
+    pair: Pair, held: Tensor, bad: NDArray[np.bool_], compared: tuple[Rows, Rows], place: Place
+) -> Deviation:
     """Tell weights that are NaN or infinite on one side; `compared` is what they should be, and what they are."""
     assert pair.op is not None
     channel, tap = (int(entry) for entry in np.argwhere(bad)[0])
     expected, found = (_plain(value) if np.isfinite(value := side[channel, tap]) else str(value) for side in compared)
-    return place.several("non_finite", bad, expected, found, channel=channel,
-                         first=index_of(pair.op, held, channel, tap))
+    return place.several(
+        "non_finite", bad, expected, found, channel=channel, first=index_of(pair.op, held, channel, tap)
+    )
 
 
 def _misfolding(kernel: Kernel, found: Rows, room: Rows) -> str:
@@ -306,8 +317,9 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: Place) -> Iterator[
     zeros = held.quantization.zero_point
     if np.any(zeros != 0):
         channel = int(np.flatnonzero(zeros)[0])
-        yield place.several("weight_scale", zeros, 0, int(zeros[channel]), channel=channel,
-                            detail="weight zero points must be 0")
+        yield place.several(
+            "weight_scale", zeros, 0, int(zeros[channel]), channel=channel, detail="weight zero points must be 0"
+        )
     if not np.any(wrong):
         return
     ratio = found / np.where(expected > 0, expected, 1)
@@ -317,12 +329,21 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: Place) -> Iterator[
         found.size > 1
         and np.all(np.abs(np.sort(found) - np.sort(expected)) <= loose * np.maximum(np.sort(found), np.sort(expected)))
     )
-    yield place.several("weight_scale", wrong, float(expected[channel]), float(found[channel]), channel=channel,
-                        first=(int(np.flatnonzero(wrong)[0]),), ratio=float(ratio[channel]), is_permuted=permuted)
+    yield place.several(
+        "weight_scale",
+        wrong,
+        float(expected[channel]),
+        float(found[channel]),
+        channel=channel,
+        first=(int(np.flatnonzero(wrong)[0]),),
+        ratio=float(ratio[channel]),
+        is_permuted=permuted,
+    )
 
 
-def _float_weights(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, held: Tensor,
-                   place: Place) -> Iterator[Deviation]:
+def _float_weights(
+    candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: Place
+) -> Iterator[Deviation]:
     assert pair.op is not None
     bad = ~np.isfinite(rows)
     if np.any(bad):
@@ -338,8 +359,15 @@ def _float_weights(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, hel
         return
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(best)), best.shape))
     room = np.maximum(np.abs(rows).max(axis=1, keepdims=True) * loose, least)
-    yield place.several("weights", best, float(kernel.real[channel, tap]), float(rows[channel, tap]), channel=channel,
-                        first=index_of(pair.op, held, channel, tap), detail=_misfolding(kernel, rows, room))
+    yield place.several(
+        "weights",
+        best,
+        float(kernel.real[channel, tap]),
+        float(rows[channel, tap]),
+        channel=channel,
+        first=index_of(pair.op, held, channel, tap),
+        detail=_misfolding(kernel, rows, room),
+    )
 
 
 def float_room(candidate: Graph, held: Tensor) -> tuple[float, float]:

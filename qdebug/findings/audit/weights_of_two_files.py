@@ -54,12 +54,21 @@ def audit_rounded(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | U
     other = np.abs(scale - steps) > ONE_SCALE * scale if steps is not None else np.ones(scale.shape, bool)
     if not np.any(apart > allowed):
         if np.any(other) and held.quantization is not None and steps is not None:
-            yield Note(pair.layer, "requantized_weights", "each file holds these weights on scales of its own",
-                       {"largest_difference_steps": float(np.max(apart / scale[:, None]))})
+            yield Note(
+                pair.layer,
+                "requantized_weights",
+                "each file holds these weights on scales of its own",
+                {"largest_difference_steps": float(np.max(apart / scale[:, None]))},
+            )
         ties = int(np.count_nonzero((apart > scale[:, None] / 2)[~other])) if steps is not None else 0
         if ties:
-            yield Note(pair.layer, "other_codes", f"{ties} of {apart.size} weights are one code apart on the same "
-                       "scale, as those are that stood halfway between two", {"weights": ties})
+            yield Note(
+                pair.layer,
+                "other_codes",
+                f"{ties} of {apart.size} weights are one code apart on the same "
+                "scale, as those are that stood halfway between two",
+                {"weights": ties},
+            )
         return
     if np.any(bad):
         yield _deviation(place, "non_finite", bad, kernel.real, rows)
@@ -73,21 +82,34 @@ def audit_rounded(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | U
         yield _deviation(place, "weights", wrong, kernel.real, rows, largest=largest, first=first)
 
 
-def _deviation(place: Place, what: str, wrong: NDArray[np.bool_], wanted: Rows, found: Rows,
-               **more: Any) -> Deviation:
+def _deviation(place: Place, what: str, wrong: NDArray[np.bool_], wanted: Rows, found: Rows, **more: Any) -> Deviation:
     apart = np.where(wrong, np.nan_to_num(np.abs(found - wanted), nan=np.inf), -1)
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(apart)), wrong.shape))
     value = found[channel, tap]
-    return place.several(what, wrong, float(wanted[channel, tap]),
-                         float(value) if np.isfinite(value) else str(value), channel=channel, **more)
+    return place.several(
+        what,
+        wrong,
+        float(wanted[channel, tap]),
+        float(value) if np.isfinite(value) else str(value),
+        channel=channel,
+        **more,
+    )
 
 
-def _scale_deviation(place: Place, wrong: NDArray[np.bool_], wanted: NDArray[np.float64],
-                     found: NDArray[np.float64]) -> Deviation:
+def _scale_deviation(
+    place: Place, wrong: NDArray[np.bool_], wanted: NDArray[np.float64], found: NDArray[np.float64]
+) -> Deviation:
     """A few channels on other scales than the rest, with weights that are not the reference's there."""
     off = np.where(wrong, np.abs(np.log(found / wanted)), 0)
     channel = int(np.argmax(off))
     permuted = bool(np.all(np.abs(np.sort(found) - np.sort(wanted)) <= ONE_SCALE * np.sort(found)))
-    return place.several("weight_scale", wrong, float(wanted[channel]), float(found[channel]), channel=channel,
-                         first=(int(np.flatnonzero(wrong)[0]),), ratio=float(found[channel] / wanted[channel]),
-                         is_permuted=permuted)
+    return place.several(
+        "weight_scale",
+        wrong,
+        float(wanted[channel]),
+        float(found[channel]),
+        channel=channel,
+        first=(int(np.flatnonzero(wrong)[0]),),
+        ratio=float(found[channel] / wanted[channel]),
+        is_permuted=permuted,
+    )

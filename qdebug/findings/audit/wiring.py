@@ -29,9 +29,7 @@ def audit_wiring(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unchecked
     wanted = {_unshaped(reference, key) for key, _ in pair.inputs}
     read = {source for key in candidate.data_inputs(pair.op) for source in _sources(candidate, key, set(stands_for))}
     found = {
-        start
-        for key in read
-        for start in _merged(reference, pair, stands_for.get(key, _model_input(aligned, key)))
+        start for key in read for start in _merged(reference, pair, stands_for.get(key, _model_input(aligned, key)))
     }
     place = Place(pair.layer, pair.op.index, candidate.tensors[pair.candidate].name)
     loops = {key for op in reference.ops if op.raw in op_facts.LOOPS for key in op.outputs}

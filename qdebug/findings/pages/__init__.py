@@ -6,6 +6,7 @@ from qdebug.errors import UsageError
 from qdebug.findings.pages import device, graph, inputs, kernels, losses, parameters, ranges, reference_state
 from qdebug.findings.pages.page import Page
 
+# fmt: off
 PAGES: dict[str, Page] = {
     page.code: page
     for page in sorted(
@@ -14,6 +15,7 @@ PAGES: dict[str, Page] = {
         key=lambda page: page.code,
     )
 }
+# fmt: on
 """By code, in order."""
 
 

@@ -39,8 +39,12 @@ PAGES = (
         "the last row, saturated, stuck, rounded down.",
         "Run the op with the plain reference kernel on the device. If that mends it, report the optimized kernel with "
         "the pattern.",
-        ("esp-nn#34: FULLY_CONNECTED, width no multiple of 8", "esp-nn#31: SAME padding, the last row only",
-         "esp-nn#23: codes stuck at -128", "esp-nn#22: equal up to tensor 22"),
+        (
+            "esp-nn#34: FULLY_CONNECTED, width no multiple of 8",
+            "esp-nn#31: SAME padding, the last row only",
+            "esp-nn#23: codes stuck at -128",
+            "esp-nn#22: equal up to tensor 22",
+        ),
     ),
     Page(
         "QD704",

@@ -65,8 +65,11 @@ def _left_out(context: Context) -> list[str]:
         if core is None or core.kind in MOVEMENT | set(FIXED_GRIDS) or core.kind in op_facts.RESHAPES:
             continue
         kernel = op_facts.kernel(context.reference, core)
-        if not any(op.kind == "fake_quant" for op in pair.region) and (kernel is None or kernel.fake_quant is None) \
-                and core.kind not in ("max_pool", "avg_pool", "relu", "relu6"):
+        if (
+            not any(op.kind == "fake_quant" for op in pair.region)
+            and (kernel is None or kernel.fake_quant is None)
+            and core.kind not in ("max_pool", "avg_pool", "relu", "relu6")
+        ):
             found.append(pair.layer)
     return found
 

@@ -26,14 +26,24 @@ def imposed_range(context: Context) -> Outcome:
         return NotApplicable("no input holds codes")
     found = []
     for one, giver in imposed_inputs(context):
-        found.append(Found(
-            one.name if one.name in context.pairs else None,
-            f"{giver.raw} gave input {one.name} its range, {one.low:.3g} to {one.high:.3g}: "
-            f"{one.beyond_percent:.3g} % of the data is clipped for all that reads it",
-            {"op": giver.raw, "op_index": giver.index, "covered_min": one.low, "covered_max": one.high,
-             "data_min": one.minimum, "data_max": one.maximum, "beyond_percent": one.beyond_percent},
-            f"the data and the calibration may well be right: {giver.raw} has one scale for what it reads and what it "
-            "gives. Keep it in float, or put an op with a scale of its own (a multiplication by 1) before it"))
+        found.append(
+            Found(
+                one.name if one.name in context.pairs else None,
+                f"{giver.raw} gave input {one.name} its range, {one.low:.3g} to {one.high:.3g}: "
+                f"{one.beyond_percent:.3g} % of the data is clipped for all that reads it",
+                {
+                    "op": giver.raw,
+                    "op_index": giver.index,
+                    "covered_min": one.low,
+                    "covered_max": one.high,
+                    "data_min": one.minimum,
+                    "data_max": one.maximum,
+                    "beyond_percent": one.beyond_percent,
+                },
+                f"the data and the calibration may well be right: {giver.raw} has one scale for what it reads and what "
+                "it gives. Keep it in float, or put an op with a scale of its own (a multiplication by 1) before it",
+            )
+        )
     return outcome(found)
 
 

@@ -15,8 +15,10 @@ FEW_CODES = 5.0
 """Percent of the input's codes: data that uses fewer was scaled in another way."""
 NEAR_255 = 0.2
 """Relative distance from a factor of 255: bytes where fractions are expected, or the reverse."""
-UNKNOWN = ("calibrate on samples like this data; only if the reference, too, is wrong on it, give the data the "
-           "preprocessing of training (images often need --scale 255). Labels (y) would tell which")
+UNKNOWN = (
+    "calibrate on samples like this data; only if the reference, too, is wrong on it, give the data the "
+    "preprocessing of training (images often need --scale 255). Labels (y) would tell which"
+)
 """Where no labels say whether the reference is right."""
 BETTER = 0.5
 """Reversed channels must fit at least this much better, as a share of the misfit."""
@@ -52,8 +54,9 @@ def input_range(context: Context) -> Outcome:
                     None,
                     f"the data is about {factor:.3g} times larger than what input {one.name} covers",
                     {**numbers, "factor": factor},
-                    UNKNOWN if unknown else
-                    "scale the data as in training (for images often --scale 255), then trace again",
+                    UNKNOWN
+                    if unknown
+                    else "scale the data as in training (for images often --scale 255), then trace again",
                 )
             )
         elif one.beyond_percent > MUCH:
@@ -71,8 +74,7 @@ def input_range(context: Context) -> Outcome:
                     None,
                     f"the data uses {one.used_codes_percent:.2g} % of the codes of input {one.name}",
                     numbers,
-                    UNKNOWN if unknown else
-                    "give the data the preprocessing of training: it is scaled too far down",
+                    UNKNOWN if unknown else "give the data the preprocessing of training: it is scaled too far down",
                     severity=WARNING,
                 )
             )

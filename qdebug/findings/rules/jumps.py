@@ -36,8 +36,11 @@ def jumps(context: Context) -> Outcome:
 def _came_in(context: Context, row: Row) -> list[float]:
     """The largest differences of what the row reads, where nothing before it holds codes."""
     assert context.rows is not None
-    return [one.cumulative.max_abs for one in context.rows
-            if one.layer in row.upstream and one.cumulative is not None and one.cumulative.max_abs is not None]
+    return [
+        one.cumulative.max_abs
+        for one in context.rows
+        if one.layer in row.upstream and one.cumulative is not None and one.cumulative.max_abs is not None
+    ]
 
 
 def _found(row: Row, step: float, size: float, why: str, *, in_codes: bool) -> Found:

@@ -89,8 +89,12 @@ def _reader(context: Context, pair: Pair) -> Pair | None:
     for op in context.candidate.consumers.get(pair.candidate, ()):
         found = by_candidate.get(op.output)
         row = context.rows_by_layer.get(found.layer) if found is not None else None
-        if row is not None and op.kind not in SAME_SCALE and _on_one_grid(context, pair.candidate, op.output) \
-                and _fills(row):
+        if (
+            row is not None
+            and op.kind not in SAME_SCALE
+            and _on_one_grid(context, pair.candidate, op.output)
+            and _fills(row)
+        ):
             return found
     return None
 
@@ -104,8 +108,13 @@ def _fills(row: Row) -> bool:
 
 def _on_one_grid(context: Context, one: Key, other: Key) -> bool:
     ours, theirs = (context.candidate.tensors[key].quantization for key in (one, other))
-    return ours is not None and theirs is not None and ours.per_tensor and theirs.per_tensor \
+    return (
+        ours is not None
+        and theirs is not None
+        and ours.per_tensor
+        and theirs.per_tensor
         and (ours.step, ours.zero) == (theirs.step, theirs.zero)
+    )
 
 
 # -- evidence ---------------------------------------------------------------------------------------------------------
@@ -119,23 +128,34 @@ def rounded_points(found: Points | None) -> float | None:
 def _steps_evidence(one: LayerLoss) -> dict[str, Any]:
     data = float(one.channels.low.min()), float(one.channels.high.max())
     return {
-        "layer_points": rounded_points(one.whole), "steps_points": rounded_points(one.steps),
+        "layer_points": rounded_points(one.whole),
+        "steps_points": rounded_points(one.steps),
         "regained_by_the_data_s_own_range": rounded_points(one.fitted),
         "regained_by_a_grid_for_each_channel": rounded_points(one.by_channel),
-        "covered_min": one.grid_low, "covered_max": one.grid_high, "data_min": data[0], "data_max": data[1],
-        "step": one.channels.step, "steps_per_standard_deviation": one.deviation, "samples": one.samples}
+        "covered_min": one.grid_low,
+        "covered_max": one.grid_high,
+        "data_min": data[0],
+        "data_max": data[1],
+        "step": one.channels.step,
+        "steps_per_standard_deviation": one.deviation,
+        "samples": one.samples,
+    }
 
 
 def _channel_evidence(one: LayerLoss) -> dict[str, Any]:
     codes = one.channels.codes
     widest = int(np.argmax(one.channels.spans))
     order = np.argsort(codes, kind="stable")[:8]
-    return {"channels": int(codes.size), "channels_under_4_bits": int(np.count_nonzero(codes < STARVED)),
-            "median_bits": float(np.median(one.channels.bits)), "widest_channel": widest,
-            "widest_span": float(one.channels.spans[widest]),
-            "median_span": float(np.median(one.channels.spans)),
-            "codes_by_channel": "; ".join(f"{channel}: {codes[channel]}" for channel in order)
-            + ("; …" if codes.size > order.size else "")}
+    return {
+        "channels": int(codes.size),
+        "channels_under_4_bits": int(np.count_nonzero(codes < STARVED)),
+        "median_bits": float(np.median(one.channels.bits)),
+        "widest_channel": widest,
+        "widest_span": float(one.channels.spans[widest]),
+        "median_span": float(np.median(one.channels.spans)),
+        "codes_by_channel": "; ".join(f"{channel}: {codes[channel]}" for channel in order)
+        + ("; …" if codes.size > order.size else ""),
+    }
 
 
 def _times(one: LayerLoss) -> float:
@@ -164,8 +184,11 @@ def amount(points: Points, losses: Losses) -> str:
 
 def measured(context: Context) -> Losses | None:
     """What was measured of lost points; `None` where there is nothing to tell a cause from."""
-    return context.losses if context.losses is not None and \
-        (context.losses.layers or context.losses.together or context.losses.kernels) else None
+    return (
+        context.losses
+        if context.losses is not None and (context.losses.layers or context.losses.together or context.losses.kernels)
+        else None
+    )
 
 
 def starved(context: Context) -> Outcome:
@@ -180,20 +203,27 @@ def starved(context: Context) -> Outcome:
         few = few if few.any() else codes <= np.median(codes)
         most, widest = int(codes[few].max()), int(np.argmax(channels.spans))
         share = "share 1 code" if most == 1 else f"use at most {most} codes each"
-        found.append(Found(
-            one.layer,
-            f"{int(few.sum())} of {codes.size} channels {share}: channel {widest} spans {_number(_times(one))} times "
-            "the median one, on one grid",
-            {**_channel_evidence(one), **_steps_evidence(one)}, _equalize(widest, is_qat=context.is_qat),
-            points=cost_of(one, one.steps)))
+        found.append(
+            Found(
+                one.layer,
+                f"{int(few.sum())} of {codes.size} channels {share}: channel {widest} spans {_number(_times(one))} "
+                "times the median one, on one grid",
+                {**_channel_evidence(one), **_steps_evidence(one)},
+                _equalize(widest, is_qat=context.is_qat),
+                points=cost_of(one, one.steps),
+            )
+        )
     return outcome(found)
 
 
 def _equalize(channel: int, *, is_qat: bool) -> str:
-    when, other = ("training", "leave this layer unannotated") if is_qat else \
-        ("converting", "keep this layer in int16 or float")
-    return (f"bring the channels to like ranges before {when} (divide channel {channel} in the layer's kernel and "
-            f"bias, multiply it back in the next layer's kernel), or clip or retrain it; else {other}")
+    when, other = (
+        ("training", "leave this layer unannotated") if is_qat else ("converting", "keep this layer in int16 or float")
+    )
+    return (
+        f"bring the channels to like ranges before {when} (divide channel {channel} in the layer's kernel and "
+        f"bias, multiply it back in the next layer's kernel), or clip or retrain it; else {other}"
+    )
 
 
 def _odd_channel(spans: NDArray[np.float64]) -> tuple[int, float, str]:
@@ -225,18 +255,30 @@ def one_scale(context: Context) -> Outcome:
         channel, times, how = _odd_channel(spans)
         numbers: dict[str, Any] = {
             "weights_points": rounded_points(one.weights),
-            "regained_by_a_scale_for_each_channel": rounded_points(one.by_row), "channels": int(spans.size),
-            "odd_channel": channel, "largest_weight": float(spans[channel]),
-            "median_largest_weight": float(np.median(spans)), "samples": one.samples}
+            "regained_by_a_scale_for_each_channel": rounded_points(one.by_row),
+            "channels": int(spans.size),
+            "odd_channel": channel,
+            "largest_weight": float(spans[channel]),
+            "median_largest_weight": float(np.median(spans)),
+            "samples": one.samples,
+        }
         if one.step is not None:
             codes = np.rint(spans / one.step).astype(np.int64)
-            numbers |= {"scale": one.step, "channels_under_8_codes": int(np.count_nonzero(codes < 8)),
-                        "largest_code_by_channel": "; ".join(
-                            f"{channel}: {codes[channel]}" for channel in np.argsort(codes, kind="stable")[:8])}
-        title = (f"weights on one scale: channel {channel} is {_number(times)} times {how} than the median one"
-                 if is_one else f"rounding the weights alone takes {amount(one.weights, losses)}")
-        found.append(Found(one.layer, title, numbers, _other_scales(is_one=is_one, is_qat=context.is_qat),
-                           points=one.weights))
+            numbers |= {
+                "scale": one.step,
+                "channels_under_8_codes": int(np.count_nonzero(codes < 8)),
+                "largest_code_by_channel": "; ".join(
+                    f"{channel}: {codes[channel]}" for channel in np.argsort(codes, kind="stable")[:8]
+                ),
+            }
+        title = (
+            f"weights on one scale: channel {channel} is {_number(times)} times {how} than the median one"
+            if is_one
+            else f"rounding the weights alone takes {amount(one.weights, losses)}"
+        )
+        found.append(
+            Found(one.layer, title, numbers, _other_scales(is_one=is_one, is_qat=context.is_qat), points=one.weights)
+        )
     return outcome(found)
 
 
@@ -258,14 +300,23 @@ def too_wide(context: Context) -> Outcome:
             fix = f"put a layer with a grid of its own behind {one.layer} (a 1x1 convolution), or keep it in float"
         elif context.is_qat:
             fix = "train the ranges on data like this; look for outliers in the training data"
-        found.append(Found(one.layer, title, {**_steps_evidence(one), "range_to_data": times}, fix,
-                           points=cost_of(one, one.steps)))
+        found.append(
+            Found(
+                one.layer, title, {**_steps_evidence(one), "range_to_data": times}, fix, points=cost_of(one, one.steps)
+            )
+        )
     first = by_all_ranges(losses)
     if first is not None and first.wide >= first.narrow:
-        found.append(Found(
-            None, f"the ranges of {first.wide} of {first.of} layers are at least twice as wide as the data: grids over "
-            f"the data's own ranges bring back {amount(first.fitted, losses)}", together_evidence(first),
-            f"look for outliers in the calibration data; {CALIBRATE}", points=first.fitted))
+        found.append(
+            Found(
+                None,
+                f"the ranges of {first.wide} of {first.of} layers are at least twice as wide as the data: grids over "
+                f"the data's own ranges bring back {amount(first.fitted, losses)}",
+                together_evidence(first),
+                f"look for outliers in the calibration data; {CALIBRATE}",
+                points=first.fitted,
+            )
+        )
     return outcome(found)
 
 
@@ -277,9 +328,14 @@ def by_all_ranges(losses: Losses) -> Together | None:
 
 def together_evidence(first: Together) -> dict[str, Any]:
     """What was measured of all layers together, as evidence shows it."""
-    return {"regained_by_all_ranges_of_the_data": rounded_points(first.fitted), "ranges_too_wide": first.wide,
-            "ranges_too_narrow": first.narrow, "layers": first.of, "first_of_the_ranking": ", ".join(first.layers),
-            "regained_by_these_in_float": rounded_points(first.regained)}
+    return {
+        "regained_by_all_ranges_of_the_data": rounded_points(first.fitted),
+        "ranges_too_wide": first.wide,
+        "ranges_too_narrow": first.narrow,
+        "layers": first.of,
+        "first_of_the_ranking": ", ".join(first.layers),
+        "regained_by_these_in_float": rounded_points(first.regained),
+    }
 
 
 def _kept_from(context: Context, pair: Pair) -> str | None:
@@ -287,8 +343,14 @@ def _kept_from(context: Context, pair: Pair) -> str | None:
     if pair.op is None or pair.op.kind not in SAME_SCALE:
         return None
     names = {entry.candidate: entry.layer for entry in context.alignment.pairs}
-    return next((names[key] for key in context.candidate.data_inputs(pair.op)
-                 if key in names and _on_one_grid(context, key, pair.candidate)), None)
+    return next(
+        (
+            names[key]
+            for key in context.candidate.data_inputs(pair.op)
+            if key in names and _on_one_grid(context, key, pair.candidate)
+        ),
+        None,
+    )
 
 
 def joined(context: Context) -> list[Found]:
@@ -303,13 +365,22 @@ def joined(context: Context) -> list[Found]:
         width = one.grid_high - one.grid_low
         times = _number(width / max(data, 1e-30)) if whole.layer != one.layer else _number(_times(one))
         at = "" if whole.layer == one.layer else f": {one.layer} keeps {round(data / one.channels.step) + 1} codes"
-        found.setdefault(whole.layer, Found(
+        found.setdefault(
             whole.layer,
-            f"parts {times} times apart share one scale{at}",
-            {"pays": one.layer, "scale": row.scale if row is not None else one.channels.step,
-             **_steps_evidence(one), **_channel_evidence(one)},
-            "give the parts outputs of their own, or normalize them before joining", severity=ERROR,
-            points=cost_of(one, one.steps)))
+            Found(
+                whole.layer,
+                f"parts {times} times apart share one scale{at}",
+                {
+                    "pays": one.layer,
+                    "scale": row.scale if row is not None else one.channels.step,
+                    **_steps_evidence(one),
+                    **_channel_evidence(one),
+                },
+                "give the parts outputs of their own, or normalize them before joining",
+                severity=ERROR,
+                points=cost_of(one, one.steps),
+            ),
+        )
     return list(found.values())
 
 
@@ -325,17 +396,22 @@ def too_few_bits(context: Context) -> Outcome:
         evidence = {**_steps_evidence(one), "regained_without_the_outermost_values": rounded_points(one.trimmed)}
         fix = "clip the rare extremes (a ReLU6, or calibration that leaves out the outermost 0.1 %)"
         if reader is None:
-            title = (f"8 bits are too few for these values: {one.deviation:.2g} steps per standard deviation, on a "
-                     "grid that fits the data")
+            title = (
+                f"8 bits are too few for these values: {one.deviation:.2g} steps per standard deviation, on a "
+                "grid that fits the data"
+            )
             fix = fix if trims else "keep this layer in int16 activations (16x8) or in float"
         else:
             times = (one.grid_high - one.grid_low) / max(float(one.channels.spans.max()), 1e-30)
-            title = (f"8 bits are too few for its values ({one.grid_low:.4g} to {one.grid_high:.4g}): {one.layer}, on "
-                     f"the same grid, spans {_number(times)} times less")
+            title = (
+                f"8 bits are too few for its values ({one.grid_low:.4g} to {one.grid_high:.4g}): {one.layer}, on "
+                f"the same grid, spans {_number(times)} times less"
+            )
             evidence["pays"] = one.layer
             fix += f", or keep {one.layer} and {reader.layer} in int16 activations (16x8) or in float"
-        found.append(Found(one.layer if reader is None else reader.layer, title, evidence, fix,
-                           points=cost_of(one, one.steps)))
+        found.append(
+            Found(one.layer if reader is None else reader.layer, title, evidence, fix, points=cost_of(one, one.steps))
+        )
     return outcome(found)
 
 
@@ -347,11 +423,16 @@ def fixed_grid(context: Context) -> Outcome:
     found = []
     for one, pair in _by_steps(context, "QD609"):
         kind = pair.op.raw if pair.op is not None else "the op"
-        found.append(Found(
-            one.layer, f"{kind} has a fixed output grid that is too coarse here: steps of {one.channels.step:.4g}, "
-            f"{one.deviation:.2g} of them per standard deviation", _steps_evidence(one),
-            f"judge by what goes into {kind} (take the arg max of the logits), or leave it out of the file",
-            points=cost_of(one, one.steps)))
+        found.append(
+            Found(
+                one.layer,
+                f"{kind} has a fixed output grid that is too coarse here: steps of {one.channels.step:.4g}, "
+                f"{one.deviation:.2g} of them per standard deviation",
+                _steps_evidence(one),
+                f"judge by what goes into {kind} (take the arg max of the logits), or leave it out of the file",
+                points=cost_of(one, one.steps),
+            )
+        )
     return outcome(found)
 
 
@@ -363,15 +444,23 @@ def spread(context: Context) -> Outcome:
     if by_all_ranges(losses) is not None:
         return NotApplicable("ranges that do not fit the data account for the loss: QD606, QD607")
     first = losses.together
-    return [Found(
-        None,
-        f"{amount(losses.whole, losses)} are lost over many layers, no culprit: the first {len(first.layers)} of the "
-        f"ranking bring back {first.regained.points:.3g} together",
-        {"layers": ", ".join(first.layers), "regained_together": rounded_points(first.regained),
-         "regained_low": first.regained.low, "regained_high": first.regained.high,
-         "points": rounded_points(losses.whole)},
-        "keep these layers in float or int16 (selective quantization), or train quantization-aware: no single layer "
-        "is worth a repair", points=losses.whole)]
+    return [
+        Found(
+            None,
+            f"{amount(losses.whole, losses)} are lost over many layers, no culprit: the first {len(first.layers)} of "
+            f"the ranking bring back {first.regained.points:.3g} together",
+            {
+                "layers": ", ".join(first.layers),
+                "regained_together": rounded_points(first.regained),
+                "regained_low": first.regained.low,
+                "regained_high": first.regained.high,
+                "points": rounded_points(losses.whole),
+            },
+            "keep these layers in float or int16 (selective quantization), or train quantization-aware: no single "
+            "layer is worth a repair",
+            points=losses.whole,
+        )
+    ]
 
 
 WRONG_MODEL = ("QD203",)

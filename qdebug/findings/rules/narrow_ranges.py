@@ -43,10 +43,19 @@ def _costly(losses: Losses) -> Iterator[Found]:
             one.layer,
             f"calibration saw less than the data: the range is {one.grid_low:.4g} to {one.grid_high:.4g}, the values "
             f"go from {data[0]:.4g} to {data[1]:.4g} ({one.beyond_percent:.3g} % are clipped)",
-            {"layer_points": rounded_points(one.whole), "clipping_points": rounded_points(one.clipping),
-             "covered_min": one.grid_low, "covered_max": one.grid_high, "data_min": data[0], "data_max": data[1],
-             "beyond_percent": one.beyond_percent, "samples": one.samples},
-            CALIBRATE, points=cost_of(one, one.clipping))
+            {
+                "layer_points": rounded_points(one.whole),
+                "clipping_points": rounded_points(one.clipping),
+                "covered_min": one.grid_low,
+                "covered_max": one.grid_high,
+                "data_min": data[0],
+                "data_max": data[1],
+                "beyond_percent": one.beyond_percent,
+                "samples": one.samples,
+            },
+            CALIBRATE,
+            points=cost_of(one, one.clipping),
+        )
 
 
 def _all_together(losses: Losses) -> Iterator[Found]:
@@ -54,9 +63,13 @@ def _all_together(losses: Losses) -> Iterator[Found]:
     first = by_all_ranges(losses)
     if first is not None and first.wide < first.narrow:
         yield Found(
-            None, f"calibration saw less than the data: {first.narrow} of {first.of} ranges end before the data; grids "
-            f"over the data's own ranges bring back {amount(first.fitted, losses)}", together_evidence(first),
-            CALIBRATE, points=first.fitted)
+            None,
+            f"calibration saw less than the data: {first.narrow} of {first.of} ranges end before the data; grids "
+            f"over the data's own ranges bring back {amount(first.fitted, losses)}",
+            together_evidence(first),
+            CALIBRATE,
+            points=first.fitted,
+        )
 
 
 def _diverging(context: Context) -> Iterator[Found]:
@@ -73,9 +86,12 @@ def _diverging(context: Context) -> Iterator[Found]:
         numbers |= _data(context, row)
         whose = "the reference file's values" if is_file else "the data"
         yield Found(
-            row.layer, f"the range ends before {whose}: it is {low:.4g} to {high:.4g} ({row.decided_by})", numbers,
+            row.layer,
+            f"the range ends before {whose}: it is {low:.4g} to {high:.4g} ({row.decided_by})",
+            numbers,
             f"{CALIBRATE}; the reference file covers them" if is_file else CALIBRATE,
-            points=_taken(row) if is_file else None)
+            points=_taken(row) if is_file else None,
+        )
 
 
 def _data(context: Context, row: Row) -> dict[str, Any]:
@@ -93,6 +109,22 @@ def _taken(row: Row) -> Points | None:
     return Points(factor * one.drop, factor * one.low, None if one.high is None else factor * one.high)
 
 
-EXPLAINED = ("QD101", "QD201", "QD202", "QD317", "QD401", "QD402", "QD403", "QD404", "QD405", "QD406", "QD407", "QD410",
-             "QD313", "QD314", "QD315", "QD316")
+EXPLAINED = (
+    "QD101",
+    "QD201",
+    "QD202",
+    "QD317",
+    "QD401",
+    "QD402",
+    "QD403",
+    "QD404",
+    "QD405",
+    "QD406",
+    "QD407",
+    "QD410",
+    "QD313",
+    "QD314",
+    "QD315",
+    "QD316",
+)
 RULES = (Rule("QD607", "RC26", ERROR, too_narrow, silenced_by=(*WRONG_MODEL, *EXPLAINED), is_symptom=True),)

@@ -34,8 +34,12 @@ def non_finite(context: Context) -> Outcome:
                 one.layer,
                 ("1 constant" if one.count == 1 else f"{one.count} constants")
                 + f" of the {'reference' if broken else 'file'} {'is' if one.count == 1 else 'are'} NaN or infinite",
-                {"count": one.count, "first_index": ", ".join(map(str, one.first or ())),
-                 "expected": one.expected, "found": one.found},
+                {
+                    "count": one.count,
+                    "first_index": ", ".join(map(str, one.first or ())),
+                    "expected": one.expected,
+                    "found": one.found,
+                },
                 BROKEN if broken else EDITED,
             )
         )
@@ -68,8 +72,9 @@ def saturated_bias(context: Context) -> Outcome:
         [
             Found(
                 one.layer,
-                "1 bias is clipped to the end of int32: its channel is constant and wrong" if one.count == 1 else
-                f"{one.count} biases are clipped to the end of int32: their channels are constant and wrong",
+                "1 bias is clipped to the end of int32: its channel is constant and wrong"
+                if one.count == 1
+                else f"{one.count} biases are clipped to the end of int32: their channels are constant and wrong",
                 {**_numbers(one), **_channel_scale(context, one)},
                 "prune the dead channel away, or keep its weights above 1e-6, and convert again",
             )
@@ -108,8 +113,8 @@ def scale(context: Context) -> Outcome:
         found.append(
             Found(
                 one.layer,
-                f"the scale is {one.ratio:.6g} times " + (f"the one {one.detail}" if one.detail else
-                                                          "what the reference's range gives"),
+                f"the scale is {one.ratio:.6g} times "
+                + (f"the one {one.detail}" if one.detail else "what the reference's range gives"),
                 {"expected": one.expected, "found": one.found, "ratio": one.ratio, **more},
                 EDITED,
             )
@@ -123,8 +128,9 @@ def zero_point(context: Context) -> Outcome:
         [
             Found(
                 one.layer,
-                f"the zero point is {one.found}, " + (f"the one {one.detail} is" if one.detail else
-                                                      "the reference's range gives") + f" {one.expected}",
+                f"the zero point is {one.found}, "
+                + (f"the one {one.detail} is" if one.detail else "the reference's range gives")
+                + f" {one.expected}",
                 {"expected": one.expected, "found": one.found, "off_by": one.found - one.expected},
                 EDITED,
             )

@@ -58,8 +58,9 @@ def input_outlier(context: Context) -> Outcome:
                         "used_codes_percent": one.used_codes_percent,
                     },
                     "look for an outlier in the training data (the input's range is a running min and max, "
-                    "kept for ever), and train the quantizers again without it" if context.is_qat else
-                    f"look for an outlier in the calibration data; {CALIBRATE}",
+                    "kept for ever), and train the quantizers again without it"
+                    if context.is_qat
+                    else f"look for an outlier in the calibration data; {CALIBRATE}",
                     points=None if costs is None else costs[one.name],
                 )
             )
@@ -104,7 +105,9 @@ def bad_ranges(context: Context) -> Outcome:
     few = {
         row.layer: row.used_span_percent
         for row in computed
-        if row.used_span_percent is not None and row.used_span_percent < FEW_CODES and row.elements > 256
+        if row.used_span_percent is not None
+        and row.used_span_percent < FEW_CODES
+        and row.elements > 256
         and _varies(row)
     }
     if not saturated and not few:

@@ -116,16 +116,21 @@ def trained_evidence(context: Context) -> dict[str, object]:
     if ranges is None:
         return {}
     alone = "; ".join(f"{layer} {gained.points:.3g}" for layer, gained in ranges.layers)
-    return {"regained_by_the_data_s_own_ranges": round(ranges.fitted.points, 2),
-            **({"regained_by_one_layer_s_own_range": alone} if alone else {}), "range_samples": ranges.samples}
+    return {
+        "regained_by_the_data_s_own_ranges": round(ranges.fitted.points, 2),
+        **({"regained_by_one_layer_s_own_range": alone} if alone else {}),
+        "range_samples": ranges.samples,
+    }
 
 
 def _train_on(left: float) -> str:
     """Say how many training steps are missing until the share `CONVERGED` remains, also in epochs of known data."""
     steps = math.log(CONVERGED / left) / math.log(DECAY)
     epochs = ", ".join(f"{math.ceil(steps / each)} on {data}" for data, each in EPOCH_STEPS.items())
-    return (f"train the QAT model for about {float(f'{steps:.2g}'):,.0f} more steps (a step is one batch; a built-in "
-            f"model: --qat-epochs {epochs}), or set ema_decay lower")
+    return (
+        f"train the QAT model for about {float(f'{steps:.2g}'):,.0f} more steps (a step is one batch; a built-in "
+        f"model: --qat-epochs {epochs}), or set ema_decay lower"
+    )
 
 
 def _saturated(context: Context) -> dict[str, str]:

@@ -177,12 +177,14 @@ def decomposed(context: Context) -> Outcome:
 def _without(context: Context) -> str:
     """Say of a grid why the reference has none there, by what the reference is."""
     return {"qat": "QAT does not simulate", "file": "the reference file has not"}.get(
-        context.aligned.kind, "the float reference does not have")
+        context.aligned.kind, "the float reference does not have"
+    )
 
 
 def _unlike(context: Context) -> str:
     return {"qat": "not simulated by QAT", "file": "not those of the reference file"}.get(
-        context.aligned.kind, "not rounded in the float reference")
+        context.aligned.kind, "not rounded in the float reference"
+    )
 
 
 def fixed_grid(context: Context) -> Outcome:

@@ -31,21 +31,22 @@ def gives_logits(name: str) -> bool:
 def _dense(keras: Any, count: int) -> Any:
     """Flatten, then `count` linear Dense(10)."""
     dense = [keras.layers.Dense(_CLASSES, activation="linear") for _ in range(count)]
-    return keras.Sequential([keras.layers.InputLayer(input_shape=(_SIDE, _SIDE)), keras.layers.Flatten(),
-    *dense])
+    return keras.Sequential([keras.layers.InputLayer(input_shape=(_SIDE, _SIDE)), keras.layers.Flatten(), *dense])
 
 
 def _cnn(keras: Any) -> Any:
     """Conv 12x3x3 with ReLU, max pooling, Dense(10)."""
     layers = keras.layers
-    return keras.Sequential([
-        layers.InputLayer(input_shape=(_SIDE, _SIDE)),
-        layers.Reshape(target_shape=(_SIDE, _SIDE, 1)),
-        layers.Conv2D(filters=12, kernel_size=(3, 3), activation="relu"),
-        layers.MaxPooling2D(pool_size=(2, 2)),
-        layers.Flatten(),
-        layers.Dense(_CLASSES),
-    ])
+    return keras.Sequential(
+        [
+            layers.InputLayer(input_shape=(_SIDE, _SIDE)),
+            layers.Reshape(target_shape=(_SIDE, _SIDE, 1)),
+            layers.Conv2D(filters=12, kernel_size=(3, 3), activation="relu"),
+            layers.MaxPooling2D(pool_size=(2, 2)),
+            layers.Flatten(),
+            layers.Dense(_CLASSES),
+        ]
+    )
 
 
 def _resnet(keras: Any) -> Any:
@@ -103,8 +104,9 @@ def _branches(keras: Any) -> Any:
     return keras.Model(image, [logits, coarse], name="branches")
 
 
-def _conv_bn(layers: Any, x: Any, filters: int, name: str, *, kernel: int = 3, stride: int = 1,
-             is_active: bool = True) -> Any:
+def _conv_bn(
+    layers: Any, x: Any, filters: int, name: str, *, kernel: int = 3, stride: int = 1, is_active: bool = True
+) -> Any:
     x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False, name=name)(x)
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(x) if is_active else x

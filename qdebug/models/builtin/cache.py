@@ -38,11 +38,17 @@ def default_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "qdebug"
 
 
-def key(model: str, *, seed: int, data_sha256: str, qat_epochs: int | None, quantize: bool, recipe: int
-        ) -> str:
+def key(model: str, *, seed: int, data_sha256: str, qat_epochs: int | None, quantize: bool, recipe: int) -> str:
     """Return the name of a configuration's entry: the model, and a hash of all that its bytes depend on."""
-    parts = {"model": model, "seed": seed, "data": data_sha256, "qat_epochs": qat_epochs, "recipe": recipe,
-             "quantize": quantize, **{package: metadata.version(package) for package in _PACKAGES}}
+    parts = {
+        "model": model,
+        "seed": seed,
+        "data": data_sha256,
+        "qat_epochs": qat_epochs,
+        "recipe": recipe,
+        "quantize": quantize,
+        **{package: metadata.version(package) for package in _PACKAGES},
+    }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return f"{model}-s{seed}-{digest[:24]}"
 
@@ -60,8 +66,9 @@ def find(folder: Path, name: str, *, note: Callable[[str], None] | None = None) 
     return None
 
 
-def keep(folder: Path, name: str, write: Callable[[Path], None], *, about: dict[str, Any],
-         replace: bool = False) -> Path:
+def keep(
+    folder: Path, name: str, write: Callable[[Path], None], *, about: dict[str, Any], replace: bool = False
+) -> Path:
     """Have `write` fill a new folder, then move it to its place; return that.
 
     An undamaged entry that appeared meanwhile stays, unless `replace`. Raises StoreError where the cache
@@ -72,8 +79,10 @@ def keep(folder: Path, name: str, write: Callable[[Path], None], *, about: dict[
         folder.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
     except OSError as error:
-        raise StoreError(f"cannot write trained models to {folder}: {error.strerror}; "
-                         f"set QDEBUG_CACHE to a folder that can be written") from error
+        raise StoreError(
+            f"cannot write trained models to {folder}: {error.strerror}; "
+            f"set QDEBUG_CACHE to a folder that can be written"
+        ) from error
     try:
         fresh = work / "entry"
         fresh.mkdir()
@@ -82,8 +91,9 @@ def keep(folder: Path, name: str, write: Callable[[Path], None], *, about: dict[
         (fresh / _META).write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
         _settle(fresh, entry, work / "old", replace=replace)
     except OSError as error:
-        raise StoreError(f"cannot write trained models to {folder}: {error}; "
-                         f"set QDEBUG_CACHE to a folder with room") from error
+        raise StoreError(
+            f"cannot write trained models to {folder}: {error}; set QDEBUG_CACHE to a folder with room"
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return entry

@@ -84,6 +84,7 @@ def lookup(name: str) -> str:
 
 def images_for_builtin(dataset: Dataset) -> Dataset:
     """Give the built-in models what they take: float32 (N, 28, 28), `uint8` divided by 255."""
+
     def ready(arrays: dict[str, Array]) -> dict[str, Array]:
         plain = Dataset(source=dataset.source, split=dataset.split, inputs=arrays, labels={})
         (images,) = arrange(plain, [_ImageSpec()])
@@ -91,8 +92,11 @@ def images_for_builtin(dataset: Dataset) -> Dataset:
         return {"x": deferred(images, divisor=255) if is_bytes else images}
 
     train = dataset.train_inputs
-    return dataclasses.replace(dataset, inputs=ready(dataset.inputs),
-                               train_inputs=None if train is None else {"x": np.asarray(ready(train)["x"])})
+    return dataclasses.replace(
+        dataset,
+        inputs=ready(dataset.inputs),
+        train_inputs=None if train is None else {"x": np.asarray(ready(train)["x"])},
+    )
 
 
 def build(name: str) -> Any:
@@ -110,8 +114,9 @@ def baseline_epochs(images: int) -> int:
     return 1 if images >= _FULL_SIZE else _LONG_EPOCHS
 
 
-def build_and_train(name: str, dataset: Dataset, *, seed: int, qat_epochs: int | None = None,
-                    progress: Progress | None = None) -> Trained:
+def build_and_train(
+    name: str, dataset: Dataset, *, seed: int, qat_epochs: int | None = None, progress: Progress | None = None
+) -> Trained:
     """Train the baseline, then fine-tune its quantization-aware copy; the same seed gives the same weights.
 
     By default the copy sees the first 1,000 training images once, in batches of 500. `qat_epochs=N` shows it
@@ -126,19 +131,42 @@ def build_and_train(name: str, dataset: Dataset, *, seed: int, qat_epochs: int |
     with quietly():
         _seed(seed)
         baseline = build(name)
-    _fit(baseline, images, labels, batch=_BATCH, epochs=baseline_epochs(len(images)),
-         is_logits=architectures.gives_logits(name), report=_report(progress, f"training {name}"))
+    _fit(
+        baseline,
+        images,
+        labels,
+        batch=_BATCH,
+        epochs=baseline_epochs(len(images)),
+        is_logits=architectures.gives_logits(name),
+        report=_report(progress, f"training {name}"),
+    )
     with quietly():
         qat = stack.tfmot.quantization.keras.quantize_model(baseline)
     few = slice(None) if qat_epochs else slice(_QAT_IMAGES)
-    _fit(qat, images[few], labels[few], batch=_BATCH if qat_epochs else _QAT_BATCH, epochs=qat_epochs or 1,
-         is_logits=architectures.gives_logits(name), report=_report(progress, f"fine-tuning {name} (QAT)"))
+    _fit(
+        qat,
+        images[few],
+        labels[few],
+        batch=_BATCH if qat_epochs else _QAT_BATCH,
+        epochs=qat_epochs or 1,
+        is_logits=architectures.gives_logits(name),
+        report=_report(progress, f"fine-tuning {name} (QAT)"),
+    )
     return Trained(baseline, qat)
 
 
-def prepare(name: str, dataset: Dataset, *, seed: int = 3, qat_epochs: int | None = None, quantize: bool =
-            True, retrain: bool = False, progress: Progress | None = None,
-            note: Callable[[str], None] | None = None, folder: Path | None = None) -> Prepared:
+def prepare(
+    name: str,
+    dataset: Dataset,
+    *,
+    seed: int = 3,
+    qat_epochs: int | None = None,
+    quantize: bool = True,
+    retrain: bool = False,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
+    folder: Path | None = None,
+) -> Prepared:
     """Train, fine-tune and convert a built-in model, or find that done in the cache.
 
     `retrain` trains again and replaces the entry; a damaged entry is told through `note` and trained again.
@@ -147,8 +175,9 @@ def prepare(name: str, dataset: Dataset, *, seed: int = 3, qat_epochs: int | Non
     name = lookup(name)
     _training_split(dataset)
     folder = folder or cache.default_folder()
-    key = cache.key(name, seed=seed, data_sha256=dataset.train_sha256 or "", qat_epochs=qat_epochs,
-                    quantize=quantize, recipe=RECIPE)
+    key = cache.key(
+        name, seed=seed, data_sha256=dataset.train_sha256 or "", qat_epochs=qat_epochs, quantize=quantize, recipe=RECIPE
+    )
     if not retrain:
         found = cache.find(folder, key, note=note)
         if found is not None:
@@ -167,8 +196,7 @@ def prepare(name: str, dataset: Dataset, *, seed: int = 3, qat_epochs: int | Non
             trained.qat.save(target / cache.REFERENCE, save_format="h5")
         (target / cache.CANDIDATE).write_bytes(candidate)
 
-    about = {"model": name, "seed": seed, "data": dataset.source, "qat_epochs": qat_epochs,
-             "quantize": quantize}
+    about = {"model": name, "seed": seed, "data": dataset.source, "qat_epochs": qat_epochs, "quantize": quantize}
     return _prepared(cache.keep(folder, key, write, about=about, replace=retrain), trained=True)
 
 
@@ -179,15 +207,19 @@ def _prepared(entry: Path, *, trained: bool) -> Prepared:
 def _training_split(dataset: Dataset) -> tuple[Array, Array]:
     """Return images as the models take them, and labels 0..9; InputError without a training split."""
     if dataset.train_inputs is None or not dataset.train_labels:
-        raise InputError(f"{dataset.source} has no training split, which a built-in model needs: give "
-                         f"x_train and y_train beside x_test and y_test, or trace a model of your own")
+        raise InputError(
+            f"{dataset.source} has no training split, which a built-in model needs: give "
+            f"x_train and y_train beside x_test and y_test, or trace a model of your own"
+        )
     images = images_for_builtin(dataset).train_inputs
     labels = next(iter(dataset.train_labels.values()))
     assert images is not None
     is_class = labels.dtype.kind in "ui" and labels.ndim == 1
     if not is_class or labels.min() < 0 or labels.max() > 9:
-        raise InputError(f"training labels of {dataset.source} are {labels.dtype} {labels.shape}, "
-                         f"{labels.min()} to {labels.max()}: built-in models take whole numbers from 0 to 9")
+        raise InputError(
+            f"training labels of {dataset.source} are {labels.dtype} {labels.shape}, "
+            f"{labels.min()} to {labels.max()}: built-in models take whole numbers from 0 to 9"
+        )
     return images["x"], labels
 
 
@@ -197,11 +229,20 @@ def _seed(seed: int) -> None:
     load_tensorflow().tf_keras.utils.set_random_seed(seed)
 
 
-def _fit(model: Any, images: Array, labels: Array, *, batch: int, epochs: int, is_logits: bool,
-         report: Callable[[int, int], None]) -> None:
+def _fit(
+    model: Any,
+    images: Array,
+    labels: Array,
+    *,
+    batch: int,
+    epochs: int,
+    is_logits: bool,
+    report: Callable[[int, int], None],
+) -> None:
     keras = load_tensorflow().tf_keras
-    model.compile(optimizer="adam", metrics=["accuracy"],
-                  loss=keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits))
+    model.compile(
+        optimizer="adam", metrics=["accuracy"], loss=keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits)
+    )
     trained_on = int(len(images) * (1.0 - _VALIDATION))
     total = epochs * -(-trained_on // batch)
     done = 0
@@ -213,8 +254,15 @@ def _fit(model: Any, images: Array, labels: Array, *, batch: int, epochs: int, i
 
     report(0, total)
     targets = [labels] * len(model.outputs) if len(model.outputs) > 1 else labels
-    model.fit(images, targets, batch_size=batch, epochs=epochs, validation_split=_VALIDATION, verbose=0,
-              callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=step)])
+    model.fit(
+        images,
+        targets,
+        batch_size=batch,
+        epochs=epochs,
+        validation_split=_VALIDATION,
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=step)],
+    )
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
         raise ModelError("training ended in NaN or infinite weights: check the data, or choose another seed")
 

@@ -47,19 +47,22 @@ def as_array(value: Any, source: str) -> Array:
     else:
         refuse_sparse(value, source)
         plain = value.detach().cpu() if hasattr(value, "detach") and hasattr(value, "cpu") else value
-        if isinstance(plain, (str, bytes, set, frozenset)) or (
-                callable(plain) and not hasattr(plain, "__array__")):
+        if isinstance(plain, (str, bytes, set, frozenset)) or (callable(plain) and not hasattr(plain, "__array__")):
             raise _unknown(value, source)
         try:
             found = np.asarray(plain)
         except (ValueError, TypeError, RuntimeError) as error:
-            raise InputError(f"{source} is no array ({first_line(error)}): bring all samples to one shape, "
-                             "np.stack(samples)") from error
+            raise InputError(
+                f"{source} is no array ({first_line(error)}): bring all samples to one shape, np.stack(samples)"
+            ) from error
     if found.dtype.kind == "V" and found.dtype.name == "bfloat16":
         return found.astype(np.float32)
     if found.dtype.kind not in "buif":
-        raise _unknown(value, source) if found.dtype.kind == "O" and not isinstance(value, (list, tuple)) else \
-            InputError(f"{source} is of type {found.dtype}: numbers are needed, such as array.astype('float32')")
+        raise (
+            _unknown(value, source)
+            if found.dtype.kind == "O" and not isinstance(value, (list, tuple))
+            else InputError(f"{source} is of type {found.dtype}: numbers are needed, such as array.astype('float32')")
+        )
     return found
 
 
@@ -71,5 +74,7 @@ def refuse_sparse(value: Any, source: str) -> None:
 
 
 def _unknown(value: Any, source: str) -> InputError:
-    return InputError(f"{source} is a {type(value).__module__}.{type(value).__qualname__}, which is not read: give an "
-                      "array, np.asarray(data, 'float32'), or an iterable of such")
+    return InputError(
+        f"{source} is a {type(value).__module__}.{type(value).__qualname__}, which is not read: give an "
+        "array, np.asarray(data, 'float32'), or an iterable of such"
+    )

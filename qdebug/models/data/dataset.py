@@ -70,15 +70,20 @@ class Dataset:
         if samples < 1:
             raise InputError(f"samples is {samples}: give 1 or more")
         if samples > self.count:
-            raise InputError(f"samples is {samples}, and {self.source} holds {self.count}: "
-                             f"give {self.count} or fewer")
+            raise InputError(f"samples is {samples}, and {self.source} holds {self.count}: give {self.count} or fewer")
         inputs = {name: array[:samples] for name, array in self.inputs.items()}
         labels = {name: array[:samples] for name, array in self.labels.items()}
         return dataclasses.replace(self, inputs=inputs, labels=labels)
 
 
-def load(spec: str | Path, *, samples: int | None = None, scale: float | None = None,
-         x_key: str | None = None, y_key: str | None = None) -> Dataset:
+def load(
+    spec: str | Path,
+    *,
+    samples: int | None = None,
+    scale: float | None = None,
+    x_key: str | None = None,
+    y_key: str | None = None,
+) -> Dataset:
     """Load `digits`, `mnist`, `fashion_mnist`, or an `.npz` or `.npy` file; an `.npy` stays on the disk.
 
     `samples` keeps the first N of the test split; `scale` divides all inputs, in float32. In an `.npz`,
@@ -109,11 +114,17 @@ def from_arrays(data: Any, labels: Any = None, *, source: str = "memory") -> Dat
     inputs = dict(data) if isinstance(data, Mapping) else {"x": data}
     named = {} if labels is None else dict(labels) if isinstance(labels, Mapping) else {"y": labels}
     try:
-        dataset = Dataset(source, "file", {name: np.asarray(array) for name, array in inputs.items()},
-                          {name: np.asarray(array) for name, array in named.items()})
+        dataset = Dataset(
+            source,
+            "file",
+            {name: np.asarray(array) for name, array in inputs.items()},
+            {name: np.asarray(array) for name, array in named.items()},
+        )
     except ValueError as error:  # (a list of arrays of several shapes)
-        raise InputError(f"the data are no array ({error}): for several inputs (or outputs with labels) give a dict of "
-                         "arrays by name") from error
+        raise InputError(
+            f"the data are no array ({error}): for several inputs (or outputs with labels) give a dict of "
+            "arrays by name"
+        ) from error
     return checked(dataset)
 
 
@@ -140,8 +151,10 @@ def arrange(dataset: Dataset, specs: Sequence[InputSpec]) -> list[Array]:
     """
     given = dataset.inputs
     if len(specs) != len(given):
-        raise InputError(f"the model has {_counted([spec.name for spec in specs])}, and {_called(dataset.source)} has "
-                         f"{_counted(list(given))}: name one array after each input, or choose one with --x-key")
+        raise InputError(
+            f"the model has {_counted([spec.name for spec in specs])}, and {_called(dataset.source)} has "
+            f"{_counted(list(given))}: name one array after each input, or choose one with --x-key"
+        )
     if len(specs) == 1:
         return [_fit(next(iter(given.values())), specs[0], dataset.source)]
     bare = {bare_name(name): array for name, array in given.items()}
@@ -150,12 +163,15 @@ def arrange(dataset: Dataset, specs: Sequence[InputSpec]) -> list[Array]:
     arrays = [_fit(array, spec, dataset.source) for array, spec in pairs if array is not None]
     if len(arrays) != len(specs):
         missing = next(spec.name for array, spec in zip(chosen, specs, strict=True) if array is None)
-        raise InputError(f"no array of {dataset.source} is named after the model's input {missing!r}: it has "
-                         f"{', '.join(sorted(given))}; name one array after each input")
+        raise InputError(
+            f"no array of {dataset.source} is named after the model's input {missing!r}: it has "
+            f"{', '.join(sorted(given))}; name one array after each input"
+        )
     return arrays
 
 
 # --- the named data sets ------------------------------------------------------------------------------------
+
 
 def _digits() -> Dataset:
     from sklearn.datasets import load_digits
@@ -164,8 +180,14 @@ def _digits() -> Dataset:
     images = (_enlarge(raw.images, 28) / 16.0).astype(np.float32)
     labels = raw.target.astype(np.int64)
     cut = len(images) - _DIGITS_HELD_OUT
-    return Dataset(source="digits", split="test", inputs={"x": images[cut:]}, labels={"y": labels[cut:]},
-                   train_inputs={"x": images[:cut]}, train_labels={"y": labels[:cut]})
+    return Dataset(
+        source="digits",
+        split="test",
+        inputs={"x": images[cut:]},
+        labels={"y": labels[cut:]},
+        train_inputs={"x": images[:cut]},
+        train_labels={"y": labels[:cut]},
+    )
 
 
 def _enlarge(images: Array, size: int) -> Array:
@@ -192,23 +214,36 @@ def _keras_images(name: str) -> Dataset:
         with contextlib.redirect_stdout(io.StringIO()):  # the loader draws its progress bar on stdout
             (x_train, y_train), (x_test, y_test) = loader.load_data()
     except Exception as error:  # Keras raises bare Exception for a failed download
-        raise InputError(f"cannot load {name} (no network?): {first_line(error)}; give the path of an .npz "
-                         f"with x_train, y_train, x_test, y_test, or digits", details=repr(error)) from error
-    return Dataset(source=name, split="test", inputs={"x": x_test}, labels={"y": y_test},
-                   train_inputs={"x": x_train}, train_labels={"y": y_train})
+        raise InputError(
+            f"cannot load {name} (no network?): {first_line(error)}; give the path of an .npz "
+            f"with x_train, y_train, x_test, y_test, or digits",
+            details=repr(error),
+        ) from error
+    return Dataset(
+        source=name,
+        split="test",
+        inputs={"x": x_test},
+        labels={"y": y_test},
+        train_inputs={"x": x_train},
+        train_labels={"y": y_train},
+    )
 
 
 # --- files --------------------------------------------------------------------------------------------------
+
 
 def _read_file(spec: str | Path, x_key: str | None, y_key: str | None) -> Dataset:
     path, source = Path(spec), str(spec)
     if path.suffix.lower() not in {".npz", ".npy"}:
         hint = "is a file of another kind" if path.is_file() else "is no known data set"
-        raise InputError(f"data {source!r} {hint}: choose {', '.join(NAMES)}, a .npz, .npy or .csv file, a folder of "
-                         "images, or MODULE:FUNCTION")
+        raise InputError(
+            f"data {source!r} {hint}: choose {', '.join(NAMES)}, a .npz, .npy or .csv file, a folder of "
+            "images, or MODULE:FUNCTION"
+        )
     if not path.exists():
-        raise InputError(f"data file {source} does not exist: give the path of a .npz or .npy file, "
-                         f"or one of {', '.join(NAMES)}")
+        raise InputError(
+            f"data file {source} does not exist: give the path of a .npz or .npy file, or one of {', '.join(NAMES)}"
+        )
     try:
         check_regular(path)
         with path.open("rb") as file:
@@ -226,10 +261,16 @@ def _read_file(spec: str | Path, x_key: str | None, y_key: str | None) -> Datase
         raise InputError(f"data file {source} {error}") from error
     except Exception as error:  # NumPy raises whatever a damaged header or archive leads to
         if "Object arrays" in str(error):
-            raise InputError(f"{source} holds arrays of Python objects, which are not read: save plain "
-                             f"numbers, such as array.astype('float32')", details=repr(error)) from error
-        raise InputError(f"cannot read data file {source}: {first_line(error)}; write it again with "
-                         f"numpy.savez, or give another file", details=repr(error)) from error
+            raise InputError(
+                f"{source} holds arrays of Python objects, which are not read: save plain "
+                f"numbers, such as array.astype('float32')",
+                details=repr(error),
+            ) from error
+        raise InputError(
+            f"cannot read data file {source}: {first_line(error)}; write it again with "
+            f"numpy.savez, or give another file",
+            details=repr(error),
+        ) from error
     what = "is empty" if not start else f"is not a NumPy file (it starts with {start!r})"
     raise InputError(f"data file {source} {what}: write it with numpy.savez or numpy.save")
 
@@ -245,8 +286,10 @@ def _mapped(path: Path) -> Array:
 
 def _from_npy(source: str, array: Array, key: str | None) -> Dataset:
     if key:
-        raise InputError(f"{source} holds one array without a name, so --x-key or --y-key {key!r} cannot choose: "
-                         f"drop it, or give an .npz file")
+        raise InputError(
+            f"{source} holds one array without a name, so --x-key or --y-key {key!r} cannot choose: "
+            f"drop it, or give an .npz file"
+        )
     return Dataset(source=source, split="file", inputs={"x": array}, labels={})
 
 
@@ -264,19 +307,26 @@ def _from_npz(source: str, archive: Mapping[str, Any], x_key: str | None, y_key:
     named_labels = [] if label else [key for key in spare if key.startswith("y_")]
     inputs = {"x": single} if single else {key: key for key in spare if not key.startswith("y_")}
     if not inputs:
-        raise InputError(f"{source} has no inputs: it has {_listed(keys)}; name them x, x_test, or after the "
-                         f"model's inputs, or choose one with --x-key")
+        raise InputError(
+            f"{source} has no inputs: it has {_listed(keys)}; name them x, x_test, or after the "
+            f"model's inputs, or choose one with --x-key"
+        )
     labels = {"y": label} if label else {key.removeprefix("y_"): key for key in named_labels}
     if len(inputs) == 1:
         inputs = {"x": next(iter(inputs.values()))}
     train = split == "test" and {"x_train", "y_train"} <= set(keys)
-    return Dataset(source=source, split=split, inputs={name: archive[key] for name, key in inputs.items()},
-                   labels={name: archive[key] for name, key in labels.items()},
-                   train_inputs={"x": archive["x_train"]} if train else None,
-                   train_labels={"y": archive["y_train"]} if train else None)
+    return Dataset(
+        source=source,
+        split=split,
+        inputs={name: archive[key] for name, key in inputs.items()},
+        labels={name: archive[key] for name, key in labels.items()},
+        train_inputs={"x": archive["x_train"]} if train else None,
+        train_labels={"y": archive["y_train"]} if train else None,
+    )
 
 
 # --- checks -------------------------------------------------------------------------------------------------
+
 
 def _check_lengths(where: str, inputs: Mapping[str, Array], labels: Mapping[str, Array]) -> None:
     for name, array in [*inputs.items(), *labels.items()]:
@@ -292,8 +342,10 @@ def _check_lengths(where: str, inputs: Mapping[str, Array], labels: Mapping[str,
     for kind, arrays in (("samples", inputs), ("labels", labels)):
         for name, array in arrays.items():
             if len(array) != count:
-                raise InputError(f"array {name!r} of {where} holds {len(array)} {kind}, and {first!r} holds "
-                                 f"{count} samples: make them equally long")
+                raise InputError(
+                    f"array {name!r} of {where} holds {len(array)} {kind}, and {first!r} holds "
+                    f"{count} samples: make them equally long"
+                )
 
 
 def _fit(array: Array, spec: InputSpec, source: str) -> Array:
@@ -302,13 +354,19 @@ def _fit(array: Array, spec: InputSpec, source: str) -> Array:
         array = array.reshape((*shape, 1))
     elif len(shape) == len(wanted) + 1 and shape[-1] == 1:
         array = array.reshape(shape[:-1])
-    fits = array.ndim == len(wanted) and all(want in (None, has) for want, has
-                                             in zip(wanted[1:], array.shape[1:], strict=True))
+    fits = array.ndim == len(wanted) and all(
+        want in (None, has) for want, has in zip(wanted[1:], array.shape[1:], strict=True)
+    )
     if not fits:
-        hint = "give data of this shape with --data FILE.npz (--x-key names the array in it)" if source in NAMES else \
-            "reshape the data, or choose another array with --x-key"
-        raise InputError(f"input {spec.name!r} takes shape {_shape(wanted)}, and {_called(source)} has "
-                         f"{_shape((None, *shape[1:]))}: {hint}")
+        hint = (
+            "give data of this shape with --data FILE.npz (--x-key names the array in it)"
+            if source in NAMES
+            else "reshape the data, or choose another array with --x-key"
+        )
+        raise InputError(
+            f"input {spec.name!r} takes shape {_shape(wanted)}, and {_called(source)} has "
+            f"{_shape((None, *shape[1:]))}: {hint}"
+        )
     return _cast(array, np.dtype(spec.dtype), spec.name, source)
 
 
@@ -343,11 +401,15 @@ def _holds(wanted: np.dtype[Any], low: int, high: int) -> bool:
 
 # --- small things -------------------------------------------------------------------------------------------
 
+
 def scaled(dataset: Dataset, scale: float) -> Dataset:
     """The inputs divided by `scale`, in float32, where they are sliced."""
     inputs = {name: deferred(array, divisor=scale) for name, array in dataset.inputs.items()}
-    train = None if dataset.train_inputs is None else {name: np.asarray(deferred(array, divisor=scale))
-                                                       for name, array in dataset.train_inputs.items()}
+    train = (
+        None
+        if dataset.train_inputs is None
+        else {name: np.asarray(deferred(array, divisor=scale)) for name, array in dataset.train_inputs.items()}
+    )
     return dataclasses.replace(dataset, inputs=inputs, train_inputs=train)
 
 
@@ -367,8 +429,13 @@ def _fingerprint(*groups: Mapping[str, Array]) -> str:
 
 
 def _shape(shape: Iterable[int | None]) -> str:
-    return "(" + ", ".join("N" if size is None and i == 0 else "any" if size is None else str(size)
-                           for i, size in enumerate(shape)) + ")"
+    return (
+        "("
+        + ", ".join(
+            "N" if size is None and i == 0 else "any" if size is None else str(size) for i, size in enumerate(shape)
+        )
+        + ")"
+    )
 
 
 def _counted(names: Sequence[str]) -> str:

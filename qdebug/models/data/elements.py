@@ -24,8 +24,9 @@ Labels = dict[str, Array]
 def parts(element: Any, specs: Sequence[InputSpec], source: str) -> tuple[Inputs, Labels]:
     """The inputs and the labels of one element. Raises InputError."""
     if isinstance(element, tuple) and not hasattr(element, "_fields") and len(element) > 3:
-        raise InputError(f"{source}: an element is a tuple of {len(element)}: yield (x, y), with several inputs as a "
-                         "dict in x")
+        raise InputError(
+            f"{source}: an element is a tuple of {len(element)}: yield (x, y), with several inputs as a dict in x"
+        )
     if isinstance(element, tuple):
         x, y = element[0], element[1] if len(element) > 1 else None
         both = len(specs) > 1 and len(element) == len(specs) and not isinstance(x, (dict, list, tuple))
@@ -43,8 +44,10 @@ def _inputs(given: Any, specs: Sequence[InputSpec], source: str) -> Inputs:
         return {"x": as_array(given, source)}
     if len(given) != len(specs):
         names = ", ".join(spec.name for spec in specs)
-        raise InputError(f"{source}: an element holds {len(given)} arrays, the model takes {len(specs)} ({names}): "
-                         "yield a list with one array per input, or (x, y)")
+        raise InputError(
+            f"{source}: an element holds {len(given)} arrays, the model takes {len(specs)} ({names}): "
+            "yield a list with one array per input, or (x, y)"
+        )
     arrays = [as_array(one, source) for one in given]
     return {"x": arrays[0]} if len(specs) == 1 else {spec.name: one for spec, one in zip(specs, arrays, strict=True)}
 
@@ -62,12 +65,13 @@ def _split(given: Mapping[str, Any], specs: Sequence[InputSpec], source: str) ->
     if not inputs and len(specs) == 1:
         own = [key for key in rest if key not in LABELS and not key.startswith("y_")]
         if len(own) != 1:
-            raise InputError(f"{source}: none of {', '.join(map(str, given))} is named after the model's input "
-                             f"{specs[0].name}: name it so")
+            raise InputError(
+                f"{source}: none of {', '.join(map(str, given))} is named after the model's input "
+                f"{specs[0].name}: name it so"
+            )
         inputs = {own[0]: rest.pop(own[0])}
     found = {str(key): as_array(value, source) for key, value in inputs.items()}
-    labels = {"y" if key in LABELS else key.removeprefix("y_"): as_array(value, source)
-              for key, value in rest.items()}
+    labels = {"y" if key in LABELS else key.removeprefix("y_"): as_array(value, source) for key, value in rest.items()}
     return {"x": next(iter(found.values()))} if len(specs) == 1 else found, labels
 
 
@@ -78,8 +82,10 @@ def labels_of(given: Any, source: str) -> Labels:
     if isinstance(given, Mapping):
         return {str(key): as_array(value, source) for key, value in given.items()}
     if isinstance(given, (list, tuple)) and given and np.ndim(as_array(given[0], source)) > 0:
-        raise InputError(f"{source}: labels of several outputs come as a {type(given).__name__}: give a dict by output "
-                         "name, {'output': array}")
+        raise InputError(
+            f"{source}: labels of several outputs come as a {type(given).__name__}: give a dict by output "
+            "name, {'output': array}"
+        )
     return {"y": as_array(given, source)}
 
 

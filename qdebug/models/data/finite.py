@@ -30,8 +30,10 @@ def check_finite(source: str, name: str, array: Array) -> None:
         start += len(part)
     if where is not None:
         values = "value" if bad == 1 else "values"
-        raise InputError(f"input {name!r} of {source} holds {bad} NaN or infinite {values}, the first in "
-                         f"sample {where[0]} at {where[1]}: mend or drop those samples")
+        raise InputError(
+            f"input {name!r} of {source} holds {bad} NaN or infinite {values}, the first in "
+            f"sample {where[0]} at {where[1]}: mend or drop those samples"
+        )
 
 
 def check_taken(late: Any, name: str, source: str) -> None:
@@ -49,6 +51,8 @@ def check_taken(late: Any, name: str, source: str) -> None:
             start += len(part)
     if first is not None:
         scaled = "" if late.divisor is None else f", divided by {late.divisor:g},"
-        raise InputError(f"input {name!r} of {source} holds {bad} numbers that{scaled} are too large for {late.dtype}, "
-                         f"which the model takes, the first in sample {first}: mend or drop those samples"
-                         f"{'' if late.divisor is None else ', or give another --scale'}")
+        raise InputError(
+            f"input {name!r} of {source} holds {bad} numbers that{scaled} are too large for {late.dtype}, "
+            f"which the model takes, the first in sample {first}: mend or drop those samples"
+            f"{'' if late.divisor is None else ', or give another --scale'}"
+        )

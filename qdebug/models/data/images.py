@@ -26,20 +26,29 @@ PIECE = 64
 Preprocess = Callable[[Array], Any]
 
 
-def from_folder(folder: Path, specs: Sequence[InputSpec], *, size: str | None = None,
-                preprocess: Preprocess | None = None, samples: int | None = None) -> Dataset:
+def from_folder(
+    folder: Path,
+    specs: Sequence[InputSpec],
+    *,
+    size: str | None = None,
+    preprocess: Preprocess | None = None,
+    samples: int | None = None,
+) -> Dataset:
     """Images as `(height, width, channels)` from 0 to 255, or what `preprocess` makes of a batch of them in float32.
 
     Classes are numbered in the order of their folders' names, and taken in turn, so that the first N hold them all.
     Raises InputError.
     """
     if len(specs) != 1:
-        raise InputError(f"{folder} is a folder of images, and the model takes {len(specs)} inputs: give an .npz, or "
-                         "--data MODULE:FUNCTION")
+        raise InputError(
+            f"{folder} is a folder of images, and the model takes {len(specs)} inputs: give an .npz, or "
+            "--data MODULE:FUNCTION"
+        )
     files = listed(folder)
     height, width, channels, first = _geometry(specs[0], size, folder)
-    return spooled(_read(files[:samples], (height, width), channels, preprocess, channels_first=first), specs,
-                   str(folder), samples)
+    return spooled(
+        _read(files[:samples], (height, width), channels, preprocess, channels_first=first), specs, str(folder), samples
+    )
 
 
 def listed(folder: Path) -> list[tuple[Path, int | None]]:
@@ -47,11 +56,15 @@ def listed(folder: Path) -> list[tuple[Path, int | None]]:
     loose = _images(folder)
     classes = [path for path in sorted(folder.iterdir()) if path.is_dir() and _images(path)]
     if loose and classes:
-        raise InputError(f"{folder} holds images beside folders of images ({loose[0].name}, {classes[0].name}/): keep "
-                         "one folder a class, or images alone")
+        raise InputError(
+            f"{folder} holds images beside folders of images ({loose[0].name}, {classes[0].name}/): keep "
+            "one folder a class, or images alone"
+        )
     if not loose and not classes:
-        raise InputError(f"{folder} holds no images ({', '.join(SUFFIXES)}): give a folder with one folder of images a "
-                         "class, or a .npz or .npy file")
+        raise InputError(
+            f"{folder} holds no images ({', '.join(SUFFIXES)}): give a folder with one folder of images a "
+            "class, or a .npz or .npy file"
+        )
     if loose:
         return [(path, None) for path in loose]
     rows = zip_longest(*([(path, number) for path in _images(one)] for number, one in enumerate(classes)))
@@ -68,8 +81,10 @@ def _geometry(spec: InputSpec, size: str | None, folder: Path) -> tuple[int, int
     if len(shape) == 2:
         shape = (*shape, 1)
     if len(shape) != 3:
-        raise InputError(f"{folder} is a folder of images, and input {spec.name!r} takes shape {spec.shape}: give an "
-                         ".npz, or --data MODULE:FUNCTION")
+        raise InputError(
+            f"{folder} is a folder of images, and input {spec.name!r} takes shape {spec.shape}: give an "
+            ".npz, or --data MODULE:FUNCTION"
+        )
     first = shape[0] in MODES and shape[2] not in MODES
     (channels, height, width) = shape if first else (shape[2], shape[0], shape[1])
     if size is not None:
@@ -79,8 +94,10 @@ def _geometry(spec: InputSpec, size: str | None, folder: Path) -> tuple[int, int
     if channels is None:
         channels = 3
     if channels not in MODES:
-        raise InputError(f"input {spec.name!r} takes {channels} channels, images have 1, 3 or 4: give an .npz, or "
-                         "--data MODULE:FUNCTION")
+        raise InputError(
+            f"input {spec.name!r} takes {channels} channels, images have 1, 3 or 4: give an .npz, or "
+            "--data MODULE:FUNCTION"
+        )
     return height, width, channels, first
 
 
@@ -91,10 +108,16 @@ def _sizes(size: str) -> tuple[int, int]:
     return int(numbers[0]), int(numbers[-1])
 
 
-def _read(files: Sequence[tuple[Path, int | None]], size: tuple[int, int], channels: int,
-          preprocess: Preprocess | None, *, channels_first: bool) -> Iterator[Any]:
+def _read(
+    files: Sequence[tuple[Path, int | None]],
+    size: tuple[int, int],
+    channels: int,
+    preprocess: Preprocess | None,
+    *,
+    channels_first: bool,
+) -> Iterator[Any]:
     for start in range(0, len(files), PIECE):
-        part = files[start:start + PIECE]
+        part = files[start : start + PIECE]
         images = np.stack([_open(path, size, channels) for path, _ in part])
         if preprocess is not None:
             images = _preprocessed(images, preprocess)
@@ -123,10 +146,14 @@ def _preprocessed(images: Array, preprocess: Preprocess) -> Array:
     try:
         given = preprocess(images.astype(np.float32))
     except Exception as error:
-        raise InputError(f"--preprocess {name} fails on a batch of images {images.shape}: {type(error).__name__}: "
-                         f"{error}", details=repr(error)) from error
+        raise InputError(
+            f"--preprocess {name} fails on a batch of images {images.shape}: {type(error).__name__}: {error}",
+            details=repr(error),
+        ) from error
     made = as_array(given, f"what --preprocess {name} gives")
     if len(made) != len(images):
-        raise InputError(f"--preprocess {name} makes {len(made)} samples of {len(images)} images: it takes and gives a "
-                         "batch of shape (images, height, width, channels)")
+        raise InputError(
+            f"--preprocess {name} makes {len(made)} samples of {len(images)} images: it takes and gives a "
+            "batch of shape (images, height, width, channels)"
+        )
     return made

@@ -41,8 +41,9 @@ class Deferred:
 def deferred(array: Any, *, divisor: float | None = None, dtype: Any = np.float32) -> Any:
     """`array / divisor` as `dtype`, computed slice by slice when it is read."""
     if isinstance(array, Deferred):
-        return Deferred(array.stored, divisor if array.divisor is None else array.divisor * (divisor or 1.0),
-                        np.dtype(dtype))
+        return Deferred(
+            array.stored, divisor if array.divisor is None else array.divisor * (divisor or 1.0), np.dtype(dtype)
+        )
     return Deferred(array, divisor, np.dtype(dtype))
 
 
@@ -76,7 +77,7 @@ def pieces(array: Any) -> Iterator[Array]:
     """Consecutive slices of at most a thousand samples; what was read of a file is let go of."""
     step = chunk(array)
     for start in range(0, len(array), step):
-        yield array[start:start + step]
+        yield array[start : start + step]
         let_go(array)
 
 

@@ -57,13 +57,16 @@ class DataRequest:
         """What can be loaded before a model is opened; `None` where it must be known first. Raises InputError."""
         check_scale(self.scale)
         kind = self.kind
-        for option, value, kinds in (("--image-size", self.image_size, ("images",)),
-                                     ("--preprocess", self.preprocess, ("images",)),
-                                     ("--x-key", self.x_key, ("arrays", "table")),
-                                     ("--y-key", self.y_key, ("arrays", "table"))):
+        for option, value, kinds in (
+            ("--image-size", self.image_size, ("images",)),
+            ("--preprocess", self.preprocess, ("images",)),
+            ("--x-key", self.x_key, ("arrays", "table")),
+            ("--y-key", self.y_key, ("arrays", "table")),
+        ):
             if value is not None and kind not in kinds and not self._is_there():
-                raise InputError(f"--data {self.spec}: no such file or folder, and no data set of that name; give one "
-                                 "that exists")
+                raise InputError(
+                    f"--data {self.spec}: no such file or folder, and no data set of that name; give one that exists"
+                )
             if value is not None and kind not in kinds:
                 what = "a folder of images" if kinds == ("images",) else "an .npz file or a table"
                 raise InputError(f"{option} is for {what}, and --data is {self.spec}: leave it out")
@@ -73,8 +76,11 @@ class DataRequest:
             imported(self.spec, "--data")
         if self.preprocess is not None:
             imported(self.preprocess, "--preprocess")
-        return None if kind != "arrays" else datasets.load(
-            self.spec, samples=self.samples, scale=self.scale, x_key=self.x_key, y_key=self.y_key)
+        return (
+            None
+            if kind != "arrays"
+            else datasets.load(self.spec, samples=self.samples, scale=self.scale, x_key=self.x_key, y_key=self.y_key)
+        )
 
     def _is_there(self) -> bool:
         """Whether the data are a file, a folder, a function or a data set that is known by its name."""
@@ -87,13 +93,15 @@ class DataRequest:
             return found
         if self.kind == "images":
             preprocess = None if self.preprocess is None else imported(self.preprocess, "--preprocess")
-            found = from_folder(Path(self.spec), specs, size=self.image_size, samples=self.samples,
-                                preprocess=preprocess)
+            found = from_folder(
+                Path(self.spec), specs, size=self.image_size, samples=self.samples, preprocess=preprocess
+            )
         elif self.kind == "table":
             found = from_csv(Path(self.spec), specs, x_key=self.x_key, y_key=self.y_key, samples=self.samples)
         else:
-            found = from_python(imported(self.spec, "--data"), None, specs, source=self.spec, samples=self.samples,
-                                shared=shared)
+            found = from_python(
+                imported(self.spec, "--data"), None, specs, source=self.spec, samples=self.samples, shared=shared
+            )
         found = found if self.samples is None else found.first(self.samples)
         return found if self.scale is None else scaled(found, self.scale)
 
@@ -110,8 +118,10 @@ def imported(name: str, option: str) -> Any:
         for part in inner.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"{option} {name}: cannot be imported ({error}); give MODULE:FUNCTION, the module on the "
-                         "Python path or in the working directory") from error
+        raise UsageError(
+            f"{option} {name}: cannot be imported ({error}); give MODULE:FUNCTION, the module on the "
+            "Python path or in the working directory"
+        ) from error
     finally:
         sys.path.remove(here)
     return found

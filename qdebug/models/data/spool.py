@@ -34,8 +34,9 @@ class Spool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for file in self._files.values():
             file.close()
         self._folder.cleanup()
@@ -46,12 +47,16 @@ class Spool:
         Raises InputError where its arrays are not like those before.
         """
         if self._like and piece.keys() != self._like.keys():
-            raise InputError(f"{self.source}: sample {self.count} comes with {_listed(piece)}, those before with "
-                             f"{_listed(self._like)}: give the same in every one")
+            raise InputError(
+                f"{self.source}: sample {self.count} comes with {_listed(piece)}, those before with "
+                f"{_listed(self._like)}: give the same in every one"
+            )
         sizes = {len(array) for array in piece.values()}
         if len(sizes) > 1:
-            raise InputError(f"{self.source}: at sample {self.count} the arrays {_listed(piece)} hold "
-                             f"{', '.join(str(len(array)) for array in piece.values())}: make them equally long")
+            raise InputError(
+                f"{self.source}: at sample {self.count} the arrays {_listed(piece)} hold "
+                f"{', '.join(str(len(array)) for array in piece.values())}: make them equally long"
+            )
         for name, array in piece.items():
             self._write(name, array[:most])
         self.count += min(sizes.pop(), most if most is not None else np.iinfo(np.int64).max)
@@ -61,13 +66,17 @@ class Spool:
         if array.dtype.kind not in "buif":
             raise InputError(f"array {name!r} of {self.source} is of type {array.dtype}: numbers are needed")
         if array.shape[1:] != shape:
-            raise InputError(f"{self.source}: {name!r} of sample {self.count} has shape {array.shape[1:]}, those "
-                             f"before {shape}: bring all samples to one shape")
+            raise InputError(
+                f"{self.source}: {name!r} of sample {self.count} has shape {array.shape[1:]}, those "
+                f"before {shape}: bring all samples to one shape"
+            )
         if name not in self._files:
             self._files[name] = Path(self._folder.name, str(len(self._files))).open("wb+")  # noqa: SIM115 __exit__
         if shutil.disk_usage(self._folder.name).free < array.nbytes + SPARE_BYTES:
-            raise InputError(f"{self.source}: the disk is full after {self.count} samples ({self._folder.name}): take "
-                             "fewer with --samples N, or set TMPDIR to a larger disk")
+            raise InputError(
+                f"{self.source}: the disk is full after {self.count} samples ({self._folder.name}): take "
+                "fewer with --samples N, or set TMPDIR to a larger disk"
+            )
         self._files[name].write(np.ascontiguousarray(array, dtype).data)
 
     def arrays(self) -> dict[str, Array]:
@@ -79,8 +88,11 @@ class Spool:
             file.flush()
             shape, dtype = self._like[name]
             empty = 0 in shape or not dtype.itemsize
-            found[name] = np.zeros((self.count, *shape), dtype) if empty else \
-                np.memmap(file, dtype, "r", shape=(self.count, *shape))
+            found[name] = (
+                np.zeros((self.count, *shape), dtype)
+                if empty
+                else np.memmap(file, dtype, "r", shape=(self.count, *shape))
+            )
         return found
 
 

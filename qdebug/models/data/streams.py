@@ -24,8 +24,15 @@ ENDLESS = -1
 """What tf.data gives as the number of elements of a data set that repeats for ever."""
 
 
-def from_python(data: Any, labels: Any, specs: Sequence[InputSpec], *, source: str = "memory",
-                samples: int | None = None, shared: bool = False) -> Dataset:
+def from_python(
+    data: Any,
+    labels: Any,
+    specs: Sequence[InputSpec],
+    *,
+    source: str = "memory",
+    samples: int | None = None,
+    shared: bool = False,
+) -> Dataset:
     """The samples and labels that an object holds. Raises InputError, which says what to give instead.
 
     `samples` takes the first N. Known are arrays and what NumPy makes arrays of, dicts of them by input name, (x, y),
@@ -46,9 +53,11 @@ def from_python(data: Any, labels: Any, specs: Sequence[InputSpec], *, source: s
         if labels is not None:
             raise InputError(f"labels beside {source}, a {type(data).__name__}: let it yield (x, y) instead")
         if shared:
-            raise InputError(f"{source} is a {type(data).__name__}, whose samples come one after the other: workers "
-                             "cannot begin in the middle of it. Save them with numpy.save and give the .npy file, give "
-                             "an array, or a function with an argument `shard` (a slice of sample numbers)")
+            raise InputError(
+                f"{source} is a {type(data).__name__}, whose samples come one after the other: workers "
+                "cannot begin in the middle of it. Save them with numpy.save and give the .npy file, give "
+                "an array, or a function with an argument `shard` (a slice of sample numbers)"
+            )
         return spooled(_elements(data, source, samples), specs, source, samples)
     return _arrays({"x": data}, labels, source, samples)
 
@@ -61,8 +70,11 @@ def _called(data: Any, source: str) -> Any:
     try:
         return data()
     except Exception as error:
-        raise InputError(f"{source}: calling {name}() fails ({type(error).__name__}: {error}): give a function that "
-                         "needs no arguments and returns data, lambda: f(...)", details=repr(error)) from error
+        raise InputError(
+            f"{source}: calling {name}() fails ({type(error).__name__}: {error}): give a function that "
+            "needs no arguments and returns data, lambda: f(...)",
+            details=repr(error),
+        ) from error
 
 
 def _per_input(data: Sequence[Any], specs: Sequence[InputSpec]) -> bool:
@@ -89,8 +101,10 @@ def _elements(data: Any, source: str, samples: int | None) -> Iterator[Any]:
     if hasattr(data, "as_numpy_iterator"):
         spec = str(getattr(data, "element_spec", ""))
         if "RaggedTensorSpec" in spec or "SparseTensorSpec" in spec:
-            raise InputError(f"{source}: the tf.data.Dataset holds ragged or sparse tensors: make them dense first, "
-                             "dataset.map(lambda x: x.to_tensor())")
+            raise InputError(
+                f"{source}: the tf.data.Dataset holds ragged or sparse tensors: make them dense first, "
+                "dataset.map(lambda x: x.to_tensor())"
+            )
         iterator: Iterator[Any] = data.as_numpy_iterator()
         return iterator
     if hasattr(data, "__iter__"):
@@ -105,15 +119,23 @@ def spooled(elements: Iterable[Any], specs: Sequence[InputSpec], source: str, sa
         for element in _reading(elements, spool):
             inputs, labels = parts(element, specs, source)
             batched = is_batch(inputs, specs) if batched is None else batched
-            piece = {**{f"x {name}": value for name, value in inputs.items()},
-                     **{f"y {name}": value for name, value in labels.items()}}
-            spool.append(piece if batched else {name: np.asarray(value)[None] for name, value in piece.items()},
-                         most=None if samples is None else samples - spool.count)
+            piece = {
+                **{f"x {name}": value for name, value in inputs.items()},
+                **{f"y {name}": value for name, value in labels.items()},
+            }
+            spool.append(
+                piece if batched else {name: np.asarray(value)[None] for name, value in piece.items()},
+                most=None if samples is None else samples - spool.count,
+            )
             if samples is not None and spool.count >= samples:
                 break
         arrays = spool.arrays()
-    return _dataset(source, {name[2:]: one for name, one in arrays.items() if name.startswith("x ")},
-                    {name[2:]: one for name, one in arrays.items() if name.startswith("y ")}, samples)
+    return _dataset(
+        source,
+        {name[2:]: one for name, one in arrays.items() if name.startswith("x ")},
+        {name[2:]: one for name, one in arrays.items() if name.startswith("y ")},
+        samples,
+    )
 
 
 def _reading(elements: Iterable[Any], spool: Spool) -> Iterator[Any]:
@@ -127,15 +149,19 @@ def _reading(elements: Iterable[Any], spool: Spool) -> Iterator[Any]:
         except QDebugError:
             raise
         except Exception as error:
-            raise InputError(f"reading {spool.source} fails after {spool.count} samples: {type(error).__name__}: "
-                             f"{str(error).strip().partition(chr(10))[0]}", details=repr(error)) from error
+            raise InputError(
+                f"reading {spool.source} fails after {spool.count} samples: {type(error).__name__}: "
+                f"{str(error).strip().partition(chr(10))[0]}",
+                details=repr(error),
+            ) from error
         yield element
 
 
 def _arrays(inputs: Mapping[str, Any], labels: Any, source: str, samples: int | None) -> Dataset:
     """Arrays as they are; what is sliced lazily (HDF5, Zarr, Dask) is read piece by piece."""
-    return _dataset(source, {name: _held(one, source) for name, one in inputs.items()}, labels_of(labels, source),
-                    samples)
+    return _dataset(
+        source, {name: _held(one, source) for name, one in inputs.items()}, labels_of(labels, source), samples
+    )
 
 
 def _held(one: Any, source: str) -> Array:
@@ -144,7 +170,7 @@ def _held(one: Any, source: str) -> Array:
         return as_array(one, source)
     with Spool(source) as spool:
         for start in range(0, len(one), PIECE):
-            spool.append({"x": np.asarray(one[start:start + PIECE])})
+            spool.append({"x": np.asarray(one[start : start + PIECE])})
         return spool.arrays()["x"]
 
 
@@ -158,8 +184,10 @@ def _framed(frame: Any, labels: Any, specs: Sequence[InputSpec], source: str, sa
         names.remove(labels.name)
     for name in names:
         if as_kind(frame[name]) not in "buif":
-            raise InputError(f"column {name!r} of {source} holds {frame[name].dtype}, no numbers: leave it out, "
-                             f"data.drop(columns=[{name!r}]), or number its values")
+            raise InputError(
+                f"column {name!r} of {source} holds {frame[name].dtype}, no numbers: leave it out, "
+                f"data.drop(columns=[{name!r}]), or number its values"
+            )
     if len(specs) > 1:
         return _arrays({name: np.asarray(frame[name].to_numpy()) for name in names}, _column(labels), source, samples)
     table = np.asarray(frame.to_numpy())
@@ -189,4 +217,3 @@ def _dataset(source: str, inputs: dict[str, Array], labels: dict[str, Array], sa
         inputs = {name: one[:samples] for name, one in inputs.items()}
         labels = {name: one[:samples] for name, one in labels.items()}
     return checked(Dataset(source, "file", inputs, labels))
-

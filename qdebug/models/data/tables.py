@@ -21,8 +21,14 @@ ROWS = 4096
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
-def from_csv(path: Path, specs: Sequence[InputSpec], *, x_key: str | None = None, y_key: str | None = None,
-             samples: int | None = None) -> Dataset:
+def from_csv(
+    path: Path,
+    specs: Sequence[InputSpec],
+    *,
+    x_key: str | None = None,
+    y_key: str | None = None,
+    samples: int | None = None,
+) -> Dataset:
     """All columns but `y_key`'s as the features of the one input, or `x_key`'s, separated by commas.
 
     Of several inputs, each takes the column of its name. Raises InputError.
@@ -36,16 +42,20 @@ def from_csv(path: Path, specs: Sequence[InputSpec], *, x_key: str | None = None
         by_name = {bare_name(spec.name): spec.name for spec in specs}
         missing = [name for name in by_name if name not in names]
         if missing:
-            raise InputError(f"{path} has no column named after the model's input {missing[0]!r}: it has "
-                             f"{', '.join(names)}")
+            raise InputError(
+                f"{path} has no column named after the model's input {missing[0]!r}: it has {', '.join(names)}"
+            )
         chosen = [name for name in chosen if name in by_name]
     where = [names.index(name) for name in chosen]
     label = names.index(y_key) if y_key is not None else None
 
     def pieces() -> Iterator[tuple[dict[str, Array] | Array, Array | None]]:
         for rows in _rows(path):
-            given = {by_name[name]: rows[:, [at]] for name, at in zip(chosen, where, strict=True)} \
-                if len(specs) > 1 else in_shape(rows[:, where].astype(np.float32), specs[0])
+            given = (
+                {by_name[name]: rows[:, [at]] for name, at in zip(chosen, where, strict=True)}
+                if len(specs) > 1
+                else in_shape(rows[:, where].astype(np.float32), specs[0])
+            )
             yield given, None if label is None else rows[:, label]
 
     return spooled(pieces(), specs, str(path), samples)
@@ -60,8 +70,9 @@ def columns(path: Path) -> tuple[list[str], bool]:
     except LimitError as error:
         raise InputError(f"data file {path} {error}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read data file {path}: {error}; give a text file of comma-separated numbers") \
-            from error
+        raise InputError(
+            f"cannot read data file {path}: {error}; give a text file of comma-separated numbers"
+        ) from error
     if not first:
         raise InputError(f"data file {path} is empty: write one row a sample, with the columns' names first")
     numbers = [str(number) for number in range(len(first))]
@@ -86,12 +97,16 @@ def _misfit(path: Path, rows: Sequence[Sequence[str]], names: Sequence[str], las
     """Why some rows are no table of numbers."""
     for number, row in enumerate(rows, last - len(rows) + 1):
         if len(row) != len(names):
-            return InputError(f"{path}, line {number}: {len(row)} values, where the first line has {len(names)}: make "
-                              "all rows equally long")
+            return InputError(
+                f"{path}, line {number}: {len(row)} values, where the first line has {len(names)}: make "
+                "all rows equally long"
+            )
         for name, value in zip(names, row, strict=True):
             if not _are_numbers([value]):
-                return InputError(f"{path}, line {number}: column {name!r} holds {value!r}, no number: number its "
-                                  "values (classes from 0), or leave the column out with --x-key")
+                return InputError(
+                    f"{path}, line {number}: column {name!r} holds {value!r}, no number: number its "
+                    "values (classes from 0), or leave the column out with --x-key"
+                )
     return InputError(f"{path}: rows that are no numbers; write one row a sample")
 
 

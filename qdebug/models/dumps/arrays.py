@@ -26,8 +26,12 @@ SAMPLE = re.compile(r"^sample[_-]?([0-9]{1,9})/(.+)$")
 def read_archive(place: Path) -> Contents:
     """The arrays of an `.npz`. Raises InputError where it is damaged."""
     content = read_bytes(place)
-    return Contents(str(place), "npz", [_entry(name, array, f"{place.name}, array {name}")
-                                        for name, array in _archive(place, content)], digest([content]))
+    return Contents(
+        str(place),
+        "npz",
+        [_entry(name, array, f"{place.name}, array {name}") for name, array in _archive(place, content)],
+        digest([content]),
+    )
 
 
 def read_folder(place: Path) -> Contents:
@@ -89,8 +93,9 @@ def _array(place: Path, content: bytes) -> Array:
 
 def _numbers(array: Any, place: Path, name: str) -> Array:
     if array.dtype.kind not in "buif":
-        raise InputError(f"--dump {place}: {f'array {name}' if name else 'the array'} is of type {array.dtype}: "
-                         "numbers are needed")
+        raise InputError(
+            f"--dump {place}: {f'array {name}' if name else 'the array'} is of type {array.dtype}: numbers are needed"
+        )
     return np.asarray(array)
 
 

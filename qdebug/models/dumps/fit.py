@@ -111,8 +111,10 @@ class _Fitting:
         """The values of an entry in the tensor's own type. Raises InputError where that is another one."""
         found = entry.dtype if isinstance(entry.values, bytes) else entry.values.dtype.name
         if found != tensor.dtype:
-            raise self._error(f"{_called(tensor)} is {found} ({entry.where}), and {tensor.dtype} in the file: "
-                              f"{_type_advice(tensor, entry)}")
+            raise self._error(
+                f"{_called(tensor)} is {found} ({entry.where}), and {tensor.dtype} in the file: "
+                f"{_type_advice(tensor, entry)}"
+            )
         if not isinstance(entry.values, bytes):
             return entry.values
         kind = np.dtype(tensor.dtype)
@@ -125,15 +127,18 @@ class _Fitting:
         """The tensor that a dump means by a number or a name."""
         if name.isdecimal():
             if int(name) not in self.graph.tensors:
-                raise self._error(f"tensor {name} is not in the file, which has tensors 0 to "
-                                  f"{len(self.graph.tensors) - 1}: the dump is of another file")
+                raise self._error(
+                    f"tensor {name} is not in the file, which has tensors 0 to "
+                    f"{len(self.graph.tensors) - 1}: the dump is of another file"
+                )
             return int(name)
         keys = self.by_name.get(name) or self.by_name.get(_plain(name)) or []
         if len(keys) == 1:
             return keys[0]
         if keys:
-            raise self._error(f"the file has {len(keys)} tensors called {name!r}: give their numbers "
-                              f"({', '.join(map(str, keys))})")
+            raise self._error(
+                f"the file has {len(keys)} tensors called {name!r}: give their numbers ({', '.join(map(str, keys))})"
+            )
         near = difflib.get_close_matches(name, list(self.by_name), NEAREST, cutoff=0.0)
         there = [f"{one!r} ({self.by_name[one][0]})" for one in near]
         raise self._error(f"no tensor of the file is called {name!r}; the nearest are {', '.join(there)}")
@@ -146,8 +151,10 @@ class _Fitting:
             if np.array_equal(own, found.byteswap()):
                 raise self._error(f"{_called(tensor)} is a constant, and its bytes are the other way round: {_LOWEST}")
             unlike = int(np.count_nonzero(own != found))
-            raise self._error(f"{_called(tensor)} is a constant, and {unlike} of its {values.size} values are not the "
-                              "file's: the device runs another file")
+            raise self._error(
+                f"{_called(tensor)} is a constant, and {unlike} of its {values.size} values are not the "
+                "file's: the device runs another file"
+            )
 
     def _check_bytes(self, tensor: Tensor, held: list[Array]) -> None:
         """Raise InputError where values make sense only with their bytes the other way round."""
@@ -157,15 +164,17 @@ class _Fitting:
             made = f" (made by op {maker.index} {maker.raw})" if maker is not None else ""
             raise self._error(
                 f"{_called(tensor)}{made} holds {tensor.dtype} values from {values.min():.4g} to {values.max():.4g}, "
-                f"and from {swapped.min():.4g} to {swapped.max():.4g} with its bytes the other way round: {_LOWEST}")
+                f"and from {swapped.min():.4g} to {swapped.max():.4g} with its bytes the other way round: {_LOWEST}"
+            )
 
 
 class _Cut(Exception):  # noqa: N818 a log may lose lines: told by its caller
     """A tensor whose size is not the file's."""
 
     def __init__(self, tensor: Tensor, found: int, wanted: int, unit: str, where: str) -> None:
-        super().__init__(f"{_called(tensor)} has {found} {unit} ({where}), and {wanted} in the file "
-                         f"({_by(tensor.shape)})")
+        super().__init__(
+            f"{_called(tensor)} has {found} {unit} ({where}), and {wanted} in the file ({_by(tensor.shape)})"
+        )
         self.advice = "it is cut, or the dump is of another file" if found < wanted else "the dump is of another file"
 
 
@@ -207,12 +216,15 @@ def _type_advice(tensor: Tensor, entry: Entry) -> str:
     if values.dtype.kind == "f" and np.any(values != np.rint(values)):
         return f"{told} and are real: dump the codes, not what they stand for"
     fits = least <= low and high <= most
-    return f"{told}, " + (f"which fit: save them as {tensor.dtype}" if fits else
-                          f"and {tensor.dtype} holds {least} to {most}: the dump is of another file or type")
+    return f"{told}, " + (
+        f"which fit: save them as {tensor.dtype}"
+        if fits
+        else f"and {tensor.dtype} holds {least} to {most}: the dump is of another file or type"
+    )
 
 
 def _called(tensor: Tensor) -> str:
-    name = tensor.name if len(tensor.name) <= LONGEST_NAME else f"…{tensor.name[1 - LONGEST_NAME:]}"
+    name = tensor.name if len(tensor.name) <= LONGEST_NAME else f"…{tensor.name[1 - LONGEST_NAME :]}"
     return f"tensor {tensor.key} ({name})" if name else f"tensor {tensor.key}"
 
 

@@ -15,8 +15,20 @@ from typing import Any
 from qdebug.graph.quantization import Array
 from qdebug.models.dumps.entries import Contents, Entry, digest
 
-TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8",
-         10: "float64", 12: "uint64", 15: "uint32", 16: "uint16"}
+TYPES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    6: "bool",
+    7: "int16",
+    9: "int8",
+    10: "float64",
+    12: "uint64",
+    15: "uint32",
+    16: "uint16",
+}
 INPUT_INDEX, TENSOR_INDEX, SHAPE, DTYPE, DATA, NUM_BYTES, LAYER_NUMBER = range(7)
 NONE = 2**32 - 1
 """-1 in an unsigned field: the tensor is no input, or no op computes it."""
@@ -84,8 +96,10 @@ def write_layer_tool(place: Path, found: Mapping[int, Array], inputs: Sequence[i
 
     builder = flatbuffers.Builder(1 << 16)
     given = [_tensor(builder, key, found[key], inputs.index(key), NONE) for key in inputs if key in found]
-    made = [_tensor(builder, key, array, NONE, number)
-            for number, (key, array) in enumerate((key, array) for key, array in found.items() if key not in inputs)]
+    made = [
+        _tensor(builder, key, array, NONE, number)
+        for number, (key, array) in enumerate((key, array) for key, array in found.items() if key not in inputs)
+    ]
     outputs = _vector(builder, made)
     builder.StartObject(2)
     builder.PrependUOffsetTRelativeSlot(0, outputs, 0)

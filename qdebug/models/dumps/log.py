@@ -38,8 +38,9 @@ def read_log(place: Path, content: bytes) -> Contents:
         if whole is None or len(whole[4]) % 2:
             found.damaged[key] = f"line {number} of the log is cut or mixed with another one"
             continue
-        found.entries.append(Entry(key[0], key[1], bytes.fromhex(whole[4].decode()), f"line {number}",
-                                   whole[3].decode()))
+        found.entries.append(
+            Entry(key[0], key[1], bytes.fromhex(whole[4].decode()), f"line {number}", whole[3].decode())
+        )
     kept = [entry for entry in found.entries if (entry.tensor, entry.sample) not in found.damaged]
     found.entries[:] = kept
     return found

@@ -30,8 +30,10 @@ def read_raw(place: Path) -> Contents:
         raise InputError(f"--dump {place / MANIFEST}: not JSON ({error}); see the README for an example") from error
     listed = plain.get("tensors") if isinstance(plain, dict) else plain
     if not isinstance(listed, list):
-        raise InputError(f"--dump {place / MANIFEST}: it lists no tensors: "
-                         '{"tensors": [{"tensor": 12, "file": "12.bin", "dtype": "int8", "sample": 0}]} does')
+        raise InputError(
+            f"--dump {place / MANIFEST}: it lists no tensors: "
+            '{"tensors": [{"tensor": 12, "file": "12.bin", "dtype": "int8", "sample": 0}]} does'
+        )
     entries, contents = [], [text]
     for number, one in enumerate(listed):
         entry, content = _entry(place, number, one)
@@ -46,8 +48,9 @@ def write_raw(place: Path, found: Mapping[tuple[int, int], Array]) -> dict[Path,
     for (tensor, sample), array in found.items():
         name = f"{tensor}_{sample}.bin"
         files[place / name] = array.astype(array.dtype.newbyteorder("<")).tobytes()
-        listed.append({"tensor": tensor, "file": name, "dtype": array.dtype.name, "shape": list(array.shape),
-                       "sample": sample})
+        listed.append(
+            {"tensor": tensor, "file": name, "dtype": array.dtype.name, "shape": list(array.shape), "sample": sample}
+        )
     lines = ",\n".join(json.dumps(one) for one in listed)
     return {place / MANIFEST: f'{{"tensors": [\n{lines}\n]}}\n'.encode(), **files}
 
@@ -70,5 +73,5 @@ def _entry(place: Path, number: int, one: Any) -> tuple[Entry, bytes]:
     if one.get("byte_order") == "big" and dtype[-2:] in ("16", "32", "64"):
         width = int(dtype[-2:]) // 8
         whole = content[: len(content) // width * width]
-        values = np.frombuffer(whole, f">u{width}").astype(f"<u{width}").tobytes() + content[len(whole):]
+        values = np.frombuffer(whole, f">u{width}").astype(f"<u{width}").tobytes() + content[len(whole) :]
     return Entry(str(one["tensor"]), sample, values, path.name, dtype, None if shape is None else tuple(shape)), content

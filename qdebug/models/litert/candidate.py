@@ -40,8 +40,10 @@ class Candidate:
     def lacks_output(self) -> str | None:
         """Why an output cannot be read: nobody runs what computes it, or the dump does not hold it."""
         if self.dumped is not None:
-            lost = next((key for key in self.graph.outputs
-                         if self.dumped.dump.lacks(key, self.dumped.samples) is not None), None)
+            lost = next(
+                (key for key in self.graph.outputs if self.dumped.dump.lacks(key, self.dumped.samples) is not None),
+                None,
+            )
             return None if lost is None else f"the dump does not hold the output, tensor {lost}"
         if self.part is None:
             return None

@@ -27,8 +27,16 @@ WHOLE_CODES = ("int8", "uint8", "int16")
 class Interpreter:
     """One LiteRT interpreter for one kernel family, allocated for one batch size at a time."""
 
-    def __init__(self, content: bytes, graph: Graph, *, kernels: str = "xnnpack", threads: int | None = None,
-                 preserve: bool = True, role: str = "candidate") -> None:
+    def __init__(
+        self,
+        content: bytes,
+        graph: Graph,
+        *,
+        kernels: str = "xnnpack",
+        threads: int | None = None,
+        preserve: bool = True,
+        role: str = "candidate",
+    ) -> None:
         self.graph, self.kernels, self.preserve, self.role = graph, kernels, preserve, role
         self.content, self.threads = content, threads
         trial.check(content, kernels, role=role)
@@ -54,12 +62,17 @@ class Interpreter:
             if batch == 1 and self._frees_built_in():
                 return True
             if batch == 1 and self.built_in > 1:
-                raise ModelError(f"the {self.role} has a batch of {self.built_in} built in, and LiteRT cannot run it "
-                                 f"on one sample: {_words(error)}; convert it with a free batch, or with one of 1",
-                                 details=str(error)) from error
+                raise ModelError(
+                    f"the {self.role} has a batch of {self.built_in} built in, and LiteRT cannot run it "
+                    f"on one sample: {_words(error)}; convert it with a free batch, or with one of 1",
+                    details=str(error),
+                ) from error
             if batch == 1:
-                raise ModelError(f"LiteRT cannot prepare the {self.role} on the {self.kernels} kernels: "
-                                 f"{_words(error)}{self._who_opens()}", details=str(error)) from error
+                raise ModelError(
+                    f"LiteRT cannot prepare the {self.role} on the {self.kernels} kernels: "
+                    f"{_words(error)}{self._who_opens()}",
+                    details=str(error),
+                ) from error
             if not self.rewritten and self._rewrite():
                 return self.allocate(batch)
             self.resizable = False
@@ -79,8 +92,10 @@ class Interpreter:
             self._resize(FEW)
             self._resize(batch)
         elif batch > 1 and not self.grows:
-            zeros = [np.zeros((batch, *tensor.shape[1:]), tensor.dtype)
-                     for tensor in (self.graph.tensors[key] for key in self.graph.inputs)]
+            zeros = [
+                np.zeros((batch, *tensor.shape[1:]), tensor.dtype)
+                for tensor in (self.graph.tensors[key] for key in self.graph.inputs)
+            ]
             if any(len(output) % batch for output in self._outputs(zeros)):  # shapes may be known after a run only
                 raise RuntimeError("an output does not grow with the batch")
             self.grows = True
@@ -99,7 +114,7 @@ class Interpreter:
         rng = np.random.default_rng(0)
         samples = [_random(rng, self.graph.tensors[key], 2) for key in self.graph.inputs]
         self._reopen(self.content)
-        single = [self._outputs([array[n: n + 1] for array in samples]) for n in range(2)]
+        single = [self._outputs([array[n : n + 1] for array in samples]) for n in range(2)]
         try:
             self._reopen(free)
             self._resize(2)
@@ -107,8 +122,10 @@ class Interpreter:
             both = self._outputs(samples)
         except (RuntimeError, ValueError, ModelError):
             return False
-        return all(np.array_equal(np.concatenate(parts), whole)
-                   for parts, whole in zip(zip(*single, strict=True), both, strict=True))
+        return all(
+            np.array_equal(np.concatenate(parts), whole)
+            for parts, whole in zip(zip(*single, strict=True), both, strict=True)
+        )
 
     @property
     def built_in(self) -> int:
@@ -130,12 +147,14 @@ class Interpreter:
             whole = self._outputs(samples)
             self._native, self.running, self.batch = self._open(free), free, 0
             self._resize(1)
-            single = [self._outputs([array[n: n + 1] for array in samples]) for n in range(self.built_in)]
+            single = [self._outputs([array[n : n + 1] for array in samples]) for n in range(self.built_in)]
         except (RuntimeError, ValueError):
             return False
         self.batch = 1
-        return all(np.array_equal(np.concatenate(parts), together)
-                   for parts, together in zip(zip(*single, strict=True), whole, strict=True))
+        return all(
+            np.array_equal(np.concatenate(parts), together)
+            for parts, together in zip(zip(*single, strict=True), whole, strict=True)
+        )
 
     def _outputs(self, fed: Sequence[Array]) -> list[Array]:
         for key, value in zip(self.graph.inputs, fed, strict=True):
@@ -161,8 +180,11 @@ class Interpreter:
             self._native.reset_all_variables()  # a sample must not see the state that the one before it left
             self._native.invoke()
         except RuntimeError as error:
-            raise ModelError(f"LiteRT fails while running the {self.role} on the {self.kernels} kernels: "
-                             f"{_words(error)}{self._who_opens()}", details=str(error)) from error
+            raise ModelError(
+                f"LiteRT fails while running the {self.role} on the {self.kernels} kernels: "
+                f"{_words(error)}{self._who_opens()}",
+                details=str(error),
+            ) from error
 
     def get(self, key: Key) -> Array:
         """A copy of a tensor after `run`; raises KeyError where LiteRT does not keep it.
@@ -175,8 +197,10 @@ class Interpreter:
             raise KeyError(key) from error
         tensor = self.graph.tensors[key]
         if tensor.dtype in WHOLE_CODES and value.dtype != tensor.dtype:
-            raise ModelError(f"the {self.role} holds tensor {tensor.name!r} in {tensor.dtype}, and LiteRT computes "
-                             f"{value.dtype} there: a damaged file, convert the model again")
+            raise ModelError(
+                f"the {self.role} holds tensor {tensor.name!r} in {tensor.dtype}, and LiteRT computes "
+                f"{value.dtype} there: a damaged file, convert the model again"
+            )
         return value
 
     def why_not(self, key: Key) -> str | None:  # noqa: ARG002 a dump knows more
@@ -192,8 +216,10 @@ class Interpreter:
         try:
             return _native(content, self.kernels, self.threads, self.preserve)
         except (RuntimeError, ValueError) as error:
-            raise ModelError(f"LiteRT cannot open the {self.role} on the {self.kernels} kernels: {_words(error)}"
-                             f"{self._who_opens()}", details=str(error)) from error
+            raise ModelError(
+                f"LiteRT cannot open the {self.role} on the {self.kernels} kernels: {_words(error)}{self._who_opens()}",
+                details=str(error),
+            ) from error
 
     def _who_opens(self) -> str:
         """The kernels that open a file which one family refuses, as the end of a message."""
@@ -201,8 +227,10 @@ class Interpreter:
         if not opened:
             foreign = sorted({op.raw for op in self.graph.ops if is_foreign(op.raw)})
             return "; no kernel family opens it: " + (
-                f"it holds {', '.join(foreign)}, which LiteRT has no kernel for; {REMOVES_FOREIGN}" if foreign else
-                "convert the model again")
+                f"it holds {', '.join(foreign)}, which LiteRT has no kernel for; {REMOVES_FOREIGN}"
+                if foreign
+                else "convert the model again"
+            )
         option = "--kernels" if self.role == "candidate" else "--reference-kernels"
         return "; " + " or ".join(f"{option} {family}" for family in opened) + " opens it"
 
@@ -215,7 +243,7 @@ def read_tensors(interpreter: Interpreter, inputs: Sequence[Array], keys: Sequen
         return {key: interpreter.get(key) for key in keys}
     rows: dict[Key, list[Array]] = {key: [] for key in keys}
     for number in range(count):
-        interpreter.run([array[number: number + 1] for array in inputs])
+        interpreter.run([array[number : number + 1] for array in inputs])
         for key in keys:
             rows[key].append(interpreter.get(key))
     ahead = interpreter.graph.ahead
@@ -229,7 +257,7 @@ def together(entries: Sequence[Array], ahead: int) -> Array:
     shape = entries[0].shape
     axis = next((axis for axis, size in enumerate(shape) if size == 1 and math.prod(shape[:axis]) == ahead), 0)
     whole = np.stack([entry.reshape(ahead, -1) for entry in entries], axis=1)
-    return whole.reshape(*shape[:axis], shape[axis] * len(entries), *shape[axis + 1:])
+    return whole.reshape(*shape[:axis], shape[axis] * len(entries), *shape[axis + 1 :])
 
 
 def _random(rng: np.random.Generator, tensor: Tensor, count: int) -> Array:
@@ -245,11 +273,18 @@ def _native(content: bytes, kernels: str, threads: int | None = None, preserve: 
     from ai_edge_litert.interpreter import Interpreter as Native
     from ai_edge_litert.interpreter import OpResolverType
 
-    resolver = {"xnnpack": OpResolverType.AUTO, "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-                "reference": OpResolverType.BUILTIN_REF}[kernels]
+    resolver = {
+        "xnnpack": OpResolverType.AUTO,
+        "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        "reference": OpResolverType.BUILTIN_REF,
+    }[kernels]
     with quietly():
-        return Native(model_content=content, experimental_op_resolver_type=resolver, num_threads=threads,
-                      experimental_preserve_all_tensors=preserve)
+        return Native(
+            model_content=content,
+            experimental_op_resolver_type=resolver,
+            num_threads=threads,
+            experimental_preserve_all_tensors=preserve,
+        )
 
 
 def _words(error: BaseException) -> str:

@@ -45,8 +45,12 @@ class Process:
         memory = 2 * MOST_ARENA + trial.LEAST_MEMORY
         self._process = subprocess.Popen(  # noqa: S603 this very Python, and a number
             [sys.executable, "-P", "-m", "qdebug.models.litert.micro_process", str(memory)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)})
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
         atexit.register(self.end)
 
     def ask(self, header: dict[str, Any], blobs: Sequence[bytes] = ()) -> tuple[dict[str, Any], list[bytes]]:
@@ -63,8 +67,11 @@ class Process:
             frame = None
         if frame is None:
             code = self._process.wait()
-            raise ModelError(f"TensorFlow Lite Micro {trial.ended(code, self._seconds)} while it ran the candidate; "
-                             "--kernels reference runs it on LiteRT", details=self._words(start))
+            raise ModelError(
+                f"TensorFlow Lite Micro {trial.ended(code, self._seconds)} while it ran the candidate; "
+                "--kernels reference runs it on LiteRT",
+                details=self._words(start),
+            )
         if "error" in frame[0]:
             raise ModelError(str(frame[0]["error"]), details=self._words(start))
         return frame
@@ -115,13 +122,23 @@ class OpenFile:
 
     def run(self, inputs: Sequence[Array], keys: Sequence[Key] = ()) -> dict[Key, Array]:
         """One sample, given as what the inputs hold: the outputs, and the tensors `keys` where all are preserved."""
-        read = [key for key in keys if key in self.graph.tensors and key not in self.graph.outputs] \
-            if self.preserve else []  # (a number that the file has not would end the process)
+        read = (
+            [key for key in keys if key in self.graph.tensors and key not in self.graph.outputs]
+            if self.preserve
+            else []
+        )  # (a number that the file has not would end the process)
         fed = [np.asarray(array, order="C") for array in inputs]  # (a scalar keeps its shape)
         places = list(range(len(self.graph.outputs)))
-        header, blobs = self.process.ask({"do": "run", "number": self.number, "inputs": layout_of(fed),
-                                          "outputs": places, "read": [int(str(key)) for key in read]},
-                                         [array.tobytes() for array in fed])
+        header, blobs = self.process.ask(
+            {
+                "do": "run",
+                "number": self.number,
+                "inputs": layout_of(fed),
+                "outputs": places,
+                "read": [int(str(key)) for key in read],
+            },
+            [array.tobytes() for array in fed],
+        )
         return dict(zip([*self.graph.outputs, *read], arrays_of(header["layout"], blobs), strict=True))
 
     def close(self) -> None:
@@ -152,8 +169,10 @@ class MicroInterpreter(Interpreter):
         self.content = self.running = content
         self.threads, self.batch, self.resizable, self.rewritten, self.grows = 1, 1, False, True, False
         if self.built_in > 1:
-            raise ModelError(f"TensorFlow Lite Micro runs a file as it is, and this one has a batch of {self.built_in} "
-                             "built in; convert it with a batch of 1")
+            raise ModelError(
+                f"TensorFlow Lite Micro runs a file as it is, and this one has a batch of {self.built_in} "
+                "built in; convert it with a batch of 1"
+            )
         process = Process()
         try:
             self.file = OpenFile(process, content, graph, preserve=preserve)
@@ -186,8 +205,9 @@ class MicroInterpreter(Interpreter):
 def check_installed() -> None:
     """Raise UsageError where TFLM is not installed."""
     if not has_tflm():
-        raise UsageError("--kernels tflm needs TensorFlow Lite Micro, which is not installed: pip install "
-                         "'qdebug[micro]'")
+        raise UsageError(
+            "--kernels tflm needs TensorFlow Lite Micro, which is not installed: pip install 'qdebug[micro]'"
+        )
 
 
 def refusal(error: ModelError, process: Process, content: bytes, graph: Graph) -> ModelError:
@@ -196,11 +216,16 @@ def refusal(error: ModelError, process: Process, content: bytes, graph: Graph) -
         return error
     missing = _missing_ops(process, content, graph) if NO_OP.search(error.details) else []
     if missing:
-        return ModelError(f"TensorFlow Lite Micro has no kernel for {', '.join(missing)}: leave the op out of the "
-                          "model, or give the firmware one and trace its dump with --dump", details=error.details)
+        return ModelError(
+            f"TensorFlow Lite Micro has no kernel for {', '.join(missing)}: leave the op out of the "
+            "model, or give the firmware one and trace its dump with --dump",
+            details=error.details,
+        )
     lines = [line for line in error.details.splitlines() if not line.startswith(NOT_WORDS)] or [str(error)]
-    return ModelError(f"TensorFlow Lite Micro does not take the candidate: {lines[0]}; --kernels reference runs it on "
-                      "LiteRT", details=error.details)
+    return ModelError(
+        f"TensorFlow Lite Micro does not take the candidate: {lines[0]}; --kernels reference runs it on LiteRT",
+        details=error.details,
+    )
 
 
 def _missing_ops(process: Process, content: bytes, graph: Graph) -> list[str]:
@@ -218,5 +243,8 @@ def _missing_ops(process: Process, content: bytes, graph: Graph) -> list[str]:
 def _activations(graph: Graph) -> int:
     """Bytes of all tensors that are computed, about: 8 for each element of a type that NumPy does not have."""
     widths = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4}
-    return sum(abs(int(np.prod(tensor.shape))) * widths.get(tensor.dtype, 8)
-               for tensor in graph.tensors.values() if tensor.data is None)
+    return sum(
+        abs(int(np.prod(tensor.shape))) * widths.get(tensor.dtype, 8)
+        for tensor in graph.tensors.values()
+        if tensor.data is None
+    )

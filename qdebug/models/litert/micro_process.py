@@ -106,8 +106,10 @@ class _Server:
     def _interpreter(self, content: bytes, arena: int, *, preserve: bool) -> Any:
         kinds = self.runtime.InterpreterConfig
         return self.runtime.Interpreter.from_bytes(
-            content, arena_size=arena,
-            intrepreter_config=kinds.kPreserveAllTensors if preserve else kinds.kAllocationRecording)
+            content,
+            arena_size=arena,
+            intrepreter_config=kinds.kPreserveAllTensors if preserve else kinds.kAllocationRecording,
+        )
 
 
 def main() -> None:

@@ -24,8 +24,9 @@ CODES = {3: np.uint8, 7: np.int16, 9: np.int8, 2: np.int32, 4: np.int64}
 
 def file_of(content: bytes, graph: Graph, op: Op) -> bytes:
     """The file that holds this op alone, with what makes its weights while running."""
-    makers = [graph.producers[key] for key in op.inputs
-              if key in graph.producers and graph.tensors[key].data is not None]
+    makers = [
+        graph.producers[key] for key in op.inputs if key in graph.producers and graph.tensors[key].data is not None
+    ]
     return excerpt(content, graph, [*makers, op], *op.outputs)
 
 
@@ -50,8 +51,9 @@ class OneOp:
 
         try:
             with quietly():
-                self._native = Native(model_content=content, num_threads=1,
-                                      experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+                self._native = Native(
+                    model_content=content, num_threads=1, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
+                )
                 self._native.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"LiteRT does not run this op alone: {next(iter(str(error).splitlines()), '')}") from error
@@ -74,8 +76,11 @@ class OneOp:
 
     def _resize(self, given: Sequence[Array]) -> None:
         """Take inputs of other sizes than those that the file was written with."""
-        unlike = [(entry["index"], values.shape) for entry, values in zip(self._inputs, given, strict=True)
-                  if values.size != np.prod(entry["shape"], dtype=np.int64)]
+        unlike = [
+            (entry["index"], values.shape)
+            for entry, values in zip(self._inputs, given, strict=True)
+            if values.size != np.prod(entry["shape"], dtype=np.int64)
+        ]
         for index, shape in unlike:
             self._native.resize_tensor_input(index, shape)
         if unlike:

@@ -7,8 +7,10 @@ from typing import Any
 
 from qdebug.graph.graph import Graph
 
-REMOVES_FOREIGN = ("convert it with builtin ops alone (supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]): a fixed "
-                   "batch and unroll=True in recurrent layers often remove such ops")
+REMOVES_FOREIGN = (
+    "convert it with builtin ops alone (supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]): a fixed "
+    "batch and unroll=True in recurrent layers often remove such ops"
+)
 
 
 def names_of(content: bytes, graph: Graph) -> dict[int, frozenset[str]]:

@@ -17,6 +17,7 @@ from qdebug.models.limits import LimitError, check_regular
 from qdebug.models.litert.op_names import subgraphs_of
 from qdebug.models.litert.validate import check_size, first_fault, op_names
 
+# fmt: off
 KINDS = {
     "CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "TRANSPOSE_CONV": "transpose_conv", "CONV_3D": "conv3d",
     "FULLY_CONNECTED": "dense", "BATCH_MATMUL": "matmul", "ADD": "add", "SUB": "sub", "MUL": "mul", "DIV": "div",
@@ -34,9 +35,24 @@ KINDS = {
     "BROADCAST_TO": "broadcast", "SQUARED_DIFFERENCE": "squared_difference", "L2_NORMALIZATION": "l2_norm",
     "EMBEDDING_LOOKUP": "gather", "CAST": "cast",
 }
+# fmt: on
 ACTIVATION_NAMES = ("none", "relu", "relu_n1_to_1", "relu6", "tanh", "sign_bit")
-DTYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16",
-          8: "complex64", 9: "int8", 10: "float64", 15: "uint32", 16: "uint16", 17: "int4"}
+DTYPES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    5: "string",
+    6: "bool",
+    7: "int16",
+    8: "complex64",
+    9: "int8",
+    10: "float64",
+    15: "uint32",
+    16: "uint16",
+    17: "int4",
+}
 MINIMUM_BYTES = 16
 
 
@@ -51,8 +67,9 @@ def read_file(path: str | Path) -> bytes:
     except LimitError as error:
         raise ModelError(f"--candidate {path}: {error}") from error
     except OSError as error:
-        raise ModelError(f"--candidate {path}: cannot be read ({error.strerror}); give the path of a .tflite file") \
-            from error
+        raise ModelError(
+            f"--candidate {path}: cannot be read ({error.strerror}); give the path of a .tflite file"
+        ) from error
     check_content(content, str(path))
     return content
 
@@ -63,8 +80,11 @@ def check_content(content: bytes, name: str) -> None:
         raise ModelError(f"{name}: {len(content)} bytes are no TFLite model; convert the model again")
     if content[4:8] == b"TFL3":
         return
-    known = {b"\x89HDF": "an HDF5 file (Keras .h5)", b"PK\x03\x04": "a zip archive (.keras or .npz)",
-             b"\x93NUM": "a NumPy array"}
+    known = {
+        b"\x89HDF": "an HDF5 file (Keras .h5)",
+        b"PK\x03\x04": "a zip archive (.keras or .npz)",
+        b"\x93NUM": "a NumPy array",
+    }
     what = known.get(content[:4], "not a TFLite flatbuffer (no TFL3 mark)")
     raise ModelError(f"{name}: {what}; the candidate must be a .tflite file, Keras models go to --reference")
 
@@ -85,8 +105,9 @@ def parse(content: bytes, name: str = "the candidate") -> Graph:
             graph = _graph(model, model.subgraphs[0])
             unknown = _open_shapes(model.subgraphs[0])
     except Exception as error:  # flatbuffers raises whatever the damaged offsets lead to
-        raise ModelError(f"{name}: damaged TFLite file ({type(error).__name__}: {error}); convert the model again") \
-            from error
+        raise ModelError(
+            f"{name}: damaged TFLite file ({type(error).__name__}: {error}); convert the model again"
+        ) from error
     if fault is not None:
         raise ModelError(f"{name}: damaged TFLite file: {fault}; convert the model again")
     if not unknown:
@@ -98,8 +119,11 @@ def parse(content: bytes, name: str = "the candidate") -> Graph:
 
 def _open_shapes(subgraph: Any) -> list[int]:
     """Tensors with a size, other than that of the batch, that is known only when the file runs."""
-    return [key for key, tensor in enumerate(subgraph.tensors)
-            if tensor.shapeSignature is not None and -1 in list(tensor.shapeSignature)[1:]]
+    return [
+        key
+        for key, tensor in enumerate(subgraph.tensors)
+        if tensor.shapeSignature is not None and -1 in list(tensor.shapeSignature)[1:]
+    ]
 
 
 def _graph(model: Any, subgraph: Any) -> Graph:
@@ -110,22 +134,31 @@ def _graph(model: Any, subgraph: Any) -> Graph:
     signature = model.signatureDefs[0] if model.signatureDefs else None
     inputs, outputs = tuple(map(int, subgraph.inputs)), tuple(map(int, subgraph.outputs))
     produced = {int(key) for op in subgraph.operators for key in op.outputs}
-    missing = [key for key, tensor in tensors.items()
-               if tensor.data is None and key not in produced and key not in inputs]
+    missing = [
+        key for key, tensor in tensors.items() if tensor.data is None and key not in produced and key not in inputs
+    ]
     for key in missing:  # an unused or empty constant: nothing computes it
         tensors[key] = _empty(tensors[key])
-    return Graph(tensors, ops, inputs, outputs,
-                 tuple(_signature_name(signature and signature.inputs, key, tensors[key].name) for key in inputs),
-                 tuple(_signature_name(signature and signature.outputs, key, tensors[key].name) for key in outputs),
-                 _inner(model, subgraph.operators))
+    return Graph(
+        tensors,
+        ops,
+        inputs,
+        outputs,
+        tuple(_signature_name(signature and signature.inputs, key, tensors[key].name) for key in inputs),
+        tuple(_signature_name(signature and signature.outputs, key, tensors[key].name) for key in outputs),
+        _inner(model, subgraph.operators),
+    )
 
 
 def _inner(model: Any, operators: Sequence[Any]) -> dict[int, tuple[Tensor, ...]]:
     """The constants of the subgraphs that each of these operators calls, by its number."""
     found: dict[int, tuple[Tensor, ...]] = {}
     for index, op in enumerate(operators):
-        called = [_tensor(model, key, tensor) for number in sorted(subgraphs_of(model, [op]))
-                  for key, tensor in enumerate(model.subgraphs[number].tensors)]
+        called = [
+            _tensor(model, key, tensor)
+            for number in sorted(subgraphs_of(model, [op]))
+            for key, tensor in enumerate(model.subgraphs[number].tensors)
+        ]
         held = tuple(tensor for tensor in called if tensor.data is not None)
         if held:
             found[index] = held
@@ -144,8 +177,9 @@ def _compute_constants(ops: tuple[Op, ...], tensors: dict[Any, Tensor]) -> None:
         elif made.quantization is not None and made.dtype in CODE_RANGES:
             shape = [1] * given.data.ndim
             shape[made.quantization.axis if shape else 0] = -1
-            codes = np.rint(given.data.astype(np.float64) / made.quantization.scale.reshape(shape)) \
-                + made.quantization.zero_point.reshape(shape)
+            codes = np.rint(
+                given.data.astype(np.float64) / made.quantization.scale.reshape(shape)
+            ) + made.quantization.zero_point.reshape(shape)
             data = np.clip(codes, *CODE_RANGES[made.dtype]).astype(made.dtype)
         else:
             continue
@@ -158,16 +192,24 @@ def _empty(tensor: Tensor) -> Tensor:
 
 def _op_names(model: Any) -> list[str]:
     """What each entry of the list of op kinds is called: by the schema, or a custom op by itself."""
-    return [code.customCode.decode(errors="replace") if code.customCode else name
-            for code, name in zip(model.operatorCodes, op_names(model), strict=True)]
+    return [
+        code.customCode.decode(errors="replace") if code.customCode else name
+        for code, name in zip(model.operatorCodes, op_names(model), strict=True)
+    ]
 
 
 def _tensor(model: Any, key: int, tensor: Any) -> Tensor:
     shape = tuple(int(size) for size in tensor.shape) if tensor.shape is not None else ()
     dtype = DTYPES.get(tensor.type, f"type{tensor.type}")
     name = tensor.name.decode(errors="replace") if tensor.name else ""
-    return Tensor(key, name, shape, dtype, _quantization(tensor.quantization),
-                  _constant(model.buffers[tensor.buffer].data, shape, dtype))
+    return Tensor(
+        key,
+        name,
+        shape,
+        dtype,
+        _quantization(tensor.quantization),
+        _constant(model.buffers[tensor.buffer].data, shape, dtype),
+    )
 
 
 def _quantization(given: Any) -> Quantization | None:

@@ -35,10 +35,14 @@ class CalibratedFile:
     def recipe(self, tensors: Sequence[str], bits: int | None = None) -> list[dict[str, Any]]:
         """Rules for int8; the ops that make these tensors get float32, or activations of so many bits."""
         rules = [_static(".*", 8)]
-        rules += [_rule(".*", operation, NONE) for operation, dtype in zip(("INPUT", "OUTPUT"), self.ends, strict=True)
-                  if dtype == "float32"]
-        return rules + [_rule(_exactly(name), ALL, NONE) if bits is None else _static(_exactly(name), bits)
-                        for name in tensors]
+        rules += [
+            _rule(".*", operation, NONE)
+            for operation, dtype in zip(("INPUT", "OUTPUT"), self.ends, strict=True)
+            if dtype == "float32"
+        ]
+        return rules + [
+            _rule(_exactly(name), ALL, NONE) if bits is None else _static(_exactly(name), bits) for name in tensors
+        ]
 
     def quantized(self, recipe: Sequence[dict[str, Any]]) -> bytes:
         """The file by this recipe. Raises ModelError."""
@@ -48,12 +52,14 @@ class CalibratedFile:
                 found = quantizer.quantize(self.ranges, enable_progress_bar=False, enable_progress_report=False)
                 return bytes(found.quantized_model)
             except Exception as error:
-                raise ModelError(f"litert-quantizer fails: {first_line(error)}",
-                                 details=f"{said.text()}\n{error}".strip()) from error
+                raise ModelError(
+                    f"litert-quantizer fails: {first_line(error)}", details=f"{said.text()}\n{error}".strip()
+                ) from error
 
 
-def calibrated_file(content: bytes, graph: Graph, representative: Sequence[Array], ends: tuple[str, str]
-                    ) -> CalibratedFile:
+def calibrated_file(
+    content: bytes, graph: Graph, representative: Sequence[Array], ends: tuple[str, str]
+) -> CalibratedFile:
     """Run a float file on samples, one array per input. Raises UsageError without litert-quantizer, ModelError."""
     names = graph.input_names
     with quietly() as said:
@@ -62,8 +68,10 @@ def calibrated_file(content: bytes, graph: Graph, representative: Sequence[Array
             from litert_quantizer import calibrator, recipe_manager
             from litert_quantizer.utils import qsv_utils
 
-            samples = [{name: array[index: index + 1] for name, array in zip(names, representative, strict=True)}
-                       for index in range(min(len(representative[0]), MOST_SAMPLES))]
+            samples = [
+                {name: array[index : index + 1] for name, array in zip(names, representative, strict=True)}
+                for index in range(min(len(representative[0]), MOST_SAMPLES))
+            ]
             rules = recipe_manager.RecipeManager()
             rules.load_quantization_recipe([_static(".*", 8)])
             # (its own update is a moving average of extremes, which clips what single samples reach)
@@ -73,8 +81,9 @@ def calibrated_file(content: bytes, graph: Graph, representative: Sequence[Array
         except UsageError:
             raise
         except Exception as error:
-            raise ModelError(f"litert-quantizer cannot calibrate: {first_line(error)}",
-                             details=f"{said.text()}\n{error}".strip()) from error
+            raise ModelError(
+                f"litert-quantizer cannot calibrate: {first_line(error)}", details=f"{said.text()}\n{error}".strip()
+            ) from error
     return CalibratedFile(content, ranges, ends)
 
 
@@ -87,8 +96,9 @@ def _library() -> Any:
     try:
         from litert_quantizer import quantizer
     except ImportError as error:
-        raise UsageError("a .tflite reference is quantized by litert-quantizer, which is not installed: "
-                         "pip install 'qdebug[cure]'") from error
+        raise UsageError(
+            "a .tflite reference is quantized by litert-quantizer, which is not installed: pip install 'qdebug[cure]'"
+        ) from error
     return quantizer
 
 
@@ -109,9 +119,18 @@ def _rule(regex: str, operation: str, algorithm: str) -> dict[str, Any]:
 
 def _static(regex: str, bits: int) -> dict[str, Any]:
     """int8 weights on a scale for each channel, activations of 8 bits, or of 16 around zero."""
-    return _rule(regex, ALL, MIN_MAX) | {"op_config": {
-        "activation_tensor_config": {"num_bits": bits, "symmetric": bits == 16, "granularity": "TENSORWISE",
-                                     "dtype": "INT"},
-        "weight_tensor_config": {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"},
-        "compute_precision": "INTEGER", "explicit_dequantize": False, "skip_checks": False,
-        "min_weight_elements": 0}}
+    return _rule(regex, ALL, MIN_MAX) | {
+        "op_config": {
+            "activation_tensor_config": {
+                "num_bits": bits,
+                "symmetric": bits == 16,
+                "granularity": "TENSORWISE",
+                "dtype": "INT",
+            },
+            "weight_tensor_config": {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"},
+            "compute_precision": "INTEGER",
+            "explicit_dequantize": False,
+            "skip_checks": False,
+            "min_weight_elements": 0,
+        }
+    }

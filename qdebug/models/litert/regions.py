@@ -78,8 +78,16 @@ def cut_loose(content: bytes, graph: Graph, regions: Sequence[Region], shapes: M
 class LooseRegions:
     """The regions of a file, run on codes; keyed by whatever the caller names them by."""
 
-    def __init__(self, content: bytes, graph: Graph, regions: Mapping[Key, Region],
-                 shapes: Mapping[Key, Sequence[int]], *, kernels: str, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        graph: Graph,
+        regions: Mapping[Key, Region],
+        shapes: Mapping[Key, Sequence[int]],
+        *,
+        kernels: str,
+        threads: int | None = None,
+    ) -> None:
         from qdebug.models.litert.parse import parse
 
         self.regions = dict(regions)
@@ -90,8 +98,14 @@ class LooseRegions:
         self._interpreter = None
         if self.regions:
             file = cut_loose(content, graph, list(self.regions.values()), shapes)
-            self._interpreter = _Loose(file, parse(file, "the reference, cut into layers"), kernels=kernels,
-                                       threads=threads, preserve=False, role="reference")
+            self._interpreter = _Loose(
+                file,
+                parse(file, "the reference, cut into layers"),
+                kernels=kernels,
+                threads=threads,
+                preserve=False,
+                role="reference",
+            )
 
     def run(self, given: Mapping[Key, Sequence[Array]], count: int) -> dict[Key, Array]:
         """What every region ends in, from what it is `given` at its inputs, for `count` samples.
@@ -114,12 +128,14 @@ class LooseRegions:
             else:
                 return {key: running.get(end) for key, end in ends.items()}
         whole = {key for key in self.regions if all(len(array) == count for array in given[key])}
-        fed = [array if len(array) == count else np.zeros((count, *shape[1:]), array.dtype)
-               for array, shape in zip(fed, self.shapes, strict=True)]
+        fed = [
+            array if len(array) == count else np.zeros((count, *shape[1:]), array.dtype)
+            for array, shape in zip(fed, self.shapes, strict=True)
+        ]
         running.fits(self.shapes)
         rows: dict[Key, list[Array]] = {key: [] for key in whole}
         for number in range(count):
-            running.run([array[number: number + 1] for array in fed])
+            running.run([array[number : number + 1] for array in fed])
             for key, found in rows.items():
                 found.append(running.get(ends[key]))
         return {key: np.concatenate(found) for key, found in rows.items() if len(found[0]) == 1}

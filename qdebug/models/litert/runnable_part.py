@@ -87,8 +87,10 @@ def runnable_part(content: bytes, graph: Graph, source: str) -> RunnablePart | N
             break
         without |= named
     if part is not None and not part.graph.outputs:
-        raise ModelError(f"{source}: LiteRT runs nothing of it, all of it depends on {', '.join(part.names)}, for "
-                         f"which it has no kernels; {REMOVES_FOREIGN}")
+        raise ModelError(
+            f"{source}: LiteRT runs nothing of it, all of it depends on {', '.join(part.names)}, for "
+            f"which it has no kernels; {REMOVES_FOREIGN}"
+        )
     if part is None:
         return None
     measured = parse(part.content, source).tensors  # (sizes that the file leaves open)
@@ -109,10 +111,15 @@ def _part(content: bytes, graph: Graph, inside: dict[int, frozenset[str]], witho
     computed = frozenset([*graph.inputs, *(key for op in kept for key in op.outputs)])
     cut = _write(content, kept, outputs)
     trial.watch(cut)
-    named = tuple(name for name in dict.fromkeys(name for op in graph.ops for name in sorted(inside[op.index]))
-                  if name in without)
-    return RunnablePart(cut, replace(graph, outputs=outputs, output_names=tuple(
-        str(graph.tensors[key].name) for key in outputs)), computed, named)
+    named = tuple(
+        name for name in dict.fromkeys(name for op in graph.ops for name in sorted(inside[op.index])) if name in without
+    )
+    return RunnablePart(
+        cut,
+        replace(graph, outputs=outputs, output_names=tuple(str(graph.tensors[key].name) for key in outputs)),
+        computed,
+        named,
+    )
 
 
 def _ends(graph: Graph, kept: list[Op]) -> Iterator[Key]:

@@ -77,8 +77,9 @@ class CandidateTail:
         self._interpreter = None
         if kept:
             file = cut(content, graph, last)
-            self._interpreter = OnCodes(file, parse(file, "the cut candidate"), kernels=kernels, threads=threads,
-                                         preserve=False)
+            self._interpreter = OnCodes(
+                file, parse(file, "the cut candidate"), kernels=kernels, threads=threads, preserve=False
+            )
 
     def run(self, codes: Mapping[Key, Array], count: int) -> dict[Key, Array]:
         """The model's outputs, in codes, from the `codes` of the crossing tensors of `count` samples."""
@@ -92,8 +93,12 @@ class CandidateTail:
             return {**{key: running.get(key) for key in running.graph.outputs}, **found}
         rows: dict[Key, list[Array]] = {key: [] for key in running.graph.outputs}
         for number in range(count):
-            running.run([_sample(values, number, count, key in self.blocks_first)
-                         for key, values in zip(self.inputs, given, strict=True)])
+            running.run(
+                [
+                    _sample(values, number, count, key in self.blocks_first)
+                    for key, values in zip(self.inputs, given, strict=True)
+                ]
+            )
             for key, entries in rows.items():
                 entries.append(running.get(key).copy())
         return {**{key: np.concatenate(entries) for key, entries in rows.items()}, **found}
@@ -104,7 +109,7 @@ def _sample(values: Array, number: int, count: int, blocks: bool) -> Array:
     if blocks:
         return values[number::count]
     size = len(values) // count
-    return values[number * size: (number + 1) * size]
+    return values[number * size : (number + 1) * size]
 
 
 class OnCodes(Interpreter):

@@ -29,8 +29,13 @@ USUAL_SECONDS = 120
 LEAST_MEMORY = 4 << 30
 PER_BYTE = 64
 """Bytes of memory that the trial may take: this many per byte of the file, and never less than `LEAST_MEMORY`."""
-STEPS = {"opened": "opened", "prepared": "prepared", "ran": "ran", "ran on 2 samples": "ran two samples of",
-         "ran on 64 samples": "ran 64 samples of"}
+STEPS = {
+    "opened": "opened",
+    "prepared": "prepared",
+    "ran": "ran",
+    "ran on 2 samples": "ran two samples of",
+    "ran on 64 samples": "ran 64 samples of",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,8 +35,9 @@ class Cascade(Variants):
         tap = self.taps[number]
         starts = (*tap.inputs, *(tap.ideal_inputs or ()))
         feeds: dict[Any, Any] = dict(zip(self.frozen.graph.inputs, inputs, strict=True))
-        feeds |= {self._fed[key]: given[key] for _, key in starts
-                  if key is not None and key in given and key in self._fed}
+        feeds |= {
+            self._fed[key]: given[key] for _, key in starts if key is not None and key in given and key in self._fed
+        }
         with engine_errors(f"the region of {tap.reference} cannot run alone"):
             found: Array = self._session.run(self._ends[number][which], feeds)
         return found

@@ -18,8 +18,9 @@ def constant_values(definition: Any, names: Sequence[str]) -> dict[str, Any]:
         return dict(zip(names, session.run(list(names)), strict=True))
 
 
-def same_for_all(definition: Any, names: Sequence[str],
-                 inputs: Mapping[str, tuple[Sequence[int | None], str]]) -> dict[str, Any]:
+def same_for_all(
+    definition: Any, names: Sequence[str], inputs: Mapping[str, tuple[Sequence[int | None], str]]
+) -> dict[str, Any]:
     """Of tensors that follow the shape of data, those that are the same for every sample, as one sample has them.
 
     Such are the zeros that a recurrence begins with, and what it makes of them: files hold these as constants.
@@ -27,13 +28,22 @@ def same_for_all(definition: Any, names: Sequence[str],
     """
     tf = load_tensorflow().tf
     types = {name: tf.as_dtype(dtype) for name, (_, dtype) in inputs.items()}
-    if not names or any(None in shape[1:] for shape, _ in inputs.values()) or \
-            not all(kind.is_floating or kind.is_integer or kind.is_bool for kind in types.values()):
+    if (
+        not names
+        or any(None in shape[1:] for shape, _ in inputs.values())
+        or not all(kind.is_floating or kind.is_integer or kind.is_bool for kind in types.values())
+    ):
         return {}
     with _opened(definition, names) as session:
         there = {node.name for node in session.graph.as_graph_def().node}
-        one, two = ({name: np.zeros((count, *(size or 0 for size in shape[1:])), types[name].as_numpy_dtype)
-                     for name, (shape, _) in inputs.items() if name.partition(":")[0] in there} for count in (1, 2))
+        one, two = (
+            {
+                name: np.zeros((count, *(size or 0 for size in shape[1:])), types[name].as_numpy_dtype)
+                for name, (shape, _) in inputs.items()
+                if name.partition(":")[0] in there
+            }
+            for count in (1, 2)
+        )
         try:
             found = zip(names, session.run(list(names), one), session.run(list(names), two), strict=True)
         except tf.errors.OpError:  # (what cannot be computed on zeros stays unknown)

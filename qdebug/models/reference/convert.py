@@ -39,15 +39,20 @@ def convert(model: Any, *, quantize: bool, representative: Sequence[Array] | Non
             text = f"{said.text()}\n{error}".strip()
             last = text.splitlines()[-1].strip() if text else type(error).__name__
             name = getattr(model, "name", "?")
-            raise ModelError(f"cannot convert model {name!r} to TFLite: {last}; "
-                             f"see all that the converter said with debug", details=text) from error
+            raise ModelError(
+                f"cannot convert model {name!r} to TFLite: {last}; see all that the converter said with debug",
+                details=text,
+            ) from error
 
 
 def converter_of(model: Any) -> Any:
     """TensorFlow's converter for a Keras model or a ConcreteFunction."""
     tf = load_tensorflow().tf
-    return tf.lite.TFLiteConverter.from_keras_model(model) if hasattr(model, "layers") else \
-        tf.lite.TFLiteConverter.from_concrete_functions([model])
+    return (
+        tf.lite.TFLiteConverter.from_keras_model(model)
+        if hasattr(model, "layers")
+        else tf.lite.TFLiteConverter.from_concrete_functions([model])
+    )
 
 
 def can_convert(reference: Reference) -> bool:
@@ -58,6 +63,6 @@ def can_convert(reference: Reference) -> bool:
 def one_by_one(model: Any, arrays: Sequence[Array]) -> Iterator[list[Array] | dict[str, Array]]:
     """Yield one sample at a time; several inputs by name, as the converter sorts a list its own way."""
     for index in range(len(arrays[0])):
-        sample = [array[index:index + 1] for array in arrays]
+        sample = [array[index : index + 1] for array in arrays]
         by_name = len(sample) > 1 and hasattr(model, "input_names")
         yield dict(zip(model.input_names, sample, strict=True)) if by_name else sample

@@ -24,8 +24,9 @@ def folds_batch(file: Graph) -> bool:
     """Whether the inputs have a batch of 1 and a RESHAPE with a constant shape makes another first axis of it."""
     if any(file.tensors[key].shape[:1] != (1,) for key in file.inputs):
         return False
-    return any(op.kind == "reshape" and file.data_inputs(op) and file.tensors[op.output].shape[:1] != (1,)
-               for op in file.ops)
+    return any(
+        op.kind == "reshape" and file.data_inputs(op) and file.tensors[op.output].shape[:1] != (1,) for op in file.ops
+    )
 
 
 def takes_batches(frozen: Frozen) -> bool:
@@ -39,8 +40,10 @@ def takes_batches(frozen: Frozen) -> bool:
             both = session.outputs(samples)
     except ModelError:
         return False
-    return all(one.shape == other.shape and np.allclose(one, other, rtol=0, atol=NOISE * _largest(one), equal_nan=True)
-               for one, other in zip(alone, both, strict=True))
+    return all(
+        one.shape == other.shape and np.allclose(one, other, rtol=0, atol=NOISE * _largest(one), equal_nan=True)
+        for one, other in zip(alone, both, strict=True)
+    )
 
 
 def _random(rng: np.random.Generator, spec: InputSpec) -> Array:

@@ -35,15 +35,20 @@ def fold(function: Any) -> Folded | None:
     if values is None or given.library.function or not _is_plain(given, values):
         return None
     definition = tf.compat.v1.GraphDef(versions=given.versions)
-    for node in _in_order(given, [tensor.op.name for tensor in function.inputs if tensor.op.name not in values],
-                          [tensor.op.name for tensor in function.outputs]):
+    for node in _in_order(
+        given,
+        [tensor.op.name for tensor in function.inputs if tensor.op.name not in values],
+        [tensor.op.name for tensor in function.outputs],
+    ):
         _add(definition, node, values)
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(definition, name="")
-    return Folded(graph, [graph.get_tensor_by_name(tensor.name) for tensor in function.inputs
-                          if tensor.op.name not in values],
-                  [graph.get_tensor_by_name(tensor.name) for tensor in function.outputs])
+    return Folded(
+        graph,
+        [graph.get_tensor_by_name(tensor.name) for tensor in function.inputs if tensor.op.name not in values],
+        [graph.get_tensor_by_name(tensor.name) for tensor in function.outputs],
+    )
 
 
 def _captured(function: Any) -> dict[str, Any] | None:
@@ -61,10 +66,15 @@ def _captured(function: Any) -> dict[str, Any] | None:
 
 def _is_plain(definition: Any, values: Mapping[str, Any]) -> bool:
     """Whether what holds variables is read by `ReadVariableOp` alone."""
-    resources = {node.name for node in definition.node
-                 if node.name in values and node.attr["dtype"].type == load_tensorflow().tf.resource.as_datatype_enum}
-    return all(node.op == "ReadVariableOp" or not resources & {name.partition(":")[0] for name in node.input}
-               for node in definition.node)
+    resources = {
+        node.name
+        for node in definition.node
+        if node.name in values and node.attr["dtype"].type == load_tensorflow().tf.resource.as_datatype_enum
+    }
+    return all(
+        node.op == "ReadVariableOp" or not resources & {name.partition(":")[0] for name in node.input}
+        for node in definition.node
+    )
 
 
 def _in_order(definition: Any, begins: list[str], ends: list[str]) -> list[Any]:
@@ -74,8 +84,10 @@ def _in_order(definition: Any, begins: list[str], ends: list[str]) -> list[Any]:
     inputs; and all of it reversed.
     """
     nodes = {node.name: node for node in definition.node}
-    fed = {name: list(dict.fromkeys(given.removeprefix("^").partition(":")[0] for given in node.input))
-           for name, node in nodes.items()}
+    fed = {
+        name: list(dict.fromkeys(given.removeprefix("^").partition(":")[0] for given in node.input))
+        for name, node in nodes.items()
+    }
     readers: dict[str, int] = dict.fromkeys(nodes, 0)
     seen: set[str] = set()
     waiting = list(ends)

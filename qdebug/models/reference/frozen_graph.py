@@ -22,6 +22,7 @@ from qdebug.models.reference.constant_values import constant_values, same_for_al
 from qdebug.models.reference.folded_variables import fold
 from qdebug.models.tensorflow import load_tensorflow
 
+# fmt: off
 KINDS = {
     "Conv2D": "conv", "DepthwiseConv2dNative": "depthwise", "Conv2DBackpropInput": "transpose_conv", "Conv3D": "conv3d",
     "MatMul": "dense", "BatchMatMulV2": "matmul", "BatchMatMulV3": "matmul", "Einsum": "einsum", "BiasAdd": "bias_add",
@@ -42,14 +43,42 @@ KINDS = {
     "ClipByValue": "clip", "L2Loss": "l2_loss", "Neg": "neg", "Exp": "exp", "Abs": "abs", "Pow": "pow", "Erf": "erf",
     "TopKV2": "topk_v2", "GatherNd": "gather", "Mod": "floor_mod",
 }
-PASS_THROUGH = frozenset({"Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics",
-                          "EnsureShape", "PlaceholderWithDefault"})
+# fmt: on
+PASS_THROUGH = frozenset(
+    {
+        "Identity",
+        "IdentityN",
+        "StopGradient",
+        "PreventGradient",
+        "Snapshot",
+        "CheckNumerics",
+        "EnsureShape",
+        "PlaceholderWithDefault",
+    }
+)
 SHAPE_OPS = frozenset({"Shape", "ShapeN", "Size", "Rank"})
-ATTRIBUTES = ("strides", "padding", "dilations", "ksize", "data_format", "alpha", "transpose_a", "transpose_b",
-              "epsilon", "is_training", "num_bits", "narrow_range", "equation", "keep_dims", "half_pixel_centers",
-              "align_corners", "block_size", "axis", "N", "explicit_paddings")
-
-
+ATTRIBUTES = (
+    "strides",
+    "padding",
+    "dilations",
+    "ksize",
+    "data_format",
+    "alpha",
+    "transpose_a",
+    "transpose_b",
+    "epsilon",
+    "is_training",
+    "num_bits",
+    "narrow_range",
+    "equation",
+    "keep_dims",
+    "half_pixel_centers",
+    "align_corners",
+    "block_size",
+    "axis",
+    "N",
+    "explicit_paddings",
+)
 
 
 def kind_of(operation: str) -> str:
@@ -89,8 +118,9 @@ def freeze(model: Any) -> Frozen:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     structure, specs = _inputs(model)
-    signature = [tf.TensorSpec(spec.shape, spec.dtype, name=f"qdebug_input_{number}")
-                 for number, spec in enumerate(specs)]
+    signature = [
+        tf.TensorSpec(spec.shape, spec.dtype, name=f"qdebug_input_{number}") for number, spec in enumerate(specs)
+    ]
     uses: dict[str, Layer] = {}
 
     def call(*given: Any) -> Any:
@@ -101,14 +131,19 @@ def freeze(model: Any) -> Frozen:
     try:
         concrete = tf.function(call, autograph=False).get_concrete_function(*signature)
         constant = fold(concrete) or convert_variables_to_constants_v2(
-            concrete, lower_control_flow=False, aggressive_inlining=True)
+            concrete, lower_control_flow=False, aggressive_inlining=True
+        )
     except (ValueError, TypeError, tf.errors.OpError) as error:
         stateful = _stateful(model)
         if stateful:
-            raise ModelError(f"the reference keeps a state between calls in {stateful}: build it with stateful=False "
-                             "and the same weights", details=str(error)) from error
-        raise ModelError(f"the reference cannot be called on its own inputs: {first_line(error)}",
-                         details=str(error)) from error
+            raise ModelError(
+                f"the reference keeps a state between calls in {stateful}: build it with stateful=False "
+                "and the same weights",
+                details=str(error),
+            ) from error
+        raise ModelError(
+            f"the reference cannot be called on its own inputs: {first_line(error)}", details=str(error)
+        ) from error
     return as_frozen(constant, uses, specs, tuple(_strip(name) for name in _output_names(model, len(constant.outputs))))
 
 
@@ -119,7 +154,6 @@ def as_frozen(function: Any, uses: dict[str, Layer], specs: Sequence[InputSpec],
     outputs = [tensor.name for tensor in function.outputs]
     graph = _Builder(function.graph, uses, list(specs), inputs, outputs, names).build()
     return Frozen(graph, function.graph.as_graph_def(), tuple(specs))
-
 
 
 def _stateful(model: Any) -> str:
@@ -147,8 +181,14 @@ def _inputs(model: Any) -> tuple[Any, list[InputSpec]]:
         structure = saved[0][0]
         tensors = tf.nest.flatten(structure)
         names = [tensor.name or f"input_{number}" for number, tensor in enumerate(tensors)]
-    specs = [InputSpec(name, (None, *(int(size) if size is not None else None for size in tuple(tensor.shape)[1:])),
-                       tf.as_dtype(tensor.dtype).name) for name, tensor in zip(names, tensors, strict=True)]
+    specs = [
+        InputSpec(
+            name,
+            (None, *(int(size) if size is not None else None for size in tuple(tensor.shape)[1:])),
+            tf.as_dtype(tensor.dtype).name,
+        )
+        for name, tensor in zip(names, tensors, strict=True)
+    ]
     return structure, specs
 
 
@@ -210,12 +250,18 @@ def _describe(stack: list[Any], use: int) -> Layer:
     layer = stack[-1]
     wrapped = getattr(layer, "layer", None) if type(layer).__name__.startswith("QuantizeWrapper") else None
     inner = [entry for entry in stack if not _is_model(entry)] or [layer]
-    parts = [_strip(entry.name) if type(entry).__name__.startswith("QuantizeWrapper") else entry.name
-             for entry in inner]
+    parts = [
+        _strip(entry.name) if type(entry).__name__.startswith("QuantizeWrapper") else entry.name for entry in inner
+    ]
     if wrapped is not None:
         parts[-1] = wrapped.name
-    return Layer("/".join(parts), layer.name, use, type(wrapped if wrapped is not None else layer).__name__,
-                 tuple(entry.name for entry in stack))
+    return Layer(
+        "/".join(parts),
+        layer.name,
+        use,
+        type(wrapped if wrapped is not None else layer).__name__,
+        tuple(entry.name for entry in stack),
+    )
 
 
 def _is_model(layer: Any) -> bool:
@@ -225,8 +271,15 @@ def _is_model(layer: Any) -> bool:
 class _Builder:
     """Turns a frozen TensorFlow graph into the common one."""
 
-    def __init__(self, frozen: Any, uses: dict[str, Layer], specs: list[InputSpec], inputs: list[str],
-                 outputs: list[str], output_names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        frozen: Any,
+        uses: dict[str, Layer],
+        specs: list[InputSpec],
+        inputs: list[str],
+        outputs: list[str],
+        output_names: tuple[str, ...],
+    ) -> None:
         self.frozen = frozen
         self.uses = uses
         self.specs = specs
@@ -242,11 +295,17 @@ class _Builder:
         operations = _in_running_order(self.frozen.get_operations())
         for operation in operations:
             self._classify(operation)
-        chosen = [operation for operation in operations
-                  if operation.outputs and operation.outputs[0].name in self.data
-                  and operation.type not in PASS_THROUGH and operation.type != "Placeholder"]
-        raw_ops = [(operation, tuple(self._resolve(tensor.name) for tensor in operation.inputs))
-                   for operation in chosen]
+        chosen = [
+            operation
+            for operation in operations
+            if operation.outputs
+            and operation.outputs[0].name in self.data
+            and operation.type not in PASS_THROUGH
+            and operation.type != "Placeholder"
+        ]
+        raw_ops = [
+            (operation, tuple(self._resolve(tensor.name) for tensor in operation.inputs)) for operation in chosen
+        ]
         self._evaluate({key for _, keys in raw_ops for key in keys if key not in self.data})
         tensors: dict[Key, Tensor] = {}
         for name in self.inputs:
@@ -261,19 +320,33 @@ class _Builder:
             outputs = operation.outputs[:1] if kind == "batch_norm" else operation.outputs  # the rest is for training
             for output in outputs:
                 tensors[output.name] = self._activation(output)
-            ops.append(Op(len(ops), kind, operation.type, operation.name, keys,
-                          tuple(output.name for output in outputs), _attributes(operation),
-                          self._layer(operation, keys)))
-        return Graph(tensors, tuple(ops), tuple(self.inputs), tuple(self._resolve(name) for name in self.outputs),
-                     tuple(spec.name for spec in self.specs), self.output_names)
+            ops.append(
+                Op(
+                    len(ops),
+                    kind,
+                    operation.type,
+                    operation.name,
+                    keys,
+                    tuple(output.name for output in outputs),
+                    _attributes(operation),
+                    self._layer(operation, keys),
+                )
+            )
+        return Graph(
+            tensors,
+            tuple(ops),
+            tuple(self.inputs),
+            tuple(self._resolve(name) for name in self.outputs),
+            tuple(spec.name for spec in self.specs),
+            self.output_names,
+        )
 
     def _inner(self, operation: Any) -> Any:
         """Return the one node of a function that is called whole, as Keras calls grouped convolutions."""
         if not operation.type.endswith("PartitionedCall"):
             return None
         name = operation.get_attr("f").name
-        bodies = [function.node_def for function in self.definition.library.function
-                  if function.signature.name == name]
+        bodies = [function.node_def for function in self.definition.library.function if function.signature.name == name]
         nodes = [node for body in bodies for node in body if node.op not in PASS_THROUGH and node.op != "NoOp"]
         return nodes[0] if len(nodes) == 1 else None
 
@@ -298,8 +371,13 @@ class _Builder:
         ranges = sorted({name for key in wanted for name in self._range_inputs(key)})
         self.constants = constant_values(self.definition, wanted + ranges)
         shaped = sorted(name for name in names - set(wanted) if not self._is_handle(name))
-        self.constants.update(same_for_all(self.definition, shaped, {
-            name: (spec.shape, spec.dtype) for name, spec in zip(self.inputs, self.specs, strict=True)}))
+        self.constants.update(
+            same_for_all(
+                self.definition,
+                shaped,
+                {name: (spec.shape, spec.dtype) for name, spec in zip(self.inputs, self.specs, strict=True)},
+            )
+        )
 
     def _is_handle(self, name: str) -> bool:
         """Whether a tensor holds no numbers: a list of tensors, a resource."""
@@ -335,15 +413,21 @@ class _Builder:
         operation = self._fake_quant_of(key)
         fake = None
         if operation is not None:
-            fake = FakeQuant(np.asarray(self.constants[operation.inputs[1].name]),
-                             np.asarray(self.constants[operation.inputs[2].name]),
-                             int(operation.get_attr("num_bits")), bool(operation.get_attr("narrow_range")))
+            fake = FakeQuant(
+                np.asarray(self.constants[operation.inputs[1].name]),
+                np.asarray(self.constants[operation.inputs[2].name]),
+                int(operation.get_attr("num_bits")),
+                bool(operation.get_attr("narrow_range")),
+            )
         return Tensor(key, key, value.shape, tensor.dtype.name, data=value, fake_quant=fake)
 
     @staticmethod
     def _activation(tensor: Any) -> Tensor:
-        shape = tuple(-1 if size is None else int(size) for size in tensor.shape) if tensor.shape.rank is not None \
+        shape = (
+            tuple(-1 if size is None else int(size) for size in tensor.shape)
+            if tensor.shape.rank is not None
             else (-1,)
+        )
         return Tensor(tensor.name, tensor.name, shape, tensor.dtype.name)
 
     def _layer(self, operation: Any, keys: tuple[str, ...]) -> Layer | None:

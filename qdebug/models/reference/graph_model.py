@@ -54,28 +54,36 @@ def freeze_function(function: Any, source: str) -> Frozen:
         with quietly():
             constant = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
     except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
-        raise ModelError(f"--reference {source}: its variables cannot be folded into constants: "
-                         f"{first_line(error)}", details=str(error)) from error
+        raise ModelError(
+            f"--reference {source}: its variables cannot be folded into constants: {first_line(error)}",
+            details=str(error),
+        ) from error
     inputs = [tensor for tensor in constant.inputs if tensor.dtype != tf.resource]
     names = names if len(names) == len(inputs) else [tensor.op.name for tensor in inputs]
     for name, tensor in zip(names, inputs, strict=True):
         if tensor.shape.rank is None:
-            raise ModelError(f"--reference {source}: the shape of input {name} is not known: save the model with an "
-                             "input signature, tf.TensorSpec([None, ...])")
+            raise ModelError(
+                f"--reference {source}: the shape of input {name} is not known: save the model with an "
+                "input signature, tf.TensorSpec([None, ...])"
+            )
     built_in = {int(tensor.shape[0]) for tensor in inputs if tensor.shape.rank and tensor.shape[0] is not None}
     if built_in:
         constant = with_free_batch(constant, built_in, source)
         inputs = [tensor for tensor in constant.inputs if tensor.dtype != tf.resource]
-    specs = [InputSpec(name, (None, *(None if size is None else int(size) for size in tensor.shape[1:])),
-                       tensor.dtype.name) for name, tensor in zip(names, inputs, strict=True)]
+    specs = [
+        InputSpec(name, (None, *(None if size is None else int(size) for size in tensor.shape[1:])), tensor.dtype.name)
+        for name, tensor in zip(names, inputs, strict=True)
+    ]
     return as_frozen(constant, _layers(constant.graph), specs, outputs)
 
 
 def function_sha256(function: Any) -> str:
     """Digest of a function's ops and of its variables, in order."""
     digest = hashlib.sha256()
-    for body in (function.graph.as_graph_def().node, *(
-            one.node_def for one in function.graph.as_graph_def().library.function)):
+    for body in (
+        function.graph.as_graph_def().node,
+        *(one.node_def for one in function.graph.as_graph_def().library.function),
+    ):
         digest.update("/".join(f"{node.op}" for node in body).encode())
     for variable in function.graph.variables:
         digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
@@ -120,15 +128,24 @@ def with_free_batch(function: Any, built_in: set[int], source: str) -> Any:
     if others:
         raise ModelError(advice)
     inputs = [tensor for tensor in function.inputs if tensor.dtype != tf.resource]
-    free = import_graph(_freed(function.graph.as_graph_def(), {tensor.op.name for tensor in inputs}, size),
-                   [tensor.name for tensor in inputs], [tensor.name for tensor in function.outputs])
+    free = import_graph(
+        _freed(function.graph.as_graph_def(), {tensor.op.name for tensor in inputs}, size),
+        [tensor.name for tensor in inputs],
+        [tensor.name for tensor in function.outputs],
+    )
     rng = np.random.default_rng(0)
     samples = [_random(rng, tensor, size * SAMPLES) for tensor in inputs]
     try:
         whole = [value.numpy() for value in free(*map(tf.constant, samples))]
-        parts = [[value.numpy() for value in tf.nest.flatten(
-            function(*(tf.constant(array[at * size:(at + 1) * size]) for array in samples)))]
-            for at in range(SAMPLES)]
+        parts = [
+            [
+                value.numpy()
+                for value in tf.nest.flatten(
+                    function(*(tf.constant(array[at * size : (at + 1) * size]) for array in samples))
+                )
+            ]
+            for at in range(SAMPLES)
+        ]
     except (tf.errors.OpError, ValueError) as error:
         raise ModelError(f"{advice} ({first_line(error)})", details=str(error)) from error
     for value, pieces in zip(whole, zip(*parts, strict=True), strict=True):

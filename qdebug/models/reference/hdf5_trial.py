@@ -40,10 +40,21 @@ def check_readable(path: Path) -> None:
     size = path.stat().st_size
     seconds = trial.seconds(LEAST_SECONDS + size // BYTES_PER_SECOND)
     process = subprocess.Popen(  # noqa: S603 this very Python, numbers and a path
-        [sys.executable, "-P", "-m", "qdebug.models.reference.hdf5_process", str(seconds),
-         str(MEMORY + MEMORY_PER_BYTE * size), str(path.absolute())],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)})
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "qdebug.models.reference.hdf5_process",
+            str(seconds),
+            str(MEMORY + MEMORY_PER_BYTE * size),
+            str(path.absolute()),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
+    )
     try:
         told, code = process.communicate(timeout=WAITED * seconds)[0], process.returncode
     except subprocess.TimeoutExpired:
@@ -54,5 +65,6 @@ def check_readable(path: Path) -> None:
     if told:
         raise LimitError(told.decode(errors="replace").strip())
     if code != 0:
-        raise LimitError(f"a damaged HDF5 file: the process that read it {trial.ended(code, seconds)}; save the model "
-                         "again")
+        raise LimitError(
+            f"a damaged HDF5 file: the process that read it {trial.ended(code, seconds)}; save the model again"
+        )

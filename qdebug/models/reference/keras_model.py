@@ -28,8 +28,10 @@ OF_TFMOT = ("Quantiz", "NoOpActivation", "OutputOnly", "tensorflow_model_optimiz
 
 MISMATCH = "count mismatch"
 """In Keras' words for a file with more weights in a layer than the layer has when it is made anew."""
-PRESERVING_HINT = ("; quantization-aware training that preserves pruning or clustering (PQAT, CQAT, PCQAT) loads from "
-                   "a SavedModel alone: model.save('folder'), and give that")
+PRESERVING_HINT = (
+    "; quantization-aware training that preserves pruning or clustering (PQAT, CQAT, PCQAT) loads from "
+    "a SavedModel alone: model.save('folder'), and give that"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +76,11 @@ def load_keras(path: Path, *, option: str, custom_objects: str | None = None, al
     quantized = any(word in str(config) for config in found.configs for word in OF_TFMOT)
     with _scope(custom_objects, quantized=quantized):
         return _call_loader(
-            lambda: _keras(found.version).models.load_model(str(path), compile=False, **options), path, option,
-            PRESERVING_HINT if quantized else "")
+            lambda: _keras(found.version).models.load_model(str(path), compile=False, **options),
+            path,
+            option,
+            PRESERVING_HINT if quantized else "",
+        )
 
 
 def weights_sha256(model: Any) -> str:
@@ -108,8 +113,11 @@ def custom_object_names(module: str) -> Mapping[str, Any]:
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # the module is the user's: whatever it raises on being imported
-        raise UsageError(f"--custom-objects {module}: cannot be imported ({type(error).__name__}: {error}); give the "
-                         "name of a module on the Python path", details=repr(error)) from error
+        raise UsageError(
+            f"--custom-objects {module}: cannot be imported ({type(error).__name__}: {error}); give the "
+            "name of a module on the Python path",
+            details=repr(error),
+        ) from error
     return {name: value for name, value in vars(found).items() if callable(value) and not name.startswith("_")}
 
 
@@ -129,8 +137,9 @@ def _call_loader(load: Any, path: Path, option: str, mismatch_hint: str) -> Any:
     except Exception as error:
         unknown = "nknown" in str(error) or "ocate" in str(error)
         hint = mismatch_hint if MISMATCH in str(error) else "; name its module with --custom-objects" if unknown else ""
-        raise ModelError(f"{option} {path}: Keras cannot load it: {first_line(error)}{hint}",
-                         details=str(error)) from error
+        raise ModelError(
+            f"{option} {path}: Keras cannot load it: {first_line(error)}{hint}", details=str(error)
+        ) from error
     if not getattr(model, "layers", None):
         raise ModelError(f"{option} {path}: no Keras layers in it; give the .keras or .h5 file of model.save()")
     return model

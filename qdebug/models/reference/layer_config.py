@@ -274,5 +274,6 @@ def _use(at: Sequence[Any], names: Collection[str]) -> Iterator[Node]:
     if type(at[1]) is int and type(at[2]) is int:
         yield str(at[0]), at[1]
     elif isinstance(at[0], str) and at[0] in names and type(at[1]) is not int:
-        raise ConfigError(f"a layer reads use {str(at[1])[:40]!r} of layer {at[0]!r}, which is no number; "
-                          "save the model again")
+        raise ConfigError(
+            f"a layer reads use {str(at[1])[:40]!r} of layer {at[0]!r}, which is no number; save the model again"
+        )

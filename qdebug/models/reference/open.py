@@ -20,8 +20,15 @@ from qdebug.models.reference.layer_config import ConfigError
 from qdebug.models.reference.tflite_model import FileReference
 
 
-def load_reference(source: str | Path | Any, *, option: str = "--reference", custom_objects: str | None = None,
-                   allow_lambda: bool = False, name: str | None = None, graph: GraphPart = WHOLE) -> Reference:
+def load_reference(
+    source: str | Path | Any,
+    *,
+    option: str = "--reference",
+    custom_objects: str | None = None,
+    allow_lambda: bool = False,
+    name: str | None = None,
+    graph: GraphPart = WHOLE,
+) -> Reference:
     """Open a reference: a file or folder of any known kind, or a Keras model or TensorFlow function in memory.
 
     Known are `.h5`, `.keras`, a SavedModel folder with or without Keras layers, a `.tflite` and a frozen `.pb`.
@@ -46,8 +53,9 @@ def load_reference(source: str | Path | Any, *, option: str = "--reference", cus
     if path.suffix == ".pb":
         if path.name == "saved_model.pb":
             return _folder(path.parent, option, keras, named, graph)
-        return GraphReference(load_frozen(path, option=option, inputs=graph.inputs, outputs=graph.outputs), named,
-                              file_sha256(path))
+        return GraphReference(
+            load_frozen(path, option=option, inputs=graph.inputs, outputs=graph.outputs), named, file_sha256(path)
+        )
     if graph.option is not None:
         raise UsageError(f"{graph.option} is for SavedModels and frozen graphs (.pb): {path} is neither, leave it out")
     if _is_tflite(path):

@@ -115,8 +115,15 @@ class _Call:
 class Replay(FrozenSession):
     """A session over the frozen reference with the given taps."""
 
-    def __init__(self, frozen: Frozen, taps: Sequence[Tap], grids: Mapping[Key, Grid | None], *,
-                 reshaped: Sequence[Reshaped] = (), threads: int | None = None) -> None:
+    def __init__(
+        self,
+        frozen: Frozen,
+        taps: Sequence[Tap],
+        grids: Mapping[Key, Grid | None],
+        *,
+        reshaped: Sequence[Reshaped] = (),
+        threads: int | None = None,
+    ) -> None:
         super().__init__(frozen, threads=threads)
         self.taps, self.grids = tuple(taps), dict(grids)
         self._nodes = {node.name: node for node in frozen.definition.node}
@@ -130,11 +137,22 @@ class Replay(FrozenSession):
         self._given = self._given_alike(reshaped)
         begins = {number for number, tap in enumerate(self.taps) if self._begins_alike(tap)}
         self._whole = self._compiled(fetches, self._fed)
-        self._shorter = self._compiled(
-            [_cut(tap, self._whole_run(tap)) if number in begins else fetches[number]
-             for number, tap in enumerate(self.taps)],
-            {source for number, tap in enumerate(self.taps) if number not in begins
-             for _, source in (*tap.inputs, *(tap.ideal_inputs or ()))}) if begins else self._whole
+        self._shorter = (
+            self._compiled(
+                [
+                    _cut(tap, self._whole_run(tap)) if number in begins else fetches[number]
+                    for number, tap in enumerate(self.taps)
+                ],
+                {
+                    source
+                    for number, tap in enumerate(self.taps)
+                    if number not in begins
+                    for _, source in (*tap.inputs, *(tap.ideal_inputs or ()))
+                },
+            )
+            if begins
+            else self._whole
+        )
 
     def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Fetched]:
         """Run one batch: the model outputs in real values, and what `taken` needs of every tap.
@@ -142,9 +160,11 @@ class Replay(FrozenSession):
         `codes` are the candidate's tensors as LiteRT gives them, real values where it holds no codes. Where those at
         the model's inputs are the reference's own, so are the layers that read nothing else: these are run once.
         """
-        alike = all(gives(inputs[self._at_input[number]], fake_quant, codes[first])
-                    and all(same_codes(codes[first], codes[key]) for _, key in others)
-                    for number, (fake_quant, ((_, first), *others)) in self._given.items())
+        alike = all(
+            gives(inputs[self._at_input[number]], fake_quant, codes[first])
+            and all(same_codes(codes[first], codes[key]) for _, key in others)
+            for number, (fake_quant, ((_, first), *others)) in self._given.items()
+        )
         call = self._shorter if alike else self._whole
         with engine_errors("TensorFlow cannot run the reference"):
             found = iter(call.run(*inputs, *(self._real(key, codes[key]) for key in call.fed)))
@@ -171,8 +191,15 @@ class Replay(FrozenSession):
         total = self.graph.get_tensor_by_name(tap.reference)
         local, before = self._region(f"local{number}", tap, skip_fake_quant=tap.unrounded)
         if tap.grid is None:
-            held = {"ideal": self._region(f"ideal{number}", tap, weights=tap.weights, dropped=tap.dropped,
-                                          skip_fake_quant=tap.unrounded)[0]} if tap.ideal else {}
+            held = (
+                {
+                    "ideal": self._region(
+                        f"ideal{number}", tap, weights=tap.weights, dropped=tap.dropped, skip_fake_quant=tap.unrounded
+                    )[0]
+                }
+                if tap.ideal
+                else {}
+            )
             return {"cumulative": total, "local": local, **held}
         if tap.fake_quant is not None and before.name in self.frozen.graph.inputs:
             self._at_input[number] = self.frozen.graph.inputs.index(before.name)
@@ -191,8 +218,11 @@ class Replay(FrozenSession):
         """What to take of a tap in the reference's own run, which stands for the local pass too."""
         last = self._nodes[str(tap.reference).rpartition(":")[0]]
         before = _tensor_name(last.input[0]) if last.op.startswith("FakeQuant") else tap.reference
-        names = {"unrounded": before} if tap.fake_quant is not None else {"cumulative": tap.reference} | (
-            {} if tap.limits is None else {"exact": before})
+        names = (
+            {"unrounded": before}
+            if tap.fake_quant is not None
+            else {"cumulative": tap.reference} | ({} if tap.limits is None else {"exact": before})
+        )
         return {name: self.graph.get_tensor_by_name(tensor) for name, tensor in names.items()}
 
     def _given_alike(self, reshaped: Sequence[Reshaped]) -> dict[int, tuple[FakeQuant, list[tuple[Key, Key]]]]:
@@ -217,8 +247,13 @@ class Replay(FrozenSession):
     def _begins_alike(self, tap: Tap) -> bool:
         """Whether a tap's local pass is the reference's own run where the codes at the model's inputs are its own."""
         held = {pair for _, pairs in self._given.values() for pair in pairs}
-        return tap.grid is not None and not tap.ideal and not tap.unrounded and bool(tap.inputs) \
+        return (
+            tap.grid is not None
+            and not tap.ideal
+            and not tap.unrounded
+            and bool(tap.inputs)
             and all(entry in held for entry in tap.inputs)
+        )
 
     def _compiled(self, fetches: Sequence[Mapping[str, Any]], fed: Collection[Key | None]) -> _Call:
         """A callable: `Session.run` spends milliseconds in Python on some hundred fetches."""
@@ -238,8 +273,15 @@ class Replay(FrozenSession):
         grid = self.grids[key]
         return np.asarray(values, np.float32) if grid is None else dequantize(values, *grid)
 
-    def _region(self, scope: str, tap: Tap, *, skip_fake_quant: bool = False,
-                weights: Weights | None = None, dropped: frozenset[tuple[str, int]] = frozenset()) -> tuple[Any, Any]:
+    def _region(
+        self,
+        scope: str,
+        tap: Tap,
+        *,
+        skip_fake_quant: bool = False,
+        weights: Weights | None = None,
+        dropped: frozenset[tuple[str, int]] = frozenset(),
+    ) -> tuple[Any, Any]:
         """Copy the region with the candidate's inputs; returns its end and what stands before its last rounding.
 
         With `weights`, the core computes with the file's kernel and bias, and what they were folded from is left out;
@@ -248,8 +290,11 @@ class Replay(FrozenSession):
         tf = load_tensorflow().tf
         folded = weights.folded if weights is not None else {}
         core = weights.core if weights is not None else None
-        inside = {op.name: op for op in tap.region
-                  if not (skip_fake_quant and op.kind == "fake_quant") and op.name not in folded}
+        inside = {
+            op.name: op
+            for op in tap.region
+            if not (skip_fake_quant and op.kind == "fake_quant") and op.name not in folded
+        }
         skipped = {op.name for op in tap.region if op.name not in inside}
         starts = dict(tap.inputs)
         mapped: dict[str, Any] = {}
@@ -274,15 +319,20 @@ class Replay(FrozenSession):
                 mapped[f"{alias}:0"] = given if source is None else self._fed_as(source, given)
             return f"{alias}:0"
 
-        definition = tf.compat.v1.GraphDef(versions=self.frozen.definition.versions,
-                                           library=self.frozen.definition.library)
+        definition = tf.compat.v1.GraphDef(
+            versions=self.frozen.definition.versions, library=self.frozen.definition.library
+        )
         for op in tap.region:
             if op.name in inside:
                 node = definition.node.add()
                 node.CopyFrom(self._nodes[op.name])
-                kept = [_own_constant(weights, op.name, number, mapped)
-                        or ((op.name, number) in dropped and _nothing(mapped)) or attach(name)
-                        for number, name in enumerate(node.input) if not name.startswith("^")]
+                kept = [
+                    _own_constant(weights, op.name, number, mapped)
+                    or ((op.name, number) in dropped and _nothing(mapped))
+                    or attach(name)
+                    for number, name in enumerate(node.input)
+                    if not name.startswith("^")
+                ]
                 del node.input[:]
                 node.input.extend(kept)
                 if op is core:
@@ -292,8 +342,17 @@ class Replay(FrozenSession):
         last = self._nodes[str(tap.reference).rpartition(":")[0]]
         before = attach(last.input[0]) if last.op.startswith("FakeQuant") and not skip_fake_quant else end
         wanted += [before] if before not in mapped and before != end else []
-        found = dict(zip(wanted, tf.import_graph_def(definition, input_map=mapped, return_elements=wanted, name=scope),
-                         strict=True)) if definition.node else {}
+        found = (
+            dict(
+                zip(
+                    wanted,
+                    tf.import_graph_def(definition, input_map=mapped, return_elements=wanted, name=scope),
+                    strict=True,
+                )
+            )
+            if definition.node
+            else {}
+        )
         found.update(mapped)
         shape = self.graph.get_tensor_by_name(tap.reference).shape
         for tensor in (found[end], found[before]):
@@ -378,9 +437,15 @@ def _as_taken(tap: Tap, entry: Mapping[str, Any]) -> Taken:
     if "exact" in entry:
         exact = nearest(entry["exact"], *(tap.kept_grid or tap.grid), tap.dtype, limits=tap.limits)
     residue, clipped = off_grid(entry["cumulative"], *grid) if tap.measured_grid else (0, 0)
-    return Taken(cumulative.codes, local.codes, exact.doubtful if exact is not None else None,
-                 exact.codes if exact is not None and tap.ideal else None, residue, clipped,
-                 (cumulative.non_finite, _not_finite(tap, entry, local.non_finite)))
+    return Taken(
+        cumulative.codes,
+        local.codes,
+        exact.doubtful if exact is not None else None,
+        exact.codes if exact is not None and tap.ideal else None,
+        residue,
+        clipped,
+        (cumulative.non_finite, _not_finite(tap, entry, local.non_finite)),
+    )
 
 
 def _cut(tap: Tap, fetched: dict[str, Any]) -> dict[str, Any]:

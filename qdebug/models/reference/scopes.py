@@ -15,8 +15,10 @@ from qdebug.graph.graph import Layer
 
 CALLS = re.compile(r"^(Stateful)?PartitionedCall(_\d+)?$|^(jit|pjit|xla_call)\(.*\)$")
 """Scopes that are left of a function that was called."""
-INNER = re.compile(r"^(batchnorm|moments|Tensordot|separable_conv2d|einsum|BatchNorm|"
-                   r"MovingAvgQuantize|AllValuesQuantize|LastValueQuant|AssignM\w+Ema)(_\d+)?$")
+INNER = re.compile(
+    r"^(batchnorm|moments|Tensordot|separable_conv2d|einsum|BatchNorm|"
+    r"MovingAvgQuantize|AllValuesQuantize|LastValueQuant|AssignM\w+Ema)(_\d+)?$"
+)
 """Scopes that TensorFlow opens inside of one layer."""
 QUANTIZE_LAYER = re.compile(r"^quantize_layer(_\d+)?$")
 """The layer that tfmot puts behind an input."""
@@ -38,9 +40,16 @@ def layers_of(names: Mapping[str, str]) -> dict[str, Layer]:
     plain = without_number(set(scopes.values()))
     short = _shortened(plain.values())
     kinds = {scopes[name]: kind for name, kind in names.items()}
-    made = {scope: Layer("/".join(short[plain[scope]]), "/".join(scope), 1,
-                         "QuantizeLayer" if QUANTIZE_LAYER.match(scope[-1]) else kind, plain[scope])
-            for scope, kind in kinds.items()}
+    made = {
+        scope: Layer(
+            "/".join(short[plain[scope]]),
+            "/".join(scope),
+            1,
+            "QuantizeLayer" if QUANTIZE_LAYER.match(scope[-1]) else kind,
+            plain[scope],
+        )
+        for scope, kind in kinds.items()
+    }
     return {name: made[scopes[name]] for name in names}
 
 
@@ -58,5 +67,7 @@ def _shortened(scopes: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], tuple
     """The shortest end of each scope that no other has."""
     whole = set(scopes)
     ends = Counter(scope[at:] for scope in whole for at in range(len(scope)))
-    return {scope: next((scope[at:] for at in range(len(scope) - 1, -1, -1) if ends[scope[at:]] == 1), scope)
-            for scope in whole}
+    return {
+        scope: next((scope[at:] for at in range(len(scope) - 1, -1, -1) if ends[scope[at:]] == 1), scope)
+        for scope in whole
+    }

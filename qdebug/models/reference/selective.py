@@ -37,8 +37,11 @@ class Calibrated:
                 from tensorflow.python.framework import dtypes
 
                 first, last = (dtypes.as_dtype(name) for name in self.ends)
-                return bytes(mlir_quantize(self.content, input_data_type=first, output_data_type=last,
-                                           denylisted_nodes=list(tensors)))
+                return bytes(
+                    mlir_quantize(
+                        self.content, input_data_type=first, output_data_type=last, denylisted_nodes=list(tensors)
+                    )
+                )
             except Exception as error:
                 raise _failed(error, said.text()) from error
 
@@ -49,9 +52,11 @@ class Calibrated:
             try:
                 converter = _prepared(self.model, self.representative)
                 converter.target_spec.supported_ops = [
-                    tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
+                    tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+                ]
                 converter.inference_input_type, converter.inference_output_type = (
-                    tf.float32 if name == "float32" else tf.int16 for name in self.ends)
+                    tf.float32 if name == "float32" else tf.int16 for name in self.ends
+                )
                 return bytes(converter.convert())
             except Exception as error:
                 raise _failed(error, said.text()) from error

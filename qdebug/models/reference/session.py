@@ -19,7 +19,7 @@ from qdebug.models.tensorflow import load_tensorflow
 def _part(values: Array, number: int, count: int) -> Array:
     """What one of `count` samples holds of the first axis."""
     size = len(values) // count
-    return values[number * size: (number + 1) * size]
+    return values[number * size : (number + 1) * size]
 
 
 class FrozenSession:
@@ -33,8 +33,9 @@ class FrozenSession:
         self.frozen, self.graph = frozen, tf.Graph()
         with self.graph.as_default():
             tf.import_graph_def(frozen.definition, name="")
-        settings = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads or 0,
-                                            inter_op_parallelism_threads=threads or 0)
+        settings = tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=threads or 0, inter_op_parallelism_threads=threads or 0
+        )
         if not self.optimized:
             settings.graph_options.rewrite_options.disable_meta_optimizer = True
             settings.graph_options.optimizer_options.opt_level = -1
@@ -47,14 +48,20 @@ class FrozenSession:
         """
         return self.fetch(self.frozen.graph.outputs, inputs, fed)
 
-    def fetch(self, keys: Sequence[Key], inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None
-              ) -> list[Array]:
+    def fetch(
+        self, keys: Sequence[Key], inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None
+    ) -> list[Array]:
         """Any tensors, as `outputs` gives the model's. Shape operations read `inputs`, which are always fed."""
         count = len(inputs[0])
         if self.frozen.one_by_one and count > 1:
-            found = [self.fetch(keys, [array[number: number + 1] for array in inputs],
-                                {key: _part(value, number, count) for key, value in (fed or {}).items()})
-                     for number in range(count)]
+            found = [
+                self.fetch(
+                    keys,
+                    [array[number : number + 1] for array in inputs],
+                    {key: _part(value, number, count) for key, value in (fed or {}).items()},
+                )
+                for number in range(count)
+            ]
             return [np.concatenate(parts) if parts[0].ndim else parts[0] for parts in zip(*found, strict=True)]
         feeds = {**dict(zip(self.frozen.graph.inputs, inputs, strict=True)), **(fed or {})}
         with engine_errors("the reference cannot go on from there" if fed else "TensorFlow cannot run the reference"):
@@ -67,8 +74,9 @@ class FrozenSession:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

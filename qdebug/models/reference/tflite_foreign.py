@@ -39,8 +39,12 @@ def by_kernel(op: Op, given: Sequence[Any], file: Graph, content: bytes) -> list
         made = loose.run(dict.fromkeys(op.outputs, codes), len(codes[0]))
         return [np.asarray(file.tensors[key].real(made[key])) for key in op.outputs]
 
-    kinds = [tf.float32 if file.tensors[key].holds_codes and file.tensors[key].quantization is not None
-             else tf.as_dtype(file.tensors[key].dtype) for key in op.outputs]
+    kinds = [
+        tf.float32
+        if file.tensors[key].holds_codes and file.tensors[key].quantization is not None
+        else tf.as_dtype(file.tensors[key].dtype)
+        for key in op.outputs
+    ]
     found = tf.numpy_function(run, [taken[key] for key in inputs], kinds, stateful=False)
     for key, value in zip(op.outputs, found, strict=True):
         value.set_shape([None, *file.tensors[key].shape[1:]] if file.tensors[key].shape else [])
@@ -50,5 +54,8 @@ def by_kernel(op: Op, given: Sequence[Any], file: Graph, content: bytes) -> list
 def _held(file: Graph, key: Key, values: Array) -> Array:
     """Real values as the file holds them."""
     tensor = file.tensors[key]
-    return tensor.codes(values) if tensor.quantization is not None and tensor.holds_codes \
+    return (
+        tensor.codes(values)
+        if tensor.quantization is not None and tensor.holds_codes
         else np.asarray(values, tensor.dtype)
+    )

@@ -81,16 +81,23 @@ def lift_file(file: Graph, source: str, content: bytes | None = None) -> Lifted:
     Raises ModelError where an op can neither be lifted nor run alone.
     """
     tf = load_tensorflow().tf
-    specs = tuple(InputSpec(name.partition(":")[0].removeprefix("serving_default_"),
-                            (None, *file.tensors[key].shape[1:]),
-                            "float32" if _grid(file.tensors[key]) is not None else file.tensors[key].dtype)
-                  for key, name in zip(file.inputs, file.input_names, strict=True))
-    signature = [tf.TensorSpec(spec.shape, spec.dtype, name=f"qdebug_input_{number}")
-                 for number, spec in enumerate(specs)]
+    specs = tuple(
+        InputSpec(
+            name.partition(":")[0].removeprefix("serving_default_"),
+            (None, *file.tensors[key].shape[1:]),
+            "float32" if _grid(file.tensors[key]) is not None else file.tensors[key].dtype,
+        )
+        for key, name in zip(file.inputs, file.input_names, strict=True)
+    )
+    signature = [
+        tf.TensorSpec(spec.shape, spec.dtype, name=f"qdebug_input_{number}") for number, spec in enumerate(specs)
+    ]
     uses: dict[str, Layer] = {}
     values: dict[Key, Any] = {}
-    names = layer_names({op.index: str(file.tensors[op.output].name) for op in file.ops if op.outputs},
-                        {op.index: op.raw for op in file.ops})
+    names = layer_names(
+        {op.index: str(file.tensors[op.output].name) for op in file.ops if op.outputs},
+        {op.index: op.raw for op in file.ops},
+    )
     unknown: dict[str, str] = {}
 
     def call(*given: Any) -> list[Any]:
@@ -112,8 +119,10 @@ def lift_file(file: Graph, source: str, content: bytes | None = None) -> Lifted:
     except ModelError as error:
         raise ModelError(f"--reference {source}: {error}; {ANOTHER}", details=error.details) from error
     except Exception as error:  # (of an input or an output)
-        raise ModelError(f"--reference {source}: cannot be computed in float arithmetic ({first_line(error)}); "
-                         f"{ANOTHER}", details=str(error)) from error
+        raise ModelError(
+            f"--reference {source}: cannot be computed in float arithmetic ({first_line(error)}); {ANOTHER}",
+            details=str(error),
+        ) from error
     frozen = as_frozen(graph, uses, specs, file.output_names)
     frozen = _with_unknown(frozen, file, unknown)
     _keep_grids(frozen.graph, file)
@@ -130,10 +139,15 @@ def _with_unknown(frozen: Frozen, file: Graph, unknown: Mapping[str, str]) -> Fr
     own = {op.index: op for op in file.ops}
     scopes = {op.name: op.name.partition("/")[0] for op in frozen.graph.ops}
     there = {name: own[int(scope.removeprefix("op_"))] for name, scope in scopes.items() if scope in unknown}
-    ops = tuple(replace(op, kind=there[op.name].kind, raw=there[op.name].raw) if op.raw in CALLED_BACK
-                and op.name in there else op for op in frozen.graph.ops)
-    return replace(frozen, graph=replace(frozen.graph, ops=ops),
-                   unknown={name: unknown[scopes[name]] for name in there})
+    ops = tuple(
+        replace(op, kind=there[op.name].kind, raw=there[op.name].raw)
+        if op.raw in CALLED_BACK and op.name in there
+        else op
+        for op in frozen.graph.ops
+    )
+    return replace(
+        frozen, graph=replace(frozen.graph, ops=ops), unknown={name: unknown[scopes[name]] for name in there}
+    )
 
 
 def _keep_grids(graph: Graph, file: Graph) -> None:
@@ -166,12 +180,16 @@ def _lift_op(op: Op, file: Graph, values: dict[Key, Any], content: bytes | None)
     """Compute one op of the file, put on the grid of its output; whether LiteRT had to do it."""
     if all(file.tensors[key].data is not None for key in op.outputs):
         return False
-    given = [values[key] if key in values else _constant(_with_product(file.tensors[key], op, file))
-             for key in op.inputs]
+    given = [
+        values[key] if key in values else _constant(_with_product(file.tensors[key], op, file)) for key in op.inputs
+    ]
     by_kernel = False
     try:
-        made = flex_ops.computed(op, given, content) if op.raw.startswith(FLEX) and content is not None \
+        made = (
+            flex_ops.computed(op, given, content)
+            if op.raw.startswith(FLEX) and content is not None
             else lift(op, given, file)
+        )
     except Exception as error:  # TensorFlow raises whatever shapes, types or options that do not fit lead to
         if not isinstance(error, KeyError) or content is None or not file.data_inputs(op):
             raise ModelError(_cannot(op, error), details=str(error)) from error
@@ -190,10 +208,12 @@ def _cannot(op: Op, error: Exception) -> str:
     return f"{op.raw} cannot be computed in float arithmetic (op {op.index}{why})"
 
 
-
 def _grid(tensor: Tensor) -> Grid | None:
-    return None if tensor.data is not None or tensor.quantization is None or not tensor.holds_codes \
+    return (
+        None
+        if tensor.data is not None or tensor.quantization is None or not tensor.holds_codes
         else tensor.quantization.grid
+    )
 
 
 def _on_grid(value: Any, tensor: Tensor) -> Any:
@@ -204,19 +224,28 @@ def _on_grid(value: Any, tensor: Tensor) -> Any:
     low, high = grid.ends(tensor.dtype)
     bits = 16 if tensor.dtype == "int16" else 8
     return load_tensorflow().tf.quantization.fake_quant_with_min_max_vars(
-        value, np.float32(low), np.float32(high), num_bits=bits)
+        value, np.float32(low), np.float32(high), num_bits=bits
+    )
 
 
 def _with_product(tensor: Tensor, op: Op, file: Graph) -> Tensor:
     """A constant as it is; an integer bias on the product of the scales of input and kernel, as kernels take it."""
     kernel = op_facts.kernel(file, op)
     grids = [grid for key in file.data_inputs(op) if (grid := _grid(file.tensors[key])) is not None]
-    if tensor.dtype not in ("int32", "int64") or tensor.quantization is None or not grids or kernel is None \
-            or kernel.quantization is None or tensor.data is None or tensor.data.ndim != 1:
+    if (
+        tensor.dtype not in ("int32", "int64")
+        or tensor.quantization is None
+        or not grids
+        or kernel is None
+        or kernel.quantization is None
+        or tensor.data is None
+        or tensor.data.ndim != 1
+    ):
         return tensor
     product = grids[0].scale * kernel.quantization.scale
-    return replace(tensor, quantization=replace(tensor.quantization, scale=product,
-                                                zero_point=np.zeros(product.size, np.int64)))
+    return replace(
+        tensor, quantization=replace(tensor.quantization, scale=product, zero_point=np.zeros(product.size, np.int64))
+    )
 
 
 def _constant(tensor: Tensor) -> Any:

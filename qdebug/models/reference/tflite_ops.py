@@ -29,6 +29,7 @@ class Call:
 
 Lift = Callable[[Call], Any]
 PADDING = ("SAME", "VALID")
+# fmt: off
 SIMPLE = {
     "relu": "nn.relu", "relu6": "nn.relu6", "elu": "nn.elu", "logistic": "math.sigmoid", "tanh": "math.tanh",
     "add": "math.add", "sub": "math.subtract", "mul": "math.multiply", "div": "math.divide", "rsqrt": "math.rsqrt",
@@ -47,6 +48,7 @@ SIMPLE = {
     "unsorted_segment_sum": "math.unsorted_segment_sum", "unsorted_segment_prod": "math.unsorted_segment_prod",
     "unsorted_segment_max": "math.unsorted_segment_max", "unsorted_segment_min": "math.unsorted_segment_min",
 }
+# fmt: on
 """Kinds whose inputs TensorFlow takes as they are."""
 
 
@@ -61,8 +63,12 @@ def lift(op: Op, given: list[Any], graph: Graph) -> Any:
     else:
         made = OTHERS[op.raw](Call(given, op, graph))
     activation = op.attributes.get("activation")
-    ends = {"relu": tf.nn.relu, "relu6": tf.nn.relu6, "tanh": tf.tanh,
-            "relu_n1_to_1": lambda value: tf.clip_by_value(value, -1.0, 1.0)}
+    ends = {
+        "relu": tf.nn.relu,
+        "relu6": tf.nn.relu6,
+        "tanh": tf.tanh,
+        "relu_n1_to_1": lambda value: tf.clip_by_value(value, -1.0, 1.0),
+    }
     return ends[str(activation)](made) if activation in ends else made
 
 
@@ -139,26 +145,45 @@ def _pool(call: Call) -> Any:
 
 def _reduce(call: Call) -> Any:
     tf = _tf()
-    reduce = {"mean": tf.reduce_mean, "sum": tf.reduce_sum, "reduce_max": tf.reduce_max,
-              "reduce_min": tf.reduce_min, "reduce_prod": tf.reduce_prod, "reduce_any": tf.reduce_any,
-              "reduce_all": tf.reduce_all}[call.op.kind]
+    reduce = {
+        "mean": tf.reduce_mean,
+        "sum": tf.reduce_sum,
+        "reduce_max": tf.reduce_max,
+        "reduce_min": tf.reduce_min,
+        "reduce_prod": tf.reduce_prod,
+        "reduce_any": tf.reduce_any,
+        "reduce_all": tf.reduce_all,
+    }[call.op.kind]
     return reduce(call.given[0], call.given[1], keepdims=bool(call.op.attributes.get("keep_dims")))
 
 
 def _resize(call: Call) -> Any:
     tf = _tf()
     raw = tf.raw_ops.ResizeBilinear if call.op.kind == "resize_bilinear" else tf.raw_ops.ResizeNearestNeighbor
-    return raw(images=call.given[0], size=call.given[1], align_corners=bool(call.op.attributes.get("align_corners")),
-               half_pixel_centers=bool(call.op.attributes.get("half_pixel_centers")))
+    return raw(
+        images=call.given[0],
+        size=call.given[1],
+        align_corners=bool(call.op.attributes.get("align_corners")),
+        half_pixel_centers=bool(call.op.attributes.get("half_pixel_centers")),
+    )
 
 
 def _strided_slice(call: Call) -> Any:
     tf = _tf()
-    masks = {name: int(call.op.attributes.get(name, 0))
-             for name in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")}
+    masks = {
+        name: int(call.op.attributes.get(name, 0))
+        for name in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+    }
     begin, end, strides = (call.graph.tensors[key].data for key in call.op.inputs[1:4])
-    whole = begin is not None and end is not None and strides is not None and begin.size and not any(masks.values()) \
-        and (begin[0], strides[0]) == (0, 1) and end[0] == call.graph.tensors[call.op.inputs[0]].shape[0]
+    whole = (
+        begin is not None
+        and end is not None
+        and strides is not None
+        and begin.size
+        and not any(masks.values())
+        and (begin[0], strides[0]) == (0, 1)
+        and end[0] == call.graph.tensors[call.op.inputs[0]].shape[0]
+    )
     return tf.strided_slice(*call.given, **(masks | {"end_mask": 1} if whole else masks))
 
 
@@ -202,7 +227,8 @@ def _conv3d(call: Call) -> Any:
 def _local_norm(call: Call) -> Any:
     names = {"depth_radius": "radius", "bias": "bias", "alpha": "alpha", "beta": "beta"}
     return _tf().nn.local_response_normalization(
-        call.given[0], **{name: call.op.attributes[key] for name, key in names.items()})
+        call.given[0], **{name: call.op.attributes[key] for name, key in names.items()}
+    )
 
 
 def _gather(call: Call) -> Any:
@@ -238,8 +264,12 @@ def _prelu(call: Call) -> Any:
 
 
 def _matmul(call: Call) -> Any:
-    return _tf().matmul(call.given[0], call.given[1], adjoint_a=bool(call.op.attributes.get("adj_x")),
-                        adjoint_b=bool(call.op.attributes.get("adj_y")))
+    return _tf().matmul(
+        call.given[0],
+        call.given[1],
+        adjoint_a=bool(call.op.attributes.get("adj_x")),
+        adjoint_b=bool(call.op.attributes.get("adj_y")),
+    )
 
 
 def _mirror_pad(call: Call) -> Any:
@@ -253,6 +283,7 @@ def _softmax(call: Call) -> Any:
 
 def _plain(name: str, *names: str) -> Lift:
     """A TensorFlow function of the first input, given the named attributes of the op."""
+
     def lifted(call: Call) -> Any:
         place: Any = _tf()
         for part in name.split("."):
@@ -263,33 +294,62 @@ def _plain(name: str, *names: str) -> Lift:
 
 
 OTHERS: dict[str, Lift] = {
-    "CONV_2D": _conv, "DEPTHWISE_CONV_2D": _depthwise, "TRANSPOSE_CONV": _transpose_conv, "FULLY_CONNECTED": _dense,
-    "MAX_POOL_2D": _pool, "AVERAGE_POOL_2D": _pool, "MEAN": _reduce, "SUM": _reduce, "REDUCE_MAX": _reduce,
-    "REDUCE_MIN": _reduce, "REDUCE_PROD": _reduce, "RESIZE_BILINEAR": _resize, "RESIZE_NEAREST_NEIGHBOR": _resize,
-    "STRIDED_SLICE": _strided_slice, "SLICE": _slice, "RESHAPE": _reshape, "SQUEEZE": _squeeze, "PRELU": _prelu,
-    "BATCH_MATMUL": _matmul, "MIRROR_PAD": _mirror_pad, "SOFTMAX": _softmax,
+    "CONV_2D": _conv,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "TRANSPOSE_CONV": _transpose_conv,
+    "FULLY_CONNECTED": _dense,
+    "MAX_POOL_2D": _pool,
+    "AVERAGE_POOL_2D": _pool,
+    "MEAN": _reduce,
+    "SUM": _reduce,
+    "REDUCE_MAX": _reduce,
+    "REDUCE_MIN": _reduce,
+    "REDUCE_PROD": _reduce,
+    "RESIZE_BILINEAR": _resize,
+    "RESIZE_NEAREST_NEIGHBOR": _resize,
+    "STRIDED_SLICE": _strided_slice,
+    "SLICE": _slice,
+    "RESHAPE": _reshape,
+    "SQUEEZE": _squeeze,
+    "PRELU": _prelu,
+    "BATCH_MATMUL": _matmul,
+    "MIRROR_PAD": _mirror_pad,
+    "SOFTMAX": _softmax,
     "LEAKY_RELU": _plain("nn.leaky_relu", "alpha"),
     "L2_NORMALIZATION": lambda call: _tf().math.l2_normalize(call.given[0], -1),
     "HARD_SWISH": lambda call: call.given[0] * _tf().nn.relu6(call.given[0] + 3.0) / 6.0,
     "GELU": _plain("nn.gelu", "approximate"),
     "CONCATENATION": lambda call: _tf().concat(call.given, int(call.op.attributes["axis"])),
     "PACK": lambda call: _tf().stack(call.given, int(call.op.attributes.get("axis", 0))),
-    "GATHER": _gather, "GATHER_ND": lambda call: _tf().gather_nd(*call.given),
+    "GATHER": _gather,
+    "GATHER_ND": lambda call: _tf().gather_nd(*call.given),
     "EMBEDDING_LOOKUP": lambda call: _tf().gather(call.given[1], call.given[0]),
     "SHAPE": lambda call: _tf().shape(call.given[0], _tf().as_dtype(call.graph.tensors[call.op.output].dtype)),
-    "ARG_MAX": _chosen, "ARG_MIN": _chosen, "ONE_HOT": _one_hot, "CONV_3D": _conv3d, "BROADCAST_TO": _broadcast,
+    "ARG_MAX": _chosen,
+    "ARG_MIN": _chosen,
+    "ONE_HOT": _one_hot,
+    "CONV_3D": _conv3d,
+    "BROADCAST_TO": _broadcast,
     "TOPK_V2": lambda call: tuple(_tf().math.top_k(call.given[0], _tf().reshape(call.given[1], []))),
-    "REDUCE_ANY": _reduce, "REDUCE_ALL": _reduce, "ADD_N": lambda call: _tf().add_n(call.given),
-    "LOCAL_RESPONSE_NORMALIZATION": _local_norm, "WHERE": lambda call: _tf().where(call.given[0]),
+    "REDUCE_ANY": _reduce,
+    "REDUCE_ALL": _reduce,
+    "ADD_N": lambda call: _tf().add_n(call.given),
+    "LOCAL_RESPONSE_NORMALIZATION": _local_norm,
+    "WHERE": lambda call: _tf().where(call.given[0]),
     "REVERSE_SEQUENCE": lambda call: _tf().reverse_sequence(
-        call.given[0], call.given[1], seq_axis=int(call.op.attributes["seq_dim"]),
-        batch_axis=int(call.op.attributes["batch_dim"])),
+        call.given[0],
+        call.given[1],
+        seq_axis=int(call.op.attributes["seq_dim"]),
+        batch_axis=int(call.op.attributes["batch_dim"]),
+    ),
     "CAST": lambda call: _tf().cast(call.given[0], call.graph.tensors[call.op.output].dtype),
     "PADV2": lambda call: _tf().pad(call.given[0], call.given[1], constant_values=call.given[2]),
-    "QUANTIZE": lambda call: call.given[0], "DEQUANTIZE": lambda call: call.given[0],
+    "QUANTIZE": lambda call: call.given[0],
+    "DEQUANTIZE": lambda call: call.given[0],
     "FILL": lambda call: _tf().fill(call.given[0], _tf().reshape(call.given[1], [])),
     "REVERSE_V2": lambda call: _tf().reverse(*call.given),
-    "CUMSUM": _cumsum, "SELECT_V2": lambda call: _tf().where(*call.given),
+    "CUMSUM": _cumsum,
+    "SELECT_V2": lambda call: _tf().where(*call.given),
     "SELECT": lambda call: _tf().compat.v1.where(*call.given),
     "DEPTH_TO_SPACE": _plain("nn.depth_to_space", "block_size"),
     "SPACE_TO_DEPTH": _plain("nn.space_to_depth", "block_size"),

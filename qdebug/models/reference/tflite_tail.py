@@ -28,16 +28,20 @@ class FileTails:
 
         Raises ModelError where the file cannot go on from these tensors.
         """
-        values = {held: (array, self.file.tensors[held]) for key, array in (fed or {}).items()
-                  for held in self._held(key)}
+        values = {
+            held: (array, self.file.tensors[held]) for key, array in (fed or {}).items() for held in self._held(key)
+        }
         if not values:
             found = read_tensors(self.whole, inputs, self.file.outputs)
         else:
             tail = self._tail(tuple(values))
-            given = {**dict(zip(self.file.inputs, self.whole.feed(inputs), strict=True)),
-                     **{key: tensor.codes(array) for key, (array, tensor) in values.items()}}
-            found = tail.run({end: [given[key] for key in region.inputs] for end, region in tail.regions.items()},
-                             len(inputs[0])) | {key: given[key] for key in self.file.outputs if key in values}
+            given = {
+                **dict(zip(self.file.inputs, self.whole.feed(inputs), strict=True)),
+                **{key: tensor.codes(array) for key, (array, tensor) in values.items()},
+            }
+            found = tail.run(
+                {end: [given[key] for key in region.inputs] for end, region in tail.regions.items()}, len(inputs[0])
+            ) | {key: given[key] for key in self.file.outputs if key in values}
         if found.keys() < set(self.file.outputs):
             raise ModelError("the reference cannot be run on a batch from there")
         return [self.file.tensors[key].real(found[key]) for key in self.file.outputs]
@@ -63,8 +67,9 @@ class FileTails:
                 if region is None:
                     raise ModelError("the reference file needs a tensor that does not cross there")
                 regions[output] = region
-        tail = LooseRegions(self.whole.running, self.file, regions, self.shapes, kernels=self.whole.kernels,
-                            threads=self.whole.threads)
+        tail = LooseRegions(
+            self.whole.running, self.file, regions, self.shapes, kernels=self.whole.kernels, threads=self.whole.threads
+        )
         self._cut[keys] = tail
         while len(self._cut) > max(2, HELD_BYTES // len(self.whole.running)):
             self._cut.popitem(last=False)

@@ -22,8 +22,11 @@ NARROW, FULL = 480, 1060
 """Widths of a chart with few layers: on a phone or paper, and in a page that is as wide as it gets."""
 _WIDE = 2600
 _LAST_LAYER = "last layer"
-_PLACES: dict[str, tuple[Any, str]] = {"baseline": (4, "left"), "reference": ({"expr": "width / 2"}, "center"),
-                                       _LAST_LAYER: ("width", "right")}
+_PLACES: dict[str, tuple[Any, str]] = {
+    "baseline": (4, "left"),
+    "reference": ({"expr": "width / 2"}, "center"),
+    _LAST_LAYER: ("width", "right"),
+}
 """Where a value's words stand in the chart: apart, as the values may be close."""
 _LEAST, _LEAST_RELATIVE = -2, -7
 """Powers of ten of the lowest tick above 0: of percent, and of relative errors."""
@@ -32,8 +35,15 @@ _FAINT = "var(--line)"
 _CONFIG = {
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
-    "axis": {"labelColor": _TEXT, "titleColor": _TEXT, "gridColor": _FAINT, "domainColor": _FAINT,
-             "tickColor": _FAINT, "titleFontWeight": "normal", "labelLimit": _LIMIT},
+    "axis": {
+        "labelColor": _TEXT,
+        "titleColor": _TEXT,
+        "gridColor": _FAINT,
+        "domainColor": _FAINT,
+        "tickColor": _FAINT,
+        "titleFontWeight": "normal",
+        "labelLimit": _LIMIT,
+    },
     "axisY": {"minExtent": 44},
     "legend": {"labelColor": _TEXT, "titleColor": _TEXT, "orient": "top", "title": None},
     "title": {"color": _TEXT, "anchor": "start", "fontSize": 12},
@@ -60,8 +70,11 @@ def depth_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
     values: list[dict[str, Any]] = [
         {"at": place, "layer": label, "kind": kind, "value": value}
         for place, (row, label) in enumerate(zip(rows, _labels(rows), strict=True))
-        for kind, value in (("cumulative", read(row.cumulative)), ("local", read(row.local)),
-                            ("expected, local", row.expected_flip_percent if coded else None))
+        for kind, value in (
+            ("cumulative", read(row.cumulative)),
+            ("local", read(row.local)),
+            ("expected, local", row.expected_flip_percent if coded else None),
+        )
     ]
     ticks = _decades([one["value"] for one in values], _LEAST if coded else _LEAST_RELATIVE)
     title = "codes that differ, %" if coded else "relative error"
@@ -73,11 +86,16 @@ def depth_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
         "mark": {"type": "line", "point": True},
         "encoding": {
             "x": _by_layer(rows),
-            "y": {"field": "value", "type": "quantitative", "title": title,
-                  "axis": {"values": ticks, "labelExpr": "datum.value + ''", "labelOverlap": True},
-                  "scale": {"type": "symlog", "constant": ticks[1], "domain": [0, ticks[-1]], "nice": False}},
-            "color": _colours({"cumulative": "var(--cumulative)", "local": "var(--local)",
-                               "expected, local": "var(--expected)"}),
+            "y": {
+                "field": "value",
+                "type": "quantitative",
+                "title": title,
+                "axis": {"values": ticks, "labelExpr": "datum.value + ''", "labelOverlap": True},
+                "scale": {"type": "symlog", "constant": ticks[1], "domain": [0, ticks[-1]], "nice": False},
+            },
+            "color": _colours(
+                {"cumulative": "var(--cumulative)", "local": "var(--local)", "expected, local": "var(--expected)"}
+            ),
             "strokeDash": {"condition": {"test": "datum.kind == 'expected, local'", "value": [3, 3]}, "value": [1, 0]},
         },
     }
@@ -91,32 +109,59 @@ def handover_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
     for place, (row, label) in enumerate(zip(rows, _labels(rows), strict=True)):
         given = row.handover
         assert given is not None
-        metric = "accuracy" if given.accuracy is not None else "agreement" if given.agreement is not None \
-            else given.metric
+        metric = (
+            "accuracy" if given.accuracy is not None else "agreement" if given.agreement is not None else given.metric
+        )
         value = next((one for one in (given.accuracy, given.agreement, given.value) if one is not None), None)
         if value is not None:
             shares = 100.0 if given.metric == "top1" else 1.0
             unit, lost = (" %", "points") if shares > 1 else ("", metric)
-            values.append({"at": place, "layer": label, "value": shares * value, **{
-                name: None if (number := getattr(given, name)) is None else shares * number
-                for name in ("drop", "low", "high")}})
+            values.append(
+                {
+                    "at": place,
+                    "layer": label,
+                    "value": shares * value,
+                    **{
+                        name: None if (number := getattr(given, name)) is None else shares * number
+                        for name in ("drop", "low", "high")
+                    },
+                }
+            )
     if not values:
         return None
     levels = [*_starts(run, metric, shares), {"name": _LAST_LAYER, "value": values[-1]["value"]}]
     size = {"width": _width(len(rows), least), "height": 130}
-    curve = {**size, "layer": [
-        {"mark": {"type": "line", "color": "var(--cumulative)", "point": {"color": "var(--cumulative)"}},
-         "encoding": {"x": _by_layer(rows, labels=False),
-                      "y": {"field": "value", "type": "quantitative", "title": metric + unit,
-                            "scale": {"domain": _room([*values, *levels]), "nice": False}, "axis": {"tickCount": 4}}}},
-        *_levels(levels, unit)]}
+    curve = {
+        **size,
+        "layer": [
+            {
+                "mark": {"type": "line", "color": "var(--cumulative)", "point": {"color": "var(--cumulative)"}},
+                "encoding": {
+                    "x": _by_layer(rows, labels=False),
+                    "y": {
+                        "field": "value",
+                        "type": "quantitative",
+                        "title": metric + unit,
+                        "scale": {"domain": _room([*values, *levels]), "nice": False},
+                        "axis": {"tickCount": 4},
+                    },
+                },
+            },
+            *_levels(levels, unit),
+        ],
+    }
     x = _by_layer(rows)
     drops = {
-        **size, "layer": [
-            {"mark": {"type": "bar", "color": "var(--local)"},
-             "encoding": {"x": x, "y": {"field": "drop", "type": "quantitative", "title": f"loss, {lost}"}}},
-            {"mark": {"type": "rule", "color": _TEXT},
-             "encoding": {"x": x, "y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}},
+        **size,
+        "layer": [
+            {
+                "mark": {"type": "bar", "color": "var(--local)"},
+                "encoding": {"x": x, "y": {"field": "drop", "type": "quantitative", "title": f"loss, {lost}"}},
+            },
+            {
+                "mark": {"type": "rule", "color": _TEXT},
+                "encoding": {"x": x, "y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}},
+            },
         ],
     }
     return {"data": {"values": values}, "padding": _padding(rows), "vconcat": [curve, drops]}
@@ -158,7 +203,7 @@ def _decades(values: Sequence[float | None], least: int) -> list[float]:
     """0 and powers of ten from 10 ** `least` on, the last at or above every value."""
     top = max((value for value in values if value is not None), default=0.0)
     last = least
-    while 10.0 ** last < top:
+    while 10.0**last < top:
         last += 1
     return [0, *(float(f"1e{power}") for power in range(least, last + 1))]
 
@@ -167,7 +212,8 @@ def _padding(rows: list[Row]) -> dict[str, float]:
     """Room around a chart: the renderer measures labels in its own font, and a browser's may be wider."""
     return {"left": 5, "top": 5, "right": 5, "bottom": 5} | {
         side: 5 + _WIDER * share * min(_LIMIT, 7 * max(map(len, _labels(rows))))
-        for side, share in (("left", math.cos(math.radians(_ANGLE))), ("bottom", math.sin(math.radians(_ANGLE))))}
+        for side, share in (("left", math.cos(math.radians(_ANGLE))), ("bottom", math.sin(math.radians(_ANGLE))))
+    }
 
 
 def _by_layer(rows: list[Row], *, labels: bool = True) -> dict[str, Any]:
@@ -184,8 +230,12 @@ def _labels(rows: list[Row]) -> list[str]:
 
 
 def _colours(colours: dict[str, str]) -> dict[str, Any]:
-    return {"field": "kind", "type": "nominal", "scale": {"domain": list(colours), "range": list(colours.values())},
-            "legend": {"title": None}}
+    return {
+        "field": "kind",
+        "type": "nominal",
+        "scale": {"domain": list(colours), "range": list(colours.values())},
+        "legend": {"title": None},
+    }
 
 
 def _width(count: int, least: int) -> int:

@@ -14,8 +14,13 @@ from typing import Any
 from qdebug.record.schema import ErrorStats, Row, Run
 from qdebug.render import numbers
 
-COLOURS = {"exact": "#1a9850", "rounding": "#91cf60", "requantized": "#67a9cf", "diverged": "#d73027",
-           "unmeasured": "#bdbdbd"}
+COLOURS = {
+    "exact": "#1a9850",
+    "rounding": "#91cf60",
+    "requantized": "#67a9cf",
+    "diverged": "#d73027",
+    "unmeasured": "#bdbdbd",
+}
 _DARK = {"exact", "diverged"}
 _CATCH_ALL = 1e30
 _RMS = ((0.0, "#1a9850"), (0.1, "#91cf60"), (0.3, "#d9ef8b"), (1.0, "#fee08b"), (3.0, "#fc8d59"))
@@ -39,43 +44,67 @@ def overlays(run: Run) -> dict[str, str]:
         "sync_navigation.json": sync_navigation(run),
         "reference_graph.json": reference_graph(run),
     }
-    return {name: json.dumps(plain, indent=1, allow_nan=False) + "\n" for name, plain in files.items()
-            if plain is not None}
+    return {
+        name: json.dumps(plain, indent=1, allow_nan=False) + "\n" for name, plain in files.items() if plain is not None
+    }
 
 
-def _node_data(run: Run, name: str, read: Callable[[Row], float | None],
-               steps: tuple[tuple[float, str], ...]) -> dict[str, Any] | None:
+def _node_data(
+    run: Run, name: str, read: Callable[[Row], float | None], steps: tuple[tuple[float, str], ...]
+) -> dict[str, Any] | None:
     """Node data with thresholds; `None` where no row has the value."""
-    values = {str(row.op_index): {"value": value} for row in run.layers
-              if row.op_index is not None and (value := read(row)) is not None}
+    values = {
+        str(row.op_index): {"value": value}
+        for row in run.layers
+        if row.op_index is not None and (value := read(row)) is not None
+    }
     if not values:
         return None
-    thresholds = [{"value": limit, "bgColor": colour, "textColor": _text(colour)}
-                  for limit, colour in (*steps, (_CATCH_ALL, _WORST))]
-    return {"name": f"qdebug: {name}", "results": values, "thresholds": thresholds,
-            "hideAggregatedStats": ["sum"]}
+    thresholds = [
+        {"value": limit, "bgColor": colour, "textColor": _text(colour)}
+        for limit, colour in (*steps, (_CATCH_ALL, _WORST))
+    ]
+    return {"name": f"qdebug: {name}", "results": values, "thresholds": thresholds, "hideAggregatedStats": ["sum"]}
 
 
 def device_data(run: Run) -> dict[str, Any] | None:
     """How many codes of each op the device gives otherwise than the host; `None` where no dump was given."""
     if run.device is None:
         return None
-    values = {str(one.op_index): {"value": one.differ_percent} for one in run.device.ops
-              if one.differ_percent is not None}
-    thresholds = [{"value": limit, "bgColor": colour, "textColor": _text(colour)}
-                  for limit, colour in (*_SHARE, (_CATCH_ALL, _WORST))]
-    return {"name": "qdebug: device against host (% of codes)", "results": values, "thresholds": thresholds,
-            "hideAggregatedStats": ["sum"]} if values else None
+    values = {
+        str(one.op_index): {"value": one.differ_percent} for one in run.device.ops if one.differ_percent is not None
+    }
+    thresholds = [
+        {"value": limit, "bgColor": colour, "textColor": _text(colour)}
+        for limit, colour in (*_SHARE, (_CATCH_ALL, _WORST))
+    ]
+    return (
+        {
+            "name": "qdebug: device against host (% of codes)",
+            "results": values,
+            "thresholds": thresholds,
+            "hideAggregatedStats": ["sum"],
+        }
+        if values
+        else None
+    )
 
 
 def _verdicts(run: Run) -> dict[str, Any] | None:
     results = {
-        str(row.op_index): {"value": row.verdict, "bgColor": COLOURS.get(row.verdict, _WORST),
-                            "textColor": "#ffffff" if row.verdict in _DARK else "#000000"}
-        for row in run.layers if row.op_index is not None
+        str(row.op_index): {
+            "value": row.verdict,
+            "bgColor": COLOURS.get(row.verdict, _WORST),
+            "textColor": "#ffffff" if row.verdict in _DARK else "#000000",
+        }
+        for row in run.layers
+        if row.op_index is not None
     }
-    return {"name": "qdebug: verdict", "results": results,
-            "hideAggregatedStats": ["min", "max", "sum", "avg"]} if results else None
+    return (
+        {"name": "qdebug: verdict", "results": results, "hideAggregatedStats": ["min", "max", "sum", "avg"]}
+        if results
+        else None
+    )
 
 
 def error_path(run: Run) -> dict[str, Any] | None:
@@ -89,8 +118,11 @@ def error_path(run: Run) -> dict[str, Any] | None:
         if not sources or not _differs(row.cumulative):
             continue
         reached.add(row.layer)
-        edges += [{"sourceNodeId": str(ops[name]), "targetNodeId": str(row.op_index)} for name in sources
-                  if ops.get(name) is not None and row.op_index is not None]
+        edges += [
+            {"sourceNodeId": str(ops[name]), "targetNodeId": str(row.op_index)}
+            for name in sources
+            if ops.get(name) is not None and row.op_index is not None
+        ]
     if not edges:
         return None
     overlay = {"name": f"from {numbers.name(start)}", "edgeColor": _WORST, "edges": edges}
@@ -99,10 +131,21 @@ def error_path(run: Run) -> dict[str, Any] | None:
 
 def sync_navigation(run: Run) -> dict[str, Any] | None:
     """Which nodes belong together: left the reference (as `reference_graph` writes it), right the candidate."""
-    entries = [{"leftNodeIds": _nodes(row), "rightNodeIds": [str(row.op_index)]}
-               for row in run.layers if row.op_index is not None]
-    return {"type": "sync_navigation", "mappingEntries": entries, "disableMappingFallback": True,
-            "showDiffHighlights": False} if entries else None
+    entries = [
+        {"leftNodeIds": _nodes(row), "rightNodeIds": [str(row.op_index)]}
+        for row in run.layers
+        if row.op_index is not None
+    ]
+    return (
+        {
+            "type": "sync_navigation",
+            "mappingEntries": entries,
+            "disableMappingFallback": True,
+            "showDiffHighlights": False,
+        }
+        if entries
+        else None
+    )
 
 
 def reference_graph(run: Run) -> list[dict[str, Any]]:
@@ -112,12 +155,18 @@ def reference_graph(run: Run) -> list[dict[str, Any]]:
     for row in run.layers:
         feeding = [ends[name] for name in row.upstream if name in ends]
         for node, label in zip(_nodes(row), row.region or [row.layer], strict=True):
-            nodes.append({
-                "id": node, "label": label, "namespace": "",
-                "incomingEdges": [{"sourceNodeId": source, "sourceNodeOutputId": "0", "targetNodeInputId": str(place)}
-                                  for place, source in enumerate(feeding)],
-                "attrs": [{"key": key, "value": value} for key, value in _attributes(row)],
-            })
+            nodes.append(
+                {
+                    "id": node,
+                    "label": label,
+                    "namespace": "",
+                    "incomingEdges": [
+                        {"sourceNodeId": source, "sourceNodeOutputId": "0", "targetNodeInputId": str(place)}
+                        for place, source in enumerate(feeding)
+                    ],
+                    "attrs": [{"key": key, "value": value} for key, value in _attributes(row)],
+                }
+            )
             feeding = [node]
     return [{"id": "reference", "nodes": nodes}]
 

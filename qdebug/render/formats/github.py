@@ -28,10 +28,13 @@ ANNOTATIONS = 10
 def run_summary(run: Run, gates: Sequence[Gate]) -> str:
     """A run in Markdown: the answer, what the gates say, the facts, findings, the layers that matter."""
     facts = next(block for block in page(run) if isinstance(block, Facts))
-    parts = [f"### {markdown(headline(run))}", _gates(gates),
-             "\n".join(f"- {markdown(name)}: {markdown(text)}" for name, text in (*facts.pairs, *_costs(run))),
-             _findings(run.findings, unit(cost_of(run))),
-             format_table(folded_layers(run, ROWS).upto(ESSENTIAL, also="mark"), "github")]
+    parts = [
+        f"### {markdown(headline(run))}",
+        _gates(gates),
+        "\n".join(f"- {markdown(name)}: {markdown(text)}" for name, text in (*facts.pairs, *_costs(run))),
+        _findings(run.findings, unit(cost_of(run))),
+        format_table(folded_layers(run, ROWS).upto(ESSENTIAL, also="mark"), "github"),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -76,7 +79,9 @@ def _findings(findings: Sequence[Finding], loss_unit: str = "") -> str:
     for one in findings:
         if one.severity in SEVERITIES[:2]:
             at = f" at {one.layer}" if one.layer is not None else ""
-            lines.append(f"- {one.severity} **{one.code}**{markdown(numbers.name(at))}: "
-                         f"{markdown(numbers.name(one.title))}  \n  {markdown(evidence(one, loss_unit))}  \n"
-                         f"  to do: {markdown(numbers.name(one.fix))}")
+            lines.append(
+                f"- {one.severity} **{one.code}**{markdown(numbers.name(at))}: "
+                f"{markdown(numbers.name(one.title))}  \n  {markdown(evidence(one, loss_unit))}  \n"
+                f"  to do: {markdown(numbers.name(one.fix))}"
+            )
     return "\n".join(lines)

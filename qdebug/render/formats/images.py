@@ -37,8 +37,12 @@ def _as_image(values: Any) -> Any:
     grid = np.asarray(values)
     if grid.ndim == 2:
         grid = grid[..., None]
-    if grid.ndim != 3 or grid.shape[2] not in (1, 3) or not all(size >= 4 for size in grid.shape[:2]) \
-            or not np.issubdtype(grid.dtype, np.number):
+    if (
+        grid.ndim != 3
+        or grid.shape[2] not in (1, 3)
+        or not all(size >= 4 for size in grid.shape[:2])
+        or not np.issubdtype(grid.dtype, np.number)
+    ):
         return None
     grid = grid[:: max(1, -(-grid.shape[0] // _LARGEST)), :: max(1, -(-grid.shape[1] // _LARGEST))]
     real = np.nan_to_num(grid.astype(np.float64), posinf=0.0, neginf=0.0)
@@ -51,7 +55,8 @@ def _uri(grid: Any) -> str:
     lines = b"".join(b"\0" + grid[row].tobytes() for row in range(height))
     header = struct.pack(">IIBBBBB", width, height, 8, 0 if depth == 1 else 2, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        _chunk(kind, body) for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")))
+        _chunk(kind, body) for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    )
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 

@@ -44,17 +44,25 @@ def _findings(run: Run) -> str:
     for one in by_severity(run):
         if one.severity in SEVERITIES[:2]:
             at = f" at {numbers.name(one.layer)}" if one.layer is not None else ""
-            told = (f"{numbers.name(one.code)}{at}: {numbers.name(one.title)}", evidence(one, unit(cost_of(run))),
-                    f"to do: {numbers.name(one.fix)}")
+            told = (
+                f"{numbers.name(one.code)}{at}: {numbers.name(one.title)}",
+                evidence(one, unit(cost_of(run))),
+                f"to do: {numbers.name(one.fix)}",
+            )
             items.append(f"<li>{'<br>'.join(html.escape(text) for text in told)}</li>")
     return f"<ul>{''.join(items)}</ul>" if items else ""
 
 
 def _matters(table: Table) -> Table:
     """The columns that always show, the marks, and what each layer costs where that was measured."""
-    return replace(table, columns=tuple(
-        replace(column, detail=ESSENTIAL) if column.name == "mark" or
-        (column.name == "handover_drop" and column.detail < DATA) else column for column in table.columns),
+    return replace(
+        table,
+        columns=tuple(
+            replace(column, detail=ESSENTIAL)
+            if column.name == "mark" or (column.name == "handover_drop" and column.detail < DATA)
+            else column
+            for column in table.columns
+        ),
     ).upto(ESSENTIAL)
 
 

@@ -29,8 +29,10 @@ def run_data(run: Run, marks: Sequence[str], arrays: bytes | None) -> str:
     """All that is drawn, as JSON that may stand in a `<script>` of an HTML page."""
     names = {row.layer: place for place, row in enumerate(run.layers)}
     sketch = _sketch(arrays, len(run.layers))
-    layers = [{**_box(row, mark, names), **_charts(row, one)}
-              for row, mark, one in zip(run.layers, marks, sketch, strict=True)]
+    layers = [
+        {**_box(row, mark, names), **_charts(row, one)}
+        for row, mark, one in zip(run.layers, marks, sketch, strict=True)
+    ]
     text = json.dumps({"layers": layers}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -39,8 +41,10 @@ def marks_of(run: Run, marks: Sequence[str]) -> list[str]:
     """The marks of the table's rows, and which layer costs most where something is lost."""
     cost = cost_of(run)
     costly = cost.layers[0].layer if cost.verdict == LOST and cost.layers else None
-    return [", ".join(filter(None, (mark, COSTLIEST if row.layer == costly else "")))
-            for row, mark in zip(run.layers, marks, strict=True)]
+    return [
+        ", ".join(filter(None, (mark, COSTLIEST if row.layer == costly else "")))
+        for row, mark in zip(run.layers, marks, strict=True)
+    ]
 
 
 def has_channels(run: Run) -> bool:
@@ -49,10 +53,16 @@ def has_channels(run: Run) -> bool:
 
 
 def _box(row: Row, mark: str, names: Mapping[str, int]) -> dict[str, Any]:
-    return {"index": row.index, "name": numbers.name(row.layer), "verdict": row.verdict,
-            "op": SHORT_OPS.get(row.op, numbers.name(row.op)), "note": _note(row), "mark": mark,
-            "first": FIRST_DIVERGENT in mark,
-            "from": [names[one] for one in row.upstream if one in names and names[one] != names.get(row.layer)]}
+    return {
+        "index": row.index,
+        "name": numbers.name(row.layer),
+        "verdict": row.verdict,
+        "op": SHORT_OPS.get(row.op, numbers.name(row.op)),
+        "note": _note(row),
+        "mark": mark,
+        "first": FIRST_DIVERGENT in mark,
+        "from": [names[one] for one in row.upstream if one in names and names[one] != names.get(row.layer)],
+    }
 
 
 def _note(row: Row) -> str:
@@ -66,8 +76,11 @@ def _note(row: Row) -> str:
 
 def _charts(row: Row, sketch: Mapping[str, Any]) -> dict[str, Any]:
     low, high = _ENDS.get(row.dtype, (0, 0))
-    found: dict[str, Any] = {"local": _errors(row.local), "cumulative": _errors(row.cumulative),
-                             "codes": row.dtype in _ENDS}
+    found: dict[str, Any] = {
+        "local": _errors(row.local),
+        "cumulative": _errors(row.cumulative),
+        "codes": row.dtype in _ENDS,
+    }
     if "counts" in sketch and row.dtype in _ENDS:
         found["counts"] = sketch["counts"]
         found["ends"] = [_end(code, row) for code in (low, high)]
@@ -100,8 +113,9 @@ def _channels(given: Channels | None, used: Sequence[int] | None) -> dict[str, A
         return None
     width = math.ceil(count / MOST_CHANNELS)
     bins = [(first, min(first + width, count)) for first in range(0, count, width)]
-    found: dict[str, Any] = {"names": [str(first) if last - first == 1 else f"{first} to {last - 1}"
-                                       for first, last in bins]}
+    found: dict[str, Any] = {
+        "names": [str(first) if last - first == 1 else f"{first} to {last - 1}" for first, last in bins]
+    }
     if given is not None and given.elements:
         flips = [100 * one / given.elements for one in given.flips]
         found["flips"] = [_digits(max(flips[first:last])) for first, last in bins]
@@ -125,12 +139,15 @@ def _sketch(arrays: bytes | None, rows: int) -> list[dict[str, Any]]:
         return [{} for _ in range(rows)]
     found, first = [], 0
     samples = held["samples"].tolist() if "samples" in held else [0] * rows
-    for points, counts, channels, seen in zip(held["points"], held["counts"], held["channels"].tolist(), samples,
-                                              strict=True):
+    for points, counts, channels, seen in zip(
+        held["points"], held["counts"], held["channels"].tolist(), samples, strict=True
+    ):
         known = ~(points != points).any(axis=0)
-        used, first = held["used"][first:first + channels].tolist(), first + channels
-        one: dict[str, Any] = {"on": _on(seen),
-                               "points": [[_finite(value) for value in side] for side in points[:, known].tolist()]}
+        used, first = held["used"][first : first + channels].tolist(), first + channels
+        one: dict[str, Any] = {
+            "on": _on(seen),
+            "points": [[_finite(value) for value in side] for side in points[:, known].tolist()],
+        }
         if counts.any():
             one["counts"] = counts.tolist()
         if channels:

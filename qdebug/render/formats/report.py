@@ -58,26 +58,48 @@ def report(run: Run, arrays: bytes | None = None, *, compact: bool = False) -> s
     import jinja2
 
     marks = _marks(run)
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                                     undefined=jinja2.StrictUndefined)
-    pictured = {"depth": _in_sizes(charts.depth_chart, run), "layers": _layers(run, marks),
-                "data": _trusted(pictures.run_data(run, marks, arrays)), "script": _trusted(_asset("report.js")),
-                "dagre": _trusted(_asset("vendor", "dagre.min.js")),
-                "on": _all_samples(run) if arrays else "", "has_heat": not compact and pictures.has_channels(run)}
-    told = {name: [] for name in ("findings", "handover", "costs", "samples", "tables", "notes", "facts", "accuracy")} \
-        if compact else _told(run, arrays)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    pictured = {
+        "depth": _in_sizes(charts.depth_chart, run),
+        "layers": _layers(run, marks),
+        "data": _trusted(pictures.run_data(run, marks, arrays)),
+        "script": _trusted(_asset("report.js")),
+        "dagre": _trusted(_asset("vendor", "dagre.min.js")),
+        "on": _all_samples(run) if arrays else "",
+        "has_heat": not compact and pictures.has_channels(run),
+    }
+    told = (
+        {name: [] for name in ("findings", "handover", "costs", "samples", "tables", "notes", "facts", "accuracy")}
+        if compact
+        else _told(run, arrays)
+    )
     return environment.from_string(_asset("report.html.j2")).render(
-        run=run, compact=compact, title=numbers.name(f"qdebug {run.id or 'run'}"), answer=answer(run),
-        coverage=coverage(run), overall=worse(run), **pictured, **told)
+        run=run,
+        compact=compact,
+        title=numbers.name(f"qdebug {run.id or 'run'}"),
+        answer=answer(run),
+        coverage=coverage(run),
+        overall=worse(run),
+        **pictured,
+        **told,
+    )
 
 
 def _told(run: Run, arrays: bytes | None) -> dict[str, Any]:
     """All that is not drawn from the layers: what a compact page leaves out."""
     notes = [numbers.name(note) for note in run.notes]
-    return {"findings": _findings(run), "handover": _in_sizes(charts.handover_chart, run), "costs": _cost(run),
-            "samples": _samples(run, arrays), "tables": _tables(run), "facts": header(run).pairs,
-            "accuracy": _accuracies(run),
-            "notes": notes if run.cures is None else [*notes, cures_answer(run.cures)]}
+    return {
+        "findings": _findings(run),
+        "handover": _in_sizes(charts.handover_chart, run),
+        "costs": _cost(run),
+        "samples": _samples(run, arrays),
+        "tables": _tables(run),
+        "facts": header(run).pairs,
+        "accuracy": _accuracies(run),
+        "notes": notes if run.cures is None else [*notes, cures_answer(run.cures)],
+    }
 
 
 def _asset(*names: str) -> str:
@@ -127,9 +149,16 @@ def _all_samples(run: Run) -> str:
 
 def _findings(run: Run) -> list[dict[str, Any]]:
     return [
-        {"severity": numbers.name(one.severity), "code": numbers.name(one.code), "layer": numbers.name(one.layer),
-         "title": numbers.name(one.title), "evidence": evidence(one, unit(cost_of(run))), "fix": numbers.name(one.fix),
-         "url": numbers.name(one.url), "link": one.url.startswith("https://")}
+        {
+            "severity": numbers.name(one.severity),
+            "code": numbers.name(one.code),
+            "layer": numbers.name(one.layer),
+            "title": numbers.name(one.title),
+            "evidence": evidence(one, unit(cost_of(run))),
+            "fix": numbers.name(one.fix),
+            "url": numbers.name(one.url),
+            "link": one.url.startswith("https://"),
+        }
         for one in findings.by_severity(run)
     ]
 
@@ -141,8 +170,15 @@ def _layers(run: Run, marks: list[str]) -> list[LayerView]:
 def _layer(run: Run, place: int, row: Row, mark: str) -> LayerView:
     before = run.layers[place - 1].layer if place else None
     reason = "; ".join(numbers.name(text) for text in (row.mechanism, row.reason) if text)
-    return LayerView(row.index, numbers.name(row.layer), row.verdict, f"{numbers.name(row.op)}: {reason}",
-                     numbers.names(row.upstream), row.upstream in ([], [before]), mark)
+    return LayerView(
+        row.index,
+        numbers.name(row.layer),
+        row.verdict,
+        f"{numbers.name(row.op)}: {reason}",
+        numbers.names(row.upstream),
+        row.upstream in ([], [before]),
+        mark,
+    )
 
 
 def _samples(run: Run, arrays: bytes | None) -> list[dict[str, Any]]:
@@ -150,8 +186,9 @@ def _samples(run: Run, arrays: bytes | None) -> list[dict[str, Any]]:
     images = sample_images(arrays)
     found: dict[int, dict[str, Any]] = {}
     for one in sorted(run.worst_samples, key=size_of, reverse=True):
-        entry = found.setdefault(one.index, {"index": one.index, "image": images.get(one.index, ""), "layers": [],
-                                             "labels": _labels(one)})
+        entry = found.setdefault(
+            one.index, {"index": one.index, "image": images.get(one.index, ""), "layers": [], "labels": _labels(one)}
+        )
         size = f"{numbers.lsb(one.error_lsb)} LSB" if one.error_lsb is not None else numbers.error(one.error_abs)
         entry["layers"].append(f"{size} at {numbers.name(one.layer)}")
         if one.first_flipping_layer is not None:
@@ -193,14 +230,39 @@ def _table(table: Table) -> dict[str, Any]:
         table = _verdict_second(table)
     levels = {ESSENTIAL: "", USEFUL: "useful", DATA: "data"}
     key = next(place for place, column in enumerate(table.columns) if column.detail == ESSENTIAL)
-    heads = [(column.heading, " ".join(filter(None, (
-                column.align, levels[column.detail],
-                "key" if place == key else "stays" if stays and column.name == table.status_column else
-                "wrap" if column.wrap else ""))))
-             for place, column in enumerate(table.columns)]
+    heads = [
+        (
+            column.heading,
+            " ".join(
+                filter(
+                    None,
+                    (
+                        column.align,
+                        levels[column.detail],
+                        "key"
+                        if place == key
+                        else "stays"
+                        if stays and column.name == table.status_column
+                        else "wrap"
+                        if column.wrap
+                        else "",
+                    ),
+                )
+            ),
+        )
+        for place, column in enumerate(table.columns)
+    ]
     status = next((place for place, column in enumerate(table.columns) if column.name == table.status_column), -1)
-    return {"name": table.name, "title": table.title, "heads": heads, "status": status, "lines": table.lines,
-            "notes": table.notes, "stays": stays, "has_data": any(column.detail == DATA for column in table.columns)}
+    return {
+        "name": table.name,
+        "title": table.title,
+        "heads": heads,
+        "status": status,
+        "lines": table.lines,
+        "notes": table.notes,
+        "stays": stays,
+        "has_data": any(column.detail == DATA for column in table.columns),
+    }
 
 
 def _verdict_second(table: Table) -> Table:
@@ -208,5 +270,8 @@ def _verdict_second(table: Table) -> Table:
     names = [column.name for column in table.columns]
     order = ["layer", table.status_column]
     places = [names.index(name) for name in (*order, *(name for name in names if name not in order))]
-    return replace(table, columns=tuple(table.columns[place] for place in places), lines=tuple(
-        replace(line, cells=tuple(line.cells[place] for place in places)) for line in table.lines))
+    return replace(
+        table,
+        columns=tuple(table.columns[place] for place in places),
+        lines=tuple(replace(line, cells=tuple(line.cells[place] for place in places)) for line in table.lines),
+    )

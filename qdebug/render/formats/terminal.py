@@ -51,11 +51,7 @@ class _Layout:
     def cell(self, table: Table, line: Line, place: int) -> list[str]:
         """Return the lines of one cell."""
         column = table.columns[place]
-        text = (
-            column.short_cells.get(line.cells[place], line.cells[place])
-            if self.short_cells
-            else line.cells[place]
-        )
+        text = column.short_cells.get(line.cells[place], line.cells[place]) if self.short_cells else line.cells[place]
         if not line.mark or column.name != table.status_column:
             return [text]
         marks = [POINTER + mark for mark in line.mark.split(", ")]

@@ -90,10 +90,7 @@ def plain(table: Table) -> str:
     grid = [tuple(column.heading for column in shown.columns), *(line.cells for line in shown.lines)]
     widths = [max(_width(row[place]) for row in grid) for place in range(len(shown.columns))]
     marks = ["", *(POINTER + line.mark if line.mark else "" for line in shown.lines)]
-    body = [
-        _GAP.join([*_aligned(shown, row, widths), mark]).rstrip()
-        for row, mark in zip(grid, marks, strict=True)
-    ]
+    body = [_GAP.join([*_aligned(shown, row, widths), mark]).rstrip() for row, mark in zip(grid, marks, strict=True)]
     rule = _GAP.join("-" * width for width in widths)
     lines = [table.title, body[0], rule, *(body[1:] or ["(none)"]), *table.notes]
     return "\n".join(line for line in lines if line) + "\n"
@@ -140,17 +137,13 @@ def _without_marks(table: Table) -> Table:
         return table
     columns = tuple(table.columns[place] for place in places)
     lines = tuple(
-        type(line)(tuple(line.cells[place] for place in places), line.status, line.mark)
-        for line in table.lines
+        type(line)(tuple(line.cells[place] for place in places), line.status, line.mark) for line in table.lines
     )
     return Table(table.name, table.title, columns, lines, table.notes, table.status_column)
 
 
 def _aligned(table: Table, cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [
-        _pad(cell, width, column.align)
-        for cell, width, column in zip(cells, widths, table.columns, strict=True)
-    ]
+    return [_pad(cell, width, column.align) for cell, width, column in zip(cells, widths, table.columns, strict=True)]
 
 
 def _pad(text: str, width: int, align: str) -> str:

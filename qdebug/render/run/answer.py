@@ -30,12 +30,16 @@ def answer(run: Run) -> str:
     told = [_whole(run) or " ".join([*_faults(run), *_well(run, holds, holds)]), *_plainly_blamed(run)]
     alone = [row for row in run.layers if row.is_unpaired]
     if alone:
-        told.append(f"{named(alone)} {'has' if len(alone) == 1 else 'have'} no counterpart and "
-                    f"{'was' if len(alone) == 1 else 'were'} not compared.")
+        told.append(
+            f"{named(alone)} {'has' if len(alone) == 1 else 'have'} no counterpart and "
+            f"{'was' if len(alone) == 1 else 'were'} not compared."
+        )
     unmeasured = unmeasured_layers(run) - len(alone)
     if unmeasured:
-        told.append(f"{numbers.counted(unmeasured, 'row')} could not be measured: nothing is said of "
-                    f"{'it' if unmeasured == 1 else 'them'}.")
+        told.append(
+            f"{numbers.counted(unmeasured, 'row')} could not be measured: nothing is said of "
+            f"{'it' if unmeasured == 1 else 'them'}."
+        )
     return " ".join(told)
 
 
@@ -97,18 +101,15 @@ def _plainly_blamed(run: Run) -> list[str]:
 
 def _nothing(run: Run) -> str:
     reasons = dict.fromkeys(row.reason for row in run.layers)
-    because = (
-        "; ".join(numbers.name(reason) for reason in reasons)
-        or run.reasons.get("layers")
-        or "nothing was paired"
-    )
+    because = "; ".join(numbers.name(reason) for reason in reasons) or run.reasons.get("layers") or "nothing was paired"
     return f"No layer could be compared: {because}."
 
 
 def _errors(run: Run, start: str = "Yet there is an error:") -> list[str]:
     """Name the first error where no layer diverges; one that is named as the cause of a loss is none more."""
     told = {(one.finding, one.layer) for one in cost_of(run).layers} | {
-        (one.code, one.layer) for one, _ in trained_grids(run)[:MOST_NAMED]}
+        (one.code, one.layer) for one, _ in trained_grids(run)[:MOST_NAMED]
+    }
     errors = [one for one in by_severity(run) if one.severity == SEVERITIES[0] and (one.code, one.layer) not in told]
     if not errors:
         return []
@@ -164,12 +165,8 @@ def is_arithmetic(row: Row) -> bool:
 
 def _mean(shares: list[tuple[Row, float | None]]) -> float:
     """Mean share over all elements; rows that do not say how many they have count as one each."""
-    weights = (
-        [row.elements for row, _ in shares] if all(row.elements for row, _ in shares) else [1] * len(shares)
-    )
-    return sum(weight * (share or 0) for weight, (_, share) in zip(weights, shares, strict=True)) / sum(
-        weights
-    )
+    weights = [row.elements for row, _ in shares] if all(row.elements for row, _ in shares) else [1] * len(shares)
+    return sum(weight * (share or 0) for weight, (_, share) in zip(weights, shares, strict=True)) / sum(weights)
 
 
 def unmeasured_layers(run: Run) -> int:

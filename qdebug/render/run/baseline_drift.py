@@ -16,15 +16,18 @@ def drift_table(run: Run) -> Table:
     fields = [
         text_field("layer", "layer", lambda one: numbers.name(one["layer"]), wrap=True),
         number_field("local_sqnr_db", "local SQNR dB", lambda one: numbers.decibel(one["local_sqnr_db"])),
-        column_field("local_max_abs", "local max error", lambda one: one["local_max_abs"], numbers.error_column,
-                     detail=USEFUL),
+        column_field(
+            "local_max_abs", "local max error", lambda one: one["local_max_abs"], numbers.error_column, detail=USEFUL
+        ),
         number_field("sqnr_db", "cumulative SQNR dB", lambda one: numbers.decibel(one["sqnr_db"])),
-        column_field("max_abs", "cumulative max error", lambda one: one["max_abs"], numbers.error_column,
-                     detail=USEFUL),
+        column_field(
+            "max_abs", "cumulative max error", lambda one: one["max_abs"], numbers.error_column, detail=USEFUL
+        ),
     ]
 
     def mark(one: dict[str, Any]) -> str:
         return "largest own error" if known and one["local_sqnr_db"] == min(known) else ""
 
-    return build("baseline", "Baseline against reference, layer by layer", fields, entries, mark=mark,
-                 status_column="layer")
+    return build(
+        "baseline", "Baseline against reference, layer by layer", fields, entries, mark=mark, status_column="layer"
+    )

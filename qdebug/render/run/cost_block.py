@@ -77,10 +77,14 @@ def _training(run: Run) -> list[str]:
     part = next((one for one in (run.costs or {}).get("parts") or [] if one["part"] == "training"), None)
     found = [one for one in (part or {}).get("layers", []) if one["low"] is not None and one["low"] > 0]
     cost = cost_of(run)
-    grids = [f"in training, {numbers.name(one.layer)}: {size(cost, points)}{unit(cost)}, {numbers.name(one.code)}"
-             for one, points in trained_grids(run)]
-    return grids[:MOST_LAYERS] or [f"in training: most at {numbers.name(one['layer'])}, when the baseline takes over "
-                                   "from there" for one in found[:1]]
+    grids = [
+        f"in training, {numbers.name(one.layer)}: {size(cost, points)}{unit(cost)}, {numbers.name(one.code)}"
+        for one, points in trained_grids(run)
+    ]
+    return grids[:MOST_LAYERS] or [
+        f"in training: most at {numbers.name(one['layer'])}, when the baseline takes over from there"
+        for one in found[:1]
+    ]
 
 
 def _layers(cost: Cost) -> list[str]:
@@ -92,8 +96,10 @@ def _layers(cost: Cost) -> list[str]:
         whole = conversion
     for one in cost.layers[:MOST_LAYERS]:
         much = f"{'' if one.points < whole else 'all of the '}{size(cost, min(one.points, whole))}{unit(cost)}"
-        told.append(f"{numbers.name(one.layer)}: {much}{between(cost, one.low, one.high)}"
-                    + (f", {numbers.name(one.finding)}" if one.finding is not None else ""))
+        told.append(
+            f"{numbers.name(one.layer)}: {much}{between(cost, one.low, one.high)}"
+            + (f", {numbers.name(one.finding)}" if one.finding is not None else "")
+        )
     rest = cost.layers[MOST_LAYERS:]
     if rest:
         told.append(f"{len(rest)} more layers: {size(cost, sum(one.points for one in rest))}{unit(cost)}")
@@ -110,8 +116,10 @@ def _repairs(run: Run, cost: Cost) -> list[str]:
             told.append(f"repairing {layer} alone: not measured, {numbers.name(one['reason'])}")
         elif restored >= HELPS:
             what = "agreement" if one["agreement"] is not None else numbers.name(cost.metric)
-            told.append(f"repairing {layer} alone brings back {numbers.percent(min(restored, 100.0))} % of the lost "
-                        f"{what}{_ends(run.costs or {}, one)}")
+            told.append(
+                f"repairing {layer} alone brings back {numbers.percent(min(restored, 100.0))} % of the lost "
+                f"{what}{_ends(run.costs or {}, one)}"
+            )
         elif one["layer"] in blamed:
             told.append(f"repairing {layer} alone brings nothing back: {_why(rows.get(one['layer']))}")
     return told
@@ -135,9 +143,12 @@ def _flips(flips: dict[str, Any]) -> list[str]:
         return [f"no label of {flips['samples']} differs from the reference's"]
     text = f"{flips['flipped']} of {flips['samples']} labels differ from the reference's"
     if "lost" in flips:
-        text += (f" ({numbers.counted(flips['lost'], 'right one')} lost, "
-                 f"{numbers.counted(flips['gained'], 'wrong one')} mended)")
+        text += (
+            f" ({numbers.counted(flips['lost'], 'right one')} lost, "
+            f"{numbers.counted(flips['gained'], 'wrong one')} mended)"
+        )
     layers = [f"{one['flips']} at {numbers.name(one['layer'])}" for one in flips["layers"][:MOST_NAMED]]
     return [text + (f"; first flipped: {', '.join(layers)}" if layers else "")]
+
 
 __all__ = ["STAGES", "CostLayer", "cost_block"]

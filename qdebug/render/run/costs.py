@@ -16,8 +16,9 @@ def handover_fields(rows: list[Row]) -> list[Field]:
     write = numbers.percent_column if in_points else numbers.error_column
 
     def field(name: str, heading: str, detail: int, short: str = "") -> Field:
-        return column_field(f"handover_{name}", heading, lambda row: _value(row, name), write, detail=detail,
-                            short=short)
+        return column_field(
+            f"handover_{name}", heading, lambda row: _value(row, name), write, detail=detail, short=short
+        )
 
     labels = any(one.agreement is not None for one in given)
     return [

@@ -22,11 +22,16 @@ def device_table(run: Run) -> Table:
         text_field("op", "op", lambda one: numbers.name(one.op), short_cells=SHORT_OPS),
         text_field("layer", "layer", lambda one: numbers.name(layers.get(one.op_index)), wrap=True, detail=USEFUL),
         number_field("tensor_index", "tensor", lambda one: numbers.count(one.tensor_index)),
-        number_field("differ_percent", "device vs host %", lambda one: numbers.percent(one.differ_percent),
-                     short="device %"),
+        number_field(
+            "differ_percent", "device vs host %", lambda one: numbers.percent(one.differ_percent), short="device %"
+        ),
         number_field("max_lsb", "max LSB", lambda one: numbers.lsb(one.max_lsb)),
-        number_field("tflm_differ_percent", "vs tflm %", lambda one: numbers.percent(one.tflm_differ_percent),
-                     detail=USEFUL if has_tflm else DATA),
+        number_field(
+            "tflm_differ_percent",
+            "vs tflm %",
+            lambda one: numbers.percent(one.tflm_differ_percent),
+            detail=USEFUL if has_tflm else DATA,
+        ),
         number_field("unexplained", "not rounding", lambda one: numbers.count(one.unexplained)),
         text_field("verdict", "verdict", lambda one: numbers.name(one.verdict)),
         text_field("pattern", "what is wrong", lambda one: numbers.name(_told(one)), wrap=True),
@@ -34,9 +39,15 @@ def device_table(run: Run) -> Table:
         number_field("elements", "elements", lambda one: numbers.count(one.elements or None), detail=DATA),
         text_field("tensor", "tensor name", lambda one: numbers.name(one.tensor), detail=DATA),
     ]
-    return build("device", "Device against host, op by op (each op on the device's own inputs)", fields, report.ops,
-                 status=lambda one: one.verdict, mark=lambda one: FIRST if one.op_index == report.first else "",
-                 status_column="verdict")
+    return build(
+        "device",
+        "Device against host, op by op (each op on the device's own inputs)",
+        fields,
+        report.ops,
+        status=lambda one: one.verdict,
+        mark=lambda one: FIRST if one.op_index == report.first else "",
+        status_column="verdict",
+    )
 
 
 def _told(one: DeviceOp) -> str | None:
@@ -45,17 +56,26 @@ def _told(one: DeviceOp) -> str | None:
 
 def told_device(report: DeviceReport) -> str:
     """In a sentence or two: the inputs first, then overwritten tensors, then the first wrong op, or that none is."""
-    told = [f"The board was given other inputs: {numbers.name(one.pattern)}." for one in report.inputs
-            if one.verdict == "diverged"]
-    told += [f"Tensor {one.tensor_index} holds the values of tensor {one.by_index}: keep intermediate tensors."
-             for one in report.overwritten[:3]]
+    told = [
+        f"The board was given other inputs: {numbers.name(one.pattern)}."
+        for one in report.inputs
+        if one.verdict == "diverged"
+    ]
+    told += [
+        f"Tensor {one.tensor_index} holds the values of tensor {one.by_index}: keep intermediate tensors."
+        for one in report.overwritten[:3]
+    ]
     first, measured = report.first_op, [one for one in report.ops if one.verdict != "unmeasured"]
     if first is not None:
-        told.append(f"On the device, op {first.op_index} {numbers.name(first.op)} is the first that gives other codes "
-                    f"than its own inputs demand: {numbers.name(first.pattern)}.")
+        told.append(
+            f"On the device, op {first.op_index} {numbers.name(first.op)} is the first that gives other codes "
+            f"than its own inputs demand: {numbers.name(first.pattern)}."
+        )
     elif measured:
-        told.append(f"On the device, {len(measured)} of {len(report.ops)} ops give the codes that their own inputs "
-                    "demand" + (", up to rounding." if any(one.verdict == "rounding" for one in measured) else "."))
+        told.append(
+            f"On the device, {len(measured)} of {len(report.ops)} ops give the codes that their own inputs "
+            "demand" + (", up to rounding." if any(one.verdict == "rounding" for one in measured) else ".")
+        )
     else:
         told.append("No op of the device could be compared with the host.")
     return " ".join(told)

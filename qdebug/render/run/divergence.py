@@ -28,8 +28,11 @@ def divergence(run: Run) -> list[str]:
         return ["The run diverged, though no single layer did."]
     if first is None:
         return [f"No first diverging layer is known, yet {named(rows)} diverged: look at the table."]
-    return [*([_several(run, rows)] if rows[1:] else []),
-            f"{numbers.name(first.layer)} is the first layer that diverges: {symptom(first)}.", *_cause(run, first)]
+    return [
+        *([_several(run, rows)] if rows[1:] else []),
+        f"{numbers.name(first.layer)} is the first layer that diverges: {symptom(first)}.",
+        *_cause(run, first),
+    ]
 
 
 def _several(run: Run, rows: list[Row]) -> str:
@@ -88,8 +91,7 @@ def symptom(row: Row) -> str:
         broken = "1 value of it is" if local.non_finite == 1 else f"{local.non_finite} values of it are"
         return f"{broken} NaN or infinite on one side only"
     if local.flip_percent is None:
-        kind, error = ("error", local.max_abs) if local.max_relative is None else \
-            ("relative error", local.max_relative)
+        kind, error = ("error", local.max_abs) if local.max_relative is None else ("relative error", local.max_relative)
         sqnr = f" (SQNR {numbers.decibel(local.sqnr_db)} dB)" if local.sqnr_db is not None else ""
         return f"its {kind} is up to {numbers.error(error)}{sqnr}"
     expected = row.expected_flip_percent

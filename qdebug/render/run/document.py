@@ -39,8 +39,11 @@ def document(run: Run) -> tuple[Block, ...]:
         blocks.append(drift_table(run))
     if run.by_kernels:
         blocks += [kernel_layers_table(run), kernels_table(run)]
-        blocks += [layers_table(run, kernels) for kernels, rows in run.by_kernels.items()
-                   if any(row.verdict == "diverged" for row in rows)]
+        blocks += [
+            layers_table(run, kernels)
+            for kernels, rows in run.by_kernels.items()
+            if any(row.verdict == "diverged" for row in rows)
+        ]
     blocks.append(Sentence(coverage(run)))
     missing = coverage_table(run, fused=False)
     if missing.lines:
@@ -61,8 +64,10 @@ def header(run: Run) -> Facts:
     pairs = [
         ("run", f"{run.id or 'not recorded'}, {run.created}"),
         ("verdicts", f"{run.verdict}; what it costs: {short_loss(run)}"),
-        ("reference", _source(run.reference)
-         + (f", {run.reference['kernels']} kernels" if run.reference.get("kernels") else "")),
+        (
+            "reference",
+            _source(run.reference) + (f", {run.reference['kernels']} kernels" if run.reference.get("kernels") else ""),
+        ),
         ("candidate", f"{_source(candidate)}, {types}, {candidate.get('kernels')} kernels"),
     ]
     if run.baseline:
@@ -95,9 +100,7 @@ def source_name(model: dict[str, Any]) -> str:
 def accuracies(run: Run) -> Sentence:
     """The accuracies that were measured, in percent, or why there are none."""
     names = [name for name in ("baseline", "reference", "candidate") if name in run.accuracy]
-    known = [
-        f"{name} {numbers.accuracy(run.accuracy[name])} %" for name in names if run.accuracy[name] is not None
-    ]
+    known = [f"{name} {numbers.accuracy(run.accuracy[name])} %" for name in names if run.accuracy[name] is not None]
     if known:
         return Sentence("Accuracy: " + ", ".join(known))
     reason = run.reasons.get("accuracy") or "no labels were given"
@@ -110,8 +113,10 @@ def coverage(run: Run) -> str:
     text = f"{found.paired} of {found.candidate_ops} candidate ops paired"
     needless = Counter(one.reason for one in found.unpaired if one.needs_no_pair)
     if needless:
-        counts = [("" if len(needless) == 1 else f"{count}x ") + numbers.name(reason)
-                  for reason, count in needless.most_common()]
+        counts = [
+            ("" if len(needless) == 1 else f"{count}x ") + numbers.name(reason)
+            for reason, count in needless.most_common()
+        ]
         why = "; ".join(counts[:MOST_NAMED]) + ("; …" if counts[MOST_NAMED:] else "")
         text += f", {needless.total()} {'needs' if needless.total() == 1 else 'need'} no pair ({why})"
     unmeasured = unmeasured_layers(run)

@@ -54,16 +54,20 @@ def _own_difference(run: Run, one: EndToEnd) -> tuple[str, bool]:
         return f"{layer} diverges", False
     cost = cost_of(run)
     if cost.verdict == LOST and cost.stage in ("conversion", "kernels"):
-        return (f"{numbers.name(cost.layers[0].layer)} loses {cost.metric}" if cost.layers else
-                f"{cost.metric} is lost in {cost.stage}"), False
+        return (
+            f"{numbers.name(cost.layers[0].layer)} loses {cost.metric}"
+            if cost.layers
+            else f"{cost.metric} is lost in {cost.stage}"
+        ), False
     unmeasured = sum(row.verdict == "unmeasured" for row in run.layers)
     if unmeasured or run.verdict not in VERDICTS:
         return f"not known: {unmeasured} of {len(run.layers)} rows not measured", False
     jump = _jump(run, one.output)
     if jump is not None:
         return f"{numbers.name(jump.layer or '')} jumps ({jump.code})", False
-    by_rounding = run.reference.get("kind") == "qat" or \
-        (run.reference.get("kind") == "file" and run.verdict in ("exact", "rounding"))
+    by_rounding = run.reference.get("kind") == "qat" or (
+        run.reference.get("kind") == "file" and run.verdict in ("exact", "rounding")
+    )
     return "rounding" if by_rounding else "quantization", True
 
 
@@ -100,14 +104,24 @@ def _end_to_end_fields(run: Run, several_outputs: bool) -> list[Field]:
         text_field("status", "status", status),
         text_field("because", "because", lambda one: _because(run, one), wrap=True),
         column_field("max_error", "max error", lambda one: one.max_error, numbers.error_column),
-        column_field("max_relative_error", "max relative error", lambda one: one.max_relative_error,
-                     numbers.error_column, short="max rel. error"),
+        column_field(
+            "max_relative_error",
+            "max relative error",
+            lambda one: one.max_relative_error,
+            numbers.error_column,
+            short="max rel. error",
+        ),
         column_field("mean_error", "mean error", lambda one: one.mean_error, numbers.error_column),
         column_field("not_close_percent", "not close %", lambda one: one.not_close_percent, numbers.percent_column),
         number_field("elements", "of elements", lambda one: numbers.count(one.elements), short="of"),
         number_field("max_lsb", "max LSB", lambda one: numbers.lsb(one.max_lsb)),
-        column_field("tolerance_needed", "tolerance needed", lambda one: one.tolerance_needed, numbers.error_column,
-                     short="toler. needed"),
+        column_field(
+            "tolerance_needed",
+            "tolerance needed",
+            lambda one: one.tolerance_needed,
+            numbers.error_column,
+            short="toler. needed",
+        ),
         number_field("tolerance", "tolerance", lambda one: numbers.error(one.tolerance), detail=USEFUL),
         number_field("seed", "seed", lambda one: numbers.count(one.seed), detail=USEFUL),
         column_field("rms_error", "RMS error", lambda one: one.rms_error, numbers.error_column, detail=DATA),
@@ -128,8 +142,11 @@ def outputs_sentence(run: Run) -> str:
         elif not one.max_error and not one.non_finite:
             told.append(f"{numbers.name(one.output)} is the same")
         else:
-            size = f"{numbers.lsb(one.max_lsb)} LSB ({numbers.error(one.max_error)})" if one.max_lsb else \
-                numbers.error(one.max_error)
+            size = (
+                f"{numbers.lsb(one.max_lsb)} LSB ({numbers.error(one.max_error)})"
+                if one.max_lsb
+                else numbers.error(one.max_error)
+            )
             told.append(f"{numbers.name(one.output)} differs by up to {size}")
     text = ", ".join(told) + (f" and {len(rows) - _MOST_OUTPUTS} more" if rows[_MOST_OUTPUTS:] else "")
     reasons = dict.fromkeys(_because(run, one) for one in rows if not one.passed)

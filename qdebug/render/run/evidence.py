@@ -16,8 +16,17 @@ from qdebug.render import numbers
 MOST = 3
 """Entries of a list that are written."""
 
-_NOUNS = {"QD401": "weight", "QD402": "bias", "QD403": "bias", "QD404": "scale", "QD405": "zero point",
-          "QD407": "weight scale", "QD408": "bias scale", "QD410": "value", "QD316": "activation"}
+_NOUNS = {
+    "QD401": "weight",
+    "QD402": "bias",
+    "QD403": "bias",
+    "QD404": "scale",
+    "QD405": "zero point",
+    "QD407": "weight scale",
+    "QD408": "bias scale",
+    "QD410": "value",
+    "QD316": "activation",
+}
 """Code -> what `expected` and `found` are."""
 
 
@@ -87,17 +96,27 @@ def _deviation(code: str, values: dict[str, Any]) -> list[str]:
         return [f"operator {op} reads {_text(found)}, the reference's layer reads {_text(expected)}"]
     noun = _NOUNS.get(code, "")
     where = f"channel {channel}: " if channel is not None else f"operator {op}: " if op is not None else ""
-    text = f"{where}{noun} {_text(found)}, the reference has {_text(expected)}" if noun else \
-        f"{where}found {_text(found)}, expected {_text(expected)}"
-    size = f"{numbers.error(ratio)} times" if ratio is not None else \
-        f"{numbers.counted(abs(off), 'code')} apart" if isinstance(off, int) else \
-        f"{upto}{_count(codes, 'code')} apart" if codes else ""
+    text = (
+        f"{where}{noun} {_text(found)}, the reference has {_text(expected)}"
+        if noun
+        else f"{where}found {_text(found)}, expected {_text(expected)}"
+    )
+    size = (
+        f"{numbers.error(ratio)} times"
+        if ratio is not None
+        else f"{numbers.counted(abs(off), 'code')} apart"
+        if isinstance(off, int)
+        else f"{upto}{_count(codes, 'code')} apart"
+        if codes
+        else ""
+    )
     place = f"first at index ({_text(first)})" if first and channel is None else ""
     more = ", ".join(part for part in (size, place) if part)
     told = [text + (f" ({more})" if more else "")]
     if "expected_zero_point" in values:
-        told.append(f"zero point {values.pop('found_zero_point')}, the reference has "
-                    f"{values.pop('expected_zero_point')}")
+        told.append(
+            f"zero point {values.pop('found_zero_point')}, the reference has {values.pop('expected_zero_point')}"
+        )
     return told
 
 
@@ -148,8 +167,9 @@ def _flips(_: str, values: dict[str, Any]) -> list[str]:
 
 def _families(_: str, values: dict[str, Any]) -> list[str]:
     """Flips by kernel family at the layer where they are farthest apart."""
-    shares = {key.removesuffix("_flip_percent"): values.pop(key) for key in list(values)
-              if key.endswith("_flip_percent")}
+    shares = {
+        key.removesuffix("_flip_percent"): values.pop(key) for key in list(values) if key.endswith("_flip_percent")
+    }
     if not shares:
         return []
     layer = values.pop("most_at", None)
@@ -162,13 +182,20 @@ def _loss(values: dict[str, Any], unit: str) -> list[str]:
     """What the layer costs, and what would bring it back."""
     whole, told = values.pop("layer_points", None), []
     if whole is not None:
-        parts = [f"{_text(value)}{unit} by {name}" for name, key in (("its steps", "steps_points"),
-                                                              ("clipping", "clipping_points"))
-                 if (value := values.pop(key, None)) is not None and value != whole]
-        told.append(f"this layer alone, all others as in the reference, takes {_text(whole)}{unit}"
-                    + (f" ({', '.join(parts)})" if parts else ""))
-    gains = [f"{_text(value)}{unit} with {name}" for key, name in _GAINS.items()
-             if (value := values.pop(key, None)) is not None and value > 0]
+        parts = [
+            f"{_text(value)}{unit} by {name}"
+            for name, key in (("its steps", "steps_points"), ("clipping", "clipping_points"))
+            if (value := values.pop(key, None)) is not None and value != whole
+        ]
+        told.append(
+            f"this layer alone, all others as in the reference, takes {_text(whole)}{unit}"
+            + (f" ({', '.join(parts)})" if parts else "")
+        )
+    gains = [
+        f"{_text(value)}{unit} with {name}"
+        for key, name in _GAINS.items()
+        if (value := values.pop(key, None)) is not None and value > 0
+    ]
     if gains:
         told.append("what comes back: " + ", ".join(gains))
     values.pop("samples", None)
@@ -201,15 +228,23 @@ def _channels(_: str, values: dict[str, Any]) -> list[str]:
         told.append(f"codes that the poorest channels use (channel: codes): {worst_of(codes, least=True)}")
     channel = values.pop("odd_channel", values.pop("largest_weight_channel", None))  # (the second in older records)
     if channel is not None:
-        told.append(f"the largest weight of channel {channel} is "
-                    f"{_text(values.pop('largest_weight'))}, of the median channel "
-                    f"{_text(values.pop('median_largest_weight'))}")
+        told.append(
+            f"the largest weight of channel {channel} is "
+            f"{_text(values.pop('largest_weight'))}, of the median channel "
+            f"{_text(values.pop('median_largest_weight'))}"
+        )
         values.pop("channels", None)
     return told
 
 
 _TOGETHER: tuple[Callable[[str, dict[str, Any]], list[str]], ...] = (
-    _deviation, _channels, _removed, _range, _flips, _families)
+    _deviation,
+    _channels,
+    _removed,
+    _range,
+    _flips,
+    _families,
+)
 
 
 # -- keys that speak for themselves -----------------------------------------------------------------------------------
@@ -246,8 +281,9 @@ _WORDS: dict[str, str | Callable[[Any], str]] = {
     "input": "",
     "input_step": "",
     "joined_width": lambda v: f"the joined range is {_text(v)} wide",
-    "largest_code_by_channel": lambda v: f"largest code of the poorest channels (channel: code): "
-                                         f"{worst_of(v, least=True)}",
+    "largest_code_by_channel": lambda v: (
+        f"largest code of the poorest channels (channel: code): {worst_of(v, least=True)}"
+    ),
     "largest_difference": lambda v: f"by up to {_count(v, 'code')}",
     "largest_weight_code": lambda v: f"the largest weight code is {_text(v)}",
     "layers": lambda v: f"layers: {few(v)}" if isinstance(v, str) else _count(v, "layer"),

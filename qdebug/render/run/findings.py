@@ -13,9 +13,7 @@ from qdebug.render.table import DATA, USEFUL, Table, build, text_field
 
 def by_severity(run: Run) -> list[Finding]:
     """Sort the findings, most severe first; equals keep their order."""
-    return sorted(
-        run.findings, key=lambda one: SEVERITIES.index(one.severity) if one.severity in SEVERITIES else 9
-    )
+    return sorted(run.findings, key=lambda one: SEVERITIES.index(one.severity) if one.severity in SEVERITIES else 9)
 
 
 def findings_table(run: Run) -> Table:

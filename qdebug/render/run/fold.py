@@ -28,8 +28,9 @@ def folded_layers(run: Run, most: int) -> Table:
     important first where there are too many of them; then the output and the rows with the most local flips.
     """
     whole, pieces = len(run.layers), _pieces(run)
-    run = replace(run, layers=[_as_told(row, run) for row in run.layers
-                               if row.index not in pieces or pieces[row.index] > 0])
+    run = replace(
+        run, layers=[_as_told(row, run) for row in run.layers if row.index not in pieces or pieces[row.index] > 0]
+    )
     table = _narrow(layers_table(run), shows_loss=cost_of(run).verdict == "lost")
     if pieces:
         table = _with_counts(table, [pieces.get(row.index, 0) for row in run.layers], whole)
@@ -62,13 +63,21 @@ def _as_told(row: Row, run: Run) -> Row:
 
 def _pieces(run: Run) -> dict[int, int]:
     """Rows of runs of one layer's pieces, all exact and none of note: how many the last of them stands for, else 0."""
-    noted = {run.first_divergent, run.first_over_tolerance, *(one.layer for one in run.findings),
-             *(one.layer for one in cost_of(run).layers)}
+    noted = {
+        run.first_divergent,
+        run.first_over_tolerance,
+        *(one.layer for one in run.findings),
+        *(one.layer for one in cost_of(run).layers),
+    }
     found: dict[int, int] = {}
     for _, group in groupby(run.layers, key=lambda row: tuple(row.region)):
         rows = list(group)
-        if len(rows) >= LEAST_PIECES and rows[0].region and not noted.intersection(row.layer for row in rows) and all(
-                row.verdict == VERDICTS[0] for row in rows):
+        if (
+            len(rows) >= LEAST_PIECES
+            and rows[0].region
+            and not noted.intersection(row.layer for row in rows)
+            and all(row.verdict == VERDICTS[0] for row in rows)
+        ):
             found |= {row.index: 0 for row in rows} | {rows[-1].index: len(rows)}
     return found
 
@@ -76,9 +85,12 @@ def _pieces(run: Run) -> dict[int, int]:
 def _with_counts(table: Table, counts: Sequence[int], whole: int) -> Table:
     """The table with how many rows each line stands for, where these are several, and how many there are of all."""
     place = next(place for place, column in enumerate(table.columns) if column.name == "layer")
-    lines = tuple(line if not count else replace(line, cells=(
-        *line.cells[:place], f"{line.cells[place]} ({count} rows)", *line.cells[place + 1:]))
-        for line, count in zip(table.lines, counts, strict=True))
+    lines = tuple(
+        line
+        if not count
+        else replace(line, cells=(*line.cells[:place], f"{line.cells[place]} ({count} rows)", *line.cells[place + 1 :]))
+        for line, count in zip(table.lines, counts, strict=True)
+    )
     return replace(table, title=f"{table.title}: {len(counts)} of {whole} rows", lines=lines)
 
 
@@ -86,8 +98,11 @@ def _narrow(table: Table, *, shows_loss: bool) -> Table:
     """The columns that decide; what each layer costs where something is lost."""
     chosen = table.upto(ESSENTIAL, also="handover_drop" if shows_loss else "")
     places = [place for place, column in enumerate(chosen.columns) if column.name not in _HIDDEN]
-    return replace(chosen, columns=tuple(chosen.columns[place] for place in places), lines=tuple(
-        replace(line, cells=tuple(line.cells[place] for place in places)) for line in chosen.lines))
+    return replace(
+        chosen,
+        columns=tuple(chosen.columns[place] for place in places),
+        lines=tuple(replace(line, cells=tuple(line.cells[place] for place in places)) for line in chosen.lines),
+    )
 
 
 def _by_importance(run: Run, marks: Sequence[str]) -> list[int]:
@@ -123,8 +138,11 @@ def _flips(row: Row) -> float:
 
 def _with_singles(shown: set[int], count: int) -> set[int]:
     """A folded run of one row would save nothing: the row itself is shown."""
-    return shown | {place for place in range(count)
-                    if (place == 0 or place - 1 in shown) and (place == count - 1 or place + 1 in shown)}
+    return shown | {
+        place
+        for place in range(count)
+        if (place == 0 or place - 1 in shown) and (place == count - 1 or place + 1 in shown)
+    }
 
 
 def _lines(places: Sequence[int], count: int) -> int:
@@ -137,7 +155,12 @@ def _fold(table: Table, rows: Sequence[Row]) -> Line:
     """One line for several rows: how many, and their verdicts."""
     found = Counter(row.verdict for row in rows)
     verdicts = sorted(found, key=lambda one: VERDICTS.index(one) if one in VERDICTS else len(VERDICTS))
-    told = " or ".join(verdicts) if set(verdicts) <= set(VERDICTS[:2]) else \
-        ", ".join(f"{found[one]} {one}" for one in verdicts) if verdicts[1:] else verdicts[0]
+    told = (
+        " or ".join(verdicts)
+        if set(verdicts) <= set(VERDICTS[:2])
+        else ", ".join(f"{found[one]} {one}" for one in verdicts)
+        if verdicts[1:]
+        else verdicts[0]
+    )
     words = {"layer": f"… {numbers.counted(len(rows), 'layer')}", table.status_column: told}
     return Line(tuple(words.get(column.name, "") for column in table.columns), verdicts[-1])

@@ -18,19 +18,39 @@ _SHORT = {"reference": "ref."}
 def kernel_layers_table(run: Run) -> Table:
     """Build the table of all kernel families: one line for each layer."""
     first = str(run.candidate.get("kernels"))
-    families = {name: {row.layer: row for row in rows}
-                for name, rows in {first: run.layers, **(run.by_kernels or {})}.items()}
-    lines = [tuple(rows[row.layer] for rows in families.values()) for row in run.layers
-             if all(row.layer in rows for rows in families.values())]
+    families = {
+        name: {row.layer: row for row in rows} for name, rows in {first: run.layers, **(run.by_kernels or {})}.items()
+    }
+    lines = [
+        tuple(rows[row.layer] for rows in families.values())
+        for row in run.layers
+        if all(row.layer in rows for rows in families.values())
+    ]
     names = list(families)
-    fields: list[Field] = [text_field("layer", "layer", lambda rows: numbers.name(rows[0].layer), wrap=True),
-                           text_field("op", "op", lambda rows: numbers.name(rows[0].op), short_cells=SHORT_OPS)]
+    fields: list[Field] = [
+        text_field("layer", "layer", lambda rows: numbers.name(rows[0].layer), wrap=True),
+        text_field("op", "op", lambda rows: numbers.name(rows[0].op), short_cells=SHORT_OPS),
+    ]
     for number, name in enumerate(names):
-        fields.append(column_field(f"{name}_local_flip_percent", f"{name} local flips %", _local(number),
-                                   numbers.percent_column, short=f"{_SHORT.get(name, name)} local %"))
+        fields.append(
+            column_field(
+                f"{name}_local_flip_percent",
+                f"{name} local flips %",
+                _local(number),
+                numbers.percent_column,
+                short=f"{_SHORT.get(name, name)} local %",
+            )
+        )
     for number, name in enumerate(names[1:], 1):
-        fields.append(column_field(f"{name}_between_flip_percent", f"{name} vs {first} %", _between(number),
-                                   numbers.percent_column, short=f"{_SHORT.get(name, name)} vs {first} %"))
+        fields.append(
+            column_field(
+                f"{name}_between_flip_percent",
+                f"{name} vs {first} %",
+                _between(number),
+                numbers.percent_column,
+                short=f"{_SHORT.get(name, name)} vs {first} %",
+            )
+        )
         fields.append(number_field(f"{name}_between_max_lsb", "max LSB", _largest(number)))
     fields.append(text_field("only", "only these differ", lambda rows: only(names, rows)))
     title = "Kernel families, layer by layer (local: against the reference; vs: against each other)"

@@ -30,9 +30,7 @@ def layers_table(run: Run, kernels: str | None = None) -> Table:
     """Build the layer table: one line for each pair. `kernels` names another set of `by_kernels`."""
     rows = run.layers if kernels is None else (run.by_kernels or {})[kernels]
     own = kernels is None
-    divergent = (
-        run.first_divergent if own else next((row.layer for row in rows if row.verdict == "diverged"), None)
-    )
+    divergent = run.first_divergent if own else next((row.layer for row in rows if row.verdict == "diverged"), None)
     over = run.first_over_tolerance if own else None
 
     def mark(row: Row) -> str:
@@ -45,9 +43,7 @@ def layers_table(run: Run, kernels: str | None = None) -> Table:
     fields = _layer_fields(rows, mark)
     if own and run.device is not None:
         fields.insert(3, device_field(run.device))
-    return build(
-        "layers", title, fields, rows, status=lambda row: row.verdict, mark=mark, status_column="verdict"
-    )
+    return build("layers", title, fields, rows, status=lambda row: row.verdict, mark=mark, status_column="verdict")
 
 
 def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
@@ -61,8 +57,14 @@ def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
         text_field("layer", "layer", lambda row: numbers.name(row.layer), wrap=True),
         text_field("op", "op", lambda row: numbers.name(row.op), short_cells=SHORT_OPS),
         _error_field("local", "flip_percent", "flips %", numbers.percent_column, codes),
-        column_field("expected_flip_percent", "expected %", lambda row: row.expected_flip_percent,
-                     numbers.percent_column, detail=codes, short="local exp. %"),
+        column_field(
+            "expected_flip_percent",
+            "expected %",
+            lambda row: row.expected_flip_percent,
+            numbers.percent_column,
+            detail=codes,
+            short="local exp. %",
+        ),
         _error_field("local", "max_lsb", "max LSB", numbers.error_column, codes),
         _error_field("local", "max_relative", "rel. error", numbers.error_column, relative),
         _error_field("local", "sqnr_db", "SQNR dB", _decibels, sqnr),
@@ -81,11 +83,18 @@ def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
         text_field("mark", "mark", mark, detail=USEFUL),
         text_field("shape", "shape", lambda row: numbers.shape(row.shape), detail=USEFUL),
         column_field("scale", "scale", lambda row: row.scale, numbers.error_column, detail=USEFUL),
-        column_field("saturated_percent", "saturated %", lambda row: row.saturated_percent, numbers.percent_column,
-                     detail=USEFUL, short="satur. %"),
+        column_field(
+            "saturated_percent",
+            "saturated %",
+            lambda row: row.saturated_percent,
+            numbers.percent_column,
+            detail=USEFUL,
+            short="satur. %",
+        ),
         text_field("evidence", "evidence", lambda row: numbers.names(row.evidence), detail=USEFUL),
-        column_field("clipped_percent", "clipped %", lambda row: row.clipped_percent, numbers.percent_column,
-                     detail=DATA),
+        column_field(
+            "clipped_percent", "clipped %", lambda row: row.clipped_percent, numbers.percent_column, detail=DATA
+        ),
         *_data_fields(),
     ]
 
@@ -106,8 +115,13 @@ def _data_fields() -> list[Field]:
     return [
         text_field("dtype", "type", lambda row: numbers.name(row.dtype), detail=DATA),
         number_field("zero_point", "zero point", lambda row: numbers.count(row.zero_point), detail=DATA),
-        column_field("used_codes_percent", "used codes %", lambda row: row.used_codes_percent, numbers.percent_column,
-                     detail=DATA),
+        column_field(
+            "used_codes_percent",
+            "used codes %",
+            lambda row: row.used_codes_percent,
+            numbers.percent_column,
+            detail=DATA,
+        ),
         *(
             _error_field(kind, name, heading, numbers.error_column, DATA)
             for kind in ("local", "cumulative")
@@ -118,9 +132,7 @@ def _data_fields() -> list[Field]:
         text_field("region", "region", lambda row: numbers.names(row.region), detail=DATA),
         number_field("op_index", "op index", lambda row: numbers.count(row.op_index), detail=DATA),
         text_field("tensor", "tensor", lambda row: numbers.name(row.tensor), detail=DATA),
-        number_field(
-            "tensor_index", "tensor index", lambda row: numbers.count(row.tensor_index), detail=DATA
-        ),
+        number_field("tensor_index", "tensor index", lambda row: numbers.count(row.tensor_index), detail=DATA),
         text_field("upstream", "upstream", lambda row: numbers.names(row.upstream), detail=DATA),
         text_field("mechanism", "mechanism", lambda row: numbers.name(row.mechanism), detail=DATA),
         text_field("reason", "reason", lambda row: numbers.name(row.reason), detail=DATA),

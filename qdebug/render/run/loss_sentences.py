@@ -96,8 +96,11 @@ def _lost(run: Run, cost: Cost) -> str:
         rest = others or ", not in conversion"
         cause = _cause(next((one for one in run.findings if one.code.startswith(TRAINING)), None)) + _grids(run, cost)
         return f"{size(cost, cost.points)}{unit(cost)} of {what}{interval(cost)} {verb} lost in training{rest}{cause}."
-    start = f"The outputs are {much} off on average (mae)" if cost.metric == "mae" else \
-        f"{what[:1].upper()}{what[1:]} falls {much}"
+    start = (
+        f"The outputs are {much} off on average (mae)"
+        if cost.metric == "mae"
+        else f"{what[:1].upper()}{what[1:]} falls {much}"
+    )
     if cost.stage == "kernels":
         chosen = numbers.name(run.candidate.get("kernels"))
         return f"{start} by the choice of kernels: {chosen} give other labels than the reference kernels{others}."
@@ -127,10 +130,12 @@ def trained_grids(run: Run) -> list[tuple[Finding, float]]:
 def _grids(run: Run, cost: Cost) -> str:
     """Which layers' grids take what training loses, and why."""
     found, whole = trained_grids(run)[:MOST_NAMED], cost.points or 0.0
-    told = [f"{'nearly all' if number == 0 and points >= NEARLY * whole else size(cost, points)}"
-            f"{' of them' if number == 0 else ''} at {numbers.name(one.layer)}"
-            + (_cause(one) if not found[1:] else f" ({numbers.name(one.code)})")
-            for number, (one, points) in enumerate(found)]
+    told = [
+        f"{'nearly all' if number == 0 and points >= NEARLY * whole else size(cost, points)}"
+        f"{' of them' if number == 0 else ''} at {numbers.name(one.layer)}"
+        + (_cause(one) if not found[1:] else f" ({numbers.name(one.code)})")
+        for number, (one, points) in enumerate(found)
+    ]
     return f", {' and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))}" if told else ""
 
 
@@ -139,13 +144,18 @@ def _layers(run: Run, cost: Cost) -> str:
     whole = cost.points or 0.0
     if not cost.layers:
         rows = sum(row.handover is not None for row in run.layers)
-        spread = max((one for one in run.findings if one.layer is None and one.points is not None),
-                     key=lambda one: one.points or 0.0, default=None)
+        spread = max(
+            (one for one in run.findings if one.layer is None and one.points is not None),
+            key=lambda one: one.points or 0.0,
+            default=None,
+        )
         return _cause(spread) or (f", spread over {rows} layers: none takes more than chance explains" if rows else "")
     first, *rest = cost.layers[:MOST_NAMED]
-    told = [f"{'all' if first.points >= whole else size(cost, first.points)} of "
-            f"{'it' if cost.metric not in SHARES or first.points >= whole else 'them'} at {numbers.name(first.layer)}"
-            + (_cause(_finding(run, first)) if not _named(rest, whole) else _code(first))]
+    told = [
+        f"{'all' if first.points >= whole else size(cost, first.points)} of "
+        f"{'it' if cost.metric not in SHARES or first.points >= whole else 'them'} at {numbers.name(first.layer)}"
+        + (_cause(_finding(run, first)) if not _named(rest, whole) else _code(first))
+    ]
     told += [f"{size(cost, one.points)} at {numbers.name(one.layer)}{_code(one)}" for one in _named(rest, whole)]
     more = len(cost.layers) - len(told)
     text = ", " + ", ".join(told[:-1]) + (" and " if told[1:] else "") + told[-1]
@@ -197,12 +207,18 @@ def _kept(cost: Cost) -> str:
             return f"{what[:1].upper()}{what[1:]} falls {much}{interval(cost)}, within the limit of {limit}."
         if cost.metric == "agreement":
             few = f"{numbers.error(cost.floor)} point{'s' * (cost.floor != 1)}"
-            start = "Little is lost" if cost.points <= SMALL * cost.floor else \
-                f"A loss beyond near-ties ({few}) is not proven"
-            return (f"{start}: both models say the same on {level(cost, cost.after)} of "
-                    f"{numbers.counted(cost.samples, 'sample')}.")
-        share = f"less than {100 * SPREAD_SHARE:g} % of what they vary by" if cost.metric == "mae" else \
-            "as rounding does"
+            start = (
+                "Little is lost"
+                if cost.points <= SMALL * cost.floor
+                else f"A loss beyond near-ties ({few}) is not proven"
+            )
+            return (
+                f"{start}: both models say the same on {level(cost, cost.after)} of "
+                f"{numbers.counted(cost.samples, 'sample')}."
+            )
+        share = (
+            f"less than {100 * SPREAD_SHARE:g} % of what they vary by" if cost.metric == "mae" else "as rounding does"
+        )
         return f"Little is lost: the outputs are {much} off on average ({what}), {share}."
     if cost.metric in SHARES and cost.high is not None and cost.high > TELLING:
         start = "A loss is not proven" if cost.points is not None and cost.points > 0 else "No loss shows"

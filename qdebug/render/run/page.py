@@ -42,8 +42,13 @@ class _Room:
     costs: int
 
 
-_ROOMS = (_Room(3, True, 2, 4), _Room(3, False, 2, 4), _Room(3, False, 1, 2), _Room(2, False, 0, 1),
-          _Room(0, False, 0, 0))
+_ROOMS = (
+    _Room(3, True, 2, 4),
+    _Room(3, False, 2, 4),
+    _Room(3, False, 1, 2),
+    _Room(2, False, 0, 1),
+    _Room(0, False, 0, 0),
+)
 """From the roomiest on: the first that leaves the table its rows is taken."""
 _KINDS = {"qat": "QAT model", "float": "float model", "file": "file", "host": "on a host"}
 
@@ -67,8 +72,10 @@ def lead(run: Run) -> Finding | None:
     return next((one for one in named if one.layer is None or numbers.name(one.layer) in first), None)
 
 
-_SEARCH = ("run qdebug audit, which looks for other weights and scales; trace again with --kernels all, which shows "
-           "whether the kernels do it")
+_SEARCH = (
+    "run qdebug audit, which looks for other weights and scales; trace again with --kernels all, which shows "
+    "whether the kernels do it"
+)
 _TABLE = 6
 """Lines of a table beside its rows: title, a heading of three lines, a rule, an empty line."""
 
@@ -96,11 +103,16 @@ def _compared(run: Run) -> str:
     reference = _KINDS.get(str(run.reference.get("kind")), str(run.reference.get("kind")))
     split = f" {run.data['split']}" if run.data.get("split") not in (None, "file") else ""
     built_in = str(run.reference.get("source")).startswith(BUILT_IN)
-    ours, theirs = (source_name(run.reference), "its file") if built_in else \
-        _apart(str(run.reference.get("source")), str(run.candidate.get("source")))
-    told = (f"{ours} ({reference}) with {theirs} on "
-            f"{run.candidate.get('kernels')} kernels; {PurePath(str(run.data.get('source'))).name}{split}, "
-            f"{numbers.counted(run.data.get('samples') or 0, 'sample')}")
+    ours, theirs = (
+        (source_name(run.reference), "its file")
+        if built_in
+        else _apart(str(run.reference.get("source")), str(run.candidate.get("source")))
+    )
+    told = (
+        f"{ours} ({reference}) with {theirs} on "
+        f"{run.candidate.get('kernels')} kernels; {PurePath(str(run.data.get('source'))).name}{split}, "
+        f"{numbers.counted(run.data.get('samples') or 0, 'sample')}"
+    )
     return numbers.name(told if run.seed is None else f"{told}, seed {run.seed}")
 
 
@@ -125,25 +137,31 @@ def _costs(run: Run, room: _Room) -> list[Block]:
     block = cost_block(run)
     if block is None or run.cost is None:
         return []
-    lines = block.lines[:room.costs] if cost_of(run).verdict == LOST else ()
+    lines = block.lines[: room.costs] if cost_of(run).verdict == LOST else ()
     return [Entry(block.headline, lines, block.status)]
 
 
 def _more(run: Run, told: Finding | None, room: _Room) -> list[Block]:
     """Errors and warnings that the headline does not name, then notes of the run; what is left out is counted."""
     others = [one for one in by_severity(run) if one is not told and one.severity in SEVERITIES[:2]]
-    blocks: list[Block] = [_brief(one, with_fix=room.with_fix) for one in others[:room.findings]]
-    blocks += [Sentence(f"Note: {numbers.name(note)}") for note in run.notes[:room.notes]]
+    blocks: list[Block] = [_brief(one, with_fix=room.with_fix) for one in others[: room.findings]]
+    blocks += [Sentence(f"Note: {numbers.name(note)}") for note in run.notes[: room.notes]]
     notes = sum(one.severity not in SEVERITIES[:2] for one in run.findings) + max(len(run.notes) - room.notes, 0)
-    left = [numbers.counted(count, noun) for count, noun in ((len(others) - room.findings, "more finding"),
-                                                             (notes, "note")) if count > 0]
+    left = [
+        numbers.counted(count, noun)
+        for count, noun in ((len(others) - room.findings, "more finding"), (notes, "note"))
+        if count > 0
+    ]
     return [*blocks, *([Sentence(f"Also: {', '.join(left)} (--all shows them).")] if left else [])]
 
 
 def _brief(finding: Finding, *, with_fix: bool) -> Entry:
     where = f" at {numbers.name(finding.layer)}" if finding.layer is not None else ""
-    return Entry(f"{numbers.name(finding.severity)} {numbers.name(finding.code)}{where}: {numbers.name(finding.title)}",
-                 (f"to do: {numbers.name(finding.fix)}",) if with_fix else (), finding.severity)
+    return Entry(
+        f"{numbers.name(finding.severity)} {numbers.name(finding.code)}{where}: {numbers.name(finding.title)}",
+        (f"to do: {numbers.name(finding.fix)}",) if with_fix else (),
+        finding.severity,
+    )
 
 
 def what_next(run: Run, told: Finding | None = None) -> str:

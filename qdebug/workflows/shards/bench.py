@@ -82,8 +82,15 @@ class Bench:
     def count(self, inputs: Sequence[Array], first: int, family: str, batch: int) -> tuple[Counts, EndTally]:
         """Count a leg of the pass on one kernel family; `first` is the number of its first sample."""
         work = self._pass(family)
-        ends = Ends(self.opened.reference.frozen.graph.output_names, inputs, self.opened.truth,
-                    tolerance=self.opened.options.tolerance, baseline=self._baseline, told=lambda _: None, origin=first)
+        ends = Ends(
+            self.opened.reference.frozen.graph.output_names,
+            inputs,
+            self.opened.truth,
+            tolerance=self.opened.options.tolerance,
+            baseline=self._baseline,
+            told=lambda _: None,
+            origin=first,
+        )
         counts = work.run(inputs, batch, origin=first, each=ends.update)
         return replace(counts, unreadable={}, misshapen=frozenset()), ends.finish()
 
@@ -92,8 +99,9 @@ class Bench:
         first, other = (self._pass(family) for family in families)
         return between(first, other, inputs, batch)
 
-    def hand_over(self, inputs: Sequence[Array], family: str, metric: Metric, rows: frozenset[int],
-                  chosen: list[int] | None) -> tuple[Kept, int, list[int] | None, Any] | tuple[int, str]:
+    def hand_over(
+        self, inputs: Sequence[Array], family: str, metric: Metric, rows: frozenset[int], chosen: list[int] | None
+    ) -> tuple[Kept, int, list[int] | None, Any] | tuple[int, str]:
         """Trace the handovers of one block of samples at the cuts of these rows.
 
         Returns what is kept of each sample, the runs that took, the cuts that were chosen and the outputs' shapes; or
@@ -101,8 +109,7 @@ class Bench:
         """
         work = self._pass(family)
         cuts, _ = plan(work.frozen.graph, work.candidate, work.alignment.pairs, work.plan.unmeasurable.reasons)
-        tracer = Tracer([cut for cut in cuts if cut.row in rows], metric, self._tails(work),
-                        _Candidate(work), inputs)
+        tracer = Tracer([cut for cut in cuts if cut.row in rows], metric, self._tails(work), _Candidate(work), inputs)
         tracer.chosen = chosen
         try:
             curve = tracer.run(np.arange(len(inputs[0])), len(inputs[0]))

@@ -51,15 +51,18 @@ class Crew:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.pool.close(at_once=error is not None)
 
     def check(self, samples: int) -> None:
         """Raise UsageError where there are more workers than samples."""
         if isinstance(self.pool, Processes) and self.pool.workers > samples:
-            raise UsageError(f"--workers {self.pool.workers} for {samples} sample{'s' * (samples != 1)}: give as many "
-                             "workers as there are samples, or fewer")
+            raise UsageError(
+                f"--workers {self.pool.workers} for {samples} sample{'s' * (samples != 1)}: give as many "
+                "workers as there are samples, or fewer"
+            )
 
     @contextmanager
     def opening(self, opened: Opened, aligned: Aligned, source: Source) -> Iterator[Hired]:
@@ -126,8 +129,9 @@ class Hired:
             for future in pending:
                 future.cancel()
 
-    def _fill(self, rest: Iterator[tuple[int, Task]], pending: dict[Future[Any], _Sent], again: list[_Sent],
-              waiting: int) -> None:
+    def _fill(
+        self, rest: Iterator[tuple[int, Task]], pending: dict[Future[Any], _Sent], again: list[_Sent], waiting: int
+    ) -> None:
         """Send what was lost, then what is next. A task whose worker died twice is sent alone: it may be the cause."""
         again.sort(key=lambda sent: sent.number)
         suspects = [sent for sent in again if sent.deaths + 1 >= DEATHS]
@@ -147,12 +151,14 @@ class Hired:
         task = sent.task
         models = self.models if sent.with_models else None
         try:
-            future = self.pool.submit(perform, self.key, models, self.expected, task.work,
-                                      self.source.part(task.chosen), task.options)
+            future = self.pool.submit(
+                perform, self.key, models, self.expected, task.work, self.source.part(task.chosen), task.options
+            )
         except BrokenExecutor:  # (nobody was told yet)
             self.pool.renew()
-            future = self.pool.submit(perform, self.key, models, self.expected, task.work,
-                                      self.source.part(task.chosen), task.options)
+            future = self.pool.submit(
+                perform, self.key, models, self.expected, task.work, self.source.part(task.chosen), task.options
+            )
         pending[future] = sent
 
     def _survive(self, pending: dict[Future[Any], _Sent]) -> list[_Sent]:
@@ -172,8 +178,10 @@ class Hired:
         except BrokenExecutor as error:
             if sent.deaths + 1 < DEATHS:
                 return error
-            return ModelError(f"the worker died {DEATHS} times while it ran the models{about}: too little memory for "
-                              "them, perhaps; try fewer workers, or a smaller --batch-size")
+            return ModelError(
+                f"the worker died {DEATHS} times while it ran the models{about}: too little memory for "
+                "them, perhaps; try fewer workers, or a smaller --batch-size"
+            )
         except CancelledError:
             return ModelError(f"the scheduler went away or gave the work up{about}: look at its log, and start again")
         except ModuleNotFoundError as error:
@@ -181,8 +189,10 @@ class Hired:
         except Exception as error:
             if type(error).__name__ != "KilledWorker":  # (of Dask, which need not be there)
                 raise
-            return ModelError(f"the worker died again and again while it ran the models{about}: too little memory for "
-                              "them, perhaps; see the workers' logs")
+            return ModelError(
+                f"the worker died again and again while it ran the models{about}: too little memory for "
+                "them, perhaps; see the workers' logs"
+            )
         return found.error(about) if isinstance(found, Refusal) else found
 
 
@@ -206,8 +216,10 @@ def hire(executor: Executor | Crew | None) -> Crew | None:
     if executor is None or isinstance(executor, Crew):
         return executor
     if not isinstance(executor, Executor):
-        raise UsageError(f"executor is a {type(executor).__name__}: give a concurrent.futures.Executor, such as "
-                         "dask's Client.get_executor()")
+        raise UsageError(
+            f"executor is a {type(executor).__name__}: give a concurrent.futures.Executor, such as "
+            "dask's Client.get_executor()"
+        )
     return Crew(Given(executor))
 
 
@@ -218,6 +230,8 @@ def crew_of(workers: int | None, scheduler: str | None) -> Crew:
     """
     cores = os.cpu_count() or 1
     if workers is not None and workers > MOST_PER_CORE * cores:
-        raise UsageError(f"--workers {workers} on {cores} core{'s' * (cores != 1)}: each is a process that imports "
-                         f"TensorFlow; give {cores}, and {MOST_PER_CORE * cores} at most")
+        raise UsageError(
+            f"--workers {workers} on {cores} core{'s' * (cores != 1)}: each is a process that imports "
+            f"TensorFlow; give {cores}, and {MOST_PER_CORE * cores} at most"
+        )
     return Crew(Processes(workers) if workers is not None else Dask(str(scheduler)))

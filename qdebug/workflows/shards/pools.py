@@ -105,8 +105,10 @@ class Given:
     def __init__(self, executor: Executor) -> None:
         context = getattr(executor, "_mp_context", None)
         if isinstance(executor, ProcessPoolExecutor) and context is not None and context.get_start_method() == "fork":
-            raise UsageError("the executor forks its processes, in which TensorFlow does not run: give "
-                             "ProcessPoolExecutor(N, mp_context=multiprocessing.get_context('spawn'))")
+            raise UsageError(
+                "the executor forks its processes, in which TensorFlow does not run: give "
+                "ProcessPoolExecutor(N, mp_context=multiprocessing.get_context('spawn'))"
+            )
         self._executor = executor
 
     @property
@@ -121,13 +123,16 @@ class Given:
         except BrokenExecutor:
             raise
         except RuntimeError as error:
-            raise UsageError(f"the executor takes no work: {first_line(error)}; give one that is not shut down"
-                             ) from error
+            raise UsageError(
+                f"the executor takes no work: {first_line(error)}; give one that is not shut down"
+            ) from error
 
     def renew(self) -> None:
         """Raise ModelError: nobody but its owner can start such an executor anew."""
-        raise ModelError("a worker of the executor died, and with it the executor; give a new one, or --workers N, "
-                         "which starts dead workers again")
+        raise ModelError(
+            "a worker of the executor died, and with it the executor; give a new one, or --workers N, "
+            "which starts dead workers again"
+        )
 
     def close(self, *, at_once: bool) -> None:
         """Leave it to its owner."""
@@ -146,8 +151,10 @@ class Dask:
         try:
             self._client = Client(address, timeout=SECONDS, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
-            raise UsageError(f"--scheduler {address} cannot be reached ({first_line(error)}): give the address that "
-                             "`dask scheduler` prints, such as tcp://host:8786") from error
+            raise UsageError(
+                f"--scheduler {address} cannot be reached ({first_line(error)}): give the address that "
+                "`dask scheduler` prints, such as tcp://host:8786"
+            ) from error
         self._executor = self._client.get_executor(pure=False)
         if not self.workers:
             self.close(at_once=True)

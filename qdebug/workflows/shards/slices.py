@@ -56,9 +56,11 @@ def _mapped(path: str, offset: int, shape: tuple[int, ...], dtype: str) -> Array
     try:
         return np.memmap(path, np.dtype(dtype), "r", offset, shape)
     except (OSError, ValueError) as error:
-        raise InputError(f"worker {socket.gethostname()} cannot read {path} "
-                         f"({getattr(error, 'strerror', None) or error}): give a path that all workers share, or load "
-                         "the array and pass it, then every worker is sent its slices") from error
+        raise InputError(
+            f"worker {socket.gethostname()} cannot read {path} "
+            f"({getattr(error, 'strerror', None) or error}): give a path that all workers share, or load "
+            "the array and pass it, then every worker is sent its slices"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,10 @@ class ArrayPart:
     def arrays(self) -> list[Array]:
         """The samples. Raises InputError where a file cannot be read."""
         plain = [one.read() if isinstance(one, Stored) else one for one in self.held]
-        return [one if late is None else deferred(one, divisor=late[0], dtype=np.dtype(late[1]))
-                for one, late in zip(plain, self.late, strict=True)]
+        return [
+            one if late is None else deferred(one, divisor=late[0], dtype=np.dtype(late[1]))
+            for one, late in zip(plain, self.late, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,11 @@ class MadePart:
         shard = slice(self.first, self.last)
         found = from_python(lambda: function(shard=shard), None, self.specs, source=str(name))
         if found.count != self.last - self.first:
-            raise InputError(f"{name}(shard=slice({self.first}, {self.last})) gives {found.count} samples, not "
-                             f"{self.last - self.first}: let it give the same samples as {name}()[{self.first}:"
-                             f"{self.last}]")
+            raise InputError(
+                f"{name}(shard=slice({self.first}, {self.last})) gives {found.count} samples, not "
+                f"{self.last - self.first}: let it give the same samples as {name}()[{self.first}:"
+                f"{self.last}]"
+            )
         found = found if self.scale is None else datasets.scaled(found, self.scale)
         return datasets.arrange(found, self.specs)
 
@@ -130,8 +136,12 @@ def _held(array: Any, chosen: Chosen) -> tuple[Array | Stored, tuple[float | Non
 
 def _place(array: Any) -> int | None:
     """Where in its file a mapped array begins; `None` for one in memory, or in a file that has no name any more."""
-    if not isinstance(array, np.memmap) or not array.flags.c_contiguous or array.filename is None \
-            or not Path(array.filename).exists():
+    if (
+        not isinstance(array, np.memmap)
+        or not array.flags.c_contiguous
+        or array.filename is None
+        or not Path(array.filename).exists()
+    ):
         return None
     whole = array
     while isinstance(whole.base, np.memmap):

@@ -67,8 +67,9 @@ def me() -> str:
     return f"{socket.gethostname()}, process {os.getpid()}"
 
 
-def perform(key: str, models: bytes | Path | None, expected: Mapping[str, str], work: str, part: Part,
-            options: tuple[Any, ...]) -> Any:
+def perform(
+    key: str, models: bytes | Path | None, expected: Mapping[str, str], work: str, part: Part, options: tuple[Any, ...]
+) -> Any:
     """Do one task; an error that is the user's to mend comes back as a Refusal, `Missing` asks for the models.
 
     `key` is the digest of the models, `models` what `bench.packed` gave, or the file that holds it.
@@ -76,8 +77,11 @@ def perform(key: str, models: bytes | Path | None, expected: Mapping[str, str], 
     mine = versions()
     wrong = [f"{name} {mine[name]}, the client {wanted}" for name, wanted in expected.items() if mine[name] != wanted]
     if wrong:
-        return Refusal("UsageError", f"worker {me()} has {'; '.join(wrong)}: kernels of another version give other "
-                       "codes, install the same on both")
+        return Refusal(
+            "UsageError",
+            f"worker {me()} has {'; '.join(wrong)}: kernels of another version give other "
+            "codes, install the same on both",
+        )
     with _ONE_AT_A_TIME:
         if key not in _BENCHES and models is None:
             return Missing()
