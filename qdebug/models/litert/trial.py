@@ -2,19 +2,24 @@
 
 LiteRT's kernels trust the file; one that `validate` could not tell may still end the process that runs it. So each file
 from outside is loaded, allocated and invoked once elsewhere before it is here. The other process starts when the file
-has been read, and works while this one imports TensorFlow: `begin` starts it, `wait` says what came of it.
+has been read, and works while this one imports TensorFlow: `begin` starts it, `outcome` says what came of it. A server
+that has imported LiteRT forks the processes, so that only the first trial waits for that.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +55,101 @@ class Outcome:
     """How the process ended and during what, where it did not live to tell."""
 
 
+class TrialServer:
+    """The process that forks one for every trial; it ends when this one does, and so do they."""
+
+    def __init__(self) -> None:
+        self.owner, self._numbers = os.getpid(), itertools.count()
+        self._pids: dict[int, int] = {}
+        self._codes: dict[int, int] = {}
+        self._rest = b""
+        self._lock = threading.RLock()
+        self._socket, theirs = socket.socketpair()
+        path = os.pathsep.join(path for path in sys.path if path)
+        self._process = subprocess.Popen(  # noqa: S603 this very Python, and a number
+            [sys.executable, "-P", "-m", "qdebug.models.litert.trial_process", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+        )
+        theirs.close()
+        atexit.register(self.close)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is there, and this process has started it: one that was forked needs its own."""
+        return self.owner == os.getpid() and self._process.poll() is None
+
+    def start(self, given: int, told: int, **request: Any) -> int:
+        """Ask for a trial; `given` and `told` are descriptors of files. The number that it is known by."""
+        with self._lock:
+            number = next(self._numbers)
+            if number:
+                self._pid(number - 1)  # (one request at a time lies in the socket: two might be read as one)
+            line = json.dumps({"number": number, **request}).encode()
+            with contextlib.suppress(BrokenPipeError):  # (`wait` tells that nobody is there)
+                socket.send_fds(self._socket, [line], [given, told])
+            return number
+
+    def wait(self, number: int, seconds: float) -> int | None:
+        """The exit code of a trial, negative for a signal; `None` where it does not end, and is ended then."""
+        with self._lock:
+            until = time.monotonic() + seconds
+            while number not in self._codes and time.monotonic() < until and self._read(until - time.monotonic()):
+                pass
+            if number not in self._codes and self.serves:
+                self.kill(number)
+                return None
+            return self._codes.pop(number, self._process.poll())
+
+    def kill(self, number: int) -> None:
+        """End a trial."""
+        pid = self._pid(number)
+        if pid is not None and number not in self._codes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        atexit.unregister(self.close)
+        self._socket.close()
+        if self.owner == os.getpid():
+            self._process.wait()
+
+    def _pid(self, number: int) -> int | None:
+        while number not in self._pids and self._read(USUAL_SECONDS):
+            pass
+        return self._pids.get(number)
+
+    def _read(self, seconds: float) -> bool:
+        """Take in what it answers within this time; False where nothing came, or nobody is there."""
+        self._socket.settimeout(max(seconds, 0.01))
+        try:
+            part = self._socket.recv(1 << 16)
+        except (TimeoutError, ConnectionResetError):
+            return False
+        if not part:
+            self._process.wait()
+            return False
+        *lines, self._rest = (self._rest + part).split(b"\n")
+        for line in map(json.loads, lines):
+            (self._pids if "pid" in line else self._codes)[line["number"]] = line.get("pid", line.get("code"))
+        return True
+
+
+_SERVER: list[TrialServer] = []
+
+
+def server() -> TrialServer:
+    """The one of this process."""
+    if not _SERVER or not _SERVER[0].serves:
+        _SERVER[:] = [TrialServer()]
+    return _SERVER[0]
+
+
 class Trial:
     """One process that tries one file."""
 
@@ -61,43 +161,24 @@ class Trial:
         self._given.seek(0)
         memory = max(LEAST_MEMORY, PER_BYTE * len(content))
         self._started = time.monotonic()
-        self._process = subprocess.Popen(  # noqa: S603 this very Python, and numbers
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "qdebug.models.litert.trial_process",
-                str(self._seconds),
-                str(memory),
-                *self.families,
-            ],
-            stdin=self._given,
-            stdout=self._told,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        self._server = server()
+        self._number = self._server.start(
+            self._given.fileno(),
+            self._told.fileno(),
+            seconds=self._seconds,
+            memory=memory,
+            families=self.families,
         )
-        atexit.register(self.end)
 
     def wait(self) -> dict[str, Outcome]:
         """What came of it on the families that were reached: where the process died on one, the others were not."""
-        try:
-            code: int | None = self._process.wait(max(1.0, self._started + 2 * self._seconds - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            self.end()
+        left = max(1.0, self._started + 2 * self._seconds - time.monotonic())
+        code = self._server.wait(self._number, left)
         last = {str(line["kernels"]): line for line in _lines(self._told)}
         self._given.close()
         self._told.close()
         reached = [kernels for kernels in self.families if kernels in last] or self.families[:1]
         return {kernels: self._outcome(last.get(kernels), code) for kernels in reached}
-
-    def end(self) -> None:
-        """Leave no process behind."""
-        atexit.unregister(self.end)
-        self._process.kill()
-        self._process.wait()
 
     def _outcome(self, line: Mapping[str, Any] | None, code: int | None) -> Outcome:
         if line is not None and line["step"] == "done":
