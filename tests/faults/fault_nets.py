@@ -19,6 +19,7 @@ from qdebug.models.data import dataset as datasets
 from qdebug.models.litert.parse import parse
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.base import Reference
+from qdebug.models.reference.convert import converter_of
 from qdebug.models.reference.keras_model import KerasReference
 from qdebug.models.reference.open import load_reference
 from qdebug.models.tensorflow import load_tensorflow
@@ -75,11 +76,10 @@ def builtin(name: str, seed: int = 3) -> Net:
 @cache
 def float_file(name: str, seed: int = 3) -> Net:
     """The float baseline of a built-in model against its float32 file."""
-    tf = load_tensorflow().tf
     made = training.prepare(name, digits(), seed=seed)
     reference = load_reference(made.baseline_path)
     with quietly():
-        content = bytes(tf.lite.TFLiteConverter.from_keras_model(reference.model).convert())
+        content = bytes(converter_of(reference.model).convert())
     inputs = [array[:SAMPLES] for array in datasets.arrange(digits(), reference.frozen.specs)]
     return Net(f"{name} (float32)", reference, content, inputs, str(made.baseline_path))
 
@@ -138,7 +138,7 @@ def fit_norms(net: Any) -> Any:
 def convert(model: Any, *, optimized: bool = True, integer: bool = True, data: list[np.ndarray] | None = None) -> bytes:
     tf = load_tensorflow().tf
     with quietly():
-        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        converter = converter_of(model)
         if optimized:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if data is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qdebug.models.reference.convert import converter_of
 from qdebug.record.audit import AuditRecord
 from qdebug.record.audit_gate import AuditFailOn, check_audit
 from qdebug.render.audit import answer
@@ -34,7 +35,7 @@ def recurrent(kind: str, count: int = 1) -> tuple[Any, bytes]:
     model = keras.Model(given, L.Dense(SIZE, name="logits")(x))
     randomize(model, 2)
     with quietly():
-        return model, bytes(stack.tf.lite.TFLiteConverter.from_keras_model(model).convert())
+        return model, bytes(converter_of(model).convert())
 
 
 def audited(model: Any, content: bytes) -> AuditRecord:

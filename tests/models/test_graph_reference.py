@@ -10,6 +10,7 @@ import pytest
 
 import qdebug
 from qdebug.errors import ModelError, UsageError
+from qdebug.models.reference.convert import converter_of
 from qdebug.models.reference.graph_part import GraphPart
 from qdebug.models.reference.open import load_reference
 from qdebug.models.reference.session import ReferenceTails
@@ -277,7 +278,7 @@ def test_layers_that_keras_revives_without_their_classes_are_read(tmp_path: Path
     model = keras.Model(i, keras.layers.Dense(3, name="logits")(Pooled(name="pooled")(x)))
     with quietly():
         model.save(str(tmp_path / "model"))
-        content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+        content = converter_of(model).convert()
     signal = np.random.default_rng(0).normal(size=(8, 8, 4)).astype(np.float32)
     del Pooled
     run = qdebug.trace(tmp_path / "model", content, signal, options=OPTIONS)

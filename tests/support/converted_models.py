@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qdebug.models.quiet import quietly
+from qdebug.models.reference.convert import converter_of
 from qdebug.models.tensorflow import load_tensorflow
 
 BUILDERS: dict[str, tuple[Callable[[Any], Any], str, str]] = {}
@@ -94,7 +95,7 @@ def quantized(net: Any, data: Callable[[int], list[np.ndarray]] | None = None) -
 def converted(net: Any, kind: str, io: str) -> bytes:
     """The flatbuffer of a QAT model, of a float model quantized after training, or of a float model as it is."""
     tf = load_tensorflow().tf
-    converter = tf.lite.TFLiteConverter.from_keras_model(net)
+    converter = converter_of(net)
     if kind != "float":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if io == "int8":
@@ -108,7 +109,7 @@ def converted(net: Any, kind: str, io: str) -> bytes:
 def post_training_converter(model: Any, kind: str) -> Any:
     """A converter for `float32`, `float16`, `16x8`, or any other kind, which the caller sets up further."""
     tf = load_tensorflow().tf
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter = converter_of(model)
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "float16":

@@ -9,6 +9,7 @@ import pytest
 
 from qdebug.graph import op_facts
 from qdebug.models.litert.parse import parse
+from qdebug.models.reference.convert import converter_of
 from qdebug.record.serialization import to_json
 from tests.support.float_models import file_of, row_of
 from tests.support.tflite_edits import edit
@@ -180,7 +181,7 @@ def test_a_remainder_behind_rounded_numbers_is_told():
     bits, table = draw.integers(0, 2, (64, 40)).astype(np.float32), draw.integers(0, 2, (40, 6)).astype(np.float32)
     i = keras.layers.Input((40,), name="bits")
     model = keras.Model(i, tf().math.floormod(tf().matmul(i, tf().constant(table)), 2.0))
-    converter = tf().lite.TFLiteConverter.from_keras_model(model)
+    converter = converter_of(model)
     converter.optimizations = [tf().lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([one[None]] for one in bits)
     converter.inference_input_type = converter.inference_output_type = tf().int8

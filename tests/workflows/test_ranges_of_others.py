@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import qdebug
+from qdebug.models.reference.convert import converter_of
 from tests.support.float_models import file_of, samples
 from tests.support.wild_models import made
 
@@ -29,7 +30,7 @@ def boxes() -> tuple[Any, bytes, np.ndarray]:
     low, high = tf.maximum(given[:, :2], [[60.0, 40.0]]), tf.minimum(given[:, 2:], [[180.0, 160.0]])
     sides = tf.maximum(high - low, 0.0)
     model = keras.Model(given, sides[:, :1] * sides[:, 1:])
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter = converter_of(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([one[None]] for one in data)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

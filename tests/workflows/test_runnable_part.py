@@ -10,6 +10,7 @@ import pytest
 
 import qdebug
 from qdebug.errors import ModelError
+from qdebug.models.reference.convert import converter_of
 from qdebug.models.reference.flex_ops import PURE
 from qdebug.models.reference.open import load_reference
 from qdebug.models.reference.session import FrozenSession
@@ -53,7 +54,7 @@ def converted(model: Any, kind: str) -> bytes:
     from qdebug.models.tensorflow import load_tensorflow
 
     lite = load_tensorflow().tf.lite
-    converter = lite.TFLiteConverter.from_keras_model(model)
+    converter = converter_of(model)
     converter.allow_custom_ops = kind == "custom"
     converter._experimental_lower_tensor_list_ops = False
     if kind == "flex":
