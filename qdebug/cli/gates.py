@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qdebug.cli.ci import tell_github
 from qdebug.cli.failures import say
-from qdebug.record.limits import FailOn
 
 if TYPE_CHECKING:
     from qdebug.record.gates import Gate
@@ -19,6 +18,14 @@ if TYPE_CHECKING:
     from qdebug.workflows.trace_options import TraceOptions
 
 TRIPPED = 1
+NUMBERS = (
+    "max_local_flip_percent",
+    "max_cumulative_flip_percent",
+    "max_local_lsb",
+    "min_agreement",
+    "max_accuracy_drop",
+)
+"""The gates that take a number, as `trace` and `sweep` name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +38,24 @@ class GateOptions:
     force: bool = False
 
     @classmethod
-    def read(
-        cls,
-        store: Store,
-        fail_on: Sequence[FailOn] | None,
-        numbers: Mapping[str, float | None],
-        *,
-        budget: Path | None = None,
-        against: str | None = None,
-        junit: Path | None = None,
-        force: bool = False,
-    ) -> GateOptions:
-        """Join the command line's limits with those of the file, or of pyproject.toml here. Raises UsageError."""
+    def read(cls, store: Store, given: Mapping[str, Any]) -> GateOptions:
+        """Join the command line's limits with those of the file, or of pyproject.toml here.
+
+        `given`: a command's arguments, of which those that are named as gates are taken. Raises UsageError.
+        """
         from qdebug.cli.output import check_writable
         from qdebug.record.limits import Limits, find_budget, read_budget
 
+        junit, budget, against, force = (given.get(name) for name in ("junit", "budget", "against", "force"))
         if junit is not None:
-            check_writable(junit, force=force)
+            check_writable(junit, force=bool(force))
         found = read_budget(budget) if budget is not None else find_budget(Path())
+        limits = Limits.of(given["fail_on"], **{name: given[name] for name in NUMBERS})
         return cls(
-            replace(found, limits=Limits.of(fail_on, **numbers).over(found.limits)),
+            replace(found, limits=limits.over(found.limits)),
             None if against is None else store.find(against),
             junit,
-            force,
+            bool(force),
         )
 
     @property

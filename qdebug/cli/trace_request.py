@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,18 @@ from qdebug.record.recorded import slug
 if TYPE_CHECKING:
     from qdebug.record.schema import Run
     from qdebug.record.store import Store
+    from qdebug.workflows.progress import Progress
+    from qdebug.workflows.shards.crew import Crew
+    from qdebug.workflows.trace_options import TraceOptions
 
 
-@dataclass(frozen=True, slots=True)
-class Models:
+def picked(kind: type[Any], given: Mapping[str, Any]) -> Any:
+    """Make a dataclass of the arguments of a command that are named as its fields are."""
+    return kind(**{field.name: given[field.name] for field in fields(kind) if field.name in given})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceRequest:
     """Which models to compare: a built-in one, or the user's own files."""
 
     model: str | None
@@ -41,7 +49,7 @@ class Models:
     outputs: str | None = None
     dump: str | None = None
 
-    def check(self, *, force: bool) -> Models:
+    def check(self, *, force: bool) -> TraceRequest:
         """Raise UsageError if the options contradict each other; return this."""
         of_files = (
             "dump",
@@ -74,72 +82,76 @@ class Models:
             check_writable(self.save_candidate, force=force)
         return self
 
-    def trace(self, **shared: Any) -> Run:
+    def trace(self, *, data: str | None, samples: int | None, scale: float | None, **shared: Any) -> Run:
         """Trace these models."""
         from qdebug.models.reference.graph_part import graph_part
         from qdebug.workflows.trace import trace_builtin, trace_files
 
+        read: dict[str, Any] = {"data": data, "samples": samples, "scale": scale}
         save = None if self.save_candidate is None else str(self.save_candidate)
         if self.model is not None:
-            kept: dict[str, Any] = {} if save is None else {"save_candidate": save}
-            return trace_builtin(
-                self.model, seed=self.seed, qat_epochs=self.qat_epochs, retrain=self.retrain, **kept, **shared
-            )
+            own: dict[str, Any] = {"seed": self.seed, "qat_epochs": self.qat_epochs, "retrain": self.retrain}
+            return trace_builtin(self.model, save_candidate=save, **own, **read, **shared)
         if self.reference is None:
-            return self._trace_device(**shared)
-        keys: dict[str, Any] = {"x_key": self.x_key, "y_key": self.y_key}
-        if self.custom_objects is not None:
-            keys["custom_objects"] = self.custom_objects
-        if self.allow_lambda:
-            keys["allow_lambda"] = True
-        more = {"image_size": self.image_size, "preprocess": self.preprocess}
-        keys.update({name: value for name, value in more.items() if value is not None})
-        part = graph_part(self.signature, self.inputs, self.outputs)
-        keys.update({"graph": part} if part.option is not None else {})
-        keys.update({"dump": self.dump} if self.dump is not None else {})
-        files: dict[str, Any] = {"baseline": self.baseline, "save_candidate": save}
-        assert self.reference is not None
-        return trace_files(self.reference, self.candidate, **files, **keys, **shared)
+            return self._trace_device(**read, **shared)
+        return trace_files(
+            self.reference,
+            self.candidate,
+            baseline=self.baseline,
+            save_candidate=save,
+            x_key=self.x_key,
+            y_key=self.y_key,
+            image_size=self.image_size,
+            preprocess=self.preprocess,
+            graph=graph_part(self.signature, self.inputs, self.outputs),
+            custom_objects=self.custom_objects,
+            allow_lambda=self.allow_lambda,
+            dump=self.dump,
+            **read,
+            **shared,
+        )
 
-    def _trace_device(self, *, data: str | None, samples: int | None, scale: float | None, **shared: Any) -> Run:
+    def _trace_device(
+        self,
+        *,
+        data: str | None,
+        samples: int | None,
+        scale: float | None,
+        options: TraceOptions,
+        executor: Crew | None,
+        progress: Progress,
+        **_quantize: Any,
+    ) -> Run:
         """Compare a device with a host: no reference takes part."""
         from qdebug.models.data.request import DataRequest
         from qdebug.workflows.device_run import trace_device
 
-        if "executor" in shared:
+        if executor is not None:
             raise UsageError(
                 f"--dump {self.dump} holds what was run already, which workers cannot share: leave "
                 "--workers or --scheduler out"
             )
         assert self.candidate is not None
         assert self.dump is not None
-        request = (
-            None
-            if data is None
-            else DataRequest(data, None, scale, self.x_key, self.y_key, self.image_size, self.preprocess)
-        )
+        keys = (self.x_key, self.y_key, self.image_size, self.preprocess)
+        request = None if data is None else DataRequest(data, None, scale, *keys)
         return trace_device(
-            self.candidate,
-            self.dump,
-            data=request,
-            samples=samples,
-            options=shared["options"],
-            progress=shared["progress"],
+            self.candidate, self.dump, data=request, samples=samples, options=options, progress=progress
         )
 
 
 @contextmanager
-def sharing(workers: int | None, scheduler: str | None) -> Iterator[dict[str, Any]]:
-    """What tells a trace who shares its samples; the workers end with the block. Raises UsageError."""
+def sharing(workers: int | None, scheduler: str | None) -> Iterator[Crew | None]:
+    """Who shares a trace's samples, `None` for nobody; the workers end with the block. Raises UsageError."""
     if workers is None and scheduler is None:
-        yield {}
+        yield None
         return
     if workers is not None and scheduler is not None:
         raise UsageError(f"--workers {workers} starts processes here, --scheduler {scheduler} uses a cluster: give one")
     from qdebug.workflows.shards.crew import crew_of
 
     with crew_of(workers, scheduler) as crew:
-        yield {"executor": crew}
+        yield crew
 
 
 def finish(run: Run, store: Store, output: Output, gates: GateOptions, *, everything: bool = False) -> int:

@@ -13,7 +13,7 @@ MOST_THREADS = 1024
 """Threads that any machine runs at once; far more of them, each with its stack, are a slip of the pen."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TraceOptions:
     """How a trace is done, whatever the models and the data are. Raises UsageError for senseless values."""
 

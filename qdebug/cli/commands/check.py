@@ -20,9 +20,10 @@ def check(
     junit: o.Junit = None,
     force: o.Force = False,
     store: o.StorePath = o.DEFAULT_STORE,
-    debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
+    debug: o.Debug = False,
 ) -> None:
     """Hold one recorded run against limits, and exit with 1 where one is broken."""
+    given = locals()
     from qdebug.cli.failures import reading
     from qdebug.cli.gates import GateOptions
     from qdebug.cli.output import write_standard_output
@@ -30,14 +31,7 @@ def check(
     from qdebug.record.store import Store
 
     records = Store(store)
-    numbers = {
-        "max_local_flip_percent": max_local_flip_percent,
-        "max_cumulative_flip_percent": max_cumulative_flip_percent,
-        "max_local_lsb": max_local_lsb,
-        "min_agreement": min_agreement,
-        "max_accuracy_drop": max_accuracy_drop,
-    }
-    gates = GateOptions.read(records, fail_on, numbers, budget=budget, against=against, junit=junit, force=force)
+    gates = GateOptions.read(records, given)
     if gates.is_empty:
         raise UsageError("nothing to check: give a limit such as --fail-on diverged, --budget or --against")
     with reading(f"run {run}"):

@@ -54,42 +54,27 @@ def sweep(
     force: o.Force = False,
     store: o.StorePath = o.DEFAULT_STORE,
     quiet: o.Quiet = False,
-    isolate: o.Isolate = False,  # noqa: ARG001 its callback runs the command
-    debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
+    isolate: o.Isolate = False,
+    debug: o.Debug = False,
 ) -> None:
     """Trace every combination of models and seeds, then show the summary of these runs."""
+    given = locals()
     from qdebug.cli.commands.summary import write_summary
     from qdebug.cli.gates import GateOptions
     from qdebug.cli.output import Output
     from qdebug.cli.progress import Progress
+    from qdebug.cli.trace_request import picked
     from qdebug.record.store import Store
     from qdebug.workflows.trace_options import TraceOptions
 
     jobs = combinations(models, seeds)
-    how = TraceOptions(
-        tolerance, batch_size, kernels, threads, handover, handover_samples, metric, tflm_samples=tflm_samples
-    )
+    options = picked(TraceOptions, given)
     records, target = Store(store), Output(output, force, format, json).check()
     records.check_writable()
-    numbers = {
-        "max_local_flip_percent": max_local_flip_percent,
-        "max_cumulative_flip_percent": max_cumulative_flip_percent,
-        "max_local_lsb": max_local_lsb,
-        "min_agreement": min_agreement,
-        "max_accuracy_drop": max_accuracy_drop,
-    }
-    gates = GateOptions.read(records, fail_on, numbers, budget=budget)
-    given = {
-        "data": data,
-        "samples": samples,
-        "scale": scale,
-        "quantize": quantize,
-        "qat_epochs": qat_epochs,
-        "retrain": retrain,
-        "options": gates.limited(how),
-    }
+    gates = GateOptions.read(records, given)
+    how = {name: given[name] for name in ("data", "samples", "scale", "quantize", "qat_epochs", "retrain")}
     with Progress(quiet=quiet) as progress:
-        runs, code = run_all(jobs, given, records, gates, progress)
+        runs, code = run_all(jobs, how | {"options": gates.limited(options)}, records, gates, progress)
     write_summary(runs, by, target)
     raise typer.Exit(code)
 

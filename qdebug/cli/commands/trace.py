@@ -73,54 +73,34 @@ def trace(
     force: o.Force = False,
     store: o.StorePath = o.DEFAULT_STORE,
     quiet: o.Quiet = False,
-    isolate: o.Isolate = False,  # noqa: ARG001 its callback runs the command
-    debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
+    isolate: o.Isolate = False,
+    debug: o.Debug = False,
 ) -> None:
     """Compare a Keras model with its TFLite file, end to end and layer by layer, and record the run."""
+    given = locals()
     from qdebug.cli.gates import GateOptions
     from qdebug.cli.output import Output, check_writable
     from qdebug.cli.progress import Progress
-    from qdebug.cli.trace_request import Models, finish, sharing
+    from qdebug.cli.trace_request import TraceRequest, finish, picked, sharing
     from qdebug.errors import UsageError
     from qdebug.record.store import Store
     from qdebug.workflows.trace_options import TraceOptions
 
-    files = (reference, candidate, baseline, save_candidate, x_key, y_key, custom_objects, allow_lambda)
-    read = (image_size, preprocess, signature, inputs, outputs)
-    models = Models(model, seed, qat_epochs, retrain, *files, *read, dump=dump).check(force=force)
+    request = picked(TraceRequest, given).check(force=force)
     if model is not None and reference_kernels is not None:
         raise UsageError(
             f"--reference-kernels {reference_kernels} is for a .tflite reference: leave it out, or leave "
             f"out --model {model}"
         )
-    how = TraceOptions(
-        tolerance,
-        batch_size,
-        kernels,
-        threads,
-        handover,
-        handover_samples,
-        metric,
-        sample=sample,
-        save_tensors=save_tensors,
-        reference_kernels=reference_kernels,
-        tflm_samples=tflm_samples,
-    )
+    options = picked(TraceOptions, given)
     if save_tensors is not None:
         check_writable(save_tensors, force=force)
     records, target = Store(store), Output(output, force, format, json).check()
     records.check_writable()
-    numbers = {
-        "max_local_flip_percent": max_local_flip_percent,
-        "max_cumulative_flip_percent": max_cumulative_flip_percent,
-        "max_local_lsb": max_local_lsb,
-        "min_agreement": min_agreement,
-        "max_accuracy_drop": max_accuracy_drop,
-    }
-    gates = GateOptions.read(records, fail_on, numbers, budget=budget, against=against, junit=junit, force=force)
+    gates = GateOptions.read(records, given)
     said = context.get_parameter_source("data")
-    given = data if dump is None or (said is not None and said.name != "DEFAULT") else None
-    shared = {"data": given, "samples": samples, "scale": scale, "quantize": quantize, "options": gates.limited(how)}
+    read = data if dump is None or (said is not None and said.name != "DEFAULT") else None
+    shared = {"data": read, "samples": samples, "scale": scale, "quantize": quantize}
     with Progress(quiet=quiet) as progress, sharing(workers, scheduler) as executor:
-        run = models.trace(**shared, **executor, progress=progress)
+        run = request.trace(**shared, options=gates.limited(options), executor=executor, progress=progress)
     raise typer.Exit(finish(run, records, target, gates, everything=everything))
