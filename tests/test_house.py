@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,10 +80,14 @@ PURE_VALUES = ("record", "errors", "workflows.trace_options", "models.kernels", 
 NO_ENGINE = ("graph", "record", "align", "converter", "verdict", "findings", "cures", "render", "cli")
 
 
+@cache
 def imports(path, *, late):
     """Names of all modules that a file imports: on being imported, and with `late` also inside of functions."""
     tree = ast.parse(path.read_text())
-    nodes = ast.walk(tree) if late else _at_import(tree.body)
+    return tuple(_imported(ast.walk(tree) if late else _at_import(tree.body)))
+
+
+def _imported(nodes):
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
