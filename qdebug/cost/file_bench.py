@@ -13,8 +13,8 @@ from qdebug.cost.handover_cuts import Cut
 from qdebug.cost.trials import BY_ROW, EXACT, PLAIN, WEIGHTS, Subject, Values
 from qdebug.graph.quantization import Array
 from qdebug.measure.models_pass import Pass
-from qdebug.models.reference.replay import Tap
-from qdebug.models.reference.unrounded_replay import Variants
+from qdebug.models.reference.taps import Tap
+from qdebug.models.reference.unrounded_replay import UnroundedReplay
 from qdebug.record.schema import Row
 
 
@@ -39,8 +39,8 @@ class FileBench:
         self.subjects = [_subject(entry) for entry in self.entries]
         taps = [entry.tap for entry in self.entries]
         again = [entry.again for entry in self.entries if entry.again is not None]
-        self.replay = Variants(work.frozen, taps, work.plan.grids, threads=threads)
-        self.by_row = Variants(work.frozen, again, work.plan.grids, threads=threads) if again else None
+        self.replay = UnroundedReplay(work.frozen, taps, work.plan.grids, threads=threads)
+        self.by_row = UnroundedReplay(work.frozen, again, work.plan.grids, threads=threads) if again else None
 
     def close(self) -> None:
         """Give the sessions' memory back."""
@@ -57,9 +57,9 @@ class FileBench:
         for entry, values, own in zip(self.entries, self.replay.values(inputs, self.codes), plain, strict=True):
             held = {EXACT: np.asarray(values["local"], np.float32), PLAIN: np.asarray(own, np.float32)}
             if entry.weights is not None:
-                held[WEIGHTS] = np.asarray(values["ideal"], np.float32)
+                held[WEIGHTS] = np.asarray(values["as_file"], np.float32)
             if entry.again is not None:
-                held[BY_ROW] = np.asarray(next(again)["ideal"], np.float32)
+                held[BY_ROW] = np.asarray(next(again)["as_file"], np.float32)
             found.append(held)
         return self.tails.outputs(inputs, {}), found
 
@@ -93,14 +93,22 @@ def _entries(work: Pass, rows: Sequence[Row], cuts: Sequence[Cut]) -> list[_Entr
         tap, cut = taps.get(row.tensor_index), by_row.get(row.index)
         if tap is None or cut is None or all(one.candidate.key != tap.candidate for one in cut.crossing):
             continue
-        own = work.weights.get(tap.candidate) if tap.weights is not None else None
+        own = work.weights.get(tap.candidate) if tap.simulation.weights is not None else None
         other = None if own is None else with_scale_by_channel(own)
-        found.append(_Entry(row, tap, cut, own, None if other is None else replace(tap, weights=other)))
+        found.append(
+            _Entry(
+                row,
+                tap,
+                cut,
+                own,
+                None if other is None else replace(tap, simulation=replace(tap.simulation, weights=other)),
+            )
+        )
     return found
 
 
 def _subject(entry: _Entry) -> Subject:
-    grid = entry.tap.kept_grid or entry.tap.grid
+    grid = entry.tap.rounded_on
     assert grid is not None
     rows = None if entry.weights is None else entry.weights.reference_rows
     return Subject(

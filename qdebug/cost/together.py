@@ -25,7 +25,7 @@ from qdebug.measure.labels import LabelArray
 from qdebug.measure.models_pass import Pass
 from qdebug.models.data.lazy_array import picked
 from qdebug.models.reference.cascade import Cascade
-from qdebug.models.reference.replay import Tap
+from qdebug.models.reference.taps import Tap
 from qdebug.record.schema import Row
 
 FIRST = 5
@@ -114,7 +114,7 @@ class Ensemble:
             points(self.metric, found[name], found["computed"], found["reference"], truth)
             for name in ("kept", "fitted")
         )
-        held = [((tap.kept_grid or tap.grid or Grid(1.0, 0)), tap.dtype, *data) for tap, data in ranges]
+        held = [((tap.rounded_on or Grid(1.0, 0)), tap.dtype, *data) for tap, data in ranges]
         wide = sum(grid.ends(dtype)[1] - grid.ends(dtype)[0] >= 2 * (high - low) for grid, dtype, low, high in held)
         narrow = sum(
             low < grid.ends(dtype)[0] - grid.scale or high > grid.ends(dtype)[1] + grid.scale
@@ -132,10 +132,11 @@ class Ensemble:
             if pair.candidate in numbers:
                 tap = cascade.taps[numbers[pair.candidate]]
                 is_free = pair.candidate in free
-                self._requantize(values, tap.ideal_inputs or ())
-                which = "local" if is_free or (tap.weights is None and tap.ideal_inputs is None) else "ideal"
+                as_file = tap.simulation
+                self._requantize(values, as_file.inputs or ())
+                which = "local" if is_free or (as_file.weights is None and as_file.inputs is None) else "as_file"
                 found = cascade.value(numbers[pair.candidate], which, inputs, values)
-                grid = grids.get(pair.candidate) or tap.kept_grid or tap.grid
+                grid = grids.get(pair.candidate) or tap.rounded_on
                 values[pair.candidate] = found if is_free or grid is None else _rounded(found, grid, tap.dtype)
             else:
                 values[pair.candidate] = self._moved(pair, values)

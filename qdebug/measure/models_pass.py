@@ -19,8 +19,9 @@ from qdebug.measure.tap_plan import plan_taps
 from qdebug.measure.unmeasurable import find_unmeasurable
 from qdebug.models.litert.interpreter import Interpreter, read_tensors
 from qdebug.models.reference.frozen_graph import Frozen
-from qdebug.models.reference.replay import Replay, Taken
+from qdebug.models.reference.replay import Replay
 from qdebug.models.reference.session import FrozenSession
+from qdebug.models.reference.taps import TapValues
 from qdebug.verdict.expectation import Expectation
 
 
@@ -44,15 +45,15 @@ class ReferenceModel:
     """The reference as a whole and by regions; where it is a file, its own kernels compute what they can."""
 
     replay: Replay
-    own: FileSide | None = None
+    reference_file: FileSide | None = None
 
-    def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Iterable[Taken]]:
+    def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Iterable[TapValues]]:
         """Outputs in real values on one batch, and what was taken at every tap: made when it is iterated."""
         outputs, fetched = self.replay.run(inputs, codes)
-        taken = self.replay.taken(fetched)
-        if self.own is None:
+        taken = self.replay.values_of(fetched)
+        if self.reference_file is None:
             return outputs, taken
-        run = self.own.run(inputs, codes)
+        run = self.reference_file.run(inputs, codes)
         return run.outputs, (
             run.instead(tap.candidate, entry) for tap, entry in zip(self.replay.taps, taken, strict=True)
         )
@@ -68,7 +69,7 @@ class Pass(LayerPass):
     expectations: Mapping[Key, Expectation]
     weights: Mapping[Key, Weights] = field(default_factory=dict)
     """The file's own weights at pairs where they are not the reference's."""
-    own: FileSide | None = None
+    reference_file: FileSide | None = None
     """A reference file on its own kernels."""
     threads: int | None = None
 
@@ -102,7 +103,7 @@ def open_models(
     *,
     threads: int | None = None,
     weights: Mapping[Key, Weights] | None = None,
-    own: FileSide | None = None,
+    reference_file: FileSide | None = None,
     first: Sequence[Array] | None = None,
 ) -> Pass:
     """Look at one sample (`first`, or zeros), plan, and open the session of the regions.
@@ -117,19 +118,19 @@ def open_models(
             return session.fetch(keys, samples)
 
     unmeasurable = find_unmeasurable(aligned, samples, interpreter, fetch).without_arithmetic(
-        aligned, frozen.unknown, frozenset() if own is None else own.replayed
+        aligned, frozen.unknown, frozenset() if reference_file is None else reference_file.replayed
     )
-    plan = plan_taps(aligned, expectations, weights, unmeasurable, own_kernels=own is not None)
+    plan = plan_taps(aligned, expectations, weights, unmeasurable, own_kernels=reference_file is not None)
     replay = Replay(frozen, plan.taps, plan.grids, reshaped=plan.reshaped, threads=threads)
     return Pass(
         plan,
         CandidateFile(interpreter),
-        ReferenceModel(replay, own),
+        ReferenceModel(replay, reference_file),
         frozen,
         interpreter,
         replay,
         expectations,
         weights,
-        own,
+        reference_file,
         threads,
     )

@@ -14,7 +14,7 @@ from qdebug.graph.codes import limits_of
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import FakeQuant, Grid
 from qdebug.measure.unmeasurable import Unmeasurable
-from qdebug.models.reference.replay import Reshaped, Tap
+from qdebug.models.reference.taps import Reshaped, Simulation, Tap
 from qdebug.verdict.accumulators import CodeStats, Counts, FloatStats
 from qdebug.verdict.expectation import Expectation
 
@@ -116,9 +116,8 @@ def _tap(
             pair.region,
             pair.inputs,
             tensor.dtype,
-            ideal=weights is not None or bool(dropped),
-            dropped=dropped,
-            weights=weights,
+            simulated=weights is not None or bool(dropped),
+            simulation=Simulation(weights=weights, dropped=dropped),
             unrounded=rounded,
             cut=cut,
         )
@@ -126,7 +125,7 @@ def _tap(
     if margin.size > 1 and margin.size != aligned.reference.tensors[pair.reference].shape[-1]:
         margin = margin.max(keepdims=True)  # the channels are spread over several axes (attention heads)
     marked = not expectation.is_exact
-    rounds_last = marked and not expectation.measured_grid and tensor.dtype == "int8" and not expectation.ideal
+    rounds_last = marked and not expectation.measured_grid and tensor.dtype == "int8" and not expectation.simulated
     return Tap(
         pair.reference,
         pair.candidate,
@@ -135,12 +134,10 @@ def _tap(
         tensor.dtype,
         tensor.grid,
         limits=limits_of(margin) if marked else None,
-        ideal=expectation.ideal,
+        simulated=expectation.simulated,
+        simulation=Simulation(_requantized_inputs(pair), expectation.kept_grid, weights),
         cut=cut,
-        ideal_inputs=_requantized_inputs(pair),
         may_be_infinite=pair.op is not None and pair.op.kind in op_facts.POLES,
-        kept_grid=expectation.kept_grid,
-        weights=weights,
         measured_grid=expectation.measured_grid,
         unrounded=expectation.own_grids is not None,
         fake_quant=_last_fake_quant(pair, aligned.reference) if rounds_last else None,

@@ -78,9 +78,9 @@ def _files(run: Run, opened: _OneSample, pair: Pair) -> dict[str, bytes]:
     given = entries(graph, pair.candidate_ops)
     read = work.candidate_values(opened.inputs, extra=given)
     _, fetched = work.replay.run(opened.inputs, read)
-    measured = list(work.replay.taken(fetched))[work.plan.tapped.index(pair)]
-    own = pair.candidate in work.weights and measured.ideal is not None
-    expected = measured.ideal if own else measured.local
+    measured = list(work.replay.values_of(fetched))[work.plan.tapped.index(pair)]
+    own = pair.candidate in work.weights and measured.simulated is not None
+    expected = measured.simulated if own else measured.local
     work.replay.close()
     assert expected is not None
     actual = read[pair.candidate]

@@ -11,7 +11,7 @@ from qdebug.align import Aligned, align
 from qdebug.graph.graph import Graph, Key
 from qdebug.measure.tap_plan import TapPlan, plan_taps
 from qdebug.measure.unmeasurable import Unmeasurable
-from qdebug.models.reference.replay import Taken
+from qdebug.models.reference.taps import TapValues
 from qdebug.verdict.expectation import expect
 from tests.support.graphs import Net
 
@@ -77,7 +77,7 @@ class FakeReference:
         self,
         inputs: Sequence[np.ndarray],
         codes: Mapping[Key, np.ndarray],  # noqa: ARG002
-    ) -> tuple[list[np.ndarray], Iterator[Taken]]:
+    ) -> tuple[list[np.ndarray], Iterator[TapValues]]:
         """As `ReferenceSide.run`."""
         chosen = [self.codes[tap.candidate][inputs[0]] for tap in self.plan.taps]
-        return [np.zeros((len(inputs[0]), 3))], (Taken(one, one, np.ones(one.shape, bool), None) for one in chosen)
+        return [np.zeros((len(inputs[0]), 3))], (TapValues(one, one, np.ones(one.shape, bool), None) for one in chosen)

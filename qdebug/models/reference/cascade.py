@@ -11,12 +11,12 @@ from typing import Any
 
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
-from qdebug.models.reference.replay import Tap
 from qdebug.models.reference.session import engine_errors
-from qdebug.models.reference.unrounded_replay import Variants
+from qdebug.models.reference.taps import Tap
+from qdebug.models.reference.unrounded_replay import UnroundedReplay
 
 
-class Cascade(Variants):
+class Cascade(UnroundedReplay):
     """A session over the frozen reference that runs one region at a time."""
 
     def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
@@ -28,16 +28,15 @@ class Cascade(Variants):
         return found
 
     def value(self, number: int, which: str, inputs: Sequence[Array], given: Mapping[Key, Array]) -> Array:
-        """Run the region of tap `number` (`local`: the reference's weights, `ideal`: the file's) on `given` values.
+        """Run the region of tap `number` (`local`: the reference's weights, `as_file`: the file's) on `given` values.
 
         `given` holds real values by candidate tensor; those that the region reads must be in it. Raises ModelError.
         """
         tap = self.taps[number]
-        starts = (*tap.inputs, *(tap.ideal_inputs or ()))
+        starts = (*tap.inputs, *(tap.simulation.inputs or ()))
         feeds: dict[Any, Any] = dict(zip(self.frozen.graph.inputs, inputs, strict=True))
-        feeds |= {
-            self._fed[key]: given[key] for _, key in starts if key is not None and key in given and key in self._fed
-        }
+        fed = self._copier.tensors.fed
+        feeds |= {fed[key]: given[key] for _, key in starts if key is not None and key in given and key in fed}
         with engine_errors(f"the region of {tap.reference} cannot run alone"):
             found: Array = self._session.run(self._ends[number][which], feeds)
         return found

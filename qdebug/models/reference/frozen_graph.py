@@ -7,9 +7,7 @@ graph can be run on any values, which is what local errors, handovers and repair
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +18,7 @@ from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.graph.quantization import FakeQuant
 from qdebug.models.reference.constant_values import constant_values, same_for_all
 from qdebug.models.reference.folded_variables import fold
+from qdebug.models.reference.layer_watch import strip, structure_of, watch_layers
 from qdebug.models.tensorflow import load_tensorflow
 
 # fmt: off
@@ -124,7 +123,7 @@ def freeze(model: Any) -> Frozen:
     uses: dict[str, Layer] = {}
 
     def call(*given: Any) -> Any:
-        with _watch_layers(model, uses):
+        with watch_layers(model, uses):
             packed = tf.nest.pack_sequence_as(structure, list(given)) if structure is not None else given[0]
             return tf.nest.flatten(model(packed, training=False))
 
@@ -144,7 +143,7 @@ def freeze(model: Any) -> Frozen:
         raise ModelError(
             f"the reference cannot be called on its own inputs: {first_line(error)}", details=str(error)
         ) from error
-    return as_frozen(constant, uses, specs, tuple(_strip(name) for name in _output_names(model, len(constant.outputs))))
+    return as_frozen(constant, uses, specs, tuple(strip(name) for name in _output_names(model, len(constant.outputs))))
 
 
 def as_frozen(function: Any, uses: dict[str, Layer], specs: Sequence[InputSpec], names: tuple[str, ...]) -> Frozen:
@@ -163,23 +162,19 @@ def _stateful(model: Any) -> str:
     return ", ".join(repr(layer.name) for layer in recurrent if getattr(layer, "stateful", False))
 
 
-def _strip(name: str) -> str:
-    return name.removeprefix("quant_")
-
-
 def _inputs(model: Any) -> tuple[Any, list[InputSpec]]:
     tf = load_tensorflow().tf
     if getattr(model, "inputs", None):
-        structure = _structure(model)
-        tensors = tf.nest.flatten(structure)
+        given = structure_of(model)
+        tensors = tf.nest.flatten(given)
         names = list(getattr(model, "input_names", None) or [tensor.name for tensor in tensors])
     else:
-        structure = None
+        given = None
         saved = model.save_spec() if hasattr(model, "save_spec") else None
         if saved is None:
             raise ModelError("the reference has never been called: build it, or give a functional or Sequential model")
-        structure = saved[0][0]
-        tensors = tf.nest.flatten(structure)
+        given = saved[0][0]
+        tensors = tf.nest.flatten(given)
         names = [tensor.name or f"input_{number}" for number, tensor in enumerate(tensors)]
     specs = [
         InputSpec(
@@ -189,83 +184,12 @@ def _inputs(model: Any) -> tuple[Any, list[InputSpec]]:
         )
         for name, tensor in zip(names, tensors, strict=True)
     ]
-    return structure, specs
-
-
-def _structure(model: Any) -> Any:
-    """What the model is called with: a tensor, or several in the structure that the user gave them.
-
-    A Sequential model that Keras 3 has loaded knows its inputs, and yet no `input` until it is called.
-    """
-    try:
-        return model.input
-    except AttributeError:
-        return model.inputs[0] if len(model.inputs) == 1 else model.inputs
+    return given, specs
 
 
 def _output_names(model: Any, count: int) -> list[str]:
     names = list(getattr(model, "output_names", None) or [])
     return names if len(names) == count else [f"output_{number}" for number in range(count)]
-
-
-@contextmanager
-def _watch_layers(model: Any, uses: dict[str, Layer]) -> Iterator[None]:
-    """While active, note for every op that a layer's call adds to the current graph the innermost such layer."""
-    tf = load_tensorflow().tf
-    base = _base_class(model)
-    original = base.__call__
-    stack: list[Any] = []
-    counts: Counter[tuple[str, ...]] = Counter()
-
-    def watched(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        graph = tf.compat.v1.get_default_graph()
-        start = len(graph.get_operations())
-        stack.append(layer)
-        path = tuple(entry.name for entry in stack)
-        counts[path] += 1
-        use = counts[path]
-        try:
-            return original(layer, *args, **kwargs)
-        finally:
-            described = _describe(list(stack), use)
-            for op in graph.get_operations()[start:]:
-                uses.setdefault(op.name, described)
-            stack.pop()
-
-    base.__call__ = watched
-    try:
-        yield
-    finally:
-        base.__call__ = original
-
-
-def _base_class(model: Any) -> Any:
-    for base in type(model).__mro__:
-        if base.__name__ in ("Layer", "Operation") and "__call__" in vars(base):
-            return base
-    raise ModelError(f"the reference is a {type(model).__name__}, not a Keras model")
-
-
-def _describe(stack: list[Any], use: int) -> Layer:
-    layer = stack[-1]
-    wrapped = getattr(layer, "layer", None) if type(layer).__name__.startswith("QuantizeWrapper") else None
-    inner = [entry for entry in stack if not _is_model(entry)] or [layer]
-    parts = [
-        _strip(entry.name) if type(entry).__name__.startswith("QuantizeWrapper") else entry.name for entry in inner
-    ]
-    if wrapped is not None:
-        parts[-1] = wrapped.name
-    return Layer(
-        "/".join(parts),
-        layer.name,
-        use,
-        type(wrapped if wrapped is not None else layer).__name__,
-        tuple(entry.name for entry in stack),
-    )
-
-
-def _is_model(layer: Any) -> bool:
-    return any(base.__name__ == "Model" for base in type(layer).__mro__)
 
 
 class _Builder:

@@ -13,7 +13,7 @@ import numpy as np
 
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
-from qdebug.models.litert.regions import LooseRegions, Region
+from qdebug.models.litert.regions import Region, RegionRunner
 from qdebug.models.tensorflow import load_tensorflow
 
 
@@ -31,7 +31,7 @@ def by_kernel(op: Op, given: Sequence[Any], file: Graph, content: bytes) -> list
     inputs = file.data_inputs(op)
     shapes = {key: file.tensors[key].shape for key in inputs}
     regions: dict[Key, Region] = {key: Region((op,), inputs, key) for key in op.outputs}
-    loose = LooseRegions(content, file, regions, shapes, kernels="builtin")
+    loose = RegionRunner(content, file, regions, shapes, kernels="builtin")
     taken = {key: value for key, value in zip(op.inputs, given, strict=True) if key in shapes}
 
     def run(*values: Array) -> list[Array]:

@@ -52,7 +52,7 @@ class FileReference(Reference):
         return parse(self.model, self.source)
 
     @cached_property
-    def lifted(self) -> Lifted:
+    def lifted(self) -> FloatGraph:
         """The file as one TensorFlow graph, and which tensor of it stands for which of the file's."""
         found = lift_file(self.file, self.source, self.model)
         alone = folds_batch(self.file) and not takes_batches(found.frozen)
@@ -65,7 +65,7 @@ class FileReference(Reference):
 
 
 @dataclass(frozen=True, eq=False)
-class Lifted:
+class FloatGraph:
     """A file's graph in TensorFlow."""
 
     frozen: Frozen
@@ -75,7 +75,7 @@ class Lifted:
     """What was traced: it keeps alive what the graph calls back."""
 
 
-def lift_file(file: Graph, source: str, content: bytes | None = None) -> Lifted:
+def lift_file(file: Graph, source: str, content: bytes | None = None) -> FloatGraph:
     """Lift the file's graph into TensorFlow; with its `content`, LiteRT computes the ops that cannot be lifted.
 
     Raises ModelError where an op can neither be lifted nor run alone.
@@ -129,7 +129,7 @@ def lift_file(file: Graph, source: str, content: bytes | None = None) -> Lifted:
     tensors: dict[Key, tuple[Key, ...]] = {}
     for key, value in values.items():
         tensors[value.name] = (*tensors.get(value.name, ()), key)
-    return Lifted(frozen, tensors, graph)
+    return FloatGraph(frozen, tensors, graph)
 
 
 def _with_unknown(frozen: Frozen, file: Graph, unknown: Mapping[str, str]) -> Frozen:

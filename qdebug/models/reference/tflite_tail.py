@@ -9,8 +9,8 @@ from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
 from qdebug.models.litert.interpreter import Interpreter, read_tensors
-from qdebug.models.litert.regions import LooseRegions, Region, region_between
-from qdebug.models.reference.tflite_model import Lifted
+from qdebug.models.litert.regions import Region, RegionRunner, region_between
+from qdebug.models.reference.tflite_model import FloatGraph
 
 HELD_BYTES = 256 * 2**20
 """Memory for files that have been cut, about."""
@@ -19,9 +19,11 @@ HELD_BYTES = 256 * 2**20
 class FileTails:
     """Runs what is left of a file behind the fed tensors; keys are those of its lifted graph."""
 
-    def __init__(self, file: Graph, lifted: Lifted, whole: Interpreter, shapes: Mapping[Key, Sequence[int]]) -> None:
+    def __init__(
+        self, file: Graph, lifted: FloatGraph, whole: Interpreter, shapes: Mapping[Key, Sequence[int]]
+    ) -> None:
         self.file, self.lifted, self.whole, self.shapes = file, lifted, whole, shapes
-        self._cut: OrderedDict[tuple[Key, ...], LooseRegions] = OrderedDict()
+        self._cut: OrderedDict[tuple[Key, ...], RegionRunner] = OrderedDict()
 
     def outputs(self, inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None) -> list[Array]:
         """Model outputs in real values, with the tensors in `fed` (real values) taken as given.
@@ -55,7 +57,7 @@ class FileTails:
             raise ModelError("the reference file has no such tensor")
         return self.lifted.tensors[key]
 
-    def _tail(self, keys: tuple[Key, ...]) -> LooseRegions:
+    def _tail(self, keys: tuple[Key, ...]) -> RegionRunner:
         """The file from the tensors `keys` on; the cuts that were used last are kept."""
         if keys in self._cut:
             self._cut.move_to_end(keys)
@@ -67,7 +69,7 @@ class FileTails:
                 if region is None:
                     raise ModelError("the reference file needs a tensor that does not cross there")
                 regions[output] = region
-        tail = LooseRegions(
+        tail = RegionRunner(
             self.whole.running, self.file, regions, self.shapes, kernels=self.whole.kernels, threads=self.whole.threads
         )
         self._cut[keys] = tail

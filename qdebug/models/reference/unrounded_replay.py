@@ -11,22 +11,23 @@ from typing import Any
 
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array, Float
-from qdebug.models.reference.replay import Replay, Tap
+from qdebug.models.reference.replay import Replay
+from qdebug.models.reference.taps import Simulation, Tap
 
 
-class Variants(Replay):
+class UnroundedReplay(Replay):
     """A session over the frozen reference that gives real values before any rounding."""
 
     def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
-        """Values of one region: `local`, `weights` where it has any, and `ideal`."""
-        designed = tap if tap.ideal_inputs is None else replace(tap, inputs=tap.ideal_inputs)
-        weights = None
-        found = {"local": self._region(f"local{number}", tap, skip_fake_quant=True)[0]}
-        if tap.weights is not None:
-            weights = replace(tap.weights, gain=None)
-            float_bias = replace(weights, bias=weights.offset)
-            found["weights"] = self._region(f"weights{number}", tap, skip_fake_quant=True, weights=float_bias)[0]
-        found["ideal"] = self._region(f"ideal{number}", designed, skip_fake_quant=True, weights=weights)[0]
+        """Values of one region: `local`, `weights` where it has any, and `as_file`."""
+        simulation, copy = tap.simulation, self._copier.copy
+        found = {"local": copy(f"local{number}", tap, unrounded=True)[0]}
+        weights = simulation.weights and replace(simulation.weights, gain=None)
+        if weights is not None:
+            float_bias = Simulation(weights=replace(weights, bias=weights.offset))
+            found["weights"] = copy(f"weights{number}", tap, unrounded=True, simulation=float_bias)[0]
+        whole = Simulation(simulation.inputs, weights=weights)
+        found["as_file"] = copy(f"as_file{number}", tap, unrounded=True, simulation=whole)[0]
         return found
 
     def values(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> list[dict[str, Float]]:
