@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from qdebug.align import Pair
 from qdebug.converter.folding import step
-from qdebug.converter.rounded_reference import half_room
+from qdebug.converter.rounded_reference import float16_tolerance
+from qdebug.converter.tolerances import SLACK
 from qdebug.graph.graph import Graph, Op, Tensor
 from qdebug.graph.quantization import CODE_RANGES
 
@@ -23,8 +24,6 @@ Matched = tuple[dict[Place, NDArray[np.float32]], NDArray[np.float64], float, st
 """Constants by reference op and input, their largest differences in steps beyond what the reference has rounded itself,
 the largest of all in steps, and what file and reference hold them in."""
 
-ROOM = 1.02
-"""Of half a step: what float32 may add to it."""
 
 Turn = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 TURNS: list[Turn] = [np.positive, np.negative]
@@ -74,7 +73,7 @@ class _Held:
     """What counts of it, in the shape in which it is fed."""
     role: str = ""
     """`mul` or `add`, where only that will do."""
-    room: NDArray[np.float64] | float = 0.0
+    tolerance: NDArray[np.float64] | float = 0.0
     """What a reference that is a file may have rounded it by, in real units."""
     dtype: str = "float32"
 
@@ -93,14 +92,14 @@ def _places(graph: Graph, op: Op) -> Iterator[_Held]:
         tensor = graph.tensors[key]
         if tensor.data is not None and tensor.data.size and np.issubdtype(tensor.data.dtype, np.floating):
             values = tensor.data.astype(np.float64)
-            room = (
-                half_room(values).reshape(-1)
+            tolerance = (
+                float16_tolerance(values).reshape(-1)
                 if tensor.dtype == "float16"
                 else 0.0
                 if tensor.quantization is None
                 else float(tensor.quantization.scale.max()) / 2
             )
-            yield _Held((op.name, number), values, "", room, tensor.dtype)
+            yield _Held((op.name, number), values, "", tolerance, tensor.dtype)
 
 
 def _nearest(op: Op, tensor: Tensor, places: list[_Held]) -> tuple[float, Place, NDArray[np.float32], float] | None:
@@ -121,7 +120,7 @@ def _nearest(op: Op, tensor: Tensor, places: list[_Held]) -> tuple[float, Place,
             apart = np.abs(_within(op, tensor, turn(wanted.reshape(-1))) - values)
             options.append(
                 (
-                    float(np.max(np.maximum(apart - ROOM * one.room, 0.0) / scale)),
+                    float(np.max(np.maximum(apart - (1 + SLACK) * one.tolerance, 0.0) / scale)),
                     one.place,
                     turn(values).astype(np.float32).reshape(wanted.shape),
                     float(np.max(apart / scale)),

@@ -14,15 +14,11 @@ from typing import TypeGuard
 import numpy as np
 
 from qdebug.converter.grids import KEEPS_CODES, PICKS
+from qdebug.converter.tolerances import MOVED_BIAS_CODES, OTHER_SCALE
 from qdebug.converter.weights import Weights
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Grid
-
-ANOTHER = 1e-3
-"""Relative difference from which a scale is another one."""
-CODES = 1.5
-"""Codes that a bias may be off in its stored unit."""
 
 
 def regridded(candidate: Graph, weights: Mapping[Key, object], paired: Collection[Key]) -> dict[Key, Grid]:
@@ -85,30 +81,23 @@ def rescaled(candidate: Graph, weights: Mapping[Key, object]) -> dict[Key, float
 def _scale_behind(candidate: Graph, entry: Weights, key: Key) -> float | None:
     """The scale of `key` for which the op's biases are the reference's; `None` where there is none."""
     given, kernel = candidate.tensors[key].quantization, op_facts.kernel(candidate, entry.op)
-    stored = [
-        tensor
-        for tensor in candidate.constants(entry.op)
-        if tensor.dtype in ("int32", "int64")
-        and tensor.data is not None
-        and tensor.data.ndim == 1
-        and tensor.quantization is not None
-    ]
+    stored = op_facts.integer_bias(candidate, entry.op)
     if (
         given is None
         or not given.per_tensor
         or kernel is None
         or kernel.quantization is None
-        or not stored
-        or len(candidate.consumers.get(stored[-1].key, ())) > 1
+        or stored is None
+        or stored.quantization is None
+        or len(candidate.consumers.get(stored.key, ())) > 1
     ):
         return None
-    assert stored[-1].quantization is not None
-    product, unit = given.step * kernel.quantization.scale, stored[-1].quantization.scale
+    product, unit = given.step * kernel.quantization.scale, stored.quantization.scale
     if unit.size != product.size or not np.all(product > 0):
         return None
     factor = float(np.median(unit / product))
-    if abs(factor - 1) <= ANOTHER or float(np.ptp(unit / product)) > ANOTHER * factor:
+    if abs(factor - 1) <= OTHER_SCALE or float(np.ptp(unit / product)) > OTHER_SCALE * factor:
         return None
     bias, offset = (np.ravel(values).astype(np.float64) for values in (entry.bias, entry.offset))
     off = np.abs(bias * factor - offset)
-    return given.step * factor if np.all(off <= CODES * unit + 1e-5 * np.abs(offset)) else None
+    return given.step * factor if np.all(off <= MOVED_BIAS_CODES * unit + 1e-5 * np.abs(offset)) else None

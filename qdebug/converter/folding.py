@@ -141,14 +141,15 @@ def step(graph: Graph, op: Op) -> tuple[NDArray[np.float64], NDArray[np.float64]
     return None
 
 
-Rows = NDArray[np.float64]
+KernelMatrix = NDArray[np.float64]
+"""A kernel as (output channels, taps)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Affine:
     """One amount of folding: the kernel and the bias that a float converter would write."""
 
-    rows: Rows
+    rows: KernelMatrix
     """Shape (channels, taps)."""
     offset: NDArray[np.float64]
     """Shape (channels,)."""
@@ -160,7 +161,7 @@ class Affine:
     """Name of each op that is folded -> position of its data input."""
 
 
-def folds(graph: Graph, core: Op, region: tuple[Op, ...], rows: Rows) -> Iterator[Affine]:
+def folds(graph: Graph, core: Op, region: tuple[Op, ...], rows: KernelMatrix) -> Iterator[Affine]:
     """Every amount of folding around `core` within `region`, none first; nothing where statistics are the batch's."""
     front = in_front(graph, core, region, rows.shape[1])
     channels, axes = rows.shape[0], channel_axes(graph, core, core.output)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
+from qdebug.converter.tolerances import OTHER_SCALE, SCALE_ULPS
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op
 from qdebug.graph.quantization import Grid
@@ -93,17 +96,29 @@ def _exact(graph: Graph, op: Op | None) -> tuple[float, float, tuple[int, int], 
 
 def same(found: Grid, expected: Grid) -> bool:
     """Tell whether two grids are one, up to two float32 units in the last place."""
-    return found.zero_point == expected.zero_point and abs(found.scale - expected.scale) <= ULPS * max(
+    return found.zero_point == expected.zero_point and abs(found.scale - expected.scale) <= SCALE_ULPS * max(
         found.scale, expected.scale
     )
 
 
-ULPS = 2.0**-22
-"""Two units in the last place of a float32, relative: what conversion leaves of a scale."""
+def sharing_ops(graph: Graph, key: Key) -> list[Op]:
+    """The ops at a tensor, those that read it first, that must have one scale for what they read and give."""
+    ops = [op for op in graph.consumers.get(key, ()) if op.kind in SAME_SCALE]
+    producer = graph.producers.get(key)
+    return [*ops, producer] if producer is not None and producer.kind in SAME_SCALE else ops
 
 
-BIAS_SCALE = 1e-3
-"""Relative difference from which on a stored bias scale is not the product of input and weight scale."""
+def joined(graph: Graph, key: Key, is_shared: Callable[[Key], bool]) -> Iterator[Key]:
+    """The tensors whose grid ops that must share one make that of `key`, as far as `is_shared`; `key` comes first."""
+    waiting, seen = [key], {key}
+    while waiting:
+        current = waiting.pop()
+        yield current
+        for op in sharing_ops(graph, current):
+            for near in (*graph.data_inputs(op), *op.outputs):
+                if near not in seen and is_shared(near):
+                    seen.add(near)
+                    waiting.append(near)
 
 
 def readers_agree(candidate: Graph, key: Key) -> bool:
@@ -123,21 +138,15 @@ def readers_agree(candidate: Graph, key: Key) -> bool:
                 return False
             continue
         kernel = op_facts.kernel(candidate, op)
-        stored = [
-            tensor.quantization
-            for tensor in candidate.constants(op)
-            if tensor.dtype in ("int32", "int64")
-            and tensor.data is not None
-            and tensor.data.ndim == 1
-            and tensor.quantization is not None
-            and len(candidate.consumers.get(tensor.key, ())) == 1
-        ]  # (one bias for two inputs fits one of them)
-        if given is None or kernel is None or kernel.quantization is None or not stored:
+        stored = op_facts.integer_bias(candidate, op)
+        if stored is None or stored.quantization is None or len(candidate.consumers.get(stored.key, ())) > 1:
+            continue  # (one bias for two inputs fits one of them)
+        if given is None or kernel is None or kernel.quantization is None:
             continue
         product = given.step * kernel.quantization.scale
-        if product.size == 1 or stored[-1].scale.size != product.size or not np.all(product > 0):
+        if product.size == 1 or stored.quantization.scale.size != product.size or not np.all(product > 0):
             continue  # (of a single scale, the kernel's own may be the wrong one)
-        factor = stored[-1].scale / product
-        if abs(float(np.median(factor)) - 1) > BIAS_SCALE and float(np.ptp(factor)) < BIAS_SCALE:
+        factor = stored.quantization.scale / product
+        if abs(float(np.median(factor)) - 1) > OTHER_SCALE and float(np.ptp(factor)) < OTHER_SCALE:
             return False
     return True

@@ -8,18 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from qdebug.converter.tolerances import SCALE_NOISE
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op, Tensor
 from qdebug.graph.quantization import Grid
 
 HALF, SMALLEST_HALF = 2.0**-11, 2.0**-25
 """Rounding error of float16: relative, and of its smallest numbers."""
-ONE_SCALE = 1e-6
-"""Relative difference below which two weight scales are one: what float32 folding leaves."""
 TIES = 0.01
 """Share of a channel's weights that may end on neighbouring codes of one scale: those that stood halfway between."""
-FOLDING = 1e-6
-"""Relative noise of batch-norm folding in float32."""
 
 
 def is_rounded(kernel: Tensor) -> bool:
@@ -36,13 +33,13 @@ def kernel_steps(reference: Graph, core: Op, channels: int) -> NDArray[np.float6
     return np.broadcast_to(scale if scale.size in (1, channels) else scale.max(), (channels,))
 
 
-def kernel_room(reference: Graph, core: Op, rows: NDArray[np.floating]) -> NDArray[np.float64]:
+def kernel_tolerance(reference: Graph, core: Op, rows: NDArray[np.floating]) -> NDArray[np.float64]:
     """How far the reference's kernel may lie from what it was rounded from; `rows` is (channels, taps)."""
     steps = kernel_steps(reference, core, rows.shape[0])
     if steps is not None:
         return steps.reshape(-1, 1) / 2
     kernel = op_facts.kernel(reference, core)
-    return half_room(rows) if kernel is not None and kernel.dtype == "float16" else np.zeros((rows.shape[0], 1))
+    return float16_tolerance(rows) if kernel is not None and kernel.dtype == "float16" else np.zeros((rows.shape[0], 1))
 
 
 def second_scales(
@@ -62,12 +59,12 @@ def second_scales(
 
 def _are(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> bool:
     """Whether scales are these: most of them, or all in another order."""
-    most = np.abs(found - wanted) <= FOLDING * wanted
-    ordered = np.abs(np.sort(found) - np.sort(wanted)) <= FOLDING * np.sort(wanted)
+    most = np.abs(found - wanted) <= SCALE_NOISE * wanted
+    ordered = np.abs(np.sort(found) - np.sort(wanted)) <= SCALE_NOISE * np.sort(wanted)
     return bool(np.mean(most) > 0.5 or np.all(ordered))
 
 
-def half_room(values: NDArray[np.floating]) -> NDArray[np.float64]:
+def float16_tolerance(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """What rounding to float16 may change values by, in their shape."""
     return np.maximum(np.abs(np.asarray(values, np.float64)) * HALF, SMALLEST_HALF)
 
@@ -93,6 +90,6 @@ def beyond_ties(
 
     `apart` is |difference| of the kernels, (channels, taps); `ours` and `theirs` are the scales, (channels,).
     """
-    same = np.abs(ours - theirs) <= ONE_SCALE * theirs
+    same = np.abs(ours - theirs) <= SCALE_NOISE * theirs
     other = np.count_nonzero(apart > theirs.reshape(-1, 1) / 2, axis=1)
     return np.asarray(same & (other > np.maximum(1, TIES * apart.shape[1])))

@@ -6,7 +6,6 @@ to half a step of its scale, and an op can only be judged by the weights that it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -15,28 +14,23 @@ from numpy.typing import NDArray
 
 from qdebug.align import Alignment, Pair
 from qdebug.converter.constants import as_stored, match_constants
-from qdebug.converter.folding import Affine, ChannelAxes, fold, folds, in_front
+from qdebug.converter.file_constants import bias_of, gain_of, layout, shaped, source_grid
+from qdebug.converter.folding import Affine, fold, folds, in_front
 from qdebug.converter.rounded_reference import (
     HALF,
     beyond_ties,
     bias_steps,
-    half_room,
-    kernel_room,
+    float16_tolerance,
     kernel_steps,
+    kernel_tolerance,
     second_scales,
 )
+from qdebug.converter.tolerances import BIAS_CODES, FLOAT32, SLACK
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Op, Tensor
-from qdebug.graph.quantization import Quantization
 
-SLACK = 0.02
-"""Steps: what float32 folding may add to the half step that rounding a weight makes."""
-BIAS_CODES = 1.0
-"""Codes that a bias may be off: half by rounding, the rest by the float32 arithmetic of folding."""
 SAME_CODES, SAME_BIAS = 1e-3, 0.25
 """Steps, and share of what rounding allows, that float32 leaves between two equal codes."""
-FLOAT32 = 2.0**-21
-"""Relative error of a batch norm that is folded in float32, next to the terms that it is the sum of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +69,9 @@ class Weights:
     """Whether the reference has a bias and the file none."""
     reference_dtype: str = "float32"
     """What the reference, where it is a file, holds its kernel in."""
-    room_steps: float = 0.5
+    tolerance_steps: float = 0.5
     """Steps that rounding may move a weight by: more than half of one where the reference's was rounded too."""
-    again: bool = False
+    requantized: bool = False
     """Whether the reference's kernel is fake-quantized, and the file holds it on scales of its own."""
     reference_rows: NDArray[np.float64] | None = None
     """The folded reference kernel as (channels, taps)."""
@@ -129,27 +123,29 @@ def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> di
         kernel = op_facts.kernel(reference, ours[0])
         if kernel is None:
             continue
-        again = kernel.fake_quant is not None and _on_second_scales(pair, reference, candidate, ours[0], theirs[0])
+        requantized = kernel.fake_quant is not None and _on_second_scales(
+            pair, reference, candidate, ours[0], theirs[0]
+        )
         if (
             kernel.fake_quant is None
-            or again
+            or requantized
             or _is_rounded_again(reference, pair, ours[0], kernel)
             or _has_coarse_biases(candidate, theirs[0])
         ):
             entry = _compare(pair, reference, candidate, ours[0], theirs[0])
-            found[pair.candidate] = replace(entry, again=again) if isinstance(entry, Weights) else entry
+            found[pair.candidate] = replace(entry, requantized=requantized) if isinstance(entry, Weights) else entry
     return found
 
 
 def _on_second_scales(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -> bool:
     """Whether the converter rounded a fake-quantized kernel a second time, on scales of its own."""
-    kernel, held = op_facts.kernel(reference, core), op_facts.kernel(candidate, op)
+    kernel, file_kernel = op_facts.kernel(reference, core), op_facts.kernel(candidate, op)
     rows, folded = op_facts.kernel_rows(reference, core, side="reference"), fold(reference, core, pair.region)
     if (
         kernel is None
         or kernel.fake_quant is None
-        or held is None
-        or held.quantization is None
+        or file_kernel is None
+        or file_kernel.quantization is None
         or rows is None
         or folded is None
         or folded.factor.size not in (1, len(rows))
@@ -159,16 +155,16 @@ def _on_second_scales(pair: Pair, reference: Graph, candidate: Graph, core: Op, 
     if own.size not in (1, len(rows)):
         return False
     factor = np.broadcast_to(np.ravel(folded.factor), (len(rows),)).astype(np.float64)
-    return second_scales(rows * factor[:, None], held.quantization.scale, np.abs(factor) * own) is not None
+    return second_scales(rows * factor[:, None], file_kernel.quantization.scale, np.abs(factor) * own) is not None
 
 
 def _has_coarse_biases(candidate: Graph, op: Op) -> bool:
     """Whether a step of the biases (input scale x weight scale) is more than one of the output: rounding shows."""
-    source, held = _source(candidate, op), op_facts.kernel(candidate, op)
+    source, file_kernel = source_grid(candidate, op), op_facts.kernel(candidate, op)
     out = candidate.tensors[op.output].quantization
-    if source is None or held is None or held.quantization is None or out is None:
+    if source is None or file_kernel is None or file_kernel.quantization is None or out is None:
         return False
-    return float(source.step) * float(np.max(held.quantization.scale)) > float(out.step)
+    return float(source.step) * float(np.max(file_kernel.quantization.scale)) > float(out.step)
 
 
 def _is_rounded_again(reference: Graph, pair: Pair, core: Op, kernel: Tensor) -> bool:
@@ -210,11 +206,11 @@ def find_constants(pair: Pair, reference: Graph, candidate: Graph) -> Weights | 
 @np.errstate(invalid="ignore", over="ignore")  # NaN and infinity fit nothing, and say so
 def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -> Weights | str:
     """Compare one op's weights, by the amount of folding that explains the file's kernel best."""
-    kernel, held = op_facts.kernel(reference, core), op_facts.kernel(candidate, op)
-    held = as_stored(candidate, held) if held is not None else None
+    kernel, file_kernel = op_facts.kernel(reference, core), op_facts.kernel(candidate, op)
+    file_kernel = as_stored(candidate, file_kernel) if file_kernel is not None else None
     ours = op_facts.kernel_rows(reference, core, side="reference")
     theirs = op_facts.kernel_rows(candidate, op, side="candidate")
-    if kernel is None or kernel.data is None or held is None or ours is None or theirs is None:
+    if kernel is None or kernel.data is None or file_kernel is None or ours is None or theirs is None:
         return "its kernel is not constant"
     order = op_facts.einsum_order(reference, core) if ours.shape == theirs.shape else None
     if ours.shape != theirs.shape:
@@ -224,46 +220,46 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
     options = list(folds(reference, core, pair.region, ours.astype(np.float64)))
     if not options:
         return "a batch norm on batch statistics cannot be folded"
-    bias, step = _bias(candidate, op, held, theirs.shape[0])
-    grid = np.broadcast_to(_allowed(held, theirs), theirs.shape)
+    bias, step = bias_of(candidate, op, file_kernel, theirs.shape[0])
+    grid = np.broadcast_to(_allowed(file_kernel, theirs), theirs.shape)
     if not any(entry.kind in ADDING for entry in pair.candidate_ops):
         options = _whole(options, theirs, grid)
     best = min(options, key=lambda option: _unlikeness(option, theirs, grid, bias, step))
     apart = np.abs(best.rows - theirs)
-    own = kernel_room(reference, core, theirs)
-    limit = grid + own * (1 + SLACK) + 127 * grid * FLOAT32 * (held.quantization is not None)
+    own = kernel_tolerance(reference, core, theirs)
+    limit = grid + own * (1 + SLACK) + 127 * grid * FLOAT32 * (file_kernel.quantization is not None)
     steps = kernel_steps(reference, core, theirs.shape[0])
-    if held.quantization is not None and steps is not None:
-        scale = np.broadcast_to(held.quantization.scale, (theirs.shape[0],))
+    if file_kernel.quantization is not None and steps is not None:
+        scale = np.broadcast_to(file_kernel.quantization.scale, (theirs.shape[0],))
         limit = np.where(beyond_ties(apart, steps, scale).reshape(-1, 1), limit - own, limit)
-    room = (
+    tolerance = (
         BIAS_CODES * (step + bias_steps(reference, core, theirs.shape[0]))
         + FLOAT32 * (best.size + np.abs(best.offset))
         + 1e-30
     )
-    if "float16" in (held.dtype, kernel.dtype):
-        room = room + half_room(best.offset)
+    if "float16" in (file_kernel.dtype, kernel.dtype):
+        tolerance = tolerance + float16_tolerance(best.offset)
     off = np.abs(bias - best.offset)
     return Weights(
         core,
         op,
-        held.dtype,
-        {(core.name, core.inputs.index(kernel.key)): _layout(core, kernel.data.shape, theirs, order)},
+        file_kernel.dtype,
+        {(core.name, core.inputs.index(kernel.key)): layout(core, kernel.data.shape, theirs, order)},
         theirs,
-        _shaped(bias, best.axes),
-        _shaped(best.offset, best.axes),
+        shaped(bias, best.axes),
+        shaped(best.offset, best.axes),
         best.ops,
         np.max(apart / limit, axis=1, initial=0.0),
-        off / room,
+        off / tolerance,
         off,
-        None if held.quantization is None else _largest(apart / (grid / (0.5 + SLACK))),
+        None if file_kernel.quantization is None else _largest(apart / (grid / (0.5 + SLACK))),
         _largest(off / step) if np.all(step > 0) else None,
-        gain=_gain(candidate, op, held),
+        gain=gain_of(candidate, op, file_kernel),
         bias_missing=bool(np.any(best.offset != 0) and not np.any(bias != 0)),
         reference_dtype=kernel.dtype,
-        room_steps=0.5 + float(np.max(own / grid, initial=0.0)) * (0.5 + SLACK),
+        tolerance_steps=0.5 + float(np.max(own / grid, initial=0.0)) * (0.5 + SLACK),
         reference_rows=np.asarray(best.rows, np.float64),
-        kernel_step=_one_scale(held, theirs.shape[0]),
+        kernel_step=_one_scale(file_kernel, theirs.shape[0]),
         kernel_order=order,
     )
 
@@ -273,8 +269,8 @@ def _largest(differences: NDArray[np.float64]) -> float | None:
     return float(np.max(differences, initial=0.0)) if np.isfinite(differences).all() else None
 
 
-def _one_scale(held: Tensor, channels: int) -> float | None:
-    scale = None if held.quantization is None else np.unique(held.quantization.scale)
+def _one_scale(file_kernel: Tensor, channels: int) -> float | None:
+    scale = None if file_kernel.quantization is None else np.unique(file_kernel.quantization.scale)
     return float(scale[0]) if scale is not None and scale.size == 1 and channels > 1 else None
 
 
@@ -288,9 +284,9 @@ def with_scale_by_channel(weights: Weights) -> Weights | None:
         return None
     step = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / 127, 1e-30)
     rounded = np.asarray(np.rint(rows / step) * step, np.float32)
-    ((place, held),) = weights.constants.items()
+    ((place, file_kernel),) = weights.constants.items()
     return replace(
-        weights, constants={place: _layout(weights.core, held.shape, rounded, weights.kernel_order)}, rows=rounded
+        weights, constants={place: layout(weights.core, file_kernel.shape, rounded, weights.kernel_order)}, rows=rounded
     )
 
 
@@ -305,19 +301,13 @@ def _whole(options: list[Affine], theirs: NDArray[np.float32], grid: NDArray[np.
     return found or options
 
 
-def _source(candidate: Graph, op: Op) -> Quantization | None:
-    """The grid of what a weighted op reads (a transposed convolution may read its output's shape before that)."""
-    given = [candidate.tensors[key] for key in candidate.data_inputs(op)]
-    return next((tensor.quantization for tensor in given if tensor.dtype not in ("int32", "int64")), None)
-
-
-def _allowed(held: Tensor, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+def _allowed(file_kernel: Tensor, rows: NDArray[np.float32]) -> NDArray[np.float64]:
     """What rounding a kernel into the file may change a weight by: shape (channels, 1) or (channels, taps)."""
-    if held.quantization is not None:
-        step = held.quantization.scale
+    if file_kernel.quantization is not None:
+        step = file_kernel.quantization.scale
         return np.broadcast_to(step * (0.5 + SLACK), (rows.shape[0],)).reshape(-1, 1)
-    near = HALF * (1 + SLACK) if held.dtype == "float16" else FLOAT32
-    return np.maximum(np.abs(rows.astype(np.float64)) * near, 2.0**-24 if held.dtype == "float16" else 1e-12)
+    near = HALF * (1 + SLACK) if file_kernel.dtype == "float16" else FLOAT32
+    return np.maximum(np.abs(rows.astype(np.float64)) * near, 2.0**-24 if file_kernel.dtype == "float16" else 1e-12)
 
 
 def _unlikeness(
@@ -328,84 +318,13 @@ def _unlikeness(
     step: NDArray[np.float64],
 ) -> tuple[bool, float, float]:
     """How badly an amount of folding explains kernel and bias; of those that fit, the one that folds most."""
-    room = step + FLOAT32 * option.size + 1e-9
-    fits = bool(np.all(np.abs(option.rows - theirs) <= grid) and np.all(np.abs(option.offset - bias) <= room))
+    tolerance = step + FLOAT32 * option.size + 1e-9
+    fits = bool(np.all(np.abs(option.rows - theirs) <= grid) and np.all(np.abs(option.offset - bias) <= tolerance))
     if fits:
         return False, -len(option.ops), 0.0
-    return True, round(_distance(option.rows, theirs, grid), 3), _distance(option.offset, bias, room)
+    return True, round(_distance(option.rows, theirs, grid), 3), _distance(option.offset, bias, tolerance)
 
 
 def _distance(ours: NDArray[np.floating], theirs: NDArray[np.floating], grid: NDArray[np.float64]) -> float:
     """Root mean square difference of two kernels, in what rounding allows."""
     return float(np.sqrt(np.mean(np.square((ours - theirs) / grid))))
-
-
-def _bias(candidate: Graph, op: Op, held: Tensor, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The file's bias in real values and the step that it is rounded to (0 for a float bias), shapes (channels,)."""
-    zero = np.zeros(channels)
-    for tensor in reversed(candidate.constants(op)):
-        if tensor.data is None or tensor.data.ndim != 1 or tensor.data.size != channels:
-            continue
-        if tensor.dtype in ("float32", "float16"):
-            return tensor.data.astype(np.float64), zero
-        source = _source(candidate, op)
-        if (
-            tensor.dtype in ("int32", "int64")
-            and tensor.quantization is not None
-            and source is not None
-            and held.quantization is not None
-        ):
-            step = np.broadcast_to(source.scale * held.quantization.scale, (channels,))
-            return tensor.data.astype(np.float64) * step, step
-    source = _source(candidate, op)
-    if source is not None and held.quantization is not None:
-        return zero, np.broadcast_to(source.scale * held.quantization.scale, (channels,))
-    return zero, zero
-
-
-def _gain(candidate: Graph, op: Op, held: Tensor) -> NDArray[np.float32] | None:
-    """What 16x8 convolutions lose by multipliers of 15 bits (MultiplyByQuantizedMultiplier of an int64 accumulator)."""
-    given = _source(candidate, op)
-    made = candidate.tensors[op.output]
-    if (
-        made.dtype != "int16"
-        or made.quantization is None
-        or given is None
-        or held.quantization is None
-        or op.kind == "dense"
-    ):
-        return None
-    exact = np.asarray(given.scale * held.quantization.scale / made.quantization.scale, np.float64)
-    mantissa, exponent = np.frexp(exact)
-    fixed = np.rint(mantissa * 2.0**31).astype(np.int64)
-    reduced = np.where(fixed < 0x7FFF0000, (fixed + 2**15) >> 16, 0x7FFF)
-    return np.asarray(reduced / 2.0**15 * np.exp2(exponent) / exact, np.float32)
-
-
-def _shaped(bias: NDArray[np.float64], axes: ChannelAxes) -> NDArray[np.float32]:
-    """A bias as it is added to the output of the reference's op: one zero where there is none."""
-    if not np.any(bias):
-        return np.zeros(1, np.float32)
-    fits = bias.size == math.prod(axes.sizes)
-    return np.asarray(axes.spread(bias) if fits else bias, np.float32)
-
-
-def _layout(
-    core: Op, shape: tuple[int, ...], rows: NDArray[np.float32], order: tuple[tuple[int, ...], tuple[int, ...]] | None
-) -> NDArray[np.float32]:
-    """Kernel rows (channels, taps) in the layout of the reference op: the inverse of `op_facts.kernel_rows`.
-
-    `order`: of an einsum's kernel, the axes that the rows have, one after another.
-    """
-    if order is not None:
-        axes = (*order[0], *order[1])
-        return np.ascontiguousarray(rows.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes)))
-    if core.kind in ("conv", "conv3d"):
-        return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[-1], *shape[:-1]), 0, -1))
-    if core.kind == "transpose_conv":
-        return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[-2], *shape[:-2], shape[-1]), 0, -2))
-    if core.kind == "depthwise":
-        return np.ascontiguousarray(rows.T.reshape(shape))
-    if core.kind in ("dense", "matmul") and core.attributes.get("transpose_b"):
-        return rows.reshape(shape)
-    return np.ascontiguousarray(rows.T.reshape(shape))

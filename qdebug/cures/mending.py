@@ -15,18 +15,11 @@ from numpy.typing import NDArray
 
 from qdebug.align import Aligned, Pair
 from qdebug.converter.constants import as_stored
-from qdebug.converter.rounded_reference import FOLDING
+from qdebug.converter.folding import KernelMatrix
+from qdebug.converter.tolerances import ROUNDED, SCALE_NOISE
 from qdebug.cures.mending_options import mend_activation, mend_options
 from qdebug.findings.audit import Audit, Deviation
-from qdebug.findings.audit.biases import stored_bias
-from qdebug.findings.audit.weights import (
-    INT32_MAX,
-    ROUNDED,
-    Kernel,
-    expected_kernel,
-    quantized_again,
-    stored_rows,
-)
+from qdebug.findings.audit.weights import INT32_MAX, Kernel, expected_kernel, quantized_again, stored_rows
 from qdebug.graph import op_facts
 from qdebug.graph.edits import BiasEdit, Edit, OptionEdit, TensorEdit
 from qdebug.graph.graph import Graph, Op, Tensor
@@ -36,7 +29,6 @@ KERNEL, BIAS, GRID = ("weights", "weight_scale", "non_finite"), ("bias", "non_fi
 OTHER_UNIT = "they were stored for another input scale"
 LARGEST_BIAS = 2**30
 """Code that a bias gets whose channel's scale is free, since all of its weights are 0."""
-Rows = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +93,7 @@ def _readers(aligned: Aligned, pair: Pair) -> list[str]:
         for other in aligned.pairs
         if other.op is not None
         and pair.candidate in aligned.candidate.data_inputs(other.op)
-        and stored_bias(aligned.candidate, other.op) is not None
+        and op_facts.bias(aligned.candidate, other.op) is not None
     ]
 
 
@@ -138,11 +130,11 @@ def _grid(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[
 def _kernel(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[Mend | Left]:
     """The kernel's codes and scales, or its real values; what rounding explains keeps its code."""
     assert pair.op is not None
-    held, kernel = op_facts.kernel(aligned.candidate, pair.op), expected_kernel(aligned.reference, pair)
-    if held is None or held.data is None or isinstance(kernel, str):
+    file_kernel, kernel = op_facts.kernel(aligned.candidate, pair.op), expected_kernel(aligned.reference, pair)
+    if file_kernel is None or file_kernel.data is None or isinstance(kernel, str):
         yield Left(pair.layer, found[0].what, kernel if isinstance(kernel, str) else "the file has no kernel there")
         return
-    rows = stored_rows(pair.op, held)
+    rows = stored_rows(pair.op, file_kernel)
     if rows.shape != kernel.real.shape or not np.all(np.isfinite(kernel.real)):
         shape = rows.shape != kernel.real.shape
         yield Left(
@@ -151,47 +143,47 @@ def _kernel(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterato
             "the kernel is laid out in another way" if shape else "the reference's own weights are not finite",
         )
         return
-    if not np.issubdtype(held.data.dtype, np.integer):
-        yield from _real_kernel(aligned.candidate, pair, kernel, rows, held)
-    elif held.quantization is not None:
-        yield from _kernel_codes(pair, kernel, rows, held, any(one.what == "weight_scale" for one in found))
+    if not np.issubdtype(file_kernel.data.dtype, np.integer):
+        yield from _real_kernel(aligned.candidate, pair, kernel, rows, file_kernel)
+    elif file_kernel.quantization is not None:
+        yield from _kernel_codes(pair, kernel, rows, file_kernel, any(one.what == "weight_scale" for one in found))
 
 
-def _kernel_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, rescale: bool) -> Iterator[Mend]:
+def _kernel_codes(pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: Tensor, rescale: bool) -> Iterator[Mend]:
     assert pair.op is not None
-    assert held.data is not None
-    assert held.quantization is not None
-    kernel = quantized_again(kernel, held) or kernel
-    channels, own = rows.shape[0], held.quantization.scale
+    assert file_kernel.data is not None
+    assert file_kernel.quantization is not None
+    kernel = quantized_again(kernel, file_kernel) or kernel
+    channels, own = rows.shape[0], file_kernel.quantization.scale
     scale = _kernel_scale(kernel, own) if rescale else own
     step = np.where(scale > 0, scale, 1.0)
     spread = np.broadcast_to(step, (channels,))[:, None]
     zeros = (
         np.zeros(scale.size, np.int64)
-        if held.dtype != "uint8" or scale.size != own.size
-        else held.quantization.zero_point
+        if file_kernel.dtype != "uint8" or scale.size != own.size
+        else file_kernel.quantization.zero_point
     )
-    low, high = CODE_RANGES[held.dtype]
+    low, high = CODE_RANGES[file_kernel.dtype]
     exact = kernel.real / spread + np.broadcast_to(zeros, (channels,))[:, None]
     if kernel.codes is not None and np.allclose(spread[:, 0], kernel.scale, rtol=1e-5):
         codes = kernel.codes
     else:
         codes = np.where(np.abs(rows - exact) <= ROUNDED, rows, np.rint(exact))
-    codes = np.clip(codes, low if held.dtype == "uint8" else low + 1, high)
+    codes = np.clip(codes, low if file_kernel.dtype == "uint8" else low + 1, high)
     changed, scales = int(np.count_nonzero(codes != rows)), not np.array_equal(scale, own)
-    scales = scales or bool(np.any(zeros != held.quantization.zero_point))
+    scales = scales or bool(np.any(zeros != file_kernel.quantization.zero_point))
     if not changed and not scales:
         return
     said = [f"{changed} of {rows.size} weights set"] if changed else []
     rescaled = int(np.count_nonzero(scale != own)) if scale.size == own.size else scale.size
     said += [f"{_count(rescaled, 'weight scale')} set"] if scales else []
-    axis = (held.data.ndim - 1 if pair.op.kind == "depthwise" else 0) if scale.size != own.size else None
+    axis = (file_kernel.data.ndim - 1 if pair.op.kind == "depthwise" else 0) if scale.size != own.size else None
     yield Mend(
         pair.layer,
         ", ".join(said),
         TensorEdit(
-            held.key,
-            _stored(pair.op, codes, held).astype(held.data.dtype) if changed else None,
+            file_kernel.key,
+            _stored(pair.op, codes, file_kernel).astype(file_kernel.data.dtype) if changed else None,
             scale if scales else None,
             zeros if scales else None,
             axis,
@@ -206,14 +198,18 @@ def _kernel_scale(kernel: Kernel, own: NDArray[np.float64]) -> NDArray[np.float6
         wanted = np.asarray(wanted.max(keepdims=True), np.float64)
     if own.size != wanted.size:
         return wanted
-    right = (wanted <= 1e-6 / 127) | (np.abs(own - wanted) <= FOLDING * wanted)  # (the converter widens small ranges)
+    right = (wanted <= 1e-6 / 127) | (
+        np.abs(own - wanted) <= SCALE_NOISE * wanted
+    )  # (the converter widens small ranges)
     return np.where(right, own, wanted)
 
 
-def _real_kernel(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, held: Tensor) -> Iterator[Mend | Left]:
+def _real_kernel(
+    candidate: Graph, pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: Tensor
+) -> Iterator[Mend | Left]:
     """A float kernel: what is not the reference's, with its batch norm folded in or left to ops of their own."""
     assert pair.op is not None
-    stored = as_stored(candidate, held)
+    stored = as_stored(candidate, file_kernel)
     if stored.data is None or stored.data.dtype.kind != "f":
         yield Left(pair.layer, "weights", f"the file makes them of {stored.dtype} while it runs")
         return
@@ -232,14 +228,14 @@ def _real_kernel(candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, held:
         yield Mend(
             pair.layer,
             f"{int(np.count_nonzero(wrong))} of {rows.size} weights set",
-            TensorEdit(stored.key, _stored(pair.op, values, held).astype(stored.data.dtype)),
+            TensorEdit(stored.key, _stored(pair.op, values, file_kernel).astype(stored.data.dtype)),
         )
 
 
-def _stored(op: Op, rows: Rows, held: Tensor) -> Array:
+def _stored(op: Op, rows: KernelMatrix, file_kernel: Tensor) -> Array:
     """Kernel rows in the layout of the file's tensor: the inverse of `stored_rows`."""
-    assert held.data is not None
-    return np.ascontiguousarray((rows.T if op.kind == "depthwise" else rows).reshape(held.data.shape))
+    assert file_kernel.data is not None
+    return np.ascontiguousarray((rows.T if op.kind == "depthwise" else rows).reshape(file_kernel.data.shape))
 
 
 # -- biases ----------------------------------------------------------------------------------------------------
@@ -253,23 +249,23 @@ def _bias(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[
     """The bias: round(offset / (input scale x weight scale)), or the offset itself."""
     candidate, op = aligned.candidate, pair.op
     assert op is not None
-    held, kernel = op_facts.kernel(candidate, op), expected_kernel(aligned.reference, pair)
-    if held is None or isinstance(kernel, str):
+    file_kernel, kernel = op_facts.kernel(candidate, op), expected_kernel(aligned.reference, pair)
+    if file_kernel is None or isinstance(kernel, str):
         yield Left(pair.layer, "bias", kernel if isinstance(kernel, str) else "its op has no constant kernel")
         return
     channels = kernel.real.shape[0]
     offset = np.array(np.broadcast_to(np.ravel(kernel.folded.offset), (channels,)), np.float64)
-    stored = stored_bias(candidate, op)
+    stored = op_facts.bias(candidate, op)
     keys = [key for key in candidate.data_inputs(op) if candidate.tensors[key].dtype in CODE_RANGES]
     source = candidate.tensors[keys[0]] if keys else None
     if not np.all(np.isfinite(offset)):
         yield Left(pair.layer, "bias", "the reference's own biases are not finite")
-    elif source is None or source.quantization is None or held.quantization is None:
+    elif source is None or source.quantization is None or file_kernel.quantization is None:
         yield from _real_bias(candidate, pair, offset, stored)
-    elif not np.all(held.quantization.scale > 0):
+    elif not np.all(file_kernel.quantization.scale > 0):
         yield Left(pair.layer, "bias", "a weight scale is 0")
     else:
-        yield from _bias_codes(candidate, pair, offset, source, held, found)
+        yield from _bias_codes(candidate, pair, offset, source, file_kernel, found)
 
 
 def _real_bias(candidate: Graph, pair: Pair, offset: Array, stored: Tensor | None) -> Iterator[Mend]:
@@ -284,29 +280,31 @@ def _real_bias(candidate: Graph, pair: Pair, offset: Array, stored: Tensor | Non
 
 
 def _bias_codes(
-    candidate: Graph, pair: Pair, offset: Array, source: Tensor, held: Tensor, found: Sequence[Deviation]
+    candidate: Graph, pair: Pair, offset: Array, source: Tensor, file_kernel: Tensor, found: Sequence[Deviation]
 ) -> Iterator[Mend]:
-    op, stored = pair.op, stored_bias(candidate, pair.op) if pair.op is not None else None
+    op, stored = pair.op, op_facts.bias(candidate, pair.op) if pair.op is not None else None
     assert op is not None
     assert source.quantization is not None
-    assert held.quantization is not None
-    scales = np.array(np.broadcast_to(held.quantization.scale, offset.shape), np.float64)
+    assert file_kernel.quantization is not None
+    scales = np.array(np.broadcast_to(file_kernel.quantization.scale, offset.shape), np.float64)
     wide = source.dtype == "int16"
     if not wide:
-        free = ~np.any(stored_rows(op, held), axis=1) & (np.abs(offset) > INT32_MAX * source.quantization.step * scales)
-        if np.any(free) and held.quantization.scale.size == offset.size:
+        free = ~np.any(stored_rows(op, file_kernel), axis=1) & (
+            np.abs(offset) > INT32_MAX * source.quantization.step * scales
+        )
+        if np.any(free) and file_kernel.quantization.scale.size == offset.size:
             scales[free] = np.abs(offset[free]) / (source.quantization.step * LARGEST_BIAS)
             yield Mend(
                 pair.layer,
                 f"the weight scale of {_count(int(free.sum()), 'channel')} without weights set, so that the bias fits",
-                TensorEdit(held.key, scale=scales),
+                TensorEdit(file_kernel.key, scale=scales),
             )
     steps = (np.float32(source.quantization.step) * scales.astype(np.float32)).astype(np.float64)
     limit = float(2**63 - 1025) if wide else float(INT32_MAX)
     codes = np.clip(np.rint(offset / (source.quantization.step * scales)), -limit, limit).astype(
         np.int64 if wide else np.int32
     )
-    unit = steps[:1] if held.quantization.scale.size == 1 else steps
+    unit = steps[:1] if file_kernel.quantization.scale.size == 1 else steps
     before = stored.data.reshape(-1) if stored is not None and stored.data is not None else np.zeros(offset.size)
     count = int(np.count_nonzero(codes != before)) if before.size == codes.size else codes.size
     what = f"{count} of {codes.size} biases set" if stored is not None else f"a bias of {codes.size} values added"
@@ -322,7 +320,7 @@ def _bias_scale(aligned: Aligned, pair: Pair, _found: Sequence[Deviation]) -> It
     """The scale that stands beside a bias; kernels do not read it, other tools do."""
     candidate, op = aligned.candidate, pair.op
     assert op is not None
-    held, stored = op_facts.kernel(candidate, op), stored_bias(candidate, op)
+    file_kernel, stored = op_facts.kernel(candidate, op), op_facts.bias(candidate, op)
     source = next(
         (candidate.tensors[key] for key in candidate.data_inputs(op) if candidate.tensors[key].dtype in CODE_RANGES),
         None,
@@ -330,13 +328,15 @@ def _bias_scale(aligned: Aligned, pair: Pair, _found: Sequence[Deviation]) -> It
     if (
         stored is None
         or stored.quantization is None
-        or held is None
-        or held.quantization is None
+        or file_kernel is None
+        or file_kernel.quantization is None
         or source is None
         or source.quantization is None
     ):
         return
-    scale = (np.float32(source.quantization.step) * held.quantization.scale.astype(np.float32)).astype(np.float64)
+    scale = (np.float32(source.quantization.step) * file_kernel.quantization.scale.astype(np.float32)).astype(
+        np.float64
+    )
     if scale.size == stored.quantization.scale.size:
         yield Mend(pair.layer, "stored bias scales set", TensorEdit(stored.key, scale=scale))
 

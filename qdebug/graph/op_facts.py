@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.graph.graph import Graph, Op, Tensor
+from qdebug.graph.graph import Graph, Key, Op, Tensor
 from qdebug.graph.quantization import FakeQuant, Grid
 
 RESHAPES = frozenset({"reshape", "squeeze", "expand_dims"})
@@ -88,6 +88,25 @@ def kernel(graph: Graph, op: Op) -> Tensor | None:
         if tensor.data is not None and tensor.data.ndim >= 2 and tensor.dtype != "int32"
     ]
     return weighty[0] if weighty else None
+
+
+def bias(graph: Graph, op: Op) -> Tensor | None:
+    """The bias of a weighted op of a file, in codes or float."""
+    found = [
+        tensor
+        for tensor in graph.constants(op)
+        if tensor.data is not None
+        and tensor.data.ndim == 1
+        and tensor.data.size
+        and (tensor.dtype in ("float32", "float16") or tensor.quantization is not None)
+    ]
+    return found[-1] if found and found[-1] is not kernel(graph, op) else None
+
+
+def integer_bias(graph: Graph, op: Op) -> Tensor | None:
+    """The bias of a weighted op of a file, where it is held in codes of 32 or 64 bits."""
+    found = bias(graph, op)
+    return found if found is not None and found.dtype in ("int32", "int64") else None
 
 
 def kernel_rows(graph: Graph, op: Op, *, side: str) -> NDArray[np.float32] | None:
@@ -186,6 +205,11 @@ def same_grid(first: Grid | None, second: Grid | None) -> bool:
     if first is None or second is None:
         return False
     return first.zero_point == second.zero_point and same_scale(first, second)
+
+
+def on_one_grid(graph: Graph, first: Key, second: Key) -> bool:
+    """Whether two tensors hold codes of one grid."""
+    return same_grid(grid_of(graph.tensors[first]), grid_of(graph.tensors[second]))
 
 
 def same_scale(first: Grid, second: Grid) -> bool:

@@ -28,7 +28,7 @@ from qdebug.record.device import DeviceOp, Overwritten
 from qdebug.verdict.accumulators import Differences
 from qdebug.verdict.device_codes import OpCodes
 from qdebug.verdict.device_patterns import ZERO_MOVED, pattern_of
-from qdebug.verdict.kernel_rounding import Uncertainty, bias_codes
+from qdebug.verdict.kernel_rounding import Uncertainty
 
 TFLM_SAMPLES = 16
 """Samples that TensorFlow Lite Micro runs of each op."""
@@ -170,8 +170,8 @@ class DeviceCheck:
         if kernel is None or kernel.quantization is None or source is None:
             return None, None
         step = source.scale * kernel.quantization.scale / scale
-        bias = bias_codes(self.graph, op)
-        return step, None if bias is None else bias.astype(np.float64) * step
+        bias = op_facts.integer_bias(self.graph, op)
+        return step, None if bias is None else bias.constant.astype(np.float64) * step
 
     def _on_tflm(self, content: bytes, fed: Sequence[Sequence[Array]]) -> list[Array] | None:
         """The op on TensorFlow Lite Micro; `None` where that does not take it."""

@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +29,12 @@ from qdebug.converter.grids import (
     KEEPS_CODES,
     PICKS,
     SAME_SCALE,
+    joined,
     readers_agree,
     tied,
 )
 from qdebug.graph import op_facts
-from qdebug.graph.graph import MOVEMENT, Key, Tensor
+from qdebug.graph.graph import MOVEMENT, Key, Op, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Grid
 from qdebug.verdict.error_propagation import carried_error
 from qdebug.verdict.kernel_rounding import TABLES, Uncertainty, noise_of
@@ -64,7 +67,7 @@ class Expectation:
     """LSB of float noise on top, same shape."""
     mechanism: str | None = None
     """By-design reason for more than rounding, where the graph gives one."""
-    ideal: bool = False
+    simulated: bool = False
     """Whether the file rounds at other places than the reference. It is then compared with simulated codes: the region
     computed without its FakeQuants and rounded once on the candidate's grid."""
     measured_grid: bool = False
@@ -99,16 +102,16 @@ class Expectation:
 
 
 def expect(
-    aligned: Aligned, *, kernels: str, delegated: frozenset[Key] = frozenset(), own: Collection[Key] = ()
+    aligned: Aligned, *, kernels: str, delegated: frozenset[Key] = frozenset(), file_weights: Collection[Key] = ()
 ) -> dict[Key, Expectation]:
     """Expectations of every pair whose candidate tensor holds codes, by candidate tensor.
 
-    At the pairs in `own` the exact arithmetic is that of the file's own weights and biases.
+    At the pairs in `file_weights` the exact arithmetic is that of the file's own weights and biases.
     """
-    uncertainty = Uncertainty(*aligned.graphs, kernels, delegated, frozenset(own))
+    uncertainty = Uncertainty(*aligned.graphs, kernels, delegated, frozenset(file_weights))
     behind = (
-        regridded(aligned.candidate, own, {pair.candidate for pair in aligned.pairs})
-        if isinstance(own, Mapping) and own and not aligned.between_files
+        regridded(aligned.candidate, file_weights, {pair.candidate for pair in aligned.pairs})
+        if isinstance(file_weights, Mapping) and file_weights and not aligned.between_files
         else {}
     )
     left_out = without_shape_ops(aligned.candidate)[1]
@@ -119,7 +122,7 @@ def expect(
         for key in op.outputs
         if op_facts.grid_of(aligned.candidate.tensors[key]) is not None
     )
-    model = _Expecter(aligned, uncertainty, frozenset(own), behind, computed)
+    model = _Expecter(aligned, uncertainty, frozenset(file_weights), behind, computed)
     return {
         pair.candidate: model.of(pair)
         for pair in aligned.pairs
@@ -131,38 +134,47 @@ def expect(
 class _Expecter:
     aligned: Aligned
     uncertainty: Uncertainty
-    own: frozenset[Key] = frozenset()
+    file_weights: frozenset[Key] = frozenset()
     behind: Mapping[Key, Grid] = field(default_factory=dict)
     """Candidate tensor -> the grid that what reads it was made for, where that is another one."""
     computed: frozenset[Key] = frozenset()
     """Candidate tensors that hold codes and are computed from the shape of the data alone: constants but for that."""
-    on_grid: set[Key] = field(default_factory=set)
-    """Candidate tensors whose reference values lie on the same grid, filled in execution order."""
 
     def __post_init__(self) -> None:
         self.reference, self.candidate = self.aligned.graphs
+        self.by_candidate = {pair.candidate: pair for pair in self.aligned.pairs}
+        self.on_grid: set[Key] = set()
+        """Candidate tensors whose reference values lie on the same grid."""
+        for pair in self.aligned.pairs:  # (in execution order)
+            if self._ends_on_grid(pair) or self._passes_on(pair):
+                self.on_grid.add(pair.candidate)
+
+    def _ends_on_grid(self, pair: Pair) -> bool:
+        """Whether the reference rounds the tensor itself on the candidate's grid."""
+        last = self.reference.producers.get(pair.reference)
+        grid = op_facts.grid_of(self.candidate.tensors[pair.candidate])
+        return _is_fake_quant(last) and op_facts.same_grid(grid, op_facts.fake_quant_grid(self.reference, last))
+
+    def _only_moves(self, pair: Pair) -> bool:
+        return bool(pair.candidate_ops) and all(op.kind in EXACT for op in pair.candidate_ops)
+
+    def _passes_on(self, pair: Pair) -> bool:
+        """Whether the file only moves codes whose values lie on their grid."""
+        return (
+            self._only_moves(pair)
+            and not _is_fake_quant(self.reference.producers.get(pair.reference))
+            and all(
+                key in self.on_grid and op_facts.on_one_grid(self.candidate, pair.candidate, key)
+                for _, key in pair.inputs
+            )
+        )
 
     def of(self, pair: Pair) -> Expectation:
         tensor = self.candidate.tensors[pair.candidate]
         grid = op_facts.grid_of(tensor)
         fakes = [op for op in pair.region if op.kind == "fake_quant"]
         last = self.reference.producers.get(pair.reference)
-        ends_fake = last is not None and last.kind == "fake_quant"
-        on_grid = (
-            ends_fake and last is not None and op_facts.same_grid(grid, op_facts.fake_quant_grid(self.reference, last))
-        )
-        only_moves = bool(pair.candidate_ops) and all(op.kind in EXACT for op in pair.candidate_ops)
-        sources = [key for _, key in pair.inputs]
-        passed_on = (
-            only_moves
-            and not ends_fake
-            and all(
-                key in self.on_grid and op_facts.same_grid(grid, op_facts.grid_of(self.candidate.tensors[key]))
-                for key in sources
-            )
-        )
-        if on_grid or passed_on:
-            self.on_grid.add(pair.candidate)
+        ends_fake, on_grid, only_moves = _is_fake_quant(last), self._ends_on_grid(pair), self._only_moves(pair)
         inner = len(fakes) > (1 if ends_fake else 0)
         own_grids = self._own_grids(pair) if ends_fake and not on_grid else None
         if own_grids is not None:
@@ -188,7 +200,7 @@ class _Expecter:
             tau,
             np.full_like(tau, noise_of(pair, tensor)),
             mechanism,
-            ideal=pair.candidate in self.own
+            simulated=pair.candidate in self.file_weights
             or inner
             or kept is not None
             or (ends_fake and not on_grid)
@@ -293,27 +305,14 @@ class _Expecter:
     def _donor(self, pair: Pair) -> str | None:
         """The layer that gave this tensor its scale: joined to it by ops that must share one."""
         grid = op_facts.grid_of(self.candidate.tensors[pair.candidate])
-        by_candidate = {entry.candidate: entry for entry in self.aligned.pairs}
-        waiting, seen = [pair.candidate], {pair.candidate}
-        while waiting:
-            key = waiting.pop()
-            entry = by_candidate.get(key)
-            if entry is not None and entry is not pair:
-                last = self.reference.producers.get(entry.reference)
-                if last is not None and op_facts.same_grid(grid, op_facts.fake_quant_grid(self.reference, last)):
-                    return entry.layer
-            for near in self._same_scale_neighbours(key):
-                if near not in seen and op_facts.same_grid(grid, op_facts.grid_of(self.candidate.tensors[near])):
-                    seen.add(near)
-                    waiting.append(near)
+        is_shared = partial(op_facts.on_one_grid, self.candidate, pair.candidate)
+        for key in joined(self.candidate, pair.candidate, is_shared):
+            entry = self.by_candidate.get(key)
+            last = None if entry is None or entry is pair else self.reference.producers.get(entry.reference)
+            if last is not None and op_facts.same_grid(grid, op_facts.fake_quant_grid(self.reference, last)):
+                assert entry is not None
+                return entry.layer
         return None
-
-    def _same_scale_neighbours(self, key: Key) -> list[Key]:
-        ops = [op for op in self.candidate.consumers.get(key, ()) if op.kind in SAME_SCALE]
-        producer = self.candidate.producers.get(key)
-        if producer is not None and producer.kind in SAME_SCALE:
-            ops.append(producer)
-        return [near for op in ops for near in (*self.candidate.data_inputs(op), *op.outputs)]
 
     def _may_clip(self, pair: Pair, ends_fake: bool, on_grid: bool) -> bool:
         """Whether the reference itself clips there: at this tensor, at the grid's donor, or by a fixed grid."""
@@ -374,3 +373,7 @@ class _Expecter:
 def _requantizes_input(pair: Pair) -> bool:
     """Whether the converter put a QUANTIZE between the pairs above and this one's op."""
     return any(op.kind == "quantize" for op in pair.candidate_ops[:-1])
+
+
+def _is_fake_quant(op: Op | None) -> TypeGuard[Op]:
+    return op is not None and op.kind == "fake_quant"

@@ -64,7 +64,7 @@ class Uncertainty:
     kernels: str
     delegated: frozenset[Key]
     """Tensors that the XNNPACK delegate computes."""
-    own: frozenset[Key] = frozenset()
+    own_biases: frozenset[Key] = frozenset()
     """Pairs that are computed with the file's own biases: their rounding adds no uncertainty."""
 
     def of(self, pair: Pair) -> NDArray[np.float64]:
@@ -163,7 +163,7 @@ class Uncertainty:
         single = not fixed_point or wide or (op.kind == "dense" and self.kernels == "reference")
         double = np.zeros(multiplier.shape) if single else np.array([double_rounding(float(m)) for m in multiplier])
         bias_lsb = np.zeros_like(multiplier)
-        if pair is not None and pair.candidate not in self.own:
+        if pair is not None and pair.candidate not in self.own_biases:
             bias = bias_rounding(self.reference, self.candidate, pair, op, scale_in)
             bias_lsb = multiplier / 2 if bias is None else np.minimum(np.abs(bias) / scale_out, multiplier)
         found: NDArray[np.float64] = np.minimum(bias_lsb + double, 0.5)
@@ -217,26 +217,14 @@ def bias_rounding(
     folded = fold(reference, pair.core, pair.region)
     if folded is None:
         return None
-    stored = bias_codes(candidate, op)
-    held = 0.0 if stored is None else stored.astype(np.float64) * scale_in * kernel.quantization.scale
+    bias = op_facts.integer_bias(candidate, op)
+    codes = 0.0 if bias is None else bias.constant.astype(np.float64)
+    stored = codes * scale_in * kernel.quantization.scale
     rows = op_facts.kernel_rows(candidate, op, side="candidate")
     channels = rows.shape[0] if rows is not None else 1
     if folded.offset.size not in (1, channels):
         return None
-    return np.broadcast_to(held - folded.offset, (channels,)).astype(np.float64)
-
-
-def bias_codes(candidate: Graph, op: Op) -> NDArray[np.generic] | None:
-    """The integer biases of a weighted candidate op; `None` where it has none."""
-    found = [
-        tensor.data
-        for tensor in candidate.constants(op)
-        if tensor.data is not None
-        and tensor.dtype in ("int32", "int64")
-        and tensor.data.ndim == 1
-        and tensor.quantization is not None
-    ]
-    return found[-1] if found else None
+    return np.broadcast_to(stored - folded.offset, (channels,)).astype(np.float64)
 
 
 def _multiplier(candidate: Graph, op: Op, given: list[Grid], scale_out: float) -> float:

@@ -14,29 +14,29 @@ import numpy as np
 from qdebug.align import Aligned, Pair
 from qdebug.converter.rounded_reference import is_rounded
 from qdebug.findings.audit.activations import audit_activation
-from qdebug.findings.audit.biases import audit_bias, stored_bias
+from qdebug.findings.audit.biases import audit_bias
 from qdebug.findings.audit.deviations import WHAT, Audit, Deviation, Note, Unchecked
 from qdebug.findings.audit.float_islands import audit_islands, has_integer_ops
-from qdebug.findings.audit.grids import GridAudit
+from qdebug.findings.audit.grids import audit_grids
 from qdebug.findings.audit.loose_constants import audit_loose
 from qdebug.findings.audit.op_options import audit_options
 from qdebug.findings.audit.weights import audit_kernel
 from qdebug.findings.audit.weights_of_two_files import audit_rounded
 from qdebug.findings.audit.wiring import audit_wiring, note_shared
 from qdebug.graph import op_facts
-from qdebug.graph.graph import Graph
+from qdebug.graph.graph import Graph, Key
+from qdebug.graph.quantization import Grid
 
 __all__ = ["Audit", "Deviation", "Note", "Unchecked", "audit"]
 
 
 def audit(aligned: Aligned) -> Audit:
     """Compare everything that the candidate holds with what the reference says that it should hold."""
-    grids = GridAudit(aligned)
-    said = [*grids.run()]
+    said, planned = audit_grids(aligned)
     if aligned.is_qat and has_integer_ops(aligned.candidate):
         said += audit_islands(aligned)
     for pair in aligned.pairs:
-        said += _pair(aligned, pair, grids)
+        said += _pair(aligned, pair, planned)
     said += note_shared(aligned.pairs)
     loose = audit_loose(aligned)
     said += loose.said
@@ -53,14 +53,14 @@ def audit(aligned: Aligned) -> Audit:
     )
 
 
-def _pair(aligned: Aligned, pair: Pair, grids: GridAudit) -> Iterator[Deviation | Note | Unchecked]:
+def _pair(aligned: Aligned, pair: Pair, planned: dict[Key, Grid]) -> Iterator[Deviation | Note | Unchecked]:
     for check in (audit_wiring, audit_options, audit_activation):
         yield from check(aligned, pair)
     if pair.op is not None and pair.core is not None and op_facts.kernel(aligned.candidate, pair.op) is not None:
         own = op_facts.kernel(aligned.reference, pair.core)
         rounded = own is not None and is_rounded(own)
         yield from (audit_rounded if rounded else audit_kernel)(aligned, pair)
-        yield from audit_bias(aligned, pair, grids.planned)
+        yield from audit_bias(aligned, pair, planned)
 
 
 def _checked(
@@ -77,6 +77,6 @@ def _checked(
             continue
         counts["weights"] += int(np.size(kernel.data))
         counts["weight scales"] += kernel.quantization.scale.size if kernel.quantization is not None else 0
-        bias = stored_bias(candidate, pair.op)
+        bias = op_facts.bias(candidate, pair.op)
         counts["biases"] += int(np.size(bias.data)) if bias is not None and bias.data is not None else 0
     return dict(counts)

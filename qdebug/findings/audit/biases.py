@@ -12,19 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import Aligned, Pair
-from qdebug.converter.rounded_reference import FOLDING
+from qdebug.converter.tolerances import BIAS_CODES, FLOAT32, FLOAT_WEIGHTS, SCALE_NOISE
 from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
-from qdebug.findings.audit.weights import FLOAT_WEIGHTS, INT32_MAX, Kernel, expected_kernel, float_room
+from qdebug.findings.audit.weights import INT32_MAX, Kernel, expected_kernel, float_tolerance
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Op, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Grid
-
-OFF = 1.0
-"""Codes: both sides round, so a healthy bias may differ by one."""
-FLOAT_NOISE = 2.0**-21
-"""Relative noise of an offset that was folded in float32."""
-WIDEN = 1e-6
-"""Relative difference between a stored bias scale and the product of the two scales."""
 
 Codes = NDArray[np.float64]
 
@@ -33,46 +26,33 @@ def audit_bias(aligned: Aligned, pair: Pair, given: dict[Key, Grid]) -> Iterator
     """Compare the bias of one weighted pair; `given` are the grids that tensors should have."""
     reference, candidate = aligned.graphs
     assert pair.op is not None
-    held, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
-    if held is None or isinstance(kernel, str):
+    file_kernel, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
+    if file_kernel is None or isinstance(kernel, str):
         return
     channels = kernel.real.shape[0]
     fits = kernel.folded.offset.size in (1, channels)
     offset = np.broadcast_to(kernel.folded.offset.reshape(-1), (channels,)) if fits else None
-    stored = stored_bias(candidate, pair.op)
+    stored = op_facts.bias(candidate, pair.op)
     if offset is None:
         yield Unchecked(pair.layer, "bias", f"{kernel.folded.offset.size} offsets for {channels} channels")
         return
     keys = [key for key in candidate.data_inputs(pair.op) if candidate.tensors[key].dtype in CODE_RANGES]
     grid = candidate.tensors[keys[0]].quantization if keys else None
-    if grid is None or held.quantization is None:
+    if grid is None or file_kernel.quantization is None:
         yield from _float_bias(candidate, pair, kernel, offset, stored)
         return
     found = _values(stored, channels)
-    if found.size != channels or held.quantization.scale.size not in (1, channels):
+    if found.size != channels or file_kernel.quantization.scale.size not in (1, channels):
         yield Unchecked(pair.layer, "bias", f"{found.size} biases for {channels} channels")
         return
-    own = grid.step * np.broadcast_to(held.quantization.scale, (channels,))
+    own = grid.step * np.broadcast_to(file_kernel.quantization.scale, (channels,))
     step = given[keys[0]].scale if keys[0] in given else grid.step
-    planned, rescaled = step * kernel.scale, step * np.broadcast_to(held.quantization.scale, (channels,))
+    planned, rescaled = step * kernel.scale, step * np.broadcast_to(file_kernel.quantization.scale, (channels,))
     wide = Place(pair.layer, pair.op.index, stored.name if stored is not None else "")
     absent = "the file has no bias" if stored is None else _shared(candidate, pair.op, stored, grid.step)
     yield from _codes(kernel, offset, found, [own, planned, rescaled], absent, wide)
     if stored is not None and stored.quantization is not None:
         yield from _bias_scale(stored, own, planned, wide)
-
-
-def stored_bias(candidate: Graph, op: Op) -> Tensor | None:
-    """Return the bias tensor of a weighted op, integer or float."""
-    found = [
-        tensor
-        for tensor in candidate.constants(op)
-        if tensor.data is not None
-        and tensor.data.ndim == 1
-        and tensor.data.size
-        and (tensor.dtype in ("float32", "float16") or tensor.quantization is not None)
-    ]
-    return found[-1] if found and found[-1] is not op_facts.kernel(candidate, op) else None
 
 
 def _shared(candidate: Graph, op: Op, stored: Tensor, step: float) -> str:
@@ -85,7 +65,7 @@ def _shared(candidate: Graph, op: Op, stored: Tensor, step: float) -> str:
         for entry in (candidate.tensors[key] for key in candidate.data_inputs(reader)[:1])
         if entry.quantization is not None and entry.quantization.per_tensor
     ]
-    if not any(abs(other - step) > WIDEN * step for other in steps):
+    if not any(abs(other - step) > SCALE_NOISE * step for other in steps):
         return ""
     return f"the converter kept one bias for {len(readers)} ops, whose inputs have different scales"
 
@@ -134,7 +114,7 @@ def _misfit(kernel: Kernel, offset: Codes, found: Codes, scale: Codes) -> tuple[
     expected = offset / np.where(scale > 0, scale, 1)
     size = np.maximum(np.abs(expected), kernel.folded.size.reshape(-1) / np.where(scale > 0, scale, 1))
     wrong = np.abs(found - np.rint(expected))
-    wrong[wrong <= OFF + FLOAT_NOISE * size + kernel.bias_room / np.where(scale > 0, scale, 1)] = 0
+    wrong[wrong <= BIAS_CODES + FLOAT32 * size + kernel.bias_tolerance / np.where(scale > 0, scale, 1)] = 0
     return wrong, expected
 
 
@@ -144,8 +124,8 @@ def _bias_scale(stored: Tensor, own: Codes, planned: Codes, place: Place) -> Ite
     expected = own if found.size == own.size else own[:1]
     if found.size != expected.size:
         return
-    wrong = np.abs(found - expected) > max(WIDEN, FOLDING) * np.maximum(found, expected)
-    if np.allclose(found, planned[: found.size], rtol=WIDEN, atol=0):
+    wrong = np.abs(found - expected) > SCALE_NOISE * np.maximum(found, expected)
+    if np.allclose(found, planned[: found.size], rtol=SCALE_NOISE, atol=0):
         return  # another deviation has changed the product of the two scales
     if np.any(wrong):
         channel = int(np.flatnonzero(wrong)[0])
@@ -180,9 +160,9 @@ def _float_bias(
         yield place.several(
             "non_finite", bad, float(offset[channel]), str(found[channel]), channel=channel, first=(channel,)
         )
-    loose, least = float_room(candidate, stored) if stored is not None else (FLOAT_WEIGHTS, 0.0)
+    loose, least = float_tolerance(candidate, stored) if stored is not None else (FLOAT_WEIGHTS, 0.0)
     wrong = np.where(bad, 0, np.abs(found - offset))
-    wrong[wrong <= max(loose * max(float(np.abs(offset).max(initial=0)), 1e-6), least) + kernel.bias_room] = 0
+    wrong[wrong <= max(loose * max(float(np.abs(offset).max(initial=0)), 1e-6), least) + kernel.bias_tolerance] = 0
     if np.any(wrong):
         channel = int(np.argmax(wrong))
         yield place.several(

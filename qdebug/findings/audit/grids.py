@@ -7,12 +7,13 @@ by design, and noted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from qdebug.align import Aligned, Pair
 from qdebug.converter.edited_grids import regridded
-from qdebug.converter.grids import EMPTY, FIXED_GRIDS, SAME_SCALE, ULPS, nudged, readers_agree, same, tied
+from qdebug.converter.grids import EMPTY, FIXED_GRIDS, SAME_SCALE, joined, nudged, readers_agree, same, tied
+from qdebug.converter.tolerances import SCALE_ULPS
 from qdebug.converter.weights import find_weights
 from qdebug.findings.audit.deviations import BEHIND, Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
@@ -20,8 +21,14 @@ from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Grid
 
 
+def audit_grids(aligned: Aligned) -> tuple[list[Deviation | Note | Unchecked], dict[Key, Grid]]:
+    """What is said of the grids, and the grid that each paired tensor should have, where that is known."""
+    audit = _GridAudit(aligned)
+    return list(audit.run()), audit.planned
+
+
 @dataclass(eq=False)
-class GridAudit:
+class _GridAudit:
     """Compares the grid of every pair with the one that the reference gives it."""
 
     aligned: Aligned
@@ -139,7 +146,7 @@ class GridAudit:
     def _deviation(self, pair: Pair, grid: Grid, expected: Grid, detail: str = "") -> Iterator[Deviation]:
         tensor = self.candidate.tensors[pair.candidate]
         place = Place(pair.layer, pair.op.index if pair.op is not None else None, tensor.name)
-        if abs(grid.scale - expected.scale) > ULPS * max(grid.scale, expected.scale):
+        if abs(grid.scale - expected.scale) > SCALE_ULPS * max(grid.scale, expected.scale):
             yield place.single("scale", expected.scale, grid.scale, ratio=grid.scale / expected.scale, detail=detail)
         if grid.zero_point != expected.zero_point:
             yield place.single(
@@ -154,20 +161,17 @@ class GridAudit:
 
     def _donor(self, pair: Pair, grid: Grid) -> str | None:
         """Return the layer whose own range this is, joined to the pair by ops that must share one grid."""
-        waiting, seen = [pair.candidate], {pair.candidate}
-        while waiting:
-            key = waiting.pop()
-            entry = self.pairs.get(key)
-            if entry is not None and entry is not pair:
-                own = self.own[key]
-                if own is not None and same(grid, own):
-                    return entry.layer
-            for near in self._neighbours(key):
-                held = self.found(near)
-                if near not in seen and held is not None and same(grid, held):
-                    seen.add(near)
-                    waiting.append(near)
-        return self._second(pair, grid) or self._fixed(seen)
+
+        def is_shared(key: Key) -> bool:
+            other = self.found(key)
+            return other is not None and same(grid, other)
+
+        near = list(joined(self.candidate, pair.candidate, is_shared))
+        for key in near:
+            own, entry = self.own.get(key), self.pairs.get(key)
+            if entry is not None and entry is not pair and own is not None and same(grid, own):
+                return entry.layer
+        return self._second(pair, grid) or self._fixed(near)
 
     def _second(self, pair: Pair, grid: Grid) -> str | None:
         """Return the layer of another FakeQuant in the region or just behind it, on this very grid."""
@@ -178,17 +182,7 @@ class GridAudit:
                 return op.layer.name if op.layer is not None else op.name
         return None
 
-    def _fixed(self, seen: set[Key]) -> str | None:
+    def _fixed(self, keys: Iterable[Key]) -> str | None:
         """Return an op with a fixed output grid among the tensors that share one."""
-        for key in seen:
-            op = self.candidate.producers.get(key)
-            if op is not None and op.kind in FIXED_GRIDS:
-                return op.raw
-        return None
-
-    def _neighbours(self, key: Key) -> list[Key]:
-        ops = [op for op in self.candidate.consumers.get(key, ()) if op.kind in SAME_SCALE]
-        producer = self.candidate.producers.get(key)
-        if producer is not None and producer.kind in SAME_SCALE:
-            ops.append(producer)
-        return [near for op in ops for near in (*self.candidate.data_inputs(op), *op.outputs)]
+        made = (self.candidate.producers.get(key) for key in keys)
+        return next((op.raw for op in made if op is not None and op.kind in FIXED_GRIDS), None)

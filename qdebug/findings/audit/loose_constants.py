@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qdebug.align import Aligned
 from qdebug.converter.constants import as_stored
+from qdebug.converter.tolerances import ROUNDED
 from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Op, Tensor
@@ -21,8 +22,6 @@ from qdebug.graph.quantization import CODE_RANGES
 
 FLOAT, HALF = 1e-5, 1e-3
 """Noise of weights that stay float, or are held in half precision, relative to the largest."""
-ROUNDED = 0.5 + 1e-3
-"""How far rounding may move a weight, in steps."""
 MOST_PIECES = 8
 """Into how many parts of equal size a converter may cut a kernel: an LSTM has four gates, in two directions."""
 LEAST = 16
@@ -149,16 +148,16 @@ def _pieces(whole: Values, size: int) -> Iterator[Values]:
 
 def _wrong(graph: Graph, one: Loose, wanted: Values) -> NDArray[np.bool_]:
     """Which of the file's numbers differ from these beyond rounding, in the better of both orders of two axes."""
-    values, room = one.values, _room(graph, one)
+    values, tolerance = one.values, _tolerance(graph, one)
     orders = [wanted.reshape(values.shape)]
     if wanted.ndim == 2:
         orders.append(wanted.T.reshape(values.shape))
     found = [
         np.asarray(
             ~(
-                np.abs(values - order) <= room * max(1.0, _largest(order))
-                if isinstance(room, float)
-                else np.abs(values - order) <= room + FLOAT * _largest(order)
+                np.abs(values - order) <= tolerance * max(1.0, _largest(order))
+                if isinstance(tolerance, float)
+                else np.abs(values - order) <= tolerance + FLOAT * _largest(order)
             )
         )
         for order in orders
@@ -166,7 +165,7 @@ def _wrong(graph: Graph, one: Loose, wanted: Values) -> NDArray[np.bool_]:
     return min(found, key=np.count_nonzero)
 
 
-def _room(graph: Graph, one: Loose) -> float | Values:
+def _tolerance(graph: Graph, one: Loose) -> float | Values:
     """How far a number may be off: relative to the largest where the file holds floats, else half a step."""
     quantization = one.tensor.quantization
     if quantization is None:

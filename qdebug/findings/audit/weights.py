@@ -15,51 +15,47 @@ from numpy.typing import NDArray
 
 from qdebug.align import Aligned, Pair
 from qdebug.converter.constants import as_stored
-from qdebug.converter.folding import Folded, fold, in_front
-from qdebug.converter.grids import ULPS
+from qdebug.converter.folding import Folded, KernelMatrix, fold, in_front
 from qdebug.converter.rounded_reference import (
-    FOLDING,
     bias_steps,
-    half_room,
+    float16_tolerance,
     is_rounded,
-    kernel_room,
     kernel_steps,
+    kernel_tolerance,
     second_scales,
+)
+from qdebug.converter.tolerances import (
+    FLOAT16_SMALLEST,
+    FLOAT16_WEIGHTS,
+    FLOAT_WEIGHTS,
+    ROUNDED,
+    SCALE_NOISE,
+    SCALE_ULPS,
 )
 from qdebug.findings.audit.deviations import CHANNELS_MOVED, MISFOLDED, Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Op, Tensor
 
 INT32_MAX = 2**31 - 1
-ROUNDED = 0.5 + 1e-3
-"""How far rounding may move a weight, in steps."""
-FLOAT_WEIGHTS = 1e-5
-"""Relative noise of weights that stay float."""
-HALF_WEIGHTS = 1e-3
-"""The same of weights that the file holds in half precision."""
-HALF_SMALLEST = 2.0**-24
-"""Distance of the smallest numbers of half precision."""
-
-Rows = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """What a weighted op of the file should hold, one row per output channel."""
 
-    codes: Rows | None
+    codes: KernelMatrix | None
     """Exact codes; `None` where the reference kernel is not fake-quantized."""
     scale: NDArray[np.float64]
     """(channels,)"""
-    real: Rows
+    real: KernelMatrix
     """Folded weights in real units."""
     folded: Folded
     is_fake_quantized: bool
     has_norm: bool
     """Whether a batch norm or another factor was folded in."""
-    room: Rows | None = None
+    tolerance: KernelMatrix | None = None
     """Where the reference is a file that rounds these weights itself: by how much, at most; (channels, 1 or taps)."""
-    bias_room: NDArray[np.float64] | float = 0.0
+    bias_tolerance: NDArray[np.float64] | float = 0.0
     """The same of its biases, in real units; (channels,)."""
 
 
@@ -100,16 +96,18 @@ def expected_kernel(reference: Graph, pair: Pair) -> Kernel | str:
     return Kernel(codes, np.abs(factor) * step, real, folded, True, bool(np.any(factor != 1)))
 
 
-def kernel_of_file(reference: Graph, core: Op, real: Rows, folded: Folded) -> Kernel:
+def kernel_of_file(reference: Graph, core: Op, real: KernelMatrix, folded: Folded) -> Kernel:
     """What a file should hold where the reference is another file, which has rounded the same weights."""
     steps = kernel_steps(reference, core, real.shape[0])
-    room = kernel_room(reference, core, real)
-    bias_room = bias_steps(reference, core, real.shape[0]) if steps is not None else half_room(folded.offset)
+    tolerance = kernel_tolerance(reference, core, real)
+    bias_tolerance = (
+        bias_steps(reference, core, real.shape[0]) if steps is not None else float16_tolerance(folded.offset)
+    )
     scale = np.abs(real).max(axis=1, initial=0) / 127 if steps is None else steps
-    return Kernel(None, scale, real, folded, False, False, room, bias_room)
+    return Kernel(None, scale, real, folded, False, False, tolerance, bias_tolerance)
 
 
-def _with_front(reference: Graph, pair: Pair, folded: Folded, real: Rows) -> Folded:
+def _with_front(reference: Graph, pair: Pair, folded: Folded, real: KernelMatrix) -> Folded:
     """Add what constants that are added before the op become in its bias; the file has no op for them then."""
     assert pair.core is not None
     front = in_front(reference, pair.core, pair.region, real.shape[1])
@@ -119,7 +117,7 @@ def _with_front(reference: Graph, pair: Pair, folded: Folded, real: Rows) -> Fol
     return replace(folded, offset=folded.offset + real @ shift, size=folded.size + np.abs(real) @ np.abs(shift))
 
 
-def _scale_in_front(reference: Graph, pair: Pair, real: Rows) -> Rows:
+def _scale_in_front(reference: Graph, pair: Pair, real: KernelMatrix) -> KernelMatrix:
     """What a constant factor before the op makes of each tap; the file has no op for it then. Shape (1, taps)."""
     assert pair.core is not None
     front = in_front(reference, pair.core, pair.region, real.shape[1])
@@ -132,30 +130,30 @@ def audit_kernel(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | Un
     """Compare weights and weight scales of one weighted pair."""
     reference, candidate = aligned.graphs
     assert pair.op is not None
-    held, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
-    if held is None or held.data is None:
+    file_kernel, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
+    if file_kernel is None or file_kernel.data is None:
         return
     if isinstance(kernel, str):
         yield Unchecked(pair.layer, "weights", kernel)
         return
-    rows = stored_rows(pair.op, held)
+    rows = stored_rows(pair.op, file_kernel)
     if rows.shape != kernel.real.shape:
         yield Unchecked(pair.layer, "weights", "the kernel is laid out in another way")
         return
-    place = Place(pair.layer, pair.op.index, held.name)
+    place = Place(pair.layer, pair.op.index, file_kernel.name)
     if not np.all(np.isfinite(kernel.real)):
-        yield _non_finite(pair, held, ~np.isfinite(kernel.real), (kernel.real, rows), place)
+        yield _non_finite(pair, file_kernel, ~np.isfinite(kernel.real), (kernel.real, rows), place)
         return
-    if not np.issubdtype(held.data.dtype, np.integer):
-        yield from _float_weights(candidate, pair, kernel, rows, held, place)
+    if not np.issubdtype(file_kernel.data.dtype, np.integer):
+        yield from _float_weights(candidate, pair, kernel, rows, file_kernel, place)
         return
-    if held.quantization is None:
-        yield Unchecked(pair.layer, "weights", f"{held.dtype} weights without a scale")
+    if file_kernel.quantization is None:
+        yield Unchecked(pair.layer, "weights", f"{file_kernel.dtype} weights without a scale")
         return
-    if held.dtype == "uint8":
-        yield from _uint8_codes(pair, kernel, rows, held, place)
+    if file_kernel.dtype == "uint8":
+        yield from _uint8_codes(pair, kernel, rows, file_kernel, place)
         return
-    again = quantized_again(kernel, held)
+    again = quantized_again(kernel, file_kernel)
     if again is not None:
         assert again.codes is not None
         apart = np.abs(again.codes * again.scale[:, None] - kernel.real) / kernel.scale[:, None]
@@ -167,35 +165,35 @@ def audit_kernel(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | Un
             {"largest_error_steps": float(np.max(apart))},
         )
         kernel = again
-    yield from _scales(pair, kernel, held, place)
-    yield from _codes(pair, kernel, rows, held, place)
+    yield from _scales(pair, kernel, file_kernel, place)
+    yield from _codes(pair, kernel, rows, file_kernel, place)
 
 
-def stored_rows(op: Op, held: Tensor) -> Rows:
+def stored_rows(op: Op, file_kernel: Tensor) -> KernelMatrix:
     """Return the file's kernel as it stands (codes or reals), (output channels, taps)."""
-    assert held.data is not None
-    data = held.data.astype(np.float64)
+    assert file_kernel.data is not None
+    data = file_kernel.data.astype(np.float64)
     return data.reshape(-1, data.shape[-1]).T if op.kind == "depthwise" else data.reshape(data.shape[0], -1)
 
 
-def index_of(op: Op, held: Tensor, channel: int, tap: int) -> tuple[int, ...]:
+def index_of(op: Op, file_kernel: Tensor, channel: int, tap: int) -> tuple[int, ...]:
     """Index in the file's own tensor of one weight."""
-    assert held.data is not None
+    assert file_kernel.data is not None
     flat = (
-        tap * held.data.shape[-1] + channel
+        tap * file_kernel.data.shape[-1] + channel
         if op.kind == "depthwise"
-        else channel * (held.data.size // held.data.shape[0]) + tap
+        else channel * (file_kernel.data.size // file_kernel.data.shape[0]) + tap
     )
-    return tuple(int(entry) for entry in np.unravel_index(flat, held.data.shape))
+    return tuple(int(entry) for entry in np.unravel_index(flat, file_kernel.data.shape))
 
 
-def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: Place) -> Iterator[Deviation]:
-    assert held.quantization is not None
+def _codes(pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: Tensor, place: Place) -> Iterator[Deviation]:
+    assert file_kernel.quantization is not None
     assert pair.op is not None
     if kernel.codes is not None:
         wanted, allowed = kernel.codes, 0.0
     else:
-        scale = np.broadcast_to(held.quantization.scale, (rows.shape[0],))
+        scale = np.broadcast_to(file_kernel.quantization.scale, (rows.shape[0],))
         wanted, allowed = np.clip(kernel.real / scale[:, None], -127, 127), ROUNDED
     wrong = np.abs(rows - wanted)
     own = kernel.scale[:, None]
@@ -203,26 +201,32 @@ def _codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: Place) -
     wrong[(wrong <= allowed) | tied] = 0
     if kernel.codes is None and np.all(np.abs(rows * own - kernel.real) <= ROUNDED * own):
         return  # codes of the reference's weights on its own scales: it is the scales that are wrong
-    scales = np.broadcast_to(held.quantization.scale, (rows.shape[0],))[:, None]
+    scales = np.broadcast_to(file_kernel.quantization.scale, (rows.shape[0],))[:, None]
     detail = _misfolding(kernel, rows * scales, scales * ROUNDED) or (
         _likeness(rows, wanted) if kernel.codes is not None else ""
     )
-    yield from _code_deviation(pair, held, (wrong, wanted, rows), detail, place)
+    yield from _code_deviation(pair, file_kernel, (wrong, wanted, rows), detail, place)
 
 
-def _uint8_codes(pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: Place) -> Iterator[Deviation]:
+def _uint8_codes(
+    pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: Tensor, place: Place
+) -> Iterator[Deviation]:
     """Compare uint8 codes, which have a zero point, and a range that the reference does not hold."""
-    assert held.quantization is not None
-    scale = np.broadcast_to(held.quantization.scale, (rows.shape[0],))[:, None]
-    zero = np.broadcast_to(held.quantization.zero_point, (rows.shape[0],))[:, None]
+    assert file_kernel.quantization is not None
+    scale = np.broadcast_to(file_kernel.quantization.scale, (rows.shape[0],))[:, None]
+    zero = np.broadcast_to(file_kernel.quantization.zero_point, (rows.shape[0],))[:, None]
     wanted = np.clip(kernel.real / scale + zero, 0, 255)
     wrong = np.abs(rows - wanted)
     wrong[wrong <= 0.5 + 1e-3] = 0
-    yield from _code_deviation(pair, held, (wrong, wanted, rows), "", place)
+    yield from _code_deviation(pair, file_kernel, (wrong, wanted, rows), "", place)
 
 
 def _code_deviation(
-    pair: Pair, held: Tensor, compared: tuple[Rows, Rows, Rows], detail: str, place: Place
+    pair: Pair,
+    file_kernel: Tensor,
+    compared: tuple[KernelMatrix, KernelMatrix, KernelMatrix],
+    detail: str,
+    place: Place,
 ) -> Iterator[Deviation]:
     """Tell the codes that are wrong, if any; `compared` are their errors, what they should be, and what they are."""
     wrong, wanted, rows = compared
@@ -238,33 +242,33 @@ def _code_deviation(
         int(rows[channel, tap]),
         channel=channel,
         largest=float(np.ceil(wrong.max())),
-        first=index_of(pair.op, held, channel_1, tap_1),
+        first=index_of(pair.op, file_kernel, channel_1, tap_1),
         detail=detail,
     )
 
 
 def _non_finite(
-    pair: Pair, held: Tensor, bad: NDArray[np.bool_], compared: tuple[Rows, Rows], place: Place
+    pair: Pair, file_kernel: Tensor, bad: NDArray[np.bool_], compared: tuple[KernelMatrix, KernelMatrix], place: Place
 ) -> Deviation:
     """Tell weights that are NaN or infinite on one side; `compared` is what they should be, and what they are."""
     assert pair.op is not None
     channel, tap = (int(entry) for entry in np.argwhere(bad)[0])
     expected, found = (_plain(value) if np.isfinite(value := side[channel, tap]) else str(value) for side in compared)
     return place.several(
-        "non_finite", bad, expected, found, channel=channel, first=index_of(pair.op, held, channel, tap)
+        "non_finite", bad, expected, found, channel=channel, first=index_of(pair.op, file_kernel, channel, tap)
     )
 
 
-def _misfolding(kernel: Kernel, found: Rows, room: Rows) -> str:
+def _misfolding(kernel: Kernel, found: KernelMatrix, tolerance: KernelMatrix) -> str:
     """Tell a square kernel, in real values, that has its factors on the wrong axis; TensorFlow 2.3 wrote such files."""
     factor = np.ravel(kernel.folded.factor)
     if kernel.real.shape != (factor.size, factor.size) or not np.all(factor) or np.ptp(factor) == 0:
         return ""
     turned = kernel.real / factor[:, None] * factor
-    return MISFOLDED if np.all(np.abs(found - turned) <= room) else ""
+    return MISFOLDED if np.all(np.abs(found - turned) <= tolerance) else ""
 
 
-def _likeness(rows: Rows, wanted: Rows) -> str:
+def _likeness(rows: KernelMatrix, wanted: KernelMatrix) -> str:
     if (
         rows.shape[0] > 1
         and np.array_equal(np.sort(rows, axis=0), np.sort(wanted, axis=0))
@@ -274,12 +278,12 @@ def _likeness(rows: Rows, wanted: Rows) -> str:
     return ""
 
 
-def quantized_again(kernel: Kernel, held: Tensor) -> Kernel | None:
+def quantized_again(kernel: Kernel, file_kernel: Tensor) -> Kernel | None:
     """Return the kernel on the second grid that fake-quantized weights were put on; `None` where there is none."""
-    assert held.quantization is not None
+    assert file_kernel.quantization is not None
     if kernel.codes is None:
         return None
-    scale = second_scales(kernel.real, held.quantization.scale, kernel.scale)
+    scale = second_scales(kernel.real, file_kernel.quantization.scale, kernel.scale)
     if scale is None:
         return None
     return replace(kernel, codes=np.rint(kernel.real / scale[:, None]), scale=scale, has_norm=True)
@@ -289,10 +293,15 @@ def _plain(value: float) -> float | int:
     return int(value) if float(value).is_integer() else round(float(value), 3)
 
 
-def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: Place) -> Iterator[Deviation]:
-    assert held.quantization is not None
-    found, expected = held.quantization.scale, kernel.scale
-    if found.size == 1 and expected.size > 1 and kernel.is_fake_quantized and np.ptp(expected) <= ULPS * expected.max():
+def _scales(pair: Pair, kernel: Kernel, file_kernel: Tensor, place: Place) -> Iterator[Deviation]:
+    assert file_kernel.quantization is not None
+    found, expected = file_kernel.quantization.scale, kernel.scale
+    if (
+        found.size == 1
+        and expected.size > 1
+        and kernel.is_fake_quantized
+        and np.ptp(expected) <= SCALE_ULPS * expected.max()
+    ):
         expected = expected[:1]
     if not kernel.is_fake_quantized and found.size == 1:
         expected = expected.max(keepdims=True)
@@ -309,12 +318,12 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: Place) -> Iterator[
             tensor=place.tensor,
         )
         return
-    loose = FOLDING if kernel.has_norm or not kernel.is_fake_quantized else ULPS
+    loose = SCALE_NOISE if kernel.has_norm or not kernel.is_fake_quantized else SCALE_ULPS
     least = 1e-6 / 127  # the converter widens smaller ranges
     near = np.abs(found - expected) <= loose * np.maximum(found, expected)
     small = (expected <= least * (1 + 1e-5)) if not kernel.is_fake_quantized or np.any(expected < least) else False
     wrong = ~(near | small)
-    zeros = held.quantization.zero_point
+    zeros = file_kernel.quantization.zero_point
     if np.any(zeros != 0):
         channel = int(np.flatnonzero(zeros)[0])
         yield place.several(
@@ -342,13 +351,13 @@ def _scales(pair: Pair, kernel: Kernel, held: Tensor, place: Place) -> Iterator[
 
 
 def _float_weights(
-    candidate: Graph, pair: Pair, kernel: Kernel, rows: Rows, held: Tensor, place: Place
+    candidate: Graph, pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: Tensor, place: Place
 ) -> Iterator[Deviation]:
     assert pair.op is not None
     bad = ~np.isfinite(rows)
     if np.any(bad):
-        yield _non_finite(pair, held, bad, (kernel.real, rows), place)
-    loose, least = float_room(candidate, held)
+        yield _non_finite(pair, file_kernel, bad, (kernel.real, rows), place)
+    loose, least = float_tolerance(candidate, file_kernel)
     unfolded = (
         kernel.real / np.where(kernel.folded.factor == 0, 1, kernel.folded.factor).reshape(-1, 1)
         if kernel.has_norm
@@ -358,26 +367,26 @@ def _float_weights(
     if not np.any(best):
         return
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(best)), best.shape))
-    room = np.maximum(np.abs(rows).max(axis=1, keepdims=True) * loose, least)
+    tolerance = np.maximum(np.abs(rows).max(axis=1, keepdims=True) * loose, least)
     yield place.several(
         "weights",
         best,
         float(kernel.real[channel, tap]),
         float(rows[channel, tap]),
         channel=channel,
-        first=index_of(pair.op, held, channel, tap),
-        detail=_misfolding(kernel, rows, room),
+        first=index_of(pair.op, file_kernel, channel, tap),
+        detail=_misfolding(kernel, rows, tolerance),
     )
 
 
-def float_room(candidate: Graph, held: Tensor) -> tuple[float, float]:
+def float_tolerance(candidate: Graph, file_kernel: Tensor) -> tuple[float, float]:
     """What a constant that the file holds in floats may be off: relative to the largest of its row, and at least."""
-    is_half = as_stored(candidate, held).dtype == "float16"
-    return (HALF_WEIGHTS, HALF_SMALLEST) if is_half else (FLOAT_WEIGHTS, 1e-30)
+    is_half = as_stored(candidate, file_kernel).dtype == "float16"
+    return (FLOAT16_WEIGHTS, FLOAT16_SMALLEST) if is_half else (FLOAT_WEIGHTS, 1e-30)
 
 
-def _float_misfit(rows: Rows, wanted: Rows, loose: float, least: float) -> Rows:
+def _float_misfit(rows: KernelMatrix, wanted: KernelMatrix, loose: float, least: float) -> KernelMatrix:
     wrong = np.abs(np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0) - wanted)
-    room = np.maximum(loose * np.abs(wanted).max(axis=1, keepdims=True), least)
-    wrong[~np.isfinite(rows) | (wrong <= room)] = 0
+    tolerance = np.maximum(loose * np.abs(wanted).max(axis=1, keepdims=True), least)
+    wrong[~np.isfinite(rows) | (wrong <= tolerance)] = 0
     return wrong

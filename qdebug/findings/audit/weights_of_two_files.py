@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from qdebug.align import Aligned, Pair
 from qdebug.converter.constants import as_stored
-from qdebug.converter.rounded_reference import ONE_SCALE, beyond_ties, half_room, kernel_steps
+from qdebug.converter.folding import KernelMatrix
+from qdebug.converter.rounded_reference import beyond_ties, float16_tolerance, kernel_steps
+from qdebug.converter.tolerances import FLOAT_WEIGHTS, SCALE_NOISE, SLACK
 from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
-from qdebug.findings.audit.weights import FLOAT_WEIGHTS, Rows, expected_kernel, index_of, stored_rows
+from qdebug.findings.audit.weights import expected_kernel, index_of, stored_rows
 from qdebug.graph import op_facts
-
-SLACK = 1.02
-"""What float32 arithmetic may add to half a step."""
 
 
 def audit_rounded(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
@@ -27,33 +26,33 @@ def audit_rounded(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | U
     reference, candidate = aligned.graphs
     assert pair.op is not None
     assert pair.core is not None
-    held, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
-    if held is None or held.data is None:
+    file_kernel, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
+    if file_kernel is None or file_kernel.data is None:
         return
-    if isinstance(kernel, str) or kernel.room is None:
+    if isinstance(kernel, str) or kernel.tolerance is None:
         yield Unchecked(pair.layer, "weights", kernel if isinstance(kernel, str) else "its rounding is not known")
         return
-    rows = stored_rows(pair.op, held)
+    rows = stored_rows(pair.op, file_kernel)
     if rows.shape != kernel.real.shape:
         yield Unchecked(pair.layer, "weights", "the kernel is laid out in another way")
         return
     scale = np.zeros(rows.shape[0])
-    if held.quantization is not None:
-        scale = np.broadcast_to(held.quantization.scale, scale.shape)
-        rows = (rows - np.broadcast_to(held.quantization.zero_point, scale.shape)[:, None]) * scale[:, None]
-    place = Place(pair.layer, pair.op.index, held.name)
+    if file_kernel.quantization is not None:
+        scale = np.broadcast_to(file_kernel.quantization.scale, scale.shape)
+        rows = (rows - np.broadcast_to(file_kernel.quantization.zero_point, scale.shape)[:, None]) * scale[:, None]
+    place = Place(pair.layer, pair.op.index, file_kernel.name)
     bad = ~np.isfinite(rows)
     apart = np.where(bad, np.inf, np.abs(np.nan_to_num(rows) - kernel.real))
     own = scale[:, None] / 2
-    if as_stored(candidate, held).dtype == "float16":
-        own = own + half_room(kernel.real)
-    allowed = SLACK * (own + kernel.room) + FLOAT_WEIGHTS * np.abs(kernel.real).max(axis=1, keepdims=True)
+    if as_stored(candidate, file_kernel).dtype == "float16":
+        own = own + float16_tolerance(kernel.real)
+    allowed = (1 + SLACK) * (own + kernel.tolerance) + FLOAT_WEIGHTS * np.abs(kernel.real).max(axis=1, keepdims=True)
     steps = kernel_steps(reference, pair.core, rows.shape[0])
     if steps is not None:
-        allowed = np.where(beyond_ties(apart, steps, scale)[:, None], SLACK * own, allowed)
-    other = np.abs(scale - steps) > ONE_SCALE * scale if steps is not None else np.ones(scale.shape, bool)
+        allowed = np.where(beyond_ties(apart, steps, scale)[:, None], (1 + SLACK) * own, allowed)
+    other = np.abs(scale - steps) > SCALE_NOISE * scale if steps is not None else np.ones(scale.shape, bool)
     if not np.any(apart > allowed):
-        if np.any(other) and held.quantization is not None and steps is not None:
+        if np.any(other) and file_kernel.quantization is not None and steps is not None:
             yield Note(
                 pair.layer,
                 "requantized_weights",
@@ -78,11 +77,13 @@ def audit_rounded(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | U
         wrong = apart > allowed
         step = np.where(scale > 0, scale, 1.0)[:, None]
         largest = float(np.ceil(np.max(np.where(wrong, apart, 0) / step))) if np.any(scale > 0) else None
-        first = index_of(pair.op, held, *(int(entry) for entry in np.argwhere(wrong)[0]))
+        first = index_of(pair.op, file_kernel, *(int(entry) for entry in np.argwhere(wrong)[0]))
         yield _deviation(place, "weights", wrong, kernel.real, rows, largest=largest, first=first)
 
 
-def _deviation(place: Place, what: str, wrong: NDArray[np.bool_], wanted: Rows, found: Rows, **more: Any) -> Deviation:
+def _deviation(
+    place: Place, what: str, wrong: NDArray[np.bool_], wanted: KernelMatrix, found: KernelMatrix, **more: Any
+) -> Deviation:
     apart = np.where(wrong, np.nan_to_num(np.abs(found - wanted), nan=np.inf), -1)
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(apart)), wrong.shape))
     value = found[channel, tap]
@@ -102,7 +103,7 @@ def _scale_deviation(
     """A few channels on other scales than the rest, with weights that are not the reference's there."""
     off = np.where(wrong, np.abs(np.log(found / wanted)), 0)
     channel = int(np.argmax(off))
-    permuted = bool(np.all(np.abs(np.sort(found) - np.sort(wanted)) <= ONE_SCALE * np.sort(found)))
+    permuted = bool(np.all(np.abs(np.sort(found) - np.sort(wanted)) <= SCALE_NOISE * np.sort(found)))
     return place.several(
         "weight_scale",
         wrong,

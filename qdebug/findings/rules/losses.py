@@ -6,115 +6,22 @@ at fault, and the grid that brings at least half of them back says why. Nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import Pair
-from qdebug.converter.grids import FIXED_GRIDS, SAME_SCALE
+from qdebug.converter.grids import SAME_SCALE
 from qdebug.findings.loss_evidence import LayerLoss, Losses, Points, Together
 from qdebug.findings.rules.rule import ERROR, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
-from qdebug.graph.graph import Key
-from qdebug.graph.quantization import CODE_RANGES
-from qdebug.record.schema import Row
+from qdebug.findings.rules.steps_reason import _on_one_grid, brings_back, by_steps, joined_at, reader_of
 
 NOT_MEASURED = NotApplicable("nothing is lost beyond chance, or no handover was run")
-MOST = 0.5
-"""Share of the lost points that a grid must bring back to be the reason."""
 STARVED = 16
 """Codes, four bits: the evidence counts channels with fewer."""
 EQUALIZE_WEIGHTS = "bring the channels to like sizes"
 CALIBRATE = "calibrate (representative_dataset) on samples like this data, preprocessed alike, and convert again"
-
-
-def _brings_back(regained: Points | None, lost: Points | None) -> bool:
-    return regained is not None and lost is not None and regained.is_loss and regained.points >= MOST * lost.points
-
-
-def _why_steps(one: LayerLoss, context: Context) -> str:
-    """Which grid brings back what the steps take: the code of the finding."""
-    pair = context.pairs[one.layer]
-    if pair.op is not None and pair.op.kind in FIXED_GRIDS:
-        return "QD609"
-    if _brings_back(one.fitted, one.steps):
-        if _joined(context, pair) is not None:
-            return "QD603"
-        return "QD606" if _reader(context, pair) is None else "QD608"
-    if _brings_back(one.by_channel, one.steps):
-        return "QD603" if _joined(context, pair) is not None else "QD604"
-    return "QD608"
-
-
-def _by_steps(context: Context, code: str) -> Iterator[tuple[LayerLoss, Pair]]:
-    losses = context.losses
-    for one in losses.layers if losses is not None else ():
-        if one.steps.is_loss and not _follows(one) and _why_steps(one, context) == code:
-            yield one, context.pairs[one.layer]
-
-
-def _follows(one: LayerLoss) -> bool:
-    """Whether its steps cost only what a fault further up leaves of the values: alone they take less than a quarter."""
-    return one.alone is not None and one.alone.points < one.steps.points / 4
-
-
-def _joined(context: Context, pair: Pair) -> Pair | None:
-    """The concatenation whose grid this tensor is on: its own, or the one that it is joined by further down.
-
-    Where the joined tensor itself spans less than half of its codes, the grid is too wide for a reason of its own.
-    """
-    by_candidate = {entry.candidate: entry for entry in context.alignment.pairs}
-    key: Key | None = pair.candidate
-    own = context.candidate.producers.get(pair.candidate)
-    if own is not None and own.kind == "concat":
-        return pair
-    while key is not None:
-        readers = [op for op in context.candidate.consumers.get(key, ()) if op.kind in SAME_SCALE]
-        key = None
-        for op in readers:
-            if not _on_one_grid(context, pair.candidate, op.output):
-                continue
-            if op.kind == "concat":
-                found = by_candidate.get(op.output)
-                row = context.rows_by_layer.get(found.layer) if found is not None else None
-                return found if row is not None and _fills(row) else None
-            key = op.output
-    return None
-
-
-def _reader(context: Context, pair: Pair) -> Pair | None:
-    """The op that reads this tensor and whose output fills the same grid: the converter gave it to both."""
-    by_candidate = {entry.candidate: entry for entry in context.alignment.pairs}
-    for op in context.candidate.consumers.get(pair.candidate, ()):
-        found = by_candidate.get(op.output)
-        row = context.rows_by_layer.get(found.layer) if found is not None else None
-        if (
-            row is not None
-            and op.kind not in SAME_SCALE
-            and _on_one_grid(context, pair.candidate, op.output)
-            and _fills(row)
-        ):
-            return found
-    return None
-
-
-def _fills(row: Row) -> bool:
-    """Whether values reach over half of the codes: those of the file, or the reference's where the file's are gone."""
-    low, high = CODE_RANGES.get(row.dtype, (0, 0))
-    farthest = row.cumulative.max_lsb if row.cumulative is not None else None
-    return (row.used_span_percent or 0) >= 50 or (high > low and (farthest or 0) >= (high - low) / 2)
-
-
-def _on_one_grid(context: Context, one: Key, other: Key) -> bool:
-    ours, theirs = (context.candidate.tensors[key].quantization for key in (one, other))
-    return (
-        ours is not None
-        and theirs is not None
-        and ours.per_tensor
-        and theirs.per_tensor
-        and (ours.step, ours.zero) == (theirs.step, theirs.zero)
-    )
 
 
 # -- evidence ---------------------------------------------------------------------------------------------------------
@@ -197,7 +104,7 @@ def starved(context: Context) -> Outcome:
     if losses is None:
         return NOT_MEASURED
     found = []
-    for one, _ in _by_steps(context, "QD604"):
+    for one, _ in by_steps(context, "QD604"):
         codes, channels = one.channels.codes, one.channels
         few = codes < STARVED
         few = few if few.any() else codes <= np.median(codes)
@@ -251,7 +158,7 @@ def one_scale(context: Context) -> Outcome:
     for one in (*(layer.kernel for layer in losses.layers), *losses.kernels):
         if one is None or not one.weights.is_loss:
             continue
-        spans, is_one = one.spans, _brings_back(one.by_row, one.weights)
+        spans, is_one = one.spans, brings_back(one.by_row, one.weights)
         channel, times, how = _odd_channel(spans)
         numbers: dict[str, Any] = {
             "weights_points": rounded_points(one.weights),
@@ -288,7 +195,7 @@ def too_wide(context: Context) -> Outcome:
     if losses is None:
         return NOT_MEASURED
     found = []
-    for one, pair in _by_steps(context, "QD606"):
+    for one, pair in by_steps(context, "QD606"):
         data = max(float(one.channels.high.max()), 0.0) - min(float(one.channels.low.min()), 0.0)
         times = (one.grid_high - one.grid_low) / max(data, 1e-30)
         kept = _kept_from(context, pair)
@@ -323,7 +230,7 @@ def too_wide(context: Context) -> Outcome:
 def by_all_ranges(losses: Losses) -> Together | None:
     """What was measured of all layers together, where the data's own ranges bring most of the loss back."""
     first = losses.together
-    return first if first is not None and _brings_back(first.fitted, losses.whole) else None
+    return first if first is not None and brings_back(first.fitted, losses.whole) else None
 
 
 def together_evidence(first: Together) -> dict[str, Any]:
@@ -357,8 +264,8 @@ def joined(context: Context) -> list[Found]:
     """RC11: a tensor on the grid of a concatenation whose other parts are much larger; told by QD603."""
     losses = measured(context)
     found: dict[str, Found] = {}
-    for one, pair in _by_steps(context, "QD603") if losses is not None else ():
-        whole = _joined(context, pair)
+    for one, pair in by_steps(context, "QD603") if losses is not None else ():
+        whole = joined_at(context, pair)
         assert whole is not None
         row = context.rows_by_layer.get(whole.layer)
         data = float(one.channels.high.max()) - float(one.channels.low.min())
@@ -390,9 +297,9 @@ def too_few_bits(context: Context) -> Outcome:
     if losses is None:
         return NOT_MEASURED
     found = []
-    for one, pair in _by_steps(context, "QD608"):
-        reader = _reader(context, pair) if _brings_back(one.fitted, one.steps) else None
-        trims = reader is None and _brings_back(one.trimmed, one.steps)
+    for one, pair in by_steps(context, "QD608"):
+        reader = reader_of(context, pair) if brings_back(one.fitted, one.steps) else None
+        trims = reader is None and brings_back(one.trimmed, one.steps)
         evidence = {**_steps_evidence(one), "regained_without_the_outermost_values": rounded_points(one.trimmed)}
         fix = "clip the rare extremes (a ReLU6, or calibration that leaves out the outermost 0.1 %)"
         if reader is None:
@@ -421,7 +328,7 @@ def fixed_grid(context: Context) -> Outcome:
     if losses is None:
         return NOT_MEASURED
     found = []
-    for one, pair in _by_steps(context, "QD609"):
+    for one, pair in by_steps(context, "QD609"):
         kind = pair.op.raw if pair.op is not None else "the op"
         found.append(
             Found(

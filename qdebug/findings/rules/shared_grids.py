@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from qdebug.align import Pair
-from qdebug.converter.grids import FIXED_GRIDS, SAME_SCALE, nudged
+from qdebug.converter.grids import FIXED_GRIDS, joined, nudged, sharing_ops
 from qdebug.findings.rules.rule import NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Key, Op
@@ -15,22 +16,11 @@ ON_GRID = 0.01
 """LSB, rms: values nearer to a grid than this are on it, but for the rounding of float32."""
 
 
-def _joined(context: Context, layer: str) -> str:
+def _joined_by(context: Context, layer: str) -> str:
     """Name the kind of op that makes a tensor share its grid."""
-    waiting, seen = [context.pairs[layer].candidate], set()
-    grid = op_facts.grid_of(context.candidate.tensors[waiting[0]])
-    kinds: list[str] = []
-    while waiting:
-        key = waiting.pop(0)
-        if key in seen or not op_facts.same_grid(grid, op_facts.grid_of(context.candidate.tensors[key])):
-            continue
-        seen.add(key)
-        producer = context.candidate.producers.get(key)
-        ops = [*context.candidate.consumers.get(key, ()), *([producer] if producer is not None else [])]
-        for op in ops:
-            if op.kind in SAME_SCALE:
-                kinds.append(op.kind)
-                waiting.extend(near for near in (*context.candidate.data_inputs(op), *op.outputs))
+    graph, start = context.candidate, context.pairs[layer].candidate
+    shared = partial(op_facts.on_one_grid, graph, start)
+    kinds = [op.kind for key in joined(graph, start, shared) for op in sharing_ops(graph, key)]
     for kind in ("concat", "resize_bilinear", "resize_nearest", "avg_pool", "max_pool"):
         if kind in kinds:
             return kind
@@ -91,7 +81,7 @@ def shared_grid(kinds: tuple[str, ...], title: str, fix: str) -> Callable[[Conte
         found = [
             noted(context, note.layer, title, note.numbers, fix)
             for note in notes
-            if _joined(context, note.layer) in kinds and not is_exact(context, note.layer)
+            if _joined_by(context, note.layer) in kinds and not is_exact(context, note.layer)
         ]
         names = {pair.candidate: pair.layer for pair in context.alignment.pairs}
         for before, after in _requantized(context):
