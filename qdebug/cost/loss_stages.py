@@ -140,7 +140,7 @@ Elsewhere = Callable[[NDArray[np.int64], int, Callable[[int], None]], NDArray[np
 
 
 @dataclass(eq=False)
-class Origins:
+class LossStages:
     """Three models on the same data, one of them on two kernel families."""
 
     reference: Frozen

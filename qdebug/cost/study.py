@@ -27,8 +27,9 @@ from qdebug.measure.models_pass import Pass, ReferenceModel
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.kernels import on_host
 from qdebug.models.litert.tail import CandidateTail
-from qdebug.models.reference.replay import Replay, Tap
+from qdebug.models.reference.replay import Replay
 from qdebug.models.reference.session import ReferenceTails
+from qdebug.models.reference.taps import Tap
 from qdebug.record.schema import Row
 
 MOST_SAMPLES = 4000
@@ -118,7 +119,7 @@ class CostStudy:
         """Hand over at every row, and repair the suspects."""
         graph, pairs = self.work.frozen.graph, self.work.alignment.pairs
         cuts, reasons = plan(graph, self.work.candidate, pairs, self.work.plan.unmeasurable.reasons)
-        own = self.work.own
+        own = self.work.reference_file
         tails = ReferenceTails(self.work.frozen, threads=self.threads) if own is None else own.tails()
         tracer = Tracer(cuts, self.judge, tails, self, self.inputs)
         try:
@@ -288,7 +289,7 @@ class _Bench:
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array], dict[Key, Array]]:
         """The candidate's tensors, the reference's outputs, and what the regions make of the candidate's inputs."""
         codes = self.of.work.candidate_values(inputs, self.extra)
-        outputs, taken = ReferenceModel(self.replay, self.of.work.own).run(inputs, codes)
+        outputs, taken = ReferenceModel(self.replay, self.of.work.reference_file).run(inputs, codes)
         local = {key: entry.local for key, entry in zip(self.keys, taken, strict=True) if entry.local is not None}
         return codes, outputs, local
 

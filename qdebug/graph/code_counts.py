@@ -42,7 +42,7 @@ class ByChannel:
     """Sum of the differences."""
     largest: Counts
     """Largest absolute difference."""
-    doubtful: Counts
+    near_boundary: Counts
     unexplained: Counts
 
 
@@ -83,8 +83,8 @@ def explain(
     zero_point: int,
     channels: ByChannel,
     *,
-    doubtful: NDArray[np.bool_] | None = None,
-    ideal: Array | None = None,
+    near_boundary: NDArray[np.bool_] | None = None,
+    simulated: Array | None = None,
 ) -> tuple[Compared, int, int]:
     """Count the codes that differ from the `local` codes, per channel (the last axis), and those that are unexplained.
 
@@ -93,21 +93,21 @@ def explain(
     returned: how many simulated codes are not the local ones, and the largest difference from the simulated codes.
     """
     counts = np.zeros(_differences(candidate), np.int64)
-    none = np.zeros(candidate.size, np.bool_) if doubtful is None else doubtful
-    product, designed, farthest = _explain(
+    none = np.zeros(candidate.size, np.bool_) if near_boundary is None else near_boundary
+    product, simulated_flips, farthest = _explain(
         candidate,
         local,
         none,
-        ideal,
+        simulated,
         zero_point,
         counts,
         channels.flips,
         channels.sums,
         channels.largest,
-        channels.doubtful,
+        channels.near_boundary,
         channels.unexplained,
     )
-    return _compared(counts, int(product)), int(designed), int(farthest)
+    return _compared(counts, int(product)), int(simulated_flips), int(farthest)
 
 
 def _differences(codes: Array) -> int:
@@ -180,8 +180,8 @@ def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, larg
 def _explain(
     candidate: Array,
     local: Array,
-    doubtful: Array,
-    ideal: Array | None,
+    near_boundary: Array,
+    simulated: Array | None,
     zero: int,
     counts: Counts,
     flips: Counts,
@@ -190,16 +190,16 @@ def _explain(
     doubts: Counts,
     unexplained: Counts,
 ) -> tuple[np.int64, np.int64, np.int64]:
-    middle, product, designed, farthest = counts.size // 2, np.int64(0), np.int64(0), np.int64(0)
+    middle, product, simulated_flips, farthest = counts.size // 2, np.int64(0), np.int64(0), np.int64(0)
     marks = np.zeros(BLOCK, np.uint8)
     words = marks.view(np.uint64)
     for first in range(0, candidate.size, BLOCK):
         last = min(first + BLOCK, candidate.size)
-        ours, theirs, unsure = candidate[first:last], local[first:last], doubtful[first:last]
-        exact = theirs if ideal is None else ideal[first:last]
+        ours, theirs, unsure = candidate[first:last], local[first:last], near_boundary[first:last]
+        exact = theirs if simulated is None else simulated[first:last]
         for at in range(ours.size):
             marks[at] = np.uint8(ours[at] != theirs[at]) | np.uint8(unsure[at])
-        if ideal is not None:
+        if simulated is not None:
             for at in range(ours.size):
                 marks[at] |= np.uint8(exact[at] != theirs[at]) | np.uint8(exact[at] != ours[at])
         for word in range((ours.size + 7) // 8):
@@ -216,9 +216,9 @@ def _explain(
                     flips[channel] += 1
                     sums[channel] += change
                     largest[channel] = max(largest[channel], abs(change))
-                designed += np.int64(exact[at] != theirs[at])
+                simulated_flips += np.int64(exact[at] != theirs[at])
                 doubts[channel] += np.int64(unsure[at])
                 far = abs(np.int64(ours[at]) - np.int64(exact[at]))
                 farthest = max(farthest, far)
                 unexplained[channel] += np.int64(far > 1 or (far == 1 and not unsure[at]))
-    return product, designed, farthest
+    return product, simulated_flips, farthest

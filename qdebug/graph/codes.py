@@ -35,7 +35,7 @@ class Rounded:
     """Codes of real values, in their shape."""
 
     codes: Array
-    doubtful: NDArray[np.bool_] | None = None
+    near_boundary: NDArray[np.bool_] | None = None
     non_finite: int = 0
     """Values that are NaN or infinite. NaN has the code of zero, an infinity the last one of its side."""
 
@@ -58,9 +58,9 @@ def nearest(values: Array, scale: float, zero_point: int, dtype: str, *, limits:
     grid = np.float32(scale), np.int32(zero_point), low, high
     if limits is None:
         return Rounded(codes.reshape(np.shape(values)), None, int(_nearest(flat, *grid, codes)))
-    doubtful = np.empty(flat.size, np.bool_)
-    bad = int(_nearest_in_doubt(flat, *grid, limits, codes, doubtful))
-    return Rounded(codes.reshape(values.shape), doubtful.reshape(values.shape), bad)
+    near_boundary = np.empty(flat.size, np.bool_)
+    bad = int(_nearest_in_doubt(flat, *grid, limits, codes, near_boundary))
+    return Rounded(codes.reshape(values.shape), near_boundary.reshape(values.shape), bad)
 
 
 def fake_quantized(values: Array, fake_quant: FakeQuant, limits: Limits) -> Rounded:
@@ -70,9 +70,9 @@ def fake_quantized(values: Array, fake_quant: FakeQuant, limits: Limits) -> Roun
     go up. It clamps infinities, so only NaN counts as non-finite.
     """
     flat = _flat(values)
-    codes, doubtful = np.empty(flat.size, np.int8), np.empty(flat.size, np.bool_)
-    bad = int(_fake_quantized(flat, *_grid(fake_quant), limits, codes, doubtful))
-    return Rounded(codes.reshape(values.shape), doubtful.reshape(values.shape), bad)
+    codes, near_boundary = np.empty(flat.size, np.int8), np.empty(flat.size, np.bool_)
+    bad = int(_fake_quantized(flat, *_grid(fake_quant), limits, codes, near_boundary))
+    return Rounded(codes.reshape(values.shape), near_boundary.reshape(values.shape), bad)
 
 
 def gives(values: Array, fake_quant: FakeQuant, codes: Array) -> bool:
@@ -82,8 +82,8 @@ def gives(values: Array, fake_quant: FakeQuant, codes: Array) -> bool:
 
 def dequantize(codes: Array, scale: float, zero_point: int) -> NDArray[np.float32]:
     """Real values of `codes` on a per-tensor grid, in their shape, placed so that TensorFlow need not copy them."""
-    room = np.empty(codes.size + ALIGNED // 4, np.float32)
-    values = room[-(room.ctypes.data // 4) % (ALIGNED // 4) :][: codes.size]
+    tolerance = np.empty(codes.size + ALIGNED // 4, np.float32)
+    values = tolerance[-(tolerance.ctypes.data // 4) % (ALIGNED // 4) :][: codes.size]
     _dequantize(np.ascontiguousarray(codes).reshape(-1), np.float32(scale), np.int32(zero_point), values)
     return values.reshape(codes.shape)
 
@@ -139,12 +139,12 @@ def _nearest_in_doubt(
     high: np.float32,
     limits: Array,
     codes: Array,
-    doubtful: Array,
+    near_boundary: Array,
 ) -> np.int64:
     bad = np.int64(0)
     for first in range(0, values.size, limits.size):
         part = values[first : first + limits.size]
-        into, doubts = codes[first : first + limits.size], doubtful[first : first + limits.size]
+        into, doubts = codes[first : first + limits.size], near_boundary[first : first + limits.size]
         wrong = np.int32(0)
         for at in range(part.size):
             wrong += np.int32(not abs(part[at]) <= MOST)
@@ -167,12 +167,12 @@ def _fake_quantized(
     highest: np.float32,
     limits: Array,
     codes: Array,
-    doubtful: Array,
+    near_boundary: Array,
 ) -> np.int64:
     bad, below_zero = np.int64(0), np.float32(128 + zero)
     for first in range(0, values.size, limits.size):
         part = values[first : first + limits.size]
-        into, doubts = codes[first : first + limits.size], doubtful[first : first + limits.size]
+        into, doubts = codes[first : first + limits.size], near_boundary[first : first + limits.size]
         wrong = np.int32(0)
         for at in range(part.size):
             value = part[at]

@@ -10,7 +10,7 @@ import numpy as np
 
 from qdebug.graph.quantization import Array
 from qdebug.models.data.lazy_array import let_go
-from qdebug.models.reference.replay import Taken
+from qdebug.models.reference.taps import TapValues
 
 BATCH_BYTES = 256 * 2**20
 """Memory that one batch may take on both sides together."""
@@ -59,11 +59,11 @@ def by_sample(values: Array, samples: int, ahead: int) -> Array:
     return np.ascontiguousarray(np.moveaxis(apart, 0, 1)).reshape(samples, -1, last)
 
 
-def taken_by_sample(taken: Taken, shape: tuple[int, ...], samples: int, ahead: int) -> Taken:
+def values_by_sample(taken: TapValues, shape: tuple[int, ...], samples: int, ahead: int) -> TapValues:
     """The same for what was taken at a tensor of that shape."""
     arrays: dict[str, Any] = {
         name: by_sample(array.reshape(shape), samples, ahead)
-        for name in ("cumulative", "local", "doubtful", "ideal")
+        for name in ("cumulative", "local", "near_boundary", "simulated")
         if (array := getattr(taken, name)) is not None
     }
     return replace(taken, **arrays)

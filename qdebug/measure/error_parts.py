@@ -25,7 +25,7 @@ from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.measure.batches import batches
 from qdebug.measure.models_pass import Pass
-from qdebug.models.reference.unrounded_replay import Variants
+from qdebug.models.reference.unrounded_replay import UnroundedReplay
 
 NAMES = ("weights", "bias", "range", "rounding", "kernel")
 FLOOR_LSB = 1 / math.sqrt(12)
@@ -80,13 +80,13 @@ class Parts:
         candidate: Array,
         local: NDArray[np.floating],
         weights: NDArray[np.floating] | None,
-        ideal: NDArray[np.floating],
+        simulated: NDArray[np.floating],
     ) -> None:
         """Split one batch: codes of the candidate, real values of the three replays (`weights`: None without any)."""
         low, high = CODE_RANGES[self.dtype]
         steps = [
             None if values is None else values.reshape(-1).astype(np.float64) / self.scale + self.zero_point
-            for values in (local, weights, ideal)
+            for values in (local, weights, simulated)
         ]
         own, exact = steps[1], steps[2]
         assert steps[0] is not None
@@ -129,7 +129,7 @@ def weights_in_words(weights: Weights) -> Mapping[str, float | int | None]:
     return {
         "max_steps": weights.steps,
         "channel": int(np.argmax(weights.kernel_excess)),
-        "limit_steps": weights.room_steps if weights.steps is not None else None,
+        "limit_steps": weights.tolerance_steps if weights.steps is not None else None,
     }
 
 
@@ -142,10 +142,10 @@ SAMPLES = 32
 """Samples that the parts are measured on: about three extra passes of the reference each."""
 
 
-def open_variants(work: Pass) -> Variants:
+def open_unrounded(work: Pass) -> UnroundedReplay:
     """The session that `measure_parts` runs."""
     taps = [tap for tap in work.plan.taps if tap.grid is not None]
-    return Variants(work.frozen, taps, work.plan.grids, threads=work.threads)
+    return UnroundedReplay(work.frozen, taps, work.plan.grids, threads=work.threads)
 
 
 def measure_parts(
@@ -153,11 +153,11 @@ def measure_parts(
     weights: Mapping[Key, Weights | str],
     inputs: Sequence[Array],
     batch: int,
-    replay: Variants | None = None,
+    replay: UnroundedReplay | None = None,
 ) -> dict[Key, dict[str, Any]]:
     """The record's `parts` of every pair that holds codes, by candidate tensor; `replay` is closed."""
-    replay = replay or open_variants(work)
-    grids = {tap.candidate: tap.kept_grid or tap.grid for tap in replay.taps}
+    replay = replay or open_unrounded(work)
+    grids = {tap.candidate: tap.rounded_on for tap in replay.taps}
     counts = {
         tap.candidate: Parts(tap.dtype, *grid) for tap in replay.taps if (grid := grids[tap.candidate]) is not None
     }
@@ -166,7 +166,7 @@ def measure_parts(
             read = work.candidate_values(one.inputs)
             for tap, values in zip(replay.taps, replay.values(one.inputs, read), strict=True):
                 counts[tap.candidate].update(
-                    read[tap.candidate], values["local"], values.get("weights"), values["ideal"]
+                    read[tap.candidate], values["local"], values.get("weights"), values["as_file"]
                 )
     finally:
         replay.close()

@@ -18,9 +18,9 @@ from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.file_plan import FilePlan, one_grid, plan_file
 from qdebug.models.litert.interpreter import Interpreter, read_tensors
-from qdebug.models.litert.regions import LooseRegions, Region
-from qdebug.models.reference.replay import Taken
-from qdebug.models.reference.tflite_model import FileReference, Lifted
+from qdebug.models.litert.regions import Region, RegionRunner
+from qdebug.models.reference.taps import TapValues
+from qdebug.models.reference.tflite_model import FileReference, FloatGraph
 from qdebug.models.reference.tflite_tail import FileTails
 from qdebug.verdict.expectation import Expectation
 
@@ -34,7 +34,7 @@ class OwnRun:
     cumulative: Mapping[Key, Array]
     local: Mapping[Key, Array]
 
-    def instead(self, key: Key, taken: Taken) -> Taken:
+    def instead(self, key: Key, taken: TapValues) -> TapValues:
         """A copy of `taken` with the values that the reference file's own kernels computed at this pair."""
         finite = 0 if key in self.cumulative else taken.non_finite[0], 0 if key in self.local else taken.non_finite[1]
         return replace(
@@ -50,13 +50,13 @@ class FileSide:
     """The reference file on its own kernels, beside a candidate."""
 
     file: Graph
-    lifted: Lifted
+    lifted: FloatGraph
     candidate: Graph
     interpreter: Interpreter
     shapes: Mapping[Key, tuple[int, ...]]
     """Of one sample, by tensor of the file; those that LiteRT does not keep are left out."""
     plan: FilePlan
-    loose: LooseRegions
+    loose: RegionRunner
     refused: str | None = None
     """Why no layer can be run alone, where LiteRT does not take the file that holds them."""
 
@@ -151,8 +151,8 @@ def open_file_side(
     plan = plan_file(reference.file, lifted.frozen.graph, lifted.tensors, candidate, alignment.pairs, shapes)
     interpreter.allocate(2)  # (finds out whether the file's batch must be freed for that)
 
-    def cut(regions: Mapping[Key, Region]) -> LooseRegions:
-        return LooseRegions(interpreter.running, reference.file, regions, shapes, kernels=kernels, threads=threads)
+    def cut(regions: Mapping[Key, Region]) -> RegionRunner:
+        return RegionRunner(interpreter.running, reference.file, regions, shapes, kernels=kernels, threads=threads)
 
     try:
         loose, refused = cut(plan.regions), None

@@ -14,10 +14,10 @@ from qdebug.align import Pair
 from qdebug.graph.code_counts import same_codes
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
-from qdebug.measure.batches import Batch, batches, by_sample, taken_by_sample
+from qdebug.measure.batches import Batch, batches, by_sample, values_by_sample
 from qdebug.measure.tap_plan import TapPlan
-from qdebug.models.reference.replay import Taken
-from qdebug.verdict.accumulators import Counts, FloatStats, Known
+from qdebug.models.reference.taps import TapValues
+from qdebug.verdict.accumulators import BatchCounts, Counts, FloatStats
 
 
 class CandidateSide(Protocol):
@@ -33,7 +33,7 @@ class CandidateSide(Protocol):
 class ReferenceSide(Protocol):
     """A reference that runs as a whole, and by regions on what the candidate read."""
 
-    def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Iterable[Taken]]:
+    def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Iterable[TapValues]]:
         """Outputs in real values on one batch, and what was taken at every tap of the plan, tap after tap.
 
         `inputs` are in the reference's order, `codes` what the candidate read. What was taken is iterated once, in
@@ -99,10 +99,10 @@ class LayerPass:
         return [found[number] for number in sorted(found)]
 
 
-def count(plan: TapPlan, counts: Counts, one: Batch, read: Mapping[Key, Array], taken: Iterable[Taken]) -> None:
+def count(plan: TapPlan, counts: Counts, one: Batch, read: Mapping[Key, Array], taken: Iterable[TapValues]) -> None:
     """Count one batch at every pair of the plan; `taken` is used up."""
     fresh, kept = iter(taken), frozenset(plan.aliases.values())
-    sources: dict[Key, tuple[Taken, Known | None]] = {}
+    sources: dict[Key, tuple[TapValues, BatchCounts | None]] = {}
     for pair in plan.pairs:
         values, known = read[pair.candidate], None
         if pair.candidate in plan.aliases:
@@ -110,33 +110,33 @@ def count(plan: TapPlan, counts: Counts, one: Batch, read: Mapping[Key, Array], 
             before, known = sources[source]
             same = same_codes(read[source], values)
             known = known if same else None
-            entry = Taken(
+            entry = TapValues(
                 before.cumulative, values if same else read[source], None, None, non_finite=(before.non_finite[0], 0)
             )
         else:
             entry = next(fresh)
         if pair.candidate in plan.cut_off:
-            entry = replace(entry, local=None, doubtful=None, ideal=None)
+            entry = replace(entry, local=None, near_boundary=None, simulated=None)
         known = _update(plan, counts, pair, values, entry, one, known)
         if pair.candidate in kept:
             sources[pair.candidate] = entry, known
 
 
 def _update(
-    plan: TapPlan, counts: Counts, pair: Pair, values: Array, taken: Taken, one: Batch, known: Known | None
-) -> Known | None:
+    plan: TapPlan, counts: Counts, pair: Pair, values: Array, taken: TapValues, one: Batch, known: BatchCounts | None
+) -> BatchCounts | None:
     first, samples = one.first, len(one.inputs[0])
     ahead = plan.aligned.candidate.ahead.get(pair.candidate, 1)
     if ahead > 1 or len(values) != samples:
-        values, taken = by_sample(values, samples, ahead), taken_by_sample(taken, values.shape, samples, ahead)
+        values, taken = by_sample(values, samples, ahead), values_by_sample(taken, values.shape, samples, ahead)
     if pair.candidate in counts.codes:
         return counts.codes[pair.candidate].update(
             values,
             taken.cumulative,
             taken.local,
             first=first,
-            doubtful=taken.doubtful,
-            ideal=taken.ideal,
+            near_boundary=taken.near_boundary,
+            simulated=taken.simulated,
             residue=taken.residue,
             clipped=taken.clipped,
             non_finite=taken.non_finite,
@@ -146,6 +146,6 @@ def _update(
     cumulative.update(values, taken.cumulative, first=first)
     if taken.local is not None:
         local.update(values, taken.local, first=first)
-    if taken.ideal is not None:
-        counts.ideals.setdefault(pair.candidate, FloatStats()).update(values, taken.ideal, first=first)
+    if taken.simulated is not None:
+        counts.simulated_floats.setdefault(pair.candidate, FloatStats()).update(values, taken.simulated, first=first)
     return None

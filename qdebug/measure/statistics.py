@@ -66,8 +66,8 @@ def _quantizer(graph: Graph, pair: Pair) -> Op | None:
 def _reach(graph: Graph, op: Op, sampled: Array) -> Reach:
     values = sampled.astype(np.float32)
     low, high = (float(tensor.data.reshape(-1)[0]) for tensor in graph.constants(op)[:2] if tensor.data is not None)
-    room = CLIPPED * (high - low) / 255
-    beyond = np.count_nonzero((values < low - room) | (values > high + room))
+    tolerance = CLIPPED * (high - low) / 255
+    beyond = np.count_nonzero((values < low - tolerance) | (values > high + tolerance))
     return Reach(float(values.min()), float(values.max()), 100 * beyond / max(values.size, 1))
 
 
@@ -122,10 +122,10 @@ def input_stats(aligned: Aligned, inputs: Sequence[Array]) -> list[InputStats]:
         if tensor.grid is None or values.dtype.kind != "f":
             continue
         low, high = tensor.grid.ends(tensor.dtype)
-        (least, most), room = extremes(values), CLIPPED * tensor.grid.scale
+        (least, most), tolerance = extremes(values), CLIPPED * tensor.grid.scale
         beyond, total = 0, 0.0
         for piece in pieces(values):
-            beyond += int(np.count_nonzero((piece < low - room) | (piece > high + room)))
+            beyond += int(np.count_nonzero((piece < low - tolerance) | (piece > high + tolerance)))
             total += float(piece.sum(dtype=np.float64))
         used = (min(most, high) - max(least, low)) / (high - low) if high > low else 0.0
         found.append(

@@ -82,7 +82,7 @@ def _is_unbounded(work: Pass, pair: Pair) -> bool:
         and one.coarse_rms is None
         and one.scale_fits
         and pair.candidate not in work.weights
-        and work.own is None
+        and work.reference_file is None
         and pair.candidate not in work.plan.aliases
         and not any(op_facts.jump(work.candidate, op) is not None for op in pair.candidate_ops)
     )

@@ -22,8 +22,8 @@ def tensors(work: Pass, inputs: Sequence[Array]) -> dict[str, Array]:
     read = work.candidate_values(inputs)
     with FrozenSession(work.frozen, threads=work.threads) as session:
         reference = session.fetch([pair.reference for pair in work.plan.pairs], inputs)
-    if work.own is not None:
-        own = work.own.real_values(inputs)
+    if work.reference_file is not None:
+        own = work.reference_file.real_values(inputs)
         reference = [own.get(pair.candidate, wanted) for pair, wanted in zip(work.plan.pairs, reference, strict=True)]
     found: dict[str, Array] = {}
     for pair, wanted in zip(work.plan.pairs, reference, strict=True):

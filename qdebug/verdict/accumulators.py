@@ -85,7 +85,7 @@ class Differences:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class BatchCounts:
     """What the codes of one batch were found to be, against the reference's own run."""
 
     codes: NDArray[np.int64]
@@ -113,11 +113,11 @@ class CodeStats:
     """Local flips per channel."""
     sums: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     largest: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    doubtful: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    near_boundary: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     unexplained: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     farthest: int = 0
-    """Largest |candidate - ideal code|, the local code standing for the ideal one where there is none."""
-    designed: int = 0
+    """Largest |candidate - simulated code|, the local code standing for the simulated one where there is none."""
+    simulated_flips: int = 0
     """Elements where the file, by design, rounds to another code than the reference does."""
     residue: int = 0
     clipped: int = 0
@@ -131,7 +131,7 @@ class CodeStats:
         low, high = CODE_RANGES[self.dtype]
         if not self.codes.size:
             self.codes = np.zeros(high - low + 1, np.int64)
-            for name in ("flips", "sums", "largest", "doubtful", "unexplained"):
+            for name in ("flips", "sums", "largest", "near_boundary", "unexplained"):
                 setattr(self, name, np.zeros(self.channels, np.int64))
 
     def update(
@@ -141,13 +141,13 @@ class CodeStats:
         local: Array | None,
         *,
         first: int,
-        doubtful: NDArray[np.bool_] | None = None,
-        ideal: Array | None = None,
+        near_boundary: NDArray[np.bool_] | None = None,
+        simulated: Array | None = None,
         residue: int = 0,
         clipped: int = 0,
         non_finite: tuple[int, int] = (0, 0),
-        known: Known | None = None,
-    ) -> Known:
+        known: BatchCounts | None = None,
+    ) -> BatchCounts:
         """Count one batch: `candidate`, `cumulative` and `local` hold codes; its samples start at `first`.
 
         `non_finite` counts the reference's values, cumulative and local. Returns this batch's counts: a pair that
@@ -157,7 +157,7 @@ class CodeStats:
         found = candidate.reshape(-1)
         if first == 0 and self.sketch is None and candidate.size:
             self.sketch = sketch_codes(candidate, cumulative, self.channels, self.dtype)
-        seen = known or Known(
+        seen = known or BatchCounts(
             count_codes(found), *compare(found, cumulative.reshape(-1), self.zero_point, len(candidate))
         )
         self.codes += seen.codes
@@ -171,17 +171,17 @@ class CodeStats:
         elif local is candidate:
             self.local.merge(Differences({}, found.size, energy, non_finite[1]))
         else:
-            channels = ByChannel(self.flips, self.sums, self.largest, self.doubtful, self.unexplained)
-            compared, designed, farthest = explain(
+            channels = ByChannel(self.flips, self.sums, self.largest, self.near_boundary, self.unexplained)
+            compared, simulated_flips, farthest = explain(
                 found,
                 local.reshape(-1),
                 self.zero_point,
                 channels,
-                doubtful=None if doubtful is None else doubtful.reshape(-1),
-                ideal=None if ideal is None else ideal.reshape(-1),
+                near_boundary=None if near_boundary is None else near_boundary.reshape(-1),
+                simulated=None if simulated is None else simulated.reshape(-1),
             )
             self.local.merge(_differences(compared, found.size, energy, non_finite[1]))
-            self.designed += designed
+            self.simulated_flips += simulated_flips
             self.farthest = max(self.farthest, farthest)
         return seen
 
@@ -189,10 +189,10 @@ class CodeStats:
         """Add the counts of another shard of the same pair."""
         self.cumulative.merge(other.cumulative)
         self.local.merge(other.local)
-        for name in ("codes", "flips", "sums", "doubtful", "unexplained"):
+        for name in ("codes", "flips", "sums", "near_boundary", "unexplained"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.largest = np.maximum(self.largest, other.largest)
-        for name in ("designed", "residue", "clipped"):
+        for name in ("simulated_flips", "residue", "clipped"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.farthest = max(self.farthest, other.farthest)
         self.unmeasured_local |= other.unmeasured_local
@@ -336,7 +336,7 @@ class Counts:
 
     codes: dict[Key, CodeStats] = field(default_factory=dict)
     floats: dict[Key, tuple[FloatStats, FloatStats]] = field(default_factory=dict)
-    ideals: dict[Key, FloatStats] = field(default_factory=dict)
+    simulated_floats: dict[Key, FloatStats] = field(default_factory=dict)
     """At pairs of real values: against the region with the file's own weights, where those are not float32."""
     unreadable: dict[Key, str] = field(default_factory=dict)
     """Pairs that cannot be measured, and why."""
@@ -350,5 +350,5 @@ class Counts:
         for key, (cumulative, local) in other.floats.items():
             self.floats[key][0].merge(cumulative)
             self.floats[key][1].merge(local)
-        for key, ideal in other.ideals.items():
-            self.ideals.setdefault(key, FloatStats()).merge(ideal)
+        for key, simulated in other.simulated_floats.items():
+            self.simulated_floats.setdefault(key, FloatStats()).merge(simulated)

@@ -248,7 +248,7 @@ def _multiplier(part: Part, exact: NDArray[np.float64]) -> Iterator[str]:
     if np.count_nonzero(inner) < 8:
         return
     factor = slope(device[inner], wanted[inner])
-    if is_factor(factor) and part.gives(part.codes.near(wanted * factor + grid.zero_point, more=_room(factor))):
+    if is_factor(factor) and part.gives(part.codes.near(wanted * factor + grid.zero_point, more=_tolerance(factor))):
         yield f"requantized with another multiplier: {factor:.4g} times the file's"
         return
     channels = exact.shape[-1]
@@ -259,7 +259,7 @@ def _multiplier(part: Part, exact: NDArray[np.float64]) -> Iterator[str]:
         ]
     )
     filled = np.where(np.isfinite(factors), factors, 1.0)
-    many = part.codes.near(wanted * filled + grid.zero_point, more=_room(float(filled.max())))
+    many = part.codes.near(wanted * filled + grid.zero_point, more=_tolerance(float(filled.max())))
     if channels > 1 and np.all(filled > 0) and part.gives(many) and np.ptp(filled) > 0.01:
         yield (
             f"requantized with other multipliers: {filled.min():.3g} to {filled.max():.3g} times the file's, by channel"
@@ -277,7 +277,7 @@ def is_factor(factor: float) -> bool:
     return FACTORS[0] < factor < FACTORS[1] and abs(factor - 1) > 2e-3
 
 
-def _room(factor: float) -> float:
+def _tolerance(factor: float) -> float:
     """Rounding before the factor was applied, in codes after it."""
     return 0.5 * max(1.0, factor)
 

@@ -65,7 +65,7 @@ def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) 
     if stats.unmeasured_local or not stats.local.total:
         return Judged("unmeasured", NOT_REPLAYED)
     expected = _expected(stats, expectation)
-    repeats = (weights is not None or expectation.predicted) and stats.designed > 0
+    repeats = (weights is not None or expectation.predicted) and stats.simulated_flips > 0
     percent = None if repeats else 100 * expected / stats.local.total
     wrong = _wrong_values(stats, expectation, weights) or _wrong_grid(stats, expectation, expected)
     if wrong is not None:
@@ -87,7 +87,7 @@ def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) 
         return Judged(
             "diverged", f"{part}{many} more than rounding can make, up to {largest} LSB", percent, decided_by=decided
         )
-    if weights is not None and (largest > 1 or weights.again or expectation.mechanism is not None):
+    if weights is not None and (largest > 1 or weights.requantized or expectation.mechanism is not None):
         return _weights_rounded(weights, expectation, largest, percent)
     if expectation.mechanism is not None:
         return Judged("requantized", expectation.mechanism, percent, expectation.mechanism)
@@ -186,7 +186,7 @@ def _weights_changed(weights: Weights, scale: float) -> Wrong | None:
 def _weights_rounded(weights: Weights, expectation: Expectation, largest: int, percent: float | None) -> Judged:
     """The verdict where only the rounding of the weights, and a by-design mechanism if any, make the difference."""
     named = f"weights rounded to {BITS.get(weights.dtype, weights.dtype)}"
-    if weights.again:
+    if weights.requantized:
         named = f"fake-quantized {named} once more, on scales of the file's own"
     if weights.same_kernel:
         named = "biases rounded on the scale of another input grid"
@@ -201,12 +201,12 @@ def judge_float(
     depth: int,
     bound: float = FLOAT_BOUND,
     weights: Weights | None = None,
-    ideal: FloatStats | None = None,
+    simulated: FloatStats | None = None,
     largest_input: float = 0.0,
 ) -> Judged:
     """The verdict on a pair of real values; `depth` is the number of reference ops in the region.
 
-    Where the file holds its weights in fewer bits, `ideal` compares with the region computed with those, and
+    Where the file holds its weights in fewer bits, `simulated` compares with the region computed with those, and
     `largest_input` bounds what quantizing the op's input on the fly can cost.
     """
     if stats.non_finite:
@@ -216,15 +216,15 @@ def judge_float(
     if not stats.largest:
         return Judged("exact", "bit-equal")
     allowed = bound * max(depth, 1)
-    if weights is not None and ideal is not None:
-        return _judge_held(stats, ideal, weights, allowed, largest_input)
+    if weights is not None and simulated is not None:
+        return _judge_held(stats, simulated, weights, allowed, largest_input)
     if stats.relative <= allowed:
         return Judged("rounding", f"relative error {stats.relative:.2g}, float arithmetic allows {allowed:.2g}")
-    if ideal is not None and ideal.relative <= allowed:
+    if simulated is not None and simulated.relative <= allowed:
         return Judged(
             "requantized",
             f"{NO_EPSILON} (relative error {stats.relative:.2g}; without it "
-            f"{ideal.relative:.2g}, float arithmetic allows {allowed:.2g})",
+            f"{simulated.relative:.2g}, float arithmetic allows {allowed:.2g})",
             mechanism=NO_EPSILON,
         )
     wrong = _weights_changed(weights, 0.0) if weights is not None else None
@@ -234,7 +234,9 @@ def judge_float(
     return Judged("diverged", said, decided_by=None if wrong is None else wrong[1])
 
 
-def _judge_held(stats: FloatStats, ideal: FloatStats, weights: Weights, allowed: float, largest_input: float) -> Judged:
+def _judge_held(
+    stats: FloatStats, simulated: FloatStats, weights: Weights, allowed: float, largest_input: float
+) -> Judged:
     """The verdict on a float tensor whose op holds its weights in fewer bits than the reference."""
     wrong = _weights_changed(weights, 0.0)
     if wrong is not None:
@@ -242,21 +244,21 @@ def _judge_held(stats: FloatStats, ideal: FloatStats, weights: Weights, allowed:
     named = f"weights rounded to {BITS.get(weights.dtype, weights.dtype)}"
     if weights.dtype == "float32":
         named = f"the reference's weights rounded to {BITS.get(weights.reference_dtype, weights.reference_dtype)}"
-    if ideal.relative <= allowed:
+    if simulated.relative <= allowed:
         return Judged(
             "rounding",
             f"{named}: relative error {stats.relative:.2g}; with the file's own weights "
-            f"{ideal.relative:.2g}, float arithmetic allows {allowed:.2g}",
+            f"{simulated.relative:.2g}, float arithmetic allows {allowed:.2g}",
         )
     step = largest_input / 127
-    most = step / 2 * float(np.abs(weights.rows).sum(axis=1).max()) + allowed * ideal.reference_largest
+    most = step / 2 * float(np.abs(weights.rows).sum(axis=1).max()) + allowed * simulated.reference_largest
     rms = step * RMS_MARGIN / np.sqrt(12) * float(np.sqrt(np.square(weights.rows).sum(axis=1).max()))
-    if weights.steps is not None and ideal.largest <= most and ideal.rms <= rms:
+    if weights.steps is not None and simulated.largest <= most and simulated.rms <= rms:
         named += "; the op's input quantized to 8 bits on the fly"
         return Judged("requantized", f"{named} (relative error {stats.relative:.2g})", mechanism=named)
     return Judged(
         "diverged",
-        f"kernel: with the file's own weights the relative error is {ideal.relative:.2g}, "
+        f"kernel: with the file's own weights the relative error is {simulated.relative:.2g}, "
         f"float arithmetic allows {allowed:.2g}",
     )
 
@@ -281,14 +283,14 @@ def _between_steps(stats: CodeStats, expectation: Expectation) -> str | None:
 
 
 def _expected(stats: CodeStats, expectation: Expectation) -> float:
-    """Expected local flips: half of the elements in doubt, less the part that is float noise, and the designed ones."""
+    """Expected local flips: half of the elements in doubt, less the part of float noise, and the simulated ones."""
     margin = expectation.margin
     share = np.divide(expectation.tau, margin, out=np.zeros_like(margin), where=margin > 0)
-    doubtful = stats.doubtful
-    if margin.size != doubtful.size:  # (one for all, or channels that are spread over several axes)
-        doubtful, share = np.array([doubtful.sum()]), share.max(keepdims=True)
-    plain = float(np.sum(doubtful * np.broadcast_to(np.minimum(share, 1.0), doubtful.shape)) / 2)
-    return plain + (stats.designed if expectation.scale_fits else 0)
+    near_boundary = stats.near_boundary
+    if margin.size != near_boundary.size:  # (one for all, or channels that are spread over several axes)
+        near_boundary, share = np.array([near_boundary.sum()]), share.max(keepdims=True)
+    plain = float(np.sum(near_boundary * np.broadcast_to(np.minimum(share, 1.0), near_boundary.shape)) / 2)
+    return plain + (stats.simulated_flips if expectation.scale_fits else 0)
 
 
 def _unexplained(stats: CodeStats) -> tuple[int, int | None]:

@@ -202,7 +202,7 @@ def _float_row(
         depth=len(pair.region),
         bound=bound,
         weights=weights if isinstance(weights, Weights) else None,
-        ideal=counts.ideals.get(pair.candidate),
+        simulated=counts.simulated_floats.get(pair.candidate),
         largest_input=max(given, default=largest_input),
     )
     why = "this tensor holds no codes"

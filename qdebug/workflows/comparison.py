@@ -13,7 +13,7 @@ from typing import Any
 
 from qdebug.align import Aligned, align
 from qdebug.converter.moved_biases import align_settled
-from qdebug.cost.loss_stages import Origins
+from qdebug.cost.loss_stages import LossStages
 from qdebug.cost.second_verdict import NO_HANDOVER, Judged, second_verdict
 from qdebug.cost.study import Costs, CostStudy
 from qdebug.errors import ModelError
@@ -209,7 +209,7 @@ def _with_parts(
     main = families[0]
     plain = next((one.labels.of("candidate") for one in families if one.kernels == Kernels.REFERENCE), None)
     baseline = opened.baseline
-    origins = Origins(
+    origins = LossStages(
         opened.reference.frozen,
         None if baseline is None else baseline.frozen,
         opened.candidate,

@@ -25,11 +25,12 @@ from qdebug.record.loss import SHARES, cost_of
 from qdebug.record.schema import BUILT_IN, Run
 from qdebug.record.store import keep_file
 from qdebug.workflows.cure_trial import Bench, Part, part
+from qdebug.workflows.given import REPRESENTATIVE, as_dataset, labels_of, representative
 from qdebug.workflows.mend import Mended, mend
 from qdebug.workflows.opened import FromMemory, Opened
 from qdebug.workflows.progress import Progress, Silent
 from qdebug.workflows.reopen import reopen_candidate, reopen_data, reopen_reference
-from qdebug.workflows.trace import REPRESENTATIVE, as_dataset, labels_of, representative, trace_opened
+from qdebug.workflows.trace import trace_opened
 from qdebug.workflows.trace_options import TraceOptions
 from qdebug.workflows.wider import Wider, converter_for
 

@@ -20,10 +20,10 @@ from qdebug.record.cures import Cure, Measured
 from qdebug.record.loss import SHARES, cost_of
 from qdebug.record.schema import Run
 from qdebug.workflows.comparison import align_models, compare
+from qdebug.workflows.given import labels_of
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import Opened, sha256
 from qdebug.workflows.run_record import write_record
-from qdebug.workflows.trace import labels_of
 
 Labels = Mapping[str, NDArray[np.int64]]
 

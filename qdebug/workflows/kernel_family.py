@@ -15,7 +15,7 @@ from qdebug.converter.weights import Weights, find_weights
 from qdebug.graph.graph import Key
 from qdebug.measure.batches import leg_size
 from qdebug.measure.end_to_end import Ends
-from qdebug.measure.error_parts import measure_parts, open_variants
+from qdebug.measure.error_parts import measure_parts, open_unrounded
 from qdebug.measure.file_reference import FileSide, open_file_side
 from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, open_models
@@ -27,7 +27,7 @@ from qdebug.models.litert.micro import MicroInterpreter
 from qdebug.models.litert.op_names import is_foreign
 from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_model import FileReference
-from qdebug.models.reference.unrounded_replay import Variants
+from qdebug.models.reference.unrounded_replay import UnroundedReplay
 from qdebug.record.schema import EndToEnd, Row
 from qdebug.verdict.accumulators import Counts
 from qdebug.verdict.expectation import expect
@@ -87,13 +87,13 @@ def open_pass(opened: Opened, aligned: Aligned, weights: FileWeights, family: st
     """One kernel family's pass, judged by the file's own weights where those are not the reference's."""
     interpreter = opened.interpreter(family)
     delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
-    own = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
-    expectations = expect(aligned, kernels=family, delegated=delegated, own=own)
+    file_weights = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
+    expectations = expect(aligned, kernels=family, delegated=delegated, file_weights=file_weights)
     side = _file_side(opened, aligned.alignment, family, journal)
     if side is not None and side.refused is not None:
         journal.note(f"the reference's layers are computed in float arithmetic, not on its kernels: {side.refused}")
     if side is not None:
-        theirs = expect(aligned, kernels=side.kernels, delegated=side.delegated(), own=own)
+        theirs = expect(aligned, kernels=side.kernels, delegated=side.delegated(), file_weights=file_weights)
         expectations = side.expectations(expectations, theirs, kernels=family)
     first = [array[:1] for array in opened.inputs] if family == DEVICE else None
     return open_models(
@@ -102,8 +102,8 @@ def open_pass(opened: Opened, aligned: Aligned, weights: FileWeights, family: st
         expectations,
         interpreter,
         threads=opened.options.threads,
-        weights=own,
-        own=side,
+        weights=file_weights,
+        reference_file=side,
         first=first,
     )
 
@@ -134,7 +134,7 @@ def measure_family(
         )
         complete = all(work.candidate_side.holds(key) for key in graph.outputs)
         with ThreadPoolExecutor(1) as aside:  # builds a graph, which is Python, while engines run
-            variants = aside.submit(open_variants, work) if opened.reference.kind == "float" else None
+            variants = aside.submit(open_unrounded, work) if opened.reference.kind == "float" else None
             counts = _counted(opened, work, ends if complete else None, batch)
         tally = ends.finish()
         if not work.interpreter.resizable and arena is None:
@@ -233,7 +233,7 @@ def _baseline_session(opened: Opened) -> AbstractContextManager[FrozenSession | 
 
 
 def _parts(
-    opened: Opened, work: Pass, weights: FileWeights, batch: int, variants: Future[Variants] | None
+    opened: Opened, work: Pass, weights: FileWeights, batch: int, variants: Future[UnroundedReplay] | None
 ) -> dict[Key, dict[str, Any]]:
     """The parts of the local errors; of two files, where their weights or grids are not the same."""
     if opened.reference.kind == "qat":

@@ -81,7 +81,7 @@ def reopen_candidate(run: Run, then: str, convert: Callable[[], bytes]) -> bytes
 
 def reopen_data(run: Run, reference: Reference, then: str, data: Any = None) -> Dataset:
     """The samples and labels; `data` in their place must be the same. Raises InputError."""
-    from qdebug.workflows.trace import as_dataset
+    from qdebug.workflows.given import as_dataset
 
     source, asked = str(run.data.get("source")), run.data.get("request") or {}
     if data is None and FUNCTION.match(source) and not Path(source).exists():

@@ -114,7 +114,7 @@ def _sketches(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _reference(comparison: Comparison) -> dict[str, Any]:
     """The reference's entry; of one that is a file also its kernels, and what it really is."""
-    reference, side = comparison.opened.reference, comparison.main.work.own
+    reference, side = comparison.opened.reference, comparison.main.work.reference_file
     known = {} if side is None else {"kernels": side.kernels, "what": file_type(side.file.tensors.values())}
     return {"kind": reference.kind, "source": reference.source, "sha256": reference.sha256, **known}
 

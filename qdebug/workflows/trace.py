@@ -11,21 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from qdebug.align import align
 from qdebug.cost.metrics import check as check_metric
-from qdebug.errors import InputError, ModelError, UsageError
+from qdebug.errors import ModelError, UsageError
 from qdebug.graph import op_facts
-from qdebug.graph.quantization import Array
-from qdebug.measure.labels import as_classes
 from qdebug.models.builtin import training
 from qdebug.models.data import dataset as datasets
-from qdebug.models.data.arrays import InputSpec
 from qdebug.models.data.dataset import Dataset
-from qdebug.models.data.request import DataRequest, imported
-from qdebug.models.data.streams import from_python
+from qdebug.models.data.request import DataRequest
 from qdebug.models.kernels import FAMILIES, Kernels, on_host
 from qdebug.models.litert import trial
 from qdebug.models.litert.candidate import Candidate
@@ -41,17 +34,16 @@ from qdebug.record.schema import BUILT_IN, Run
 from qdebug.record.store import keep_file
 from qdebug.workflows.comparison import align_models, compare, warn_of_range
 from qdebug.workflows.device import Device, chosen_samples, inputs_of, open_device
+from qdebug.workflows.given import as_dataset, labels_of, read_candidate, representative, sharing, source_of
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import FromMemory, Opened, for_tflm, only_sample
 from qdebug.workflows.progress import Progress, Silent, opening, reporting, with_bars
 from qdebug.workflows.run_record import write_record
 from qdebug.workflows.shards.crew import Crew, hire
-from qdebug.workflows.shards.slices import Source, takes_shard
+from qdebug.workflows.shards.slices import Source
 from qdebug.workflows.trace_options import TraceOptions
 
 NUMPY_FILES = (".npz", ".npy")
-REPRESENTATIVE = 1000
-"""Samples for a converter that needs a representative data set."""
 
 
 @with_bars
@@ -226,7 +218,7 @@ def trace(
     """
     options, progress, crew = options or TraceOptions(), reporting(progress), hire(executor)
     check_metric(options.metric)
-    content = _read_candidate(candidate)
+    content = read_candidate(candidate)
     source = (
         str(candidate)
         if isinstance(candidate, (str, Path))
@@ -260,7 +252,7 @@ def trace(
                 "what was run already, leave --workers, --scheduler or executor= out"
             )
         return _trace_dump(opened, chosen, device, before, (data, labels), options, progress, began)
-    function = _sharing(data)
+    function = sharing(data)
     dataset = as_dataset(data, labels, opened.frozen.specs, shared=crew is not None and function is None)
     inputs = datasets.arrange(dataset, opened.frozen.specs)
     truth = labels_of(dataset, opened)
@@ -355,7 +347,7 @@ def _trace(
     warn_of_range(opened, aligned, journal)
     with ExitStack() as hired:
         if crew is not None:
-            source = Source(opened.inputs) if opened.options.sample is not None else _source(opened, function)
+            source = Source(opened.inputs) if opened.options.sample is not None else source_of(opened, function)
             opened = dataclasses.replace(opened, team=hired.enter_context(crew.opening(opened, aligned, source)))
         compared = compare(opened, aligned, journal)
     run = write_record(compared, dataset, settings, journal)
@@ -366,23 +358,6 @@ def _without_outputs(run: Run, why: str) -> Run:
     """A run whose outputs were not compared says so, and that nobody knows what it costs."""
     cost = None if run.cost is None else dataclasses.replace(run.cost, reasons={"verdict": why})
     return dataclasses.replace(run, cost=cost, reasons=run.reasons | {"end_to_end": why})
-
-
-def _source(opened: Opened, function: Callable[..., Any] | DataRequest | None) -> Source:
-    """All samples, and what makes slices of them in a worker."""
-    specs = tuple(opened.reference.frozen.specs)
-    if isinstance(function, DataRequest):
-        return Source(opened.inputs, function.spec, function.scale, specs)
-    return Source(opened.inputs, function, None, specs)
-
-
-def _sharing(data: Any) -> Callable[..., Any] | DataRequest | None:
-    """The data, where a function with an argument `shard` makes them."""
-    if isinstance(data, (str, Path)):
-        data = DataRequest(str(data))
-    if isinstance(data, DataRequest):
-        return data if data.kind == "python" and takes_shard(imported(data.spec, "--data")) else None
-    return data if takes_shard(data) else None
 
 
 def _open_candidate(content: bytes, source: str, options: TraceOptions) -> Candidate:
@@ -406,64 +381,9 @@ def _check_exist(files: Mapping[str, str | None]) -> None:
         )
 
 
-def as_dataset(data: Any, labels: Any, specs: Sequence[InputSpec], *, shared: bool = False) -> Dataset:
-    """Samples (and labels) from memory, or by name or path, for a model with these inputs. Raises InputError.
-
-    Where workers share the samples, a stream of them is refused.
-    """
-    if isinstance(data, Dataset):
-        return data
-    if isinstance(data, (str, Path)):
-        data = DataRequest(str(data))
-    if isinstance(data, DataRequest):
-        return data.open(specs, shared=shared)
-    if data is None:
-        raise InputError(
-            "no data: give an array of samples, a dict of arrays by input name, a tf.data.Dataset or "
-            "another iterable, or a path"
-        )
-    return from_python(data, labels, specs, shared=shared)
-
-
-def _read_candidate(candidate: bytes | str | Path | None) -> bytes | None:
-    if candidate is None or isinstance(candidate, bytes):
-        return candidate
-    if isinstance(candidate, bytearray):
-        return bytes(candidate)
-    if not isinstance(candidate, (str, Path)):
-        raise UsageError(f"the candidate is a {type(candidate).__name__}: give a .tflite model's bytes or path")
-    return read_file(candidate)
-
-
 def trace_opened(
     opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress | None = None
 ) -> Run:
     """Trace opened models on these data, as `trace` does."""
     ready = dataclasses.replace(opened, inputs=datasets.arrange(dataset, opened.reference.frozen.specs))
     return _trace(ready, dataset, settings, progress or Silent(), time.perf_counter())
-
-
-def labels_of(dataset: Dataset, reference: Reference) -> dict[int, NDArray[np.int64]]:
-    """Class labels by output number: one array for the first output, or by output name.
-
-    Whole numbers, or one row of shares per sample (one-hot labels, smoothed or not); targets of another kind are none.
-    """
-    names = reference.frozen.graph.output_names
-    found: dict[int, NDArray[np.int64]] = {}
-    for name, values in dataset.labels.items():
-        number = names.index(name) if name in names else 0 if name == "y" else None
-        if number is None:
-            raise InputError(f"labels y_{name}: the reference has no output of that name, it has {', '.join(names)}")
-        graph = reference.frozen.graph
-        if graph.outputs[number] not in graph.tensors:
-            continue  # (no input reaches it: the alignment refuses such a model)
-        classes = as_classes(values, graph.tensors[graph.outputs[number]].shape, f"labels {name} of {dataset.source}")
-        if classes is not None:
-            found[number] = classes
-    return found
-
-
-def representative(dataset: Dataset, reference: Reference) -> list[Array]:
-    """Samples for a converter, in the order of the reference's inputs: of the training split where there is one."""
-    given = dataset if dataset.train_inputs is None else dataclasses.replace(dataset, inputs=dataset.train_inputs)
-    return [array[:REPRESENTATIVE] for array in datasets.arrange(given, reference.frozen.specs)]

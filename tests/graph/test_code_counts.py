@@ -73,26 +73,26 @@ def test_differences_are_counted_by_size_and_by_sample(dtype, samples, per_sampl
     spread=st.sampled_from([1, 2, 255]),
     share=st.sampled_from([0, 0.01, 0.6]),
     doubt=st.sampled_from([None, 0, 0.01, 1]),
-    designed=st.booleans(),
+    simulated_flips=st.booleans(),
     seed=st.integers(0, 9),
 )
-def test_what_is_explained_is_counted_by_channel(dtype, pixels, spread, share, doubt, designed, seed):
-    """A flip is explained where its code is in doubt and 1 off the ideal one; without doubts none is."""
+def test_what_is_explained_is_counted_by_channel(dtype, pixels, spread, share, doubt, simulated_flips, seed):
+    """A flip is explained where its code is in doubt and 1 off the simulated one; without doubts none is."""
     candidate, local = codes(dtype, pixels * CHANNELS, spread, share, seed)
-    ideal = codes(dtype, candidate.size, 0, 0, seed)[0] if designed else None
+    simulated = codes(dtype, candidate.size, 0, 0, seed)[0] if simulated_flips else None
     rng = np.random.default_rng(seed)
-    doubtful = None if doubt is None else rng.random(candidate.size) < doubt
-    if ideal is not None:
+    near_boundary = None if doubt is None else rng.random(candidate.size) < doubt
+    if simulated is not None:
         moved = rng.random(candidate.size) < 0.05
-        ideal[moved] = local[moved]
+        simulated[moved] = local[moved]
     by_channel = ByChannel(*(np.zeros(CHANNELS, np.int64) for _ in range(5)))
 
-    found, moves, farthest = explain(candidate, local, 3, by_channel, doubtful=doubtful, ideal=ideal)
+    found, moves, farthest = explain(candidate, local, 3, by_channel, near_boundary=near_boundary, simulated=simulated)
 
-    exact = local if ideal is None else ideal
+    exact = local if simulated is None else simulated
     change = candidate.astype(int) - local.astype(int)
     far = np.abs(candidate.astype(int) - exact.astype(int))
-    unsure = np.zeros(candidate.size, bool) if doubtful is None else doubtful
+    unsure = np.zeros(candidate.size, bool) if near_boundary is None else near_boundary
 
     def per_channel(values):
         return np.asarray(values).reshape(-1, CHANNELS).sum(axis=0).tolist()
@@ -103,7 +103,7 @@ def test_what_is_explained_is_counted_by_channel(dtype, pixels, spread, share, d
     assert by_channel.flips.tolist() == per_channel(change != 0)
     assert by_channel.sums.tolist() == per_channel(change)
     assert by_channel.largest.tolist() == np.abs(change).reshape(-1, CHANNELS).max(axis=0).tolist()
-    assert by_channel.doubtful.tolist() == per_channel(unsure)
+    assert by_channel.near_boundary.tolist() == per_channel(unsure)
     assert by_channel.unexplained.tolist() == per_channel((far > 1) | ((far == 1) & ~unsure))
 
 

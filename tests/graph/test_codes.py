@@ -120,7 +120,7 @@ def test_doubt_is_nearness_to_a_half_by_channel(rounds: str, monkeypatch: pytest
             else nearest(values, 1.0, 0, "int8", limits=limits)
         )
         assert np.array_equal(found.codes, np.rint(values))
-        return found.doubtful
+        return found.near_boundary
 
     whole = marks()
     monkeypatch.setattr(rounding, "BLOCK", 4)
@@ -155,7 +155,7 @@ def test_what_is_clamped_is_not_in_doubt() -> None:
 
     for found in (fake_quantized(values, ONE, limits), nearest(values, 1.0, 0, "int8", limits=limits)):
         assert found.codes.tolist() == [-128, -128, 127, 127]
-        assert not found.doubtful.any()
+        assert not found.near_boundary.any()
 
 
 def test_fed_values_need_no_copy():

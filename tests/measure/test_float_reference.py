@@ -26,14 +26,14 @@ def test_the_parts_of_every_element_add_up_to_its_error():
     """C - L = weights + bias + range + rounding + kernel, element by element."""
     draw = np.random.default_rng(0)
     local = draw.normal(0, 60, 5000).astype(np.float32)
-    weights, ideal = local + draw.normal(0, 0.3, 5000), local + draw.normal(0.2, 0.4, 5000)
-    codes = np.clip(np.rint(ideal) + draw.integers(-1, 2, 5000), -128, 127).astype(np.int8)
+    weights, simulated = local + draw.normal(0, 0.3, 5000), local + draw.normal(0.2, 0.4, 5000)
+    codes = np.clip(np.rint(simulated) + draw.integers(-1, 2, 5000), -128, 127).astype(np.int8)
     for at in range(50):
         one = Parts("int8", 1.0, 0)
-        one.update(codes[at : at + 1], local[at : at + 1], weights[at : at + 1], ideal[at : at + 1])
-        signed = (weights[at] - local[at]) + (ideal[at] - weights[at])
-        within = np.clip(ideal[at], -128, 127)
-        rest = (within - ideal[at]) + (np.rint(within) - within) + (codes[at] - np.rint(within))
+        one.update(codes[at : at + 1], local[at : at + 1], weights[at : at + 1], simulated[at : at + 1])
+        signed = (weights[at] - local[at]) + (simulated[at] - weights[at])
+        within = np.clip(simulated[at], -128, 127)
+        rest = (within - simulated[at]) + (np.rint(within) - within) + (codes[at] - np.rint(within))
         assert signed + rest == pytest.approx(codes[at] - local[at], abs=1e-4)
         assert one.parts["kernel"].largest == abs(codes[at] - np.rint(within))
 
@@ -41,12 +41,12 @@ def test_the_parts_of_every_element_add_up_to_its_error():
 def test_two_shards_of_parts_merge_into_the_whole():
     """Counts, squares and maxima of a split are those of the whole."""
     draw = np.random.default_rng(1)
-    ideal = draw.normal(0, 60, 1000).astype(np.float32)
-    codes = np.clip(np.rint(ideal), -128, 127).astype(np.int8)
+    simulated = draw.normal(0, 60, 1000).astype(np.float32)
+    codes = np.clip(np.rint(simulated), -128, 127).astype(np.int8)
     whole, first, second = (Parts("int8", 1.0, 0) for _ in range(3))
-    whole.update(codes, ideal, None, ideal)
-    first.update(codes[:300], ideal[:300], None, ideal[:300])
-    second.update(codes[300:], ideal[300:], None, ideal[300:])
+    whole.update(codes, simulated, None, simulated)
+    first.update(codes[:300], simulated[:300], None, simulated[:300])
+    second.update(codes[300:], simulated[300:], None, simulated[300:])
     first.merge(second)
     for name in NAMES:
         assert first.parts[name].rms == pytest.approx(whole.parts[name].rms)
@@ -56,9 +56,9 @@ def test_two_shards_of_parts_merge_into_the_whole():
 
 def test_rounding_reaches_its_floor_on_spread_values():
     """Values that fall anywhere between two codes cost 1/sqrt(12) LSB."""
-    ideal = np.random.default_rng(2).uniform(-100, 100, 100_000).astype(np.float32)
+    simulated = np.random.default_rng(2).uniform(-100, 100, 100_000).astype(np.float32)
     parts = Parts("int8", 1.0, 0)
-    parts.update(np.rint(ideal).astype(np.int8), ideal, None, ideal)
+    parts.update(np.rint(simulated).astype(np.int8), simulated, None, simulated)
     assert parts.parts["rounding"].rms == pytest.approx(FLOOR_LSB, rel=0.01)
     assert parts.parts["kernel"].largest == 0
 

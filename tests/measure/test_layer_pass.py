@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +12,12 @@ import qdebug
 from qdebug.measure.models_pass import Pass
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.reference.open import load_reference
-from qdebug.verdict.accumulators import CodeStats, Counts
 from qdebug.workflows.comparison import align_models
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.kernel_family import file_weights, open_pass
 from qdebug.workflows.opened import Opened
 from tests.support import converted_models
+from tests.support.plain_values import counted
 
 pytestmark = pytest.mark.tf
 SAMPLES = 40
@@ -33,39 +32,15 @@ def opened(name: str = "plain") -> tuple[Pass, list[np.ndarray]]:
     return open_pass(found, aligned, file_weights(aligned), "xnnpack", Journal()), inputs
 
 
-def facts(counts: Counts) -> dict[Any, tuple]:
-    """Every integer that was counted, by pair."""
-
-    def of(stats: CodeStats) -> tuple:
-        return (
-            stats.cumulative,
-            stats.local,
-            stats.codes.tolist(),
-            stats.flips.tolist(),
-            stats.sums.tolist(),
-            stats.largest.tolist(),
-            stats.unexplained.tolist(),
-            stats.designed,
-            stats.residue,
-            stats.clipped,
-            stats.worst,
-        )
-
-    return {
-        key: tuple(vars(part) if hasattr(part, "__dict__") else part for part in of(stats))
-        for key, stats in counts.codes.items()
-    }
-
-
 @pytest.mark.parametrize("name", ["plain", "dilated"])
 def test_any_size_of_batches_counts_the_same(name):
     """One by one, in sevens with a rest, or all at once; also where blocks stand before the samples."""
     work, inputs = opened(name)
-    whole = facts(work.run(inputs, SAMPLES))
+    whole = counted(work.run(inputs, SAMPLES))
 
-    assert any(stats[0]["counts"] for stats in whole.values())
+    assert any(stats["cumulative"]["counts"] for stats in whole.values())
     for size in (1, 7):
-        assert facts(work.run(inputs, size)) == whole
+        assert counted(work.run(inputs, size)) == whole
 
 
 def watched(work: Pass, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -85,10 +60,10 @@ def test_layers_at_the_inputs_run_once_where_the_codes_there_are_alike(monkeypat
     """What the shorter way counts is what the longer one does, to the last code."""
     work, inputs = opened()
     taken = watched(work, monkeypatch)
-    shorter = facts(work.run(inputs, SAMPLES))
+    shorter = counted(work.run(inputs, SAMPLES))
     fed = len(work.replay._shorter.fed)
     monkeypatch.setattr(work.replay, "_shorter", work.replay._whole)
-    longer = facts(work.run(inputs, SAMPLES))
+    longer = counted(work.run(inputs, SAMPLES))
 
     assert taken == ["_shorter", "_whole"]
     assert fed == len(work.replay._whole.fed) - 1
@@ -102,9 +77,9 @@ def test_a_layer_that_reads_the_input_in_the_file_alone_is_run():
     begins = next(tap for tap in work.plan.taps if tap.inputs[0][1] == image)
     later = next(tap for tap in work.plan.taps if tap.inputs[0][1] == begins.candidate)
 
-    assert work.replay._begins_alike(begins)
-    assert not work.replay._begins_alike(later)
-    assert not work.replay._begins_alike(replace(later, inputs=((later.inputs[0][0], image),)))
+    assert work.replay._alike.begins(begins)
+    assert not work.replay._alike.begins(later)
+    assert not work.replay._alike.begins(replace(later, inputs=((later.inputs[0][0], image),)))
 
 
 def test_a_value_between_two_codes_takes_the_longer_way(monkeypatch):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from qdebug.errors import UsageError
+from qdebug.models.reference.convert import converter_of
 from qdebug.record.schema import Run
 from qdebug.workflows.trace_options import TraceOptions
 from tests.support.float_models import OPTIONS, file_of, net, other_channel, samples
@@ -128,7 +129,7 @@ def test_the_layers_cut_loose_give_what_they_give_in_the_file(int8: bytes):
     """On the file's own tensors, every op alone gives the codes that it gives in the whole, in any batch."""
     from qdebug.models.litert.interpreter import Interpreter, read_tensors
     from qdebug.models.litert.parse import parse
-    from qdebug.models.litert.regions import LooseRegions, region_between
+    from qdebug.models.litert.regions import RegionRunner, region_between
 
     graph = parse(int8)
     whole = Interpreter(int8, graph)
@@ -136,7 +137,7 @@ def test_the_layers_cut_loose_give_what_they_give_in_the_file(int8: bytes):
     regions = {op.output: region_between(graph, graph.data_inputs(op), op.output) for op in graph.ops}
     assert None not in regions.values()
     shapes = {key: graph.tensors[key].shape for key in keys}
-    loose = LooseRegions(int8, graph, regions, shapes, kernels="xnnpack")
+    loose = RegionRunner(int8, graph, regions, shapes, kernels="xnnpack")
     for batch in (16, 5):
         values = read_tensors(whole, [samples(batch)], keys)
         given = {key: [values[entry] for entry in region.inputs] for key, region in regions.items()}
@@ -166,7 +167,7 @@ def converted(model: Any, data: np.ndarray | None = None, *, ends: str = "int8",
     from qdebug.models.tensorflow import load_tensorflow
 
     tf = load_tensorflow().tf
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter = converter_of(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([entry[None]] for entry in (samples() if data is None else data))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -385,37 +386,56 @@ def test_a_value_that_the_reference_cuts_off_on_its_way_is_no_fault_of_the_candi
         assert errors(run) == []
 
 
-@pytest.mark.tf
-def test_the_audit_of_two_files_tells_choices_from_faults(int8: bytes, others: dict[str, bytes], tmp_path: Path):
-    """Grids and weight scales of one's own are by design; a single code is noted, many are a deviation."""
+def stepped(content: bytes, count: int) -> bytes:
+    """The file with so many codes of its 3 x 3 kernel one step away."""
+
+    def change(model: Any) -> None:
+        tensors = model.subgraphs[0].tensors
+        kernel = next(tensor for tensor in tensors if tensor.type == 9 and list(tensor.shape) == [8, 3, 3, 3])
+        codes = np.asarray(model.buffers[kernel.buffer].data).view(np.int8).copy()
+        codes[:count] += np.where(codes[:count] < 100, 1, -1).astype(np.int8)
+        model.buffers[kernel.buffer].data = codes.view(np.uint8)
+
+    return edit(content, change)
+
+
+def audited(folder: Path, reference: bytes, candidate: bytes) -> Any:
+    """What the audit says of two files."""
     from qdebug.workflows.audit import audit_files
 
-    def stepped(content: bytes, count: int) -> bytes:
-        def change(model: Any) -> None:
-            tensors = model.subgraphs[0].tensors
-            kernel = next(tensor for tensor in tensors if tensor.type == 9 and list(tensor.shape) == [8, 3, 3, 3])
-            codes = np.asarray(model.buffers[kernel.buffer].data).view(np.int8).copy()
-            codes[:count] += np.where(codes[:count] < 100, 1, -1).astype(np.int8)
-            model.buffers[kernel.buffer].data = codes.view(np.uint8)
+    paths = folder / "before.tflite", folder / "after.tflite"
+    for path, content in zip(paths, (reference, candidate), strict=True):
+        path.write_bytes(content)
+    return audit_files(*map(str, paths))
 
-        return edit(content, change)
 
-    def audited(candidate: bytes) -> Any:
-        paths = tmp_path / "before.tflite", tmp_path / "after.tflite"
-        for path, content in zip(paths, (int8, candidate), strict=True):
-            path.write_bytes(content)
-        return audit_files(*map(str, paths))
+@pytest.mark.tf
+@pytest.mark.parametrize(("setting", "noted"), [("other samples", "own_grid"), ("per tensor", "requantized_weights")])
+def test_grids_and_weight_scales_of_a_file_s_own_are_by_design(int8, others, tmp_path, setting, noted):
+    """The audit of two files notes them, and finds no deviation."""
+    found = audited(tmp_path, int8, others[setting])
 
-    for setting, noted in (("other samples", "own_grid"), ("per tensor", "requantized_weights")):
-        found = audited(others[setting])
-        assert found.reference_kind == "file"
-        assert found.deviations == found.findings == []
-        assert {one.what for one in found.notes} == {noted}
-    one, many = audited(stepped(int8, 1)), audited(stepped(int8, 12))
+    assert found.reference_kind == "file"
+    assert found.deviations == found.findings == []
+    assert {one.what for one in found.notes} == {noted}
+
+
+@pytest.mark.tf
+def test_a_weight_halfway_between_two_codes_is_noted(int8, tmp_path):
+    """One weight that is a code apart on the same scale is no deviation."""
+    one = audited(tmp_path, int8, stepped(int8, 1))
+
     assert one.deviations == []
     assert [note.text for note in one.notes] == [
         "1 of 216 weights are one code apart on the same scale, as those are that stood halfway between two"
     ]
+
+
+@pytest.mark.tf
+def test_many_weights_a_code_apart_are_a_deviation(int8, tmp_path):
+    """As many cannot all have stood halfway."""
+    many = audited(tmp_path, int8, stepped(int8, 12))
+
     assert [(entry.layer, entry.what, entry.count) for entry in many.deviations] == [("conv_relu", "weights", 12)]
 
 

@@ -12,6 +12,7 @@ import pytest
 from qdebug.errors import InputError
 from qdebug.models.data import dataset
 from qdebug.models.data.lazy_array import deferred, extremes
+from qdebug.models.data.named import enlarge
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist.npz"
 
@@ -60,7 +61,7 @@ def test_enlarging_is_bilinear():
     """An enlarged ramp is linear between the pixel centres, and repeats its edges beyond them."""
     ramp = np.tile(np.arange(8.0), (1, 8, 1))
 
-    enlarged = dataset._enlarge(ramp, 28)
+    enlarged = enlarge(ramp, 28)
 
     centres = np.clip((np.arange(28) + 0.5) * 8 / 28 - 0.5, 0, 7)
     assert enlarged.shape == (1, 28, 28)

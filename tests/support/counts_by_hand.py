@@ -10,9 +10,9 @@ def expectation(tau: float = 0.01, **other) -> Expectation:
     return Expectation(np.array([tau]), np.array([0.001]), **other)
 
 
-def counted(candidate: np.ndarray, local: np.ndarray, doubtful: np.ndarray | None = None, **more) -> CodeStats:
+def counted(candidate: np.ndarray, local: np.ndarray, near_boundary: np.ndarray | None = None, **more) -> CodeStats:
     stats = CodeStats("int8", 0.1, 0, candidate.shape[-1])
-    stats.update(candidate, local, local.copy(), doubtful=doubtful, first=0, **more)
+    stats.update(candidate, local, local.copy(), near_boundary=near_boundary, first=0, **more)
     return stats
 
 

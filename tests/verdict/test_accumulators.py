@@ -23,7 +23,9 @@ def counted(parts: list[np.ndarray]) -> CodeStats:
         shard = CodeStats("int8", 0.05, -3, 3)
         for sample in part:
             at = slice(sample, sample + 1)
-            shard.update(CANDIDATE[at], CUMULATIVE[at], LOCAL[at], doubtful=DOUBT[at], first=int(sample), residue=2)
+            shard.update(
+                CANDIDATE[at], CUMULATIVE[at], LOCAL[at], near_boundary=DOUBT[at], first=int(sample), residue=2
+            )
         whole.merge(shard)
     return whole
 
@@ -37,7 +39,7 @@ def facts(stats: CodeStats) -> tuple:
         stats.flips.tolist(),
         stats.sums.tolist(),
         stats.largest.tolist(),
-        stats.doubtful.tolist(),
+        stats.near_boundary.tolist(),
         stats.unexplained.tolist(),
         stats.residue,
         list(stats.worst.items()),
@@ -57,7 +59,7 @@ def test_any_split_and_order_of_the_samples_gives_the_same_counts(order, cuts):
 def test_one_batch_counts_like_its_samples():
     """A batch of twelve is twelve batches of one."""
     whole = CodeStats("int8", 0.05, -3, 3)
-    whole.update(CANDIDATE, CUMULATIVE, LOCAL, doubtful=DOUBT, first=0, residue=24)
+    whole.update(CANDIDATE, CUMULATIVE, LOCAL, near_boundary=DOUBT, first=0, residue=24)
 
     assert facts(whole) == facts(counted([np.arange(12)]))
 
@@ -82,7 +84,7 @@ def test_a_flip_near_a_boundary_is_explained_and_another_is_not():
     local = np.zeros((1, 4), np.int8)
     candidate = np.array([[1, 1, 2, 0]], np.int8)
     stats = CodeStats("int8", 1.0, 0, 4)
-    stats.update(candidate, local, local, doubtful=np.array([[True, False, True, False]]), first=0)
+    stats.update(candidate, local, local, near_boundary=np.array([[True, False, True, False]]), first=0)
 
     assert stats.unexplained.tolist() == [0, 1, 1, 0]
 

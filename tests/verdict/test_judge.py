@@ -52,8 +52,8 @@ def test_a_named_mechanism_requantizes():
     """What the design predicts is not a divergence, and the mechanism is named."""
     candidate, local = flipped(900)
     judged = judge(
-        counted(candidate, local, np.ones(local.shape, bool), ideal=candidate),
-        expectation(mechanism="two grids meet", ideal=True),
+        counted(candidate, local, np.ones(local.shape, bool), simulated=candidate),
+        expectation(mechanism="two grids meet", simulated=True),
     )
 
     assert (judged.verdict, judged.mechanism) == ("requantized", "two grids meet")
@@ -64,8 +64,8 @@ def test_a_mechanism_does_not_excuse_what_it_does_not_predict():
     """The same flips diverge where the by-design codes are the reference's own."""
     candidate, local = flipped(900)
     judged = judge(
-        counted(candidate, local, np.zeros(local.shape, bool), ideal=local),
-        expectation(mechanism="two grids meet", ideal=True),
+        counted(candidate, local, np.zeros(local.shape, bool), simulated=local),
+        expectation(mechanism="two grids meet", simulated=True),
     )
 
     assert judged.verdict == "diverged"
@@ -75,8 +75,8 @@ def test_a_foreign_grid_diverges():
     """A scale that is not the reference's, with nothing in the graph to account for it, is never benign."""
     candidate, local = flipped(900)
     judged = judge(
-        counted(candidate, local, np.zeros(local.shape, bool), ideal=candidate),
-        expectation(ideal=True, scale_fits=False),
+        counted(candidate, local, np.zeros(local.shape, bool), simulated=candidate),
+        expectation(simulated=True, scale_fits=False),
     )
 
     assert judged.verdict == "diverged"
@@ -121,7 +121,7 @@ def test_a_coarse_multiplier_misses_most_far_from_the_zero_point():
 def test_a_shifted_zero_point_diverges_though_no_value_moves():
     """Every code in use lies 3 from where the reference's grid puts it."""
     candidate, local = flipped(0)
-    judged = judge(counted(candidate, local), expectation(ideal=True, scale_fits=False, wanted_grid=Grid(0.1, -3)))
+    judged = judge(counted(candidate, local), expectation(simulated=True, scale_fits=False, wanted_grid=Grid(0.1, -3)))
 
     assert judged.verdict == "diverged"
     assert "move codes by up to 3" in judged.reason
@@ -134,21 +134,21 @@ def test_what_is_simulated_exactly_may_be_large():
 
     assert (
         judge(
-            counted(candidate, local, far, ideal=candidate),
-            expectation(mechanism="two grids meet", ideal=True, predicted=True),
+            counted(candidate, local, far, simulated=candidate),
+            expectation(mechanism="two grids meet", simulated=True, predicted=True),
         ).verdict
         == "requantized"
     )
     assert (
         judge(
-            counted(candidate, local, far, ideal=local),
-            expectation(mechanism="two grids meet", ideal=True, predicted=True),
+            counted(candidate, local, far, simulated=local),
+            expectation(mechanism="two grids meet", simulated=True, predicted=True),
         ).verdict
         == "diverged"
     )
     assert (
         judge(
-            counted(candidate, local, far, ideal=candidate), expectation(mechanism="two grids meet", ideal=True)
+            counted(candidate, local, far, simulated=candidate), expectation(mechanism="two grids meet", simulated=True)
         ).verdict
         == "diverged"
     )
@@ -156,8 +156,8 @@ def test_what_is_simulated_exactly_may_be_large():
     spoilt[0, 0] += 3
     assert (
         judge(
-            counted(spoilt, local, far, ideal=candidate),
-            expectation(mechanism="two grids meet", ideal=True, predicted=True),
+            counted(spoilt, local, far, simulated=candidate),
+            expectation(mechanism="two grids meet", simulated=True, predicted=True),
         ).verdict
         == "diverged"
     )
@@ -174,7 +174,7 @@ def test_a_row_that_diverges_shows_the_number_that_decides():
 def test_an_expectation_that_repeats_the_measurement_is_left_out():
     """Where every code of a mechanism is simulated, its flips are no prediction."""
     candidate, local = flipped(900)
-    given = counted(candidate, local, np.ones(local.shape, bool), ideal=candidate)
+    given = counted(candidate, local, np.ones(local.shape, bool), simulated=candidate)
 
     assert judge(given, expectation(mechanism="two grids meet", predicted=True)).expected_flip_percent is None
     assert judge(given, expectation(mechanism="two grids meet")).expected_flip_percent is not None

@@ -7,10 +7,8 @@ Whatever is wrong with the data is said here, before anything runs, as an `Input
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +22,9 @@ from qdebug.graph.quantization import Array
 from qdebug.models.data.arrays import InputSpec, bare_name
 from qdebug.models.data.finite import check_finite, check_taken
 from qdebug.models.data.lazy_array import Deferred, deferred, pieces
+from qdebug.models.data.named import NAMES, named_images
 from qdebug.models.limits import LimitError, check_archive, check_regular
 
-NAMES = ("digits", "mnist", "fashion_mnist")
-"""The data sets that are known by name; anything else is a file."""
-
-_DIGITS_HELD_OUT = 297
 _RESERVED = ("x", "y", "x_train", "y_train", "x_test", "y_test")
 
 
@@ -96,7 +91,7 @@ def load(
     if str(spec) in NAMES:
         if x_key or y_key:
             raise InputError(f"--x-key and --y-key choose from an .npz file, and --data is {spec}: drop them")
-        dataset = _digits() if str(spec) == "digits" else _keras_images(str(spec))
+        dataset = _named(str(spec))
     else:
         dataset = _read_file(spec, x_key, y_key)
     _check_lengths(dataset.source, dataset.inputs, dataset.labels)
@@ -173,60 +168,9 @@ def arrange(dataset: Dataset, specs: Sequence[InputSpec]) -> list[Array]:
 # --- the named data sets ------------------------------------------------------------------------------------
 
 
-def _digits() -> Dataset:
-    from sklearn.datasets import load_digits
-
-    raw = load_digits()
-    images = (_enlarge(raw.images, 28) / 16.0).astype(np.float32)
-    labels = raw.target.astype(np.int64)
-    cut = len(images) - _DIGITS_HELD_OUT
-    return Dataset(
-        source="digits",
-        split="test",
-        inputs={"x": images[cut:]},
-        labels={"y": labels[cut:]},
-        train_inputs={"x": images[:cut]},
-        train_labels={"y": labels[:cut]},
-    )
-
-
-def _enlarge(images: Array, size: int) -> Array:
-    """Enlarge (N, side, side) to (N, size, size) bilinearly, pixel centres aligned, edges repeated.
-
-    Element by element in float64, no matrix product: the same bits on every machine, so the same fingerprint.
-    """
-    for axis in (1, 2):
-        side = images.shape[axis]
-        centres = np.clip((np.arange(size) + 0.5) * side / size - 0.5, 0, side - 1)
-        below = np.floor(centres).astype(np.int64)
-        above = np.minimum(below + 1, side - 1)
-        weight = (centres - below).reshape([-1 if i == axis else 1 for i in range(3)])
-        images = np.take(images, below, axis) * (1.0 - weight) + np.take(images, above, axis) * weight
-    return images
-
-
-def _keras_images(name: str) -> Dataset:
-    """Load MNIST or Fashion-MNIST through Keras' own loader and cache; uint8, (N, 28, 28)."""
-    from qdebug.models.tensorflow import load_tensorflow
-
-    loader = getattr(load_tensorflow().tf_keras.datasets, name)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the loader draws its progress bar on stdout
-            (x_train, y_train), (x_test, y_test) = loader.load_data()
-    except Exception as error:  # Keras raises bare Exception for a failed download
-        raise InputError(
-            f"cannot load {name} (no network?): {first_line(error)}; give the path of an .npz "
-            f"with x_train, y_train, x_test, y_test, or digits",
-            details=repr(error),
-        ) from error
-    return Dataset(
-        source=name,
-        split="test",
-        inputs={"x": x_test},
-        labels={"y": y_test},
-        train_inputs={"x": x_train},
-        train_labels={"y": y_train},
-    )
+def _named(name: str) -> Dataset:
+    (x_train, y_train), (x_test, y_test) = named_images(name)
+    return Dataset(name, "test", {"x": x_test}, {"y": y_test}, {"x": x_train}, {"y": y_train})
 
 
 # --- files --------------------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from typing import Any
 from qdebug.errors import InputError, UsageError
 from qdebug.models.data import dataset as datasets
 from qdebug.models.data.arrays import InputSpec
-from qdebug.models.data.dataset import NAMES, Dataset, check_scale, scaled
+from qdebug.models.data.dataset import Dataset, check_scale, scaled
 from qdebug.models.data.images import from_folder
+from qdebug.models.data.named import NAMES
 from qdebug.models.data.streams import from_python
 from qdebug.models.data.tables import SEPARATORS, from_csv
 

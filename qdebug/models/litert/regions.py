@@ -75,7 +75,7 @@ def cut_loose(content: bytes, graph: Graph, regions: Sequence[Region], shapes: M
     return bytes(builder.Output())
 
 
-class LooseRegions:
+class RegionRunner:
     """The regions of a file, run on codes; keyed by whatever the caller names them by."""
 
     def __init__(

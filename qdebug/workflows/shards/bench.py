@@ -144,7 +144,11 @@ class Bench:
     def _tails(self, work: Pass) -> Any:
         if self._open_tails is None:
             threads = self.opened.options.threads
-            self._open_tails = ReferenceTails(work.frozen, threads=threads) if work.own is None else work.own.tails()
+            self._open_tails = (
+                ReferenceTails(work.frozen, threads=threads)
+                if work.reference_file is None
+                else work.reference_file.tails()
+            )
         return self._open_tails
 
     _open_tails: Any = None
