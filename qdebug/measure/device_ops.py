@@ -171,7 +171,7 @@ class DeviceCheck:
             return None, None
         step = source.scale * kernel.quantization.scale / scale
         bias = op_facts.integer_bias(self.graph, op)
-        return step, None if bias is None else bias.constant.astype(np.float64) * step
+        return step, None if bias is None or bias.data is None else bias.data.astype(np.float64) * step
 
     def _on_tflm(self, content: bytes, fed: Sequence[Sequence[Array]]) -> list[Array] | None:
         """The op on TensorFlow Lite Micro; `None` where that does not take it."""

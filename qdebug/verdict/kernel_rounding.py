@@ -218,7 +218,7 @@ def bias_rounding(
     if folded is None:
         return None
     bias = op_facts.integer_bias(candidate, op)
-    codes = 0.0 if bias is None else bias.constant.astype(np.float64)
+    codes = 0.0 if bias is None or bias.data is None else bias.data.astype(np.float64)
     stored = codes * scale_in * kernel.quantization.scale
     rows = op_facts.kernel_rows(candidate, op, side="candidate")
     channels = rows.shape[0] if rows is not None else 1

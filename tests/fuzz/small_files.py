@@ -15,8 +15,8 @@ import numpy as np
 from tests.fuzz.children import command
 from tests.support import converted_models as converted
 
-NETS = ("plain", "twin_branches", "several_ends", "as_it_is")
-"""Convolutions, branches, two inputs with three outputs, and a float file."""
+NETS = ("plain", "several_ends", "as_it_is")
+"""Convolutions, two inputs with three outputs, and a float file."""
 
 
 def main(folder: Path) -> None:
