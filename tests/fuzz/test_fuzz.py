@@ -21,7 +21,7 @@ from tests.fuzz.children import (
     in_child,
 )
 
-A_MINUTE = {"candidates": 20, "references": 6, "data": 10, "records": 15}
+A_MINUTE = {"candidates": 12, "references": 5, "data": 8, "records": 12}
 """Cases of each kind that take about a minute together on two cores."""
 
 
