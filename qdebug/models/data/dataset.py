@@ -179,7 +179,7 @@ def _named(name: str) -> Dataset:
 def _read_file(spec: str | Path, x_key: str | None, y_key: str | None) -> Dataset:
     path, source = Path(spec), str(spec)
     if path.suffix.lower() not in {".npz", ".npy"}:
-        hint = "is a file of another kind" if path.is_file() else "is no known data set"
+        hint = "is a file of another kind" if path.is_file() else "is no known data set, and no file or folder"
         raise InputError(
             f"data {source!r} {hint}: choose {', '.join(NAMES)}, a .npz, .npy or .csv file, a folder of "
             "images, or MODULE:FUNCTION"

@@ -2,8 +2,8 @@
 
 One TensorFlow graph holds the reference once (the cumulative pass), and a copy of each region whose inputs are what the
 candidate's codes stand for (the local pass). All of it is one `session.run` per batch. It takes and brings real values;
-`values` makes codes of the candidate's own grid of them. Any tensor can also be fed, which is how handovers and repairs
-run.
+`values_of` makes codes of the candidate's own grid of them. Any tensor can also be fed, which is how handovers and
+repairs run.
 """
 
 from __future__ import annotations
