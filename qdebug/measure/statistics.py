@@ -20,8 +20,9 @@ from qdebug.models.data.lazy_array import CHUNK_BYTES, chunk, extremes, pieces
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import FrozenSession
 
-BYTES = 64 * 2**20
-"""Memory that the sampled tensors may take."""
+BYTES, NORM_BYTES = 64 * 2**20, 16 * 2**20
+"""Memory that the sampled tensors may take: where quantizers are looked at, and batch norms alone (their findings are
+told from a factor of 4 on)."""
 INPUT_BYTES = 128 * 2**20
 """Memory that the samples themselves may take."""
 SAMPLES = 2048
@@ -33,7 +34,8 @@ def measure(frozen: Frozen, aligned: Aligned, inputs: Sequence[Array]) -> Measur
     norms = [op for op in graph.ops if op.kind == "batch_norm" and graph.data_inputs(op)]
     rounded = {pair.layer: op for pair in aligned.pairs if (op := _quantizer(graph, pair)) is not None}
     keys = list(dict.fromkeys(graph.data_inputs(op)[0] for op in (*norms, *rounded.values())))
-    size = min(sample_size(graph, keys), *(INPUT_BYTES // CHUNK_BYTES * chunk(array) for array in inputs))
+    budget = BYTES if rounded else NORM_BYTES
+    size = min(sample_size(graph, keys, budget), *(INPUT_BYTES // CHUNK_BYTES * chunk(array) for array in inputs))
     part = [array[:size] for array in inputs]
     with FrozenSession(frozen) as session:
         values = dict(zip(keys, session.fetch(keys, part), strict=True)) if keys else {}
@@ -48,10 +50,10 @@ def measure(frozen: Frozen, aligned: Aligned, inputs: Sequence[Array]) -> Measur
     )
 
 
-def sample_size(graph: Graph, keys: Sequence[Key]) -> int:
+def sample_size(graph: Graph, keys: Sequence[Key], budget: int = BYTES) -> int:
     """Return how many samples of these tensors fit the budget."""
     elements = sum(abs(int(np.prod(graph.tensors[key].shape))) for key in keys)
-    return int(np.clip(BYTES // (4 * elements + 1), 4, SAMPLES))
+    return int(np.clip(budget // (4 * elements + 1), 4, SAMPLES))
 
 
 def _quantizer(graph: Graph, pair: Pair) -> Op | None:

@@ -40,7 +40,7 @@ from qdebug.workflows.team import Task, legs
 NOT_READ = "the dump does not hold what this layer reads"
 LONG = 2.0
 """Seconds from which on the progress says how long a pass takes."""
-OBSERVED = 64
+OBSERVED = 16
 """Samples that are run without keeping intermediate tensors too, at most."""
 SAME_WEIGHTS = "both files hold the very same weights and biases"
 FileWeights = Mapping[Key, Weights | str]
