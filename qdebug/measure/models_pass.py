@@ -11,7 +11,7 @@ from qdebug.align import Aligned, Alignment
 from qdebug.converter.weights import Weights
 from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
-from qdebug.measure.batches import BATCH_BYTES, LARGEST_BATCH
+from qdebug.measure.batches import BATCH_BYTES, FEWEST, LARGEST_BATCH, MOST_BYTES
 from qdebug.measure.file_reference import FileSide
 from qdebug.measure.layer_pass import LayerPass
 from qdebug.measure.probe import first_sample
@@ -92,7 +92,8 @@ class Pass(LayerPass):
             (abs(int(np.prod(tensor.shape))) for tensor in self.frozen.graph.tensors.values() if tensor.data is None),
             default=1,
         )
-        return int(np.clip(BATCH_BYTES // (elements * 8 + largest * 16 + 1), 1, LARGEST_BATCH))
+        sample = elements * 8 + largest * 16 + 1
+        return int(np.clip(max(BATCH_BYTES // sample, min(FEWEST, MOST_BYTES // sample)), 1, LARGEST_BATCH))
 
 
 def open_models(
