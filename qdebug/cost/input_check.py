@@ -20,7 +20,7 @@ from qdebug.graph.quantization import Array
 from qdebug.measure.batches import batches
 from qdebug.measure.labels import top1
 from qdebug.models.reference.base import Reference
-from qdebug.models.reference.session import ReferenceTails
+from qdebug.models.reference.session import FrozenSession
 
 SAMPLES = 500
 BATCH = 64
@@ -92,7 +92,7 @@ def _is_right(
 
 
 def _labels(reference: Reference, inputs: Sequence[Array], labelled: int) -> Classes:
-    tails = ReferenceTails(reference.frozen)
+    tails = FrozenSession(reference.frozen)
     try:
         return np.concatenate([top1(tails.outputs(part.inputs)[labelled]) for part in batches(inputs, BATCH)])
     finally:

@@ -27,7 +27,7 @@ from qdebug.measure.labels import LabelArray, Labels, top1
 from qdebug.models.data.lazy_array import picked
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.reference.frozen_graph import Frozen
-from qdebug.models.reference.session import ReferenceTails
+from qdebug.models.reference.session import FrozenSession
 
 STAGES = {
     "training": ("baseline", "reference"),
@@ -192,7 +192,7 @@ class LossStages:
         """The layers with the largest changes, for better or worse, when the baseline takes over from the reference."""
         cuts, _ = plan(baseline.graph, self.reference.graph, twins(baseline.graph, self.reference.graph), {})
         samples = choose_samples(len(self.inputs[0]), wanted=None, limit=TRAINING_SAMPLES)
-        tails, source = ReferenceTails(baseline, threads=self.threads), _Trained(self.reference, self.threads)
+        tails, source = FrozenSession(baseline, threads=self.threads), _Trained(self.reference, self.threads)
         source.keys = list(dict.fromkeys(entry.candidate.key for cut in cuts for entry in cut.crossing))
         try:
             tracer = Tracer(cuts, Top1(output=self.labelled), tails, source, self.inputs)
@@ -266,7 +266,7 @@ class _Trained:
     """The reference as the model that is handed over."""
 
     def __init__(self, frozen: Frozen, threads: int | None) -> None:
-        self.tails = ReferenceTails(frozen, threads=threads)
+        self.tails = FrozenSession(frozen, threads=threads)
         self.keys: list[Key] = []
 
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array]]:

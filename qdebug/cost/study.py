@@ -28,7 +28,7 @@ from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.kernels import on_host
 from qdebug.models.litert.tail import CandidateTail
 from qdebug.models.reference.replay import Replay
-from qdebug.models.reference.session import ReferenceTails
+from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.taps import Tap
 from qdebug.record.schema import Row
 
@@ -120,7 +120,7 @@ class CostStudy:
         graph, pairs = self.work.frozen.graph, self.work.alignment.pairs
         cuts, reasons = plan(graph, self.work.candidate, pairs, self.work.plan.unmeasurable.reasons)
         own = self.work.reference_file
-        tails = ReferenceTails(self.work.frozen, threads=self.threads) if own is None else own.tails()
+        tails = FrozenSession(self.work.frozen, threads=self.threads) if own is None else own.tails()
         tracer = Tracer(cuts, self.judge, tails, self, self.inputs)
         try:
             study = self._study(tracer, reasons)

@@ -25,7 +25,7 @@ from qdebug.measure.batches import batches
 from qdebug.measure.labels import LabelArray
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.released import released, unquantized
-from qdebug.models.reference.session import ReferenceTails
+from qdebug.models.reference.session import FrozenSession
 
 NAMED = 5
 """Layers that are told."""
@@ -87,8 +87,8 @@ class TrainedBench:
         self.frozen, self.metric, self.inputs, self.truth, self.batch = frozen, metric, inputs, truth, batch
         self.names = names
         self.all = quantizers(frozen.graph, names)
-        self.tails = ReferenceTails(frozen, threads=threads)
-        self.free = ReferenceTails(released(frozen, [one.op.name for one in self.all]), threads=threads)
+        self.tails = FrozenSession(frozen, threads=threads)
+        self.free = FrozenSession(released(frozen, [one.op.name for one in self.all]), threads=threads)
         self.kernels = self._kernels()
         self.parts: list[Quantizer | QuantizedKernel] = sorted([*self.all, *self.kernels], key=lambda one: one.op.index)
         self.now = self._kept({})

@@ -13,7 +13,7 @@ from qdebug.errors import ModelError, UsageError
 from qdebug.models.reference.convert import converter_of
 from qdebug.models.reference.graph_part import GraphPart
 from qdebug.models.reference.open import load_reference
-from qdebug.models.reference.session import ReferenceTails
+from qdebug.models.reference.session import FrozenSession
 from tests.support.converted_models import quantized
 
 pytestmark = pytest.mark.tf
@@ -88,7 +88,7 @@ def saved(module: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def outputs(reference: Any, data: np.ndarray) -> np.ndarray:
     """What an opened reference computes."""
-    tails = ReferenceTails(reference.frozen)
+    tails = FrozenSession(reference.frozen)
     found = tails.outputs([data])[0]
     tails.close()
     return found

@@ -187,7 +187,7 @@ def converted(call: Callable[[Any, Any], Any], shape: tuple[int, ...], data: np.
 @pytest.mark.parametrize("name", CASES)
 def test_a_lifted_op_computes_what_litert_computes(name: str):
     """The file holds the op; its graph in TensorFlow and the file in LiteRT give the same on one sample."""
-    from qdebug.models.reference.session import ReferenceTails
+    from qdebug.models.reference.session import FrozenSession
 
     call, shape = CASES[name]
     content = converted(call, shape)
@@ -197,7 +197,7 @@ def test_a_lifted_op_computes_what_litert_computes(name: str):
     interpreter = Interpreter(content, graph, kernels="builtin")
     interpreter.run([sample])
     lifted = lift_file(graph, name).frozen
-    tails = ReferenceTails(lifted)
+    tails = FrozenSession(lifted)
     (found,) = tails.outputs([sample])
     tails.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from qdebug.errors import ModelError, first_line
-from qdebug.graph.graph import Key
+from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.tensorflow import load_tensorflow
@@ -22,13 +23,19 @@ def _part(values: Array, number: int, count: int) -> Array:
     return values[number * size : (number + 1) * size]
 
 
+LARGE = 4_000_000
+"""Elements of all tensors of one sample from which on TensorFlow's graph optimizer pays."""
+
+
 class FrozenSession:
-    """A TensorFlow session over the frozen reference. It is closed by `close`, or where a `with` block ends."""
+    """A TensorFlow session over the frozen reference. It is closed by `close`, or where a `with` block ends.
 
-    optimized = True
-    """Whether TensorFlow optimizes the graph before it runs it. That can change the last bits of a result."""
+    TensorFlow prepares an executor for every new set of fed tensors, and its graph optimizer makes that five times as
+    slow as it is without (MobileNetV2, 1,279 nodes: 125 ms against 25 ms). So it is off, but for `optimized` sessions:
+    it gains a sixth of the time of each batch where tensors are large, and nothing where they are small.
+    """
 
-    def __init__(self, frozen: Frozen, *, threads: int | None = None) -> None:
+    def __init__(self, frozen: Frozen, *, threads: int | None = None, optimized: bool = False) -> None:
         tf = load_tensorflow().tf
         self.frozen, self.graph = frozen, tf.Graph()
         with self.graph.as_default():
@@ -36,7 +43,7 @@ class FrozenSession:
         settings = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=threads or 0, inter_op_parallelism_threads=threads or 0
         )
-        if not self.optimized:
+        if not optimized:
             settings.graph_options.rewrite_options.disable_meta_optimizer = True
             settings.graph_options.optimizer_options.opt_level = -1
         self._session = tf.compat.v1.Session(graph=self.graph, config=settings)
@@ -80,15 +87,10 @@ class FrozenSession:
         self.close()
 
 
-class ReferenceTails(FrozenSession):
-    """A session for many different sets of fed tensors: a handover feeds others at every row.
-
-    TensorFlow prepares an executor for every new set of fed tensors, and its graph optimizer makes that five times as
-    slow as it is without (MobileNetV2, 1,279 nodes: 125 ms against 25 ms a cut, with no gain in the run itself), so it
-    is off here.
-    """
-
-    optimized = False
+def gains(graph: Graph) -> bool:
+    """Whether an optimized session pays for many batches: its result depends on the model alone, as bits may."""
+    shapes = [tensor.shape[1:] for tensor in graph.tensors.values() if tensor.data is None]
+    return sum(abs(math.prod(shape)) for shape in shapes) > LARGE
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from qdebug.measure.kernel_families import between
 from qdebug.measure.models_pass import Pass
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.frozen_graph import Frozen
-from qdebug.models.reference.session import FrozenSession, ReferenceTails
+from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_model import FileReference
 from qdebug.verdict.accumulators import Counts, Differences
 from qdebug.workflows.journal import Journal
@@ -145,7 +145,7 @@ class Bench:
         if self._open_tails is None:
             threads = self.opened.options.threads
             self._open_tails = (
-                ReferenceTails(work.frozen, threads=threads)
+                FrozenSession(work.frozen, threads=threads)
                 if work.reference_file is None
                 else work.reference_file.tails()
             )
