@@ -6,12 +6,14 @@ these are forks of the case; limits, signals, clocks and what is told are theirs
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 MODULES = ("qdebug.models.litert.trial_process", "qdebug.models.reference.hdf5_process")
@@ -24,24 +26,26 @@ class Forked(subprocess.Popen[bytes]):
         if list(args[1:3]) != ["-P", "-m"] or args[3] not in MODULES:
             super()._execute_child(args, *rest)  # type: ignore[misc]
             return
-        given, to_give, to_take, told, to_take_errors, errors = rest[9:15]
+        kept, (given, to_give, to_take, told, to_take_errors, errors) = rest[3], rest[9:15]
         self.pid = os.fork()
         if self.pid == 0:
-            _become(args[3:], given, told, errors)
+            _become(args[3:], (given, told, errors), kept)
         self._child_created = True
         self._close_pipe_fds(given, to_give, to_take, told, to_take_errors, errors)  # type: ignore[attr-defined]
 
 
-def _become(args: list[str], given: int, told: int, errors: int) -> None:
+def _become(args: list[str], standard: Sequence[int], kept: Sequence[int]) -> None:
     """Never returns."""
     code = 1
     try:
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        for number, descriptor in enumerate((given, told, errors)):
+        for number, descriptor in enumerate(standard):
             os.dup2(descriptor, number)
-        os.closerange(3, 4096)
+        for number in set(range(3, 4096)) - set(kept):
+            with contextlib.suppress(OSError):
+                os.close(number)
         sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
         sys.argv = args
         importlib.import_module(args[0]).main()
