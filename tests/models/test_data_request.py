@@ -150,7 +150,7 @@ def test_an_npy_stays_on_the_disk(tmp_path: Path):
         ("digits", {"preprocess": "a:b"}, "--preprocess is for a folder of images"),
         ("nix", {"preprocess": "a:b"}, "--data nix: no such file or folder"),
         ("nix.csv", {}, "nix.csv does not exist"),
-        ("nix.txt", {}, "is no known data set: choose digits"),
+        ("nix.txt", {}, "is no known data set, and no file or folder: choose digits"),
     ],
 )
 def test_options_that_do_not_fit_the_data_are_refused(spec: str, options: dict[str, str], message: str):
