@@ -50,8 +50,8 @@ def measure(frozen: Frozen, aligned: Aligned, inputs: Sequence[Array]) -> Measur
     )
 
 
-def sample_size(graph: Graph, keys: Sequence[Key], budget: int = BYTES) -> int:
-    """Return how many samples of these tensors fit the budget."""
+def sample_size(graph: Graph, keys: Sequence[Key], budget: int) -> int:
+    """Return how many samples of these tensors fit the budget, in bytes."""
     elements = sum(abs(int(np.prod(graph.tensors[key].shape))) for key in keys)
     return int(np.clip(budget // (4 * elements + 1), 4, SAMPLES))
 

@@ -63,10 +63,14 @@ def _fork(request: dict[str, Any], given: int, told: int) -> tuple[int, int]:
     ends, held = os.pipe()
     pid = os.fork()
     if pid == 0:
-        limit_process(request["seconds"], request["memory"])
-        with os.fdopen(given, "rb") as content, os.fdopen(told, "w") as steps:
-            _run(content.read(), steps, request["families"])
-        os._exit(0)
+        code = 1
+        try:
+            limit_process(request["seconds"], request["memory"])
+            with os.fdopen(given, "rb") as content, os.fdopen(told, "w") as steps:
+                _run(content.read(), steps, request["families"])
+            code = 0
+        finally:  # (a child never goes on as a second server)
+            os._exit(code)
     for descriptor in (held, given, told):
         os.close(descriptor)
     return ends, pid

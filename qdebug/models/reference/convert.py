@@ -69,15 +69,16 @@ def _by_serving_signature(model: Any) -> Any:
 
     tf, holder = stack.tf, stack.tf.Module()
     folder = tempfile.mkdtemp(prefix="qdebug-convert-")
+    leave = weakref.finalize(holder, shutil.rmtree, folder, ignore_errors=True)
     try:
         holder.weights = list(model.variables)
         options = tf.saved_model.SaveOptions(save_debug_info=True)
         tf.saved_model.save(holder, folder, signatures=trace_model_call(model), options=options)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     except Exception:  # noqa: BLE001 `from_keras_model` has another way for it, or says why not
-        shutil.rmtree(folder, ignore_errors=True)
+        leave()
         return None
-    weakref.finalize(converter, shutil.rmtree, folder, ignore_errors=True)  # (it is read by `convert`)
+    converter.qdebug_holder = holder  # (`convert` reads the folder, which goes with this, or with the process)
     return converter
 
 
