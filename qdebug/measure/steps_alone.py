@@ -78,9 +78,9 @@ def _is_unbounded(work: Pass, pair: Pair) -> bool:
     one = work.expectations.get(pair.candidate)
     return (
         one is not None
-        and one.coarse > 0
-        and one.coarse_rms is None
-        and one.scale_fits
+        and one.allowance.most > 0
+        and one.allowance.rms is None
+        and one.grid.fits
         and pair.candidate not in work.weights
         and work.reference_file is None
         and pair.candidate not in work.plan.aliases

@@ -124,8 +124,8 @@ def _tap(
     margin = expectation.margin
     if margin.size > 1 and margin.size != aligned.reference.tensors[pair.reference].shape[-1]:
         margin = margin.max(keepdims=True)  # the channels are spread over several axes (attention heads)
-    marked = not expectation.is_exact
-    rounds_last = marked and not expectation.measured_grid and tensor.dtype == "int8" and not expectation.simulated
+    marked = not expectation.moves_codes
+    rounds_last = marked and expectation.grid.holds_reference and tensor.dtype == "int8" and not expectation.simulated
     return Tap(
         pair.reference,
         pair.candidate,
@@ -135,11 +135,11 @@ def _tap(
         tensor.grid,
         limits=limits_of(margin) if marked else None,
         simulated=expectation.simulated,
-        simulation=Simulation(_requantized_inputs(pair), expectation.kept_grid, weights),
+        simulation=Simulation(_requantized_inputs(pair), expectation.grid.kept, weights),
         cut=cut,
         may_be_infinite=pair.op is not None and pair.op.kind in op_facts.POLES,
-        measured_grid=expectation.measured_grid,
-        unrounded=expectation.own_grids is not None,
+        measured_grid=not expectation.grid.holds_reference,
+        unrounded=expectation.grid.own is not None,
         fake_quant=_last_fake_quant(pair, aligned.reference) if rounds_last else None,
     )
 

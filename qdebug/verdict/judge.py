@@ -56,16 +56,16 @@ Wrong = tuple[str, str]
 def judge(stats: CodeStats, expectation: Expectation, weights: Weights | None = None) -> Judged:
     """The verdict on one pair that holds codes; `weights` where the file's own were in its exact arithmetic."""
     found = _judge(stats, expectation, weights)
-    if expectation.own_grids is None or found.verdict == "unmeasured":
+    if expectation.grid.own is None or found.verdict == "unmeasured":
         return found
-    return replace(found, reason=f"{found.reason}; {expectation.own_grids}")
+    return replace(found, reason=f"{found.reason}; {expectation.grid.own}")
 
 
 def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) -> Judged:
     if stats.unmeasured_local or not stats.local.total:
         return Judged("unmeasured", NOT_REPLAYED)
     expected = _expected(stats, expectation)
-    repeats = (weights is not None or expectation.predicted) and stats.simulated_flips > 0
+    repeats = (weights is not None or expectation.allowance.any_size) and stats.simulated_flips > 0
     percent = None if repeats else 100 * expected / stats.local.total
     wrong = _wrong_values(stats, expectation, weights) or _wrong_grid(stats, expectation, expected)
     if wrong is not None:
@@ -78,7 +78,7 @@ def _judge(stats: CodeStats, expectation: Expectation, weights: Weights | None) 
         return Judged("requantized", between, percent, expectation.mechanism)
     unexplained, where = _unexplained(stats)
     small = SMALL if expectation.mechanism else 1
-    by_simulation = weights is not None or expectation.predicted
+    by_simulation = weights is not None or expectation.allowance.any_size
     if where is not None or (stats.farthest > SMALL if by_simulation else largest > small):
         place = f" in channel {where}" if where is not None and where >= 0 else ""
         part = "kernel: " if weights is not None else ""
@@ -106,7 +106,7 @@ def _wrong_values(stats: CodeStats, expectation: Expectation, weights: Weights |
         count = stats.local.non_finite
         return f"{count} values are NaN or infinite on one side only", f"{count} not finite"
     wrong = _weights_changed(weights, stats.scale) if weights is not None else None
-    if wrong is None and not expectation.may_clip and stats.clipped > most_clipped(stats.total):
+    if wrong is None and not expectation.allowance.clips and stats.clipped > most_clipped(stats.total):
         share = f"{100 * stats.clipped / stats.total:.3g} %"
         return (
             f"range: {share} of the reference's values lie beyond what the candidate's codes cover",
@@ -117,14 +117,14 @@ def _wrong_values(stats: CodeStats, expectation: Expectation, weights: Weights |
 
 def _wrong_grid(stats: CodeStats, expectation: Expectation, expected: float) -> Wrong | None:
     """What a grid that nothing accounts for does: values cut off, codes moved, or more flips than are expected."""
-    if expectation.scale_fits:
+    if expectation.grid.fits:
         return None
     if stats.clipped:
         return (
             f"range: its scale and zero point are not the reference's, and {stats.clipped} of the reference's "
             "values lie beyond what its codes cover"
         ), f"{stats.clipped} clipped"
-    moved = _moved(stats, expectation.wanted_grid) if expectation.wanted_grid is not None else 0.0
+    moved = _moved(stats, expectation.grid.wanted) if expectation.grid.wanted is not None else 0.0
     if moved >= MOVED:
         return (
             "its scale and zero point are not the reference's, and nothing in the graph accounts for that: "
@@ -268,15 +268,16 @@ def _between_steps(stats: CodeStats, expectation: Expectation) -> str | None:
 
     Values that lie beyond the range of a step's own grid are cut off there: as few may be as at any other tensor.
     """
-    if not expectation.coarse or not expectation.scale_fits or expectation.mechanism is None:
+    allowed, counts = expectation.allowance, stats.local.counts
+    if not allowed.most or not expectation.grid.fits or expectation.mechanism is None:
         return None
-    beyond = sum(count for size, count in stats.local.counts.items() if abs(size) > expectation.coarse)
-    if not beyond and expectation.coarse_rms is None:
+    beyond = sum(count for size, count in counts.items() if abs(size) > allowed.most)
+    if not beyond and allowed.rms is None:
         return f"{expectation.mechanism} (up to {stats.local.largest} LSB)"
-    if expectation.coarse_rms is None or beyond > most_clipped(stats.local.total):
+    if allowed.rms is None or beyond > most_clipped(stats.local.total):
         return None
-    squares = sum(size * size * count for size, count in stats.local.counts.items() if abs(size) <= expectation.coarse)
-    if squares > stats.local.total * (1.0 + (RMS_MARGIN * expectation.coarse_rms) ** 2):
+    squares = sum(size * size * count for size, count in counts.items() if abs(size) <= allowed.most)
+    if squares > stats.local.total * (1.0 + (RMS_MARGIN * allowed.rms) ** 2):
         return None
     cut = f"; {100 * beyond / stats.local.total:.2g} % lie beyond the range of a step between" if beyond else ""
     return f"{expectation.mechanism} (up to {stats.local.largest} LSB{cut})"
@@ -290,7 +291,7 @@ def _expected(stats: CodeStats, expectation: Expectation) -> float:
     if margin.size != near_boundary.size:  # (one for all, or channels that are spread over several axes)
         near_boundary, share = np.array([near_boundary.sum()]), share.max(keepdims=True)
     plain = float(np.sum(near_boundary * np.broadcast_to(np.minimum(share, 1.0), near_boundary.shape)) / 2)
-    return plain + (stats.simulated_flips if expectation.scale_fits else 0)
+    return plain + (stats.simulated_flips if expectation.grid.fits else 0)
 
 
 def _unexplained(stats: CodeStats) -> tuple[int, int | None]:

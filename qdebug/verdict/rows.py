@@ -158,7 +158,7 @@ def _code_row(
     if judged.expected_flip_percent is None and local is not None:
         reasons["expected_flip_percent"] = SIMULATED
     clipped: float | None = 100 * stats.clipped / stats.total
-    if not expectation.measured_grid:
+    if expectation.grid.holds_reference:
         clipped, reasons["clipped_percent"] = None, "the reference is fake-quantized here: it clips itself"
     return replace(
         _judged(row, judged),
@@ -166,7 +166,7 @@ def _code_row(
         local=local,
         off_grid_rms_lsb=stats.off_grid_rms_lsb,
         clipped_percent=clipped,
-        saturated_percent=100 * stats.saturated(expectation.natural) / stats.total,
+        saturated_percent=100 * stats.saturated(expectation.allowance.natural_ends) / stats.total,
         used_codes_percent=stats.used_codes_percent,
         used_span_percent=stats.used_span_percent,
         elements=stats.total,

@@ -165,9 +165,7 @@ def judge_costs(opened: Opened, main: FamilyResult, costs: Costs) -> Cost:
 def _tell_grids(aligned: Aligned, measured: FamilyResult, journal: Journal) -> None:
     """Note where two files hold a tensor on grids of their own."""
     own = measured.work.expectations
-    names = [
-        pair.layer for pair in aligned.pairs if pair.candidate in own and own[pair.candidate].own_grids is not None
-    ]
+    names = [pair.layer for pair in aligned.pairs if pair.candidate in own and own[pair.candidate].grid.own is not None]
     if names:
         more = f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else ""
         journal.note(

@@ -240,7 +240,7 @@ def _parts(
         return {}
     if variants is not None:
         return measure_parts(work, weights, opened.inputs, batch, variants.result())
-    unlike = {key for key, one in work.expectations.items() if one.own_grids is not None or key in work.weights}
+    unlike = {key for key, one in work.expectations.items() if one.grid.own is not None or key in work.weights}
     found = measure_parts(work, weights, opened.inputs, batch) if unlike else {}
     return {key: parts for key, parts in found.items() if key in unlike}
 

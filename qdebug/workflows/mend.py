@@ -61,8 +61,8 @@ def _own_grids(opened: Opened, aligned: Aligned, found: Audit) -> set[str]:
 
     A range is that of some data: what the reference gives there spans the grid that it was made for.
     """
-    near_boundary = {one.layer: one for one in found.of("scale") if one.detail == BEHIND}
-    pairs = [pair for pair in aligned.pairs if pair.layer in near_boundary]
+    behind = {one.layer: one for one in found.of("scale") if one.detail == BEHIND}
+    pairs = [pair for pair in aligned.pairs if pair.layer in behind]
     if not pairs:
         return set()
     with FrozenSession(opened.reference.frozen, threads=opened.options.threads) as session:
@@ -74,7 +74,7 @@ def _own_grids(opened: Opened, aligned: Aligned, found: Audit) -> set[str]:
             continue
         low, high = grid.ends(aligned.candidate.tensors[pair.candidate].dtype)
         used = max(float(held.max()) / high if high > 0 else 0.0, float(held.min()) / low if low < 0 else 0.0)
-        other = used * float(near_boundary[pair.layer].found) / float(near_boundary[pair.layer].expected)
+        other = used * float(behind[pair.layer].found) / float(behind[pair.layer].expected)
         if used > 0 and abs(math.log(used)) < abs(math.log(other)):
             own.add(pair.layer)
     return own

@@ -8,11 +8,12 @@ import pytest
 from qdebug.graph.graph import Graph, Op, Tensor
 from qdebug.graph.quantization import Grid, Quantization
 from qdebug.verdict.error_propagation import carried_error
+from qdebug.verdict.expectation import Allowance
 from qdebug.verdict.judge import judge
 from qdebug.verdict.kernel_rounding import squared_difference
 from tests.support.counts_by_hand import counted, expectation, flipped
 
-MECHANISM = {"mechanism": "MUL and ADD each round, the reference does once", "coarse": 3, "coarse_rms": 0.8}
+MECHANISM = {"mechanism": "MUL and ADD each round, the reference does once", "allowance": Allowance(3, 0.8)}
 
 
 def graph(*steps: tuple[str, tuple[int, ...], float]) -> Graph:

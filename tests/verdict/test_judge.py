@@ -5,6 +5,7 @@ import pytest
 
 from qdebug.graph.quantization import Grid
 from qdebug.verdict.accumulators import CodeStats, FloatStats
+from qdebug.verdict.expectation import Allowance, GridOrigin
 from qdebug.verdict.judge import judge, judge_float
 from qdebug.verdict.kernel_rounding import coarse_multiplier, double_rounding
 from tests.support.counts_by_hand import counted, expectation, flipped
@@ -76,7 +77,7 @@ def test_a_foreign_grid_diverges():
     candidate, local = flipped(900)
     judged = judge(
         counted(candidate, local, np.zeros(local.shape, bool), simulated=candidate),
-        expectation(simulated=True, scale_fits=False),
+        expectation(simulated=True, grid=GridOrigin(fits=False)),
     )
 
     assert judged.verdict == "diverged"
@@ -121,7 +122,9 @@ def test_a_coarse_multiplier_misses_most_far_from_the_zero_point():
 def test_a_shifted_zero_point_diverges_though_no_value_moves():
     """Every code in use lies 3 from where the reference's grid puts it."""
     candidate, local = flipped(0)
-    judged = judge(counted(candidate, local), expectation(simulated=True, scale_fits=False, wanted_grid=Grid(0.1, -3)))
+    judged = judge(
+        counted(candidate, local), expectation(simulated=True, grid=GridOrigin(fits=False, wanted=Grid(0.1, -3)))
+    )
 
     assert judged.verdict == "diverged"
     assert "move codes by up to 3" in judged.reason
@@ -135,14 +138,14 @@ def test_what_is_simulated_exactly_may_be_large():
     assert (
         judge(
             counted(candidate, local, far, simulated=candidate),
-            expectation(mechanism="two grids meet", simulated=True, predicted=True),
+            expectation(mechanism="two grids meet", simulated=True, allowance=Allowance(any_size=True)),
         ).verdict
         == "requantized"
     )
     assert (
         judge(
             counted(candidate, local, far, simulated=local),
-            expectation(mechanism="two grids meet", simulated=True, predicted=True),
+            expectation(mechanism="two grids meet", simulated=True, allowance=Allowance(any_size=True)),
         ).verdict
         == "diverged"
     )
@@ -157,7 +160,7 @@ def test_what_is_simulated_exactly_may_be_large():
     assert (
         judge(
             counted(spoilt, local, far, simulated=candidate),
-            expectation(mechanism="two grids meet", simulated=True, predicted=True),
+            expectation(mechanism="two grids meet", simulated=True, allowance=Allowance(any_size=True)),
         ).verdict
         == "diverged"
     )
@@ -176,5 +179,8 @@ def test_an_expectation_that_repeats_the_measurement_is_left_out():
     candidate, local = flipped(900)
     given = counted(candidate, local, np.ones(local.shape, bool), simulated=candidate)
 
-    assert judge(given, expectation(mechanism="two grids meet", predicted=True)).expected_flip_percent is None
+    assert (
+        judge(given, expectation(mechanism="two grids meet", allowance=Allowance(any_size=True))).expected_flip_percent
+        is None
+    )
     assert judge(given, expectation(mechanism="two grids meet")).expected_flip_percent is not None
