@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from qdebug.align import Alignment, Pair
 from qdebug.converter.constants import as_stored, match_constants
+from qdebug.converter.expected_kernel import ExpectedKernel, expected_kernel, quantized_again
 from qdebug.converter.file_constants import bias_of, gain_of, layout, shaped, source_grid
-from qdebug.converter.folding import Affine, fold, folds, in_front
+from qdebug.converter.folding import Affine, folds
 from qdebug.converter.rounded_reference import (
     HALF,
     beyond_ties,
@@ -23,7 +24,6 @@ from qdebug.converter.rounded_reference import (
     float16_tolerance,
     kernel_steps,
     kernel_tolerance,
-    second_scales,
 )
 from qdebug.converter.tolerances import BIAS_CODES, FLOAT32, SLACK
 from qdebug.graph import op_facts
@@ -123,39 +123,16 @@ def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> di
         kernel = op_facts.kernel(reference, ours[0])
         if kernel is None:
             continue
-        requantized = kernel.fake_quant is not None and _on_second_scales(
-            pair, reference, candidate, ours[0], theirs[0]
-        )
-        if (
-            kernel.fake_quant is None
-            or requantized
-            or _is_rounded_again(reference, pair, ours[0], kernel)
-            or _has_coarse_biases(candidate, theirs[0])
-        ):
+        moved, requantized = False, False
+        if kernel.fake_quant is not None:
+            expected, file_kernel = expected_kernel(reference, pair, ours[0]), op_facts.kernel(candidate, theirs[0])
+            if isinstance(expected, ExpectedKernel):
+                moved = expected.is_rounded_again
+                requantized = file_kernel is not None and quantized_again(expected, file_kernel) is not None
+        if kernel.fake_quant is None or requantized or moved or _has_coarse_biases(candidate, theirs[0]):
             entry = _compare(pair, reference, candidate, ours[0], theirs[0])
             found[pair.candidate] = replace(entry, requantized=requantized) if isinstance(entry, Weights) else entry
     return found
-
-
-def _on_second_scales(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -> bool:
-    """Whether the converter rounded a fake-quantized kernel a second time, on scales of its own."""
-    kernel, file_kernel = op_facts.kernel(reference, core), op_facts.kernel(candidate, op)
-    rows, folded = op_facts.kernel_rows(reference, core, side="reference"), fold(reference, core, pair.region)
-    if (
-        kernel is None
-        or kernel.fake_quant is None
-        or file_kernel is None
-        or file_kernel.quantization is None
-        or rows is None
-        or folded is None
-        or folded.factor.size not in (1, len(rows))
-    ):
-        return False
-    own = kernel.fake_quant.grid[0]
-    if own.size not in (1, len(rows)):
-        return False
-    factor = np.broadcast_to(np.ravel(folded.factor), (len(rows),)).astype(np.float64)
-    return second_scales(rows * factor[:, None], file_kernel.quantization.scale, np.abs(factor) * own) is not None
 
 
 def _has_coarse_biases(candidate: Graph, op: Op) -> bool:
@@ -165,17 +142,6 @@ def _has_coarse_biases(candidate: Graph, op: Op) -> bool:
     if source is None or file_kernel is None or file_kernel.quantization is None or out is None:
         return False
     return float(source.step) * float(np.max(file_kernel.quantization.scale)) > float(out.step)
-
-
-def _is_rounded_again(reference: Graph, pair: Pair, core: Op, kernel: Tensor) -> bool:
-    """Whether a constant factor before the op must have gone into its fake-quantized kernel."""
-    assert kernel.data is not None
-    front = in_front(reference, core, pair.region, kernel.data.size // kernel.data.shape[-1])
-    return (
-        front is not None
-        and bool(np.any(front[1] != 1))
-        and not any(op.kind in ("mul", "div") for op in pair.candidate_ops)
-    )
 
 
 def find_constants(pair: Pair, reference: Graph, candidate: Graph) -> Weights | str | None:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from qdebug.align import Aligned, Pair
 from qdebug.converter.constants import as_stored
+from qdebug.converter.expected_kernel import ExpectedKernel, expected_kernel, quantized_again
 from qdebug.converter.folding import KernelMatrix
 from qdebug.converter.tolerances import ROUNDED, SCALE_NOISE
 from qdebug.cures.mending_options import mend_activation, mend_options
 from qdebug.findings.audit import Audit, Deviation
-from qdebug.findings.audit.weights import INT32_MAX, Kernel, expected_kernel, quantized_again, stored_rows
+from qdebug.findings.audit.weights import INT32_MAX, stored_rows
 from qdebug.graph import op_facts
 from qdebug.graph.edits import BiasEdit, Edit, OptionEdit, TensorEdit
 from qdebug.graph.graph import Graph, Op, Tensor
@@ -130,7 +131,9 @@ def _grid(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[
 def _kernel(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[Mend | Left]:
     """The kernel's codes and scales, or its real values; what rounding explains keeps its code."""
     assert pair.op is not None
-    file_kernel, kernel = op_facts.kernel(aligned.candidate, pair.op), expected_kernel(aligned.reference, pair)
+    assert pair.core is not None
+    file_kernel = op_facts.kernel(aligned.candidate, pair.op)
+    kernel = expected_kernel(aligned.reference, pair, pair.core)
     if file_kernel is None or file_kernel.data is None or isinstance(kernel, str):
         yield Left(pair.layer, found[0].what, kernel if isinstance(kernel, str) else "the file has no kernel there")
         return
@@ -149,7 +152,9 @@ def _kernel(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterato
         yield from _kernel_codes(pair, kernel, rows, file_kernel, any(one.what == "weight_scale" for one in found))
 
 
-def _kernel_codes(pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: Tensor, rescale: bool) -> Iterator[Mend]:
+def _kernel_codes(
+    pair: Pair, kernel: ExpectedKernel, rows: KernelMatrix, file_kernel: Tensor, rescale: bool
+) -> Iterator[Mend]:
     assert pair.op is not None
     assert file_kernel.data is not None
     assert file_kernel.quantization is not None
@@ -191,7 +196,7 @@ def _kernel_codes(pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: T
     )
 
 
-def _kernel_scale(kernel: Kernel, own: NDArray[np.float64]) -> NDArray[np.float64]:
+def _kernel_scale(kernel: ExpectedKernel, own: NDArray[np.float64]) -> NDArray[np.float64]:
     """The scales that the file should hold: as many as it has, where those can hold the reference's weights."""
     wanted = kernel.scale
     if own.size == 1 and (not kernel.is_fake_quantized or np.ptp(wanted) <= 1e-6 * wanted.max()):
@@ -205,7 +210,7 @@ def _kernel_scale(kernel: Kernel, own: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def _real_kernel(
-    candidate: Graph, pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: Tensor
+    candidate: Graph, pair: Pair, kernel: ExpectedKernel, rows: KernelMatrix, file_kernel: Tensor
 ) -> Iterator[Mend | Left]:
     """A float kernel: what is not the reference's, with its batch norm folded in or left to ops of their own."""
     assert pair.op is not None
@@ -249,7 +254,8 @@ def _bias(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[
     """The bias: round(offset / (input scale x weight scale)), or the offset itself."""
     candidate, op = aligned.candidate, pair.op
     assert op is not None
-    file_kernel, kernel = op_facts.kernel(candidate, op), expected_kernel(aligned.reference, pair)
+    assert pair.core is not None
+    file_kernel, kernel = op_facts.kernel(candidate, op), expected_kernel(aligned.reference, pair, pair.core)
     if file_kernel is None or isinstance(kernel, str):
         yield Left(pair.layer, "bias", kernel if isinstance(kernel, str) else "its op has no constant kernel")
         return

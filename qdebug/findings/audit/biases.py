@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import Aligned, Pair
+from qdebug.converter.expected_kernel import ExpectedKernel, expected_kernel
 from qdebug.converter.tolerances import BIAS_CODES, FLOAT32, FLOAT_WEIGHTS, SCALE_NOISE
 from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
-from qdebug.findings.audit.weights import INT32_MAX, Kernel, expected_kernel, float_tolerance
+from qdebug.findings.audit.weights import INT32_MAX, float_tolerance
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Op, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Grid
@@ -26,7 +27,8 @@ def audit_bias(aligned: Aligned, pair: Pair, given: dict[Key, Grid]) -> Iterator
     """Compare the bias of one weighted pair; `given` are the grids that tensors should have."""
     reference, candidate = aligned.graphs
     assert pair.op is not None
-    file_kernel, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
+    assert pair.core is not None
+    file_kernel, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair, pair.core)
     if file_kernel is None or isinstance(kernel, str):
         return
     channels = kernel.real.shape[0]
@@ -77,7 +79,7 @@ def _values(stored: Tensor | None, channels: int) -> Codes:
 
 
 def _codes(
-    kernel: Kernel,
+    kernel: ExpectedKernel,
     offset: Codes,
     found: Codes,
     scales: list[Codes],
@@ -110,7 +112,7 @@ def _codes(
     )
 
 
-def _misfit(kernel: Kernel, offset: Codes, found: Codes, scale: Codes) -> tuple[Codes, Codes]:
+def _misfit(kernel: ExpectedKernel, offset: Codes, found: Codes, scale: Codes) -> tuple[Codes, Codes]:
     expected = offset / np.where(scale > 0, scale, 1)
     size = np.maximum(np.abs(expected), kernel.folded.size.reshape(-1) / np.where(scale > 0, scale, 1))
     wrong = np.abs(found - np.rint(expected))
@@ -144,7 +146,7 @@ def _bias_scale(stored: Tensor, own: Codes, planned: Codes, place: Place) -> Ite
 
 
 def _float_bias(
-    candidate: Graph, pair: Pair, kernel: Kernel, offset: Codes, stored: Tensor | None
+    candidate: Graph, pair: Pair, kernel: ExpectedKernel, offset: Codes, stored: Tensor | None
 ) -> Iterator[Deviation | Unchecked]:
     others = [op for op in pair.candidate_ops if op is not pair.op and op.kind in ("add", "sub", "mul", "div")]
     if others or kernel.is_fake_quantized:

@@ -1,29 +1,16 @@
-"""The static check of weights and their scales against the reference's kernel, FakeQuant and batch norm. NumPy only.
-
-int8 weight = FakeQuant'ed kernel / its scale, negated where the folded factor is negative;
-weight scale = |factor| x FakeQuant scale; int32 bias = round(offset / (input scale x weight scale)).
-A kernel without FakeQuant (post-training quantization) has scale max|w| / 127 and codes round(w / scale).
-"""
+"""The static check of weights and their scales against those that the converter should write. NumPy only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import Aligned, Pair
 from qdebug.converter.constants import as_stored
-from qdebug.converter.folding import Folded, KernelMatrix, fold, in_front
-from qdebug.converter.rounded_reference import (
-    bias_steps,
-    float16_tolerance,
-    is_rounded,
-    kernel_steps,
-    kernel_tolerance,
-    second_scales,
-)
+from qdebug.converter.expected_kernel import ExpectedKernel, expected_kernel, quantized_again
+from qdebug.converter.folding import KernelMatrix
 from qdebug.converter.tolerances import (
     FLOAT16_SMALLEST,
     FLOAT16_WEIGHTS,
@@ -39,98 +26,12 @@ from qdebug.graph.graph import Graph, Op, Tensor
 INT32_MAX = 2**31 - 1
 
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """What a weighted op of the file should hold, one row per output channel."""
-
-    codes: KernelMatrix | None
-    """Exact codes; `None` where the reference kernel is not fake-quantized."""
-    scale: NDArray[np.float64]
-    """(channels,)"""
-    real: KernelMatrix
-    """Folded weights in real units."""
-    folded: Folded
-    is_fake_quantized: bool
-    has_norm: bool
-    """Whether a batch norm or another factor was folded in."""
-    tolerance: KernelMatrix | None = None
-    """Where the reference is a file that rounds these weights itself: by how much, at most; (channels, 1 or taps)."""
-    bias_tolerance: NDArray[np.float64] | float = 0.0
-    """The same of its biases, in real units; (channels,)."""
-
-
-def expected_kernel(reference: Graph, pair: Pair) -> Kernel | str:
-    """Derive the kernel of the pair's op as the file should hold it, or say why that cannot be told."""
-    assert pair.core is not None
-    rows = op_facts.kernel_rows(reference, pair.core, side="reference")
-    tensor = op_facts.kernel(reference, pair.core)
-    folded = fold(reference, pair.core, pair.region)
-    if rows is None or tensor is None:
-        return "the reference op has no constant kernel"
-    if folded is None:
-        return "batch norm on batch statistics: nothing constant to fold"
-    channels = rows.shape[0]
-    if folded.factor.size not in (1, channels):
-        return f"{folded.factor.size} folded factors for {channels} channels"
-    factor = np.broadcast_to(folded.factor.reshape(-1), (channels,)).astype(np.float64)
-    real = rows.astype(np.float64) * factor[:, None]
-    folded = _with_front(reference, pair, folded, real)
-    fake = tensor.fake_quant
-    if is_rounded(tensor):
-        return kernel_of_file(reference, pair.core, real, folded)
-    if fake is None:
-        real = real * _scale_in_front(reference, pair, real)
-        scale = np.abs(real).max(axis=1, initial=0) / 127
-        return Kernel(None, scale, real, folded, False, bool(np.any(factor != 1)))
-    step, zero = fake.grid
-    if step.size not in (1, channels) and channels % step.size == 0:
-        step, zero = np.tile(step, channels // step.size), np.tile(zero, channels // zero.size)
-    if step.size not in (1, channels):
-        return f"{step.size} FakeQuant ranges for {channels} channels"
-    step = np.broadcast_to(step, (channels,))
-    front = _scale_in_front(reference, pair, real)
-    if np.any(front != 1):  # the factor moves the weights off their grid: they are rounded on it again
-        return Kernel(None, np.abs(factor) * step, real * front, folded, True, True)
-    safe = np.where(step > 0, step, 1.0)
-    codes = np.rint(rows.astype(np.float64) / safe[:, None]) * np.where(factor < 0, -1, 1)[:, None]
-    return Kernel(codes, np.abs(factor) * step, real, folded, True, bool(np.any(factor != 1)))
-
-
-def kernel_of_file(reference: Graph, core: Op, real: KernelMatrix, folded: Folded) -> Kernel:
-    """What a file should hold where the reference is another file, which has rounded the same weights."""
-    steps = kernel_steps(reference, core, real.shape[0])
-    tolerance = kernel_tolerance(reference, core, real)
-    bias_tolerance = (
-        bias_steps(reference, core, real.shape[0]) if steps is not None else float16_tolerance(folded.offset)
-    )
-    scale = np.abs(real).max(axis=1, initial=0) / 127 if steps is None else steps
-    return Kernel(None, scale, real, folded, False, False, tolerance, bias_tolerance)
-
-
-def _with_front(reference: Graph, pair: Pair, folded: Folded, real: KernelMatrix) -> Folded:
-    """Add what constants that are added before the op become in its bias; the file has no op for them then."""
-    assert pair.core is not None
-    front = in_front(reference, pair.core, pair.region, real.shape[1])
-    if front is None or any(op.kind in ("add", "sub") for op in pair.candidate_ops):
-        return folded
-    shift = front[2]
-    return replace(folded, offset=folded.offset + real @ shift, size=folded.size + np.abs(real) @ np.abs(shift))
-
-
-def _scale_in_front(reference: Graph, pair: Pair, real: KernelMatrix) -> KernelMatrix:
-    """What a constant factor before the op makes of each tap; the file has no op for it then. Shape (1, taps)."""
-    assert pair.core is not None
-    front = in_front(reference, pair.core, pair.region, real.shape[1])
-    if front is None or any(op.kind in ("mul", "div") for op in pair.candidate_ops):
-        return np.ones((1, 1))
-    return np.asarray(front[1], np.float64).reshape(1, -1)
-
-
 def audit_kernel(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
     """Compare weights and weight scales of one weighted pair."""
     reference, candidate = aligned.graphs
     assert pair.op is not None
-    file_kernel, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
+    assert pair.core is not None
+    file_kernel, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair, pair.core)
     if file_kernel is None or file_kernel.data is None:
         return
     if isinstance(kernel, str):
@@ -187,7 +88,9 @@ def index_of(op: Op, file_kernel: Tensor, channel: int, tap: int) -> tuple[int, 
     return tuple(int(entry) for entry in np.unravel_index(flat, file_kernel.data.shape))
 
 
-def _codes(pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: Tensor, place: Place) -> Iterator[Deviation]:
+def _codes(
+    pair: Pair, kernel: ExpectedKernel, rows: KernelMatrix, file_kernel: Tensor, place: Place
+) -> Iterator[Deviation]:
     assert file_kernel.quantization is not None
     assert pair.op is not None
     if kernel.codes is not None:
@@ -209,7 +112,7 @@ def _codes(pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: Tensor, 
 
 
 def _uint8_codes(
-    pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: Tensor, place: Place
+    pair: Pair, kernel: ExpectedKernel, rows: KernelMatrix, file_kernel: Tensor, place: Place
 ) -> Iterator[Deviation]:
     """Compare uint8 codes, which have a zero point, and a range that the reference does not hold."""
     assert file_kernel.quantization is not None
@@ -259,7 +162,7 @@ def _non_finite(
     )
 
 
-def _misfolding(kernel: Kernel, found: KernelMatrix, tolerance: KernelMatrix) -> str:
+def _misfolding(kernel: ExpectedKernel, found: KernelMatrix, tolerance: KernelMatrix) -> str:
     """Tell a square kernel, in real values, that has its factors on the wrong axis; TensorFlow 2.3 wrote such files."""
     factor = np.ravel(kernel.folded.factor)
     if kernel.real.shape != (factor.size, factor.size) or not np.all(factor) or np.ptp(factor) == 0:
@@ -278,22 +181,11 @@ def _likeness(rows: KernelMatrix, wanted: KernelMatrix) -> str:
     return ""
 
 
-def quantized_again(kernel: Kernel, file_kernel: Tensor) -> Kernel | None:
-    """Return the kernel on the second grid that fake-quantized weights were put on; `None` where there is none."""
-    assert file_kernel.quantization is not None
-    if kernel.codes is None:
-        return None
-    scale = second_scales(kernel.real, file_kernel.quantization.scale, kernel.scale)
-    if scale is None:
-        return None
-    return replace(kernel, codes=np.rint(kernel.real / scale[:, None]), scale=scale, has_norm=True)
-
-
 def _plain(value: float) -> float | int:
     return int(value) if float(value).is_integer() else round(float(value), 3)
 
 
-def _scales(pair: Pair, kernel: Kernel, file_kernel: Tensor, place: Place) -> Iterator[Deviation]:
+def _scales(pair: Pair, kernel: ExpectedKernel, file_kernel: Tensor, place: Place) -> Iterator[Deviation]:
     assert file_kernel.quantization is not None
     found, expected = file_kernel.quantization.scale, kernel.scale
     if (
@@ -351,7 +243,7 @@ def _scales(pair: Pair, kernel: Kernel, file_kernel: Tensor, place: Place) -> It
 
 
 def _float_weights(
-    candidate: Graph, pair: Pair, kernel: Kernel, rows: KernelMatrix, file_kernel: Tensor, place: Place
+    candidate: Graph, pair: Pair, kernel: ExpectedKernel, rows: KernelMatrix, file_kernel: Tensor, place: Place
 ) -> Iterator[Deviation]:
     assert pair.op is not None
     bad = ~np.isfinite(rows)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from qdebug.align import Aligned, Pair
 from qdebug.converter.constants import as_stored
+from qdebug.converter.expected_kernel import expected_kernel
 from qdebug.converter.folding import KernelMatrix
 from qdebug.converter.rounded_reference import beyond_ties, float16_tolerance, kernel_steps
 from qdebug.converter.tolerances import FLOAT_WEIGHTS, SCALE_NOISE, SLACK
 from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
-from qdebug.findings.audit.weights import expected_kernel, index_of, stored_rows
+from qdebug.findings.audit.weights import index_of, stored_rows
 from qdebug.graph import op_facts
 
 
@@ -26,7 +27,7 @@ def audit_rounded(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | U
     reference, candidate = aligned.graphs
     assert pair.op is not None
     assert pair.core is not None
-    file_kernel, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair)
+    file_kernel, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair, pair.core)
     if file_kernel is None or file_kernel.data is None:
         return
     if isinstance(kernel, str) or kernel.tolerance is None:
