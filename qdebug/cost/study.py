@@ -23,7 +23,7 @@ from qdebug.findings.loss_evidence import Losses
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.labels import Labels
-from qdebug.measure.models_pass import Pass, ReferenceModel
+from qdebug.measure.models_pass import Pass, ReferenceModel, Regions
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.kernels import on_host
 from qdebug.models.litert.tail import CandidateTail
@@ -254,7 +254,7 @@ class CostStudy:
                 found, bench, self.judge, self.inputs, samples, self.batch, self._told("repairing", len(samples))
             )
         finally:
-            bench.replay.close()
+            bench.regions.close()
         truth = None if self.truth is None else self.truth[samples]
         return repair.report(found, reference, candidate, self.judge, truth) + failed
 
@@ -284,12 +284,12 @@ class _Bench:
             )
         self.keys = [entry.key for entry in repairs]
         self.extra = [key for entry in repairs for key in entry.tail.inputs]
-        self.replay = Replay(work.frozen, taps, work.plan.grids, threads=of.threads)
+        self.regions = Regions(lambda: Replay(work.frozen, taps, work.plan.grids, threads=of.threads))
 
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array], dict[Key, Array]]:
         """The candidate's tensors, the reference's outputs, and what the regions make of the candidate's inputs."""
         codes = self.of.work.candidate_values(inputs, self.extra)
-        outputs, taken = ReferenceModel(self.replay, self.of.work.reference_file).run(inputs, codes)
+        outputs, taken = ReferenceModel(self.regions, self.of.work.reference_file).run(inputs, codes)
         local = {key: entry.local for key, entry in zip(self.keys, taken, strict=True) if entry.local is not None}
         return codes, outputs, local
 

@@ -1,4 +1,4 @@
-"""The local error of a row, split: weights, bias, range, rounding and kernel. NumPy only.
+"""The local error of a row, split: weights, bias, range, rounding and kernel.
 
 With L the reference's own arithmetic on the candidate's inputs, W the same with the file's kernel, I with its bias
 too, C the candidate's codes, all in LSB:
@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.converter.weights import Weights
-from qdebug.graph.codes import CLIPPED
+from qdebug.graph.codes import BLOCK, CLIPPED
+from qdebug.graph.compiled import compiled
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.measure.batches import batches
@@ -42,17 +43,6 @@ class Part:
     largest: float = 0.0
     beyond: int = 0
     """Elements of which this part takes more than one step (`CLIPPED`)."""
-
-    def update(self, values: NDArray[np.floating]) -> None:
-        """Count the values of one batch; an element that is not finite counts for nothing."""
-        known = np.isfinite(values)
-        finite = (values if known.all() else values[known]).astype(np.float64, copy=False)
-        self.count += finite.size
-        self.squares += float(finite @ finite)
-        largest = max(float(finite.max(initial=0.0)), -float(finite.min(initial=0.0)))
-        self.largest = max(self.largest, largest)
-        if largest > CLIPPED:
-            self.beyond += int(np.count_nonzero(np.abs(finite) > CLIPPED))
 
     def merge(self, other: Part) -> None:
         """Add another shard."""
@@ -84,21 +74,12 @@ class Parts:
     ) -> None:
         """Split one batch: codes of the candidate, real values of the three replays (`weights`: None without any)."""
         low, high = CODE_RANGES[self.dtype]
-        steps = [
-            None if values is None else values.reshape(-1).astype(np.float64) / self.scale + self.zero_point
-            for values in (local, weights, simulated)
-        ]
-        own, exact = steps[1], steps[2]
-        assert steps[0] is not None
-        assert exact is not None
-        if own is not None:
-            self.parts["weights"].update(own - steps[0])
-            self.parts["bias"].update(exact - own)
-        within = np.clip(exact, low, high)
-        rounded = np.clip(np.rint(within), low, high)
-        self.parts["range"].update(within - exact)
-        self.parts["rounding"].update(rounded - within)
-        self.parts["kernel"].update(candidate.reshape(-1).astype(np.float64) - rounded)
+        codes, plain, exact = candidate.reshape(-1).astype(np.int32), _flat(local), _flat(simulated)
+        own, sums = plain if weights is None else _flat(weights), np.zeros((len(NAMES), 4))
+        _split(codes, plain, own, exact, self.scale, self.zero_point, (low, high), sums)
+        for name, (count, squares, largest, beyond) in zip(NAMES, sums, strict=True):
+            if weights is not None or name not in ("weights", "bias"):
+                self.parts[name].merge(Part(int(count), float(squares), float(largest), int(beyond)))
         self.samples += len(candidate)
 
     def merge(self, other: Parts) -> None:
@@ -122,6 +103,45 @@ class Parts:
             found["weights"].update(weights_in_words(weights))
             found["bias"].update(bias_in_words(weights))
         return found
+
+
+def _flat(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values, np.float32).reshape(-1)
+
+
+@compiled
+def _split(
+    candidate: Array,
+    local: Array,
+    weights: Array,
+    simulated: Array,
+    scale: float,
+    zero: int,
+    ends: tuple[int, int],
+    sums: NDArray[np.float64],
+) -> None:
+    """Add each part's count, squares, largest and elements beyond one step; what is not finite counts for nothing."""
+    for first in range(0, candidate.size, BLOCK):  # (sums of blocks are added up: thousands of squares lose no digits)
+        squares = np.zeros(sums.shape[0])
+        for at in range(first, min(first + BLOCK, candidate.size)):
+            own, exact = weights[at] / scale + zero, simulated[at] / scale + zero
+            within = exact if np.isnan(exact) else min(max(exact, float(ends[0])), float(ends[1]))
+            rounded = np.rint(within)
+            parts = (
+                own - (local[at] / scale + zero),
+                exact - own,
+                within - exact,
+                rounded - within,
+                candidate[at] - rounded,
+            )
+            for number in range(len(parts)):
+                size = abs(parts[number])
+                if size < np.inf:
+                    sums[number, 0] += 1
+                    squares[number] += size * size
+                    sums[number, 2] = max(sums[number, 2], size)
+                    sums[number, 3] += size > CLIPPED
+        sums[:, 1] += squares
 
 
 def weights_in_words(weights: Weights) -> Mapping[str, float | int | None]:

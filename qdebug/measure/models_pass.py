@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 
@@ -40,23 +41,44 @@ class CandidateFile:
         return read_tensors(self.interpreter, inputs, keys)
 
 
+class Regions:
+    """The session of the regions, opened when it is first asked for, by whatever thread asks first."""
+
+    def __init__(self, open_session: Callable[[], Replay]) -> None:
+        self._open, self._lock = open_session, Lock()
+        self._session: Replay | None = None
+
+    @property
+    def session(self) -> Replay:
+        """Open; closed by `close`."""
+        with self._lock:
+            if self._session is None:
+                self._session = self._open()
+        return self._session
+
+    def close(self) -> None:
+        """Give the session's memory back, if it was opened."""
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+
+
 @dataclass(frozen=True, eq=False)
 class ReferenceModel:
     """The reference as a whole and by regions; where it is a file, its own kernels compute what they can."""
 
-    replay: Replay
+    regions: Regions
     reference_file: FileSide | None = None
 
     def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Iterable[TapValues]]:
         """Outputs in real values on one batch, and what was taken at every tap: made when it is iterated."""
-        outputs, fetched = self.replay.run(inputs, codes)
-        taken = self.replay.values_of(fetched)
+        replay = self.regions.session
+        outputs, fetched = replay.run(inputs, codes)
+        taken = replay.values_of(fetched)
         if self.reference_file is None:
             return outputs, taken
         run = self.reference_file.run(inputs, codes)
-        return run.outputs, (
-            run.instead(tap.candidate, entry) for tap, entry in zip(self.replay.taps, taken, strict=True)
-        )
+        return run.outputs, (run.instead(tap.candidate, entry) for tap, entry in zip(replay.taps, taken, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +87,7 @@ class Pass(LayerPass):
 
     frozen: Frozen
     interpreter: Interpreter
-    replay: Replay
+    regions: Regions
     expectations: Mapping[Key, Expectation]
     weights: Mapping[Key, Weights] = field(default_factory=dict)
     """The file's own weights at pairs where they are not the reference's."""
@@ -107,7 +129,7 @@ def open_models(
     reference_file: FileSide | None = None,
     first: Sequence[Array] | None = None,
 ) -> Pass:
-    """Look at one sample (`first`, or zeros), plan, and open the session of the regions.
+    """Look at one sample (`first`, or zeros), and plan; the session of the regions is opened when it is needed.
 
     Raises ModelError where an output of the candidate has another shape.
     """
@@ -122,14 +144,14 @@ def open_models(
         aligned, frozen.unknown, frozenset() if reference_file is None else reference_file.replayed
     )
     plan = plan_taps(aligned, expectations, weights, unmeasurable, own_kernels=reference_file is not None)
-    replay = Replay(frozen, plan.taps, plan.grids, reshaped=plan.reshaped, threads=threads)
+    regions = Regions(lambda: Replay(frozen, plan.taps, plan.grids, reshaped=plan.reshaped, threads=threads))
     return Pass(
         plan,
         CandidateFile(interpreter),
-        ReferenceModel(replay, reference_file),
+        ReferenceModel(regions, reference_file),
         frozen,
         interpreter,
-        replay,
+        regions,
         expectations,
         weights,
         reference_file,

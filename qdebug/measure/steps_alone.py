@@ -99,7 +99,7 @@ def _taken(work: Pass, pair: Pair, inputs: Sequence[Array]) -> tuple[list[Mappin
         )
     )
     elements = max(1, abs(int(np.prod(work.candidate.tensors[pair.candidate].shape))))
-    number = next(number for number, tap in enumerate(work.replay.taps) if tap.candidate == pair.candidate)
+    number = next(number for number, tap in enumerate(work.plan.taps) if tap.candidate == pair.candidate)
     read: list[Mapping[Key, Array]] = []
     local: list[Array] = []
     for sample in range(min(SAMPLES, len(inputs[0]), max(1, MOST_ELEMENTS // elements))):

@@ -327,8 +327,6 @@ def _keep_worst(found: Mapping[int, tuple[N, int]]) -> dict[int, tuple[N, int]]:
 
 UNREADABLE = "LiteRT does not keep this tensor"
 
-Stats = CodeStats | FloatStats
-
 
 @dataclass(eq=False)
 class Counts:

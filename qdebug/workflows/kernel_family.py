@@ -133,7 +133,9 @@ def measure_family(
             leg=leg_size(len(inputs[0]), batch),
         )
         complete = all(work.candidate_side.holds(key) for key in graph.outputs)
-        with ThreadPoolExecutor(1) as aside:  # builds a graph, which is Python, while engines run
+        with ThreadPoolExecutor(1) as aside:  # builds graphs, which is Python, while engines run
+            if opened.team is None:
+                aside.submit(lambda: work.regions.session)
             variants = aside.submit(open_unrounded, work) if opened.reference.kind == "float" else None
             counts = _counted(opened, work, ends if complete else None, batch)
         tally = ends.finish()
@@ -148,7 +150,7 @@ def measure_family(
             max(abs(end) for array in inputs for end in extremes(array)),
         )
         rows = with_steps(rows, work, opened.candidate.content, inputs)
-        work.replay.close()
+        work.regions.close()
         if arena is not None or family == DEVICE:
             rows = [_of_dump(replace(row, samples=len(inputs[0])), work) for row in rows]
     end_to_end = ends.results(graph, aligned.alignment, opened.seed) if complete else []

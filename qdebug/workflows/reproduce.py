@@ -77,11 +77,12 @@ def _files(run: Run, opened: _OneSample, pair: Pair) -> dict[str, bytes]:
     work, graph, kernels = opened.work, opened.work.candidate, str(run.candidate["kernels"])
     given = entries(graph, pair.candidate_ops)
     read = work.candidate_values(opened.inputs, extra=given)
-    _, fetched = work.replay.run(opened.inputs, read)
-    measured = list(work.replay.values_of(fetched))[work.plan.tapped.index(pair)]
+    replay = work.regions.session
+    _, fetched = replay.run(opened.inputs, read)
+    measured = list(replay.values_of(fetched))[work.plan.tapped.index(pair)]
     own = pair.candidate in work.weights and measured.simulated is not None
     expected = measured.simulated if own else measured.local
-    work.replay.close()
+    work.regions.close()
     assert expected is not None
     actual = read[pair.candidate]
     held = {f"input_{number}": _one(read[key], graph.tensors[key].shape) for number, key in enumerate(given)}

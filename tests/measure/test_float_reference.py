@@ -54,6 +54,22 @@ def test_two_shards_of_parts_merge_into_the_whole():
     assert first.samples == whole.samples == 1000
 
 
+def test_what_is_not_finite_counts_for_nothing():
+    """NaN and infinities of one variant leave the parts out that they would stand in, and no other element."""
+    local = np.random.default_rng(3).normal(0, 20, 9000).astype(np.float32)
+    weights, simulated = local + np.float32(0.5), local + np.float32(0.25)
+    weights[7], simulated[4100] = np.inf, np.nan
+    parts = Parts("int8", 0.5, 3)
+    parts.update(np.zeros(9000, np.int8), local, weights, simulated)
+
+    counts = {name: parts.parts[name].count for name in NAMES}
+    assert counts == {"weights": 8999, "bias": 8998, "range": 8999, "rounding": 8999, "kernel": 8999}
+    steps = np.delete(simulated, 4100).astype(np.float64) / 0.5 + 3
+    assert parts.parts["kernel"].rms == pytest.approx(float(np.sqrt(np.mean(np.rint(np.clip(steps, -128, 127)) ** 2))))
+    assert parts.parts["weights"].beyond == 0
+    assert parts.parts["weights"].rms == pytest.approx(1.0, rel=1e-5)
+
+
 def test_rounding_reaches_its_floor_on_spread_values():
     """Values that fall anywhere between two codes cost 1/sqrt(12) LSB."""
     simulated = np.random.default_rng(2).uniform(-100, 100, 100_000).astype(np.float32)

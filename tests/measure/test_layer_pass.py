@@ -48,8 +48,10 @@ def watched(work: Pass, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     taken: list[str] = []
 
     def watch(way: str) -> None:
-        call = getattr(work.replay, way)
-        monkeypatch.setattr(work.replay, way, replace(call, run=lambda *fed: taken.append(way) or call.run(*fed)))
+        call = getattr(work.regions.session, way)
+        monkeypatch.setattr(
+            work.regions.session, way, replace(call, run=lambda *fed: taken.append(way) or call.run(*fed))
+        )
 
     watch("_shorter")
     watch("_whole")
@@ -61,12 +63,12 @@ def test_layers_at_the_inputs_run_once_where_the_codes_there_are_alike(monkeypat
     work, inputs = opened()
     taken = watched(work, monkeypatch)
     shorter = counted(work.run(inputs, SAMPLES))
-    fed = len(work.replay._shorter.fed)
-    monkeypatch.setattr(work.replay, "_shorter", work.replay._whole)
+    fed = len(work.regions.session._shorter.fed)
+    monkeypatch.setattr(work.regions.session, "_shorter", work.regions.session._whole)
     longer = counted(work.run(inputs, SAMPLES))
 
     assert taken == ["_shorter", "_whole"]
-    assert fed == len(work.replay._whole.fed) - 1
+    assert fed == len(work.regions.session._whole.fed) - 1
     assert shorter == longer
 
 
@@ -77,9 +79,9 @@ def test_a_layer_that_reads_the_input_in_the_file_alone_is_run():
     begins = next(tap for tap in work.plan.taps if tap.inputs[0][1] == image)
     later = next(tap for tap in work.plan.taps if tap.inputs[0][1] == begins.candidate)
 
-    assert work.replay._alike.begins(begins)
-    assert not work.replay._alike.begins(later)
-    assert not work.replay._alike.begins(replace(later, inputs=((later.inputs[0][0], image),)))
+    assert work.regions.session._alike.begins(begins)
+    assert not work.regions.session._alike.begins(later)
+    assert not work.regions.session._alike.begins(replace(later, inputs=((later.inputs[0][0], image),)))
 
 
 def test_a_value_between_two_codes_takes_the_longer_way(monkeypatch):
