@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 from qdebug.cost.cost_record import with_flips
@@ -18,7 +17,7 @@ from qdebug.models.litert.file_type import file_type
 from qdebug.record import verdicts
 from qdebug.record.samples import pack_samples
 from qdebug.record.schema import Row, Run
-from qdebug.record.version import __version__
+from qdebug.record.version import __version__, installed
 from qdebug.verdict import rows as r
 from qdebug.verdict.sketch import pack
 from qdebug.verdict.unpaired import with_unpaired
@@ -148,11 +147,5 @@ def _baseline(comparison: Comparison) -> dict[str, Any] | None:
 
 def environment() -> dict[str, str | None]:
     """Versions of what the numbers depend on."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name, package in PACKAGES.items():
-        try:
-            found[name] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    found["platform"] = platform.platform()
-    return found
+    packages = {name: installed(package) for name, package in PACKAGES.items()}
+    return {"python": platform.python_version(), **packages, "platform": platform.platform()}

@@ -7,14 +7,13 @@ import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from qdebug import errors
 from qdebug.errors import QDebugError
 from qdebug.models.tensorflow import load_tensorflow
-from qdebug.record.version import __version__
+from qdebug.record.version import __version__, installed
 from qdebug.workflows.shards.bench import Bench
 from qdebug.workflows.shards.slices import Part
 
@@ -46,13 +45,7 @@ class Refusal:
 
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers, in this process."""
-    found = {"qdebug": __version__}
-    for name, package in PACKAGES.items():
-        try:
-            found[name] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return {"qdebug": __version__, **{name: installed(package) or "none" for name, package in PACKAGES.items()}}
 
 
 def awake() -> str:
