@@ -16,7 +16,7 @@ from qdebug.findings.evidence import InputStats, Measured, NormStats, Reach
 from qdebug.graph.codes import CLIPPED
 from qdebug.graph.graph import Graph, Key, Op, Tensor
 from qdebug.graph.quantization import Array
-from qdebug.models.data.lazy_array import CHUNK_BYTES, chunk, extremes, pieces
+from qdebug.models.data.lazy_array import CHUNK_BYTES, Span, chunk, pieces
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import FrozenSession
 
@@ -28,8 +28,8 @@ INPUT_BYTES = 128 * 2**20
 SAMPLES = 2048
 
 
-def measure(frozen: Frozen, aligned: Aligned, inputs: Sequence[Array]) -> Measured:
-    """Take the numbers that rules ask for; `frozen` is the reference of `aligned`."""
+def measure(frozen: Frozen, aligned: Aligned, inputs: Sequence[Array], spans: Sequence[Span]) -> Measured:
+    """Take the numbers that rules ask for; `frozen` is the reference of `aligned`, `spans` are those of the inputs."""
     graph = frozen.graph
     norms = [op for op in graph.ops if op.kind == "batch_norm" and graph.data_inputs(op)]
     rounded = {pair.layer: op for pair in aligned.pairs if (op := _quantizer(graph, pair)) is not None}
@@ -43,7 +43,7 @@ def measure(frozen: Frozen, aligned: Aligned, inputs: Sequence[Array]) -> Measur
     homes = {op.index: pair.layer for pair in reversed(aligned.pairs) for op in pair.region}
     return Measured(
         len(part[0]),
-        tuple(input_stats(aligned, inputs)),
+        tuple(input_stats(aligned, inputs, spans)),
         tuple(_norm(graph, op, values[graph.data_inputs(op)[0]], homes) for op in norms),
         {layer: _reach(graph, op, values[graph.data_inputs(op)[0]]) for layer, op in rounded.items()},
         order,
@@ -116,26 +116,28 @@ def _channel_order(
     return misfit(values[key]), misfit(flipped)
 
 
-def input_stats(aligned: Aligned, inputs: Sequence[Array]) -> list[InputStats]:
-    """What the data does to every quantized input: its range next to the range that the codes cover."""
+def input_stats(aligned: Aligned, inputs: Sequence[Array], spans: Sequence[Span]) -> list[InputStats]:
+    """What the data does to every quantized input: its range next to the range that the codes cover.
+
+    Values beyond it are counted, for which the data is read once more, only where `spans` says that there are some.
+    """
     found = []
     for key, number in zip(aligned.candidate.inputs, aligned.alignment.inputs, strict=True):
-        tensor, values = _quantized_input(aligned.candidate, key), inputs[number]
+        tensor, values, seen = _quantized_input(aligned.candidate, key), inputs[number], spans[number]
         if tensor.grid is None or values.dtype.kind != "f":
             continue
         low, high = tensor.grid.ends(tensor.dtype)
-        (least, most), tolerance = extremes(values), CLIPPED * tensor.grid.scale
-        beyond, total = 0, 0.0
-        for piece in pieces(values):
-            beyond += int(np.count_nonzero((piece < low - tolerance) | (piece > high + tolerance)))
-            total += float(piece.sum(dtype=np.float64))
-        used = (min(most, high) - max(least, low)) / (high - low) if high > low else 0.0
+        low_end, high_end = low - CLIPPED * tensor.grid.scale, high + CLIPPED * tensor.grid.scale
+        beyond = 0
+        if not (low_end <= seen.least and seen.most <= high_end):
+            beyond = sum(int(np.count_nonzero((part < low_end) | (part > high_end))) for part in pieces(values))
+        used = (min(seen.most, high) - max(seen.least, low)) / (high - low) if high > low else 0.0
         found.append(
             InputStats(
                 aligned.reference.input_names[number],
-                least,
-                most,
-                total / max(values.size, 1),
+                seen.least,
+                seen.most,
+                seen.mean,
                 low,
                 high,
                 100 * beyond / max(values.size, 1),

@@ -68,7 +68,7 @@ def align_models(opened: Opened, journal: Journal) -> Aligned:
 
 def warn_of_range(opened: Opened, aligned: Aligned, journal: Journal) -> None:
     """Say where the data leaves the range that a quantized input covers; the trace goes on."""
-    for found in input_stats(aligned, opened.inputs):
+    for found in input_stats(aligned, opened.inputs, opened.spans):
         if found.beyond_percent > 0:
             journal.warn(
                 f"{found.name}: the data goes from {found.minimum:.4g} to {found.maximum:.4g}, the candidate's input "
@@ -79,8 +79,9 @@ def warn_of_range(opened: Opened, aligned: Aligned, journal: Journal) -> None:
 
 def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
     """One pass per kernel family, then what each layer costs; statistics for findings are taken meanwhile."""
+    spans = opened.spans
     with ThreadPoolExecutor(1) as aside:
-        statistics = aside.submit(measure, opened.reference.frozen, aligned, opened.inputs)
+        statistics = aside.submit(measure, opened.reference.frozen, aligned, opened.inputs, spans)
         weights = file_weights(aligned)
         measured = [
             found

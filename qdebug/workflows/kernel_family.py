@@ -21,7 +21,6 @@ from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, open_models
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.measure.steps_alone import with_steps
-from qdebug.models.data.lazy_array import extremes
 from qdebug.models.kernels import DEVICE, TFLM, Kernels, on_host
 from qdebug.models.litert.micro import MicroInterpreter
 from qdebug.models.litert.op_names import is_foreign
@@ -147,7 +146,7 @@ def measure_family(
             work.expectations,
             weights,
             _parts(opened, work, weights, batch, variants),
-            max(abs(end) for array in inputs for end in extremes(array)),
+            max(abs(end) for one in opened.spans for end in (one.least, one.most)),
         )
         rows = with_steps(rows, work, opened.candidate.content, inputs)
         work.regions.close()

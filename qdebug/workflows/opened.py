@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from qdebug.errors import UsageError
 from qdebug.graph.quantization import Array
+from qdebug.models.data.lazy_array import Span, span
 from qdebug.models.kernels import TFLM
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.interpreter import Interpreter
@@ -51,6 +53,11 @@ class Opened:
                 f"--reference-kernels {self.options.reference_kernels} is for a .tflite reference: "
                 f"{self.reference.source} is a Keras model, which TensorFlow runs"
             )
+
+    @cached_property
+    def spans(self) -> list[Span]:
+        """What the values of each input span, read once."""
+        return [span(array) for array in self.inputs]
 
     def interpreter(self, family: str, *, preserve: bool = True) -> Interpreter:
         """The candidate on one kernel family; with `preserve` every intermediate tensor can be read after a run."""

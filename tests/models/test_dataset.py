@@ -11,7 +11,7 @@ import pytest
 
 from qdebug.errors import InputError
 from qdebug.models.data import dataset
-from qdebug.models.data.lazy_array import deferred, extremes
+from qdebug.models.data.lazy_array import deferred, span
 from qdebug.models.data.named import enlarge
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist.npz"
@@ -295,4 +295,6 @@ def test_a_deferred_array_is_the_array_divided():
     assert np.array_equal(late[2], eager[2])
     assert np.array_equal(np.asarray(late.reshape((4, 2, 3, 1)))[..., 0], eager)
     assert late.stored.dtype == np.uint8
-    assert extremes(late) == (0.0, float(eager.max()))
+    seen = span(late)
+    assert (seen.least, seen.most) == (0.0, float(eager.max()))
+    assert seen.mean == pytest.approx(float(eager.mean(dtype=np.float64)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,17 @@ def let_go(array: Any) -> None:
         held.madvise(mmap.MADV_DONTNEED)
 
 
-def extremes(array: Any) -> tuple[float, float]:
-    """Smallest and largest value, read in pieces."""
-    found = [(float(part.min()), float(part.max())) for part in pieces(array)]
-    return min(low for low, _ in found), max(high for _, high in found)
+@dataclass(frozen=True)
+class Span:
+    """Smallest, largest and mean value of an array."""
+
+    least: float
+    most: float
+    mean: float
+
+
+def span(array: Any) -> Span:
+    """What the values of an array span, read once, in pieces."""
+    found = [(float(part.min()), float(part.max()), float(part.sum(dtype=np.float64))) for part in pieces(array)]
+    least, most, sums = zip(*found, strict=True)
+    return Span(min(least), max(most), sum(sums) / max(array.size, 1))
