@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeGuard
 
 from qdebug.align import Aligned, Pair
-from qdebug.align.shape_ops import without_shape_ops
-from qdebug.converter.edited_grids import regridded
 from qdebug.converter.grids import EXACT, KEEPS_CODES, PICKS, joined, readers_agree, tied
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Graph, Key, Op, Tensor
@@ -29,22 +27,6 @@ class Grids:
     """Candidate tensor -> the grid that what reads it was made for, where that is another one."""
     computed: frozenset[Key]
     """Candidate tensors that hold codes and are computed from the shape of the data alone: constants but for that."""
-
-    @classmethod
-    def of(cls, aligned: Aligned, uncertainty: Uncertainty, file_weights: Collection[Key]) -> Grids:
-        """Collect them; `file_weights` maps to the weights where they are known."""
-        candidate, edited = aligned.candidate, {}
-        if isinstance(file_weights, Mapping) and file_weights and not aligned.between_files:
-            edited = regridded(candidate, file_weights, {pair.candidate for pair in aligned.pairs})
-        left_out = without_shape_ops(candidate)[1]
-        computed = frozenset(
-            key
-            for op in candidate.ops
-            if op.index in left_out
-            for key in op.outputs
-            if op_facts.grid_of(candidate.tensors[key]) is not None
-        )
-        return cls(aligned, uncertainty, frozenset(file_weights), edited, computed)
 
     @cached_property
     def by_candidate(self) -> dict[Key, Pair]:

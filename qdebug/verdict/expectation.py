@@ -11,13 +11,15 @@ requantization.h of XNNPACK; the figures were measured again on LiteRT 2.3 (test
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import Aligned
+from qdebug.align.shape_ops import without_shape_ops
+from qdebug.converter.edited_grids import regridded
 from qdebug.converter.grids import FIXED_GRIDS, SAME_SCALE
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Key
@@ -101,13 +103,15 @@ def expect(
 
     At the pairs in `file_weights` the exact arithmetic is that of the file's own weights and biases.
     """
+    candidate, edited = aligned.candidate, {}
+    if isinstance(file_weights, Mapping) and file_weights and not aligned.between_files:
+        edited = regridded(candidate, file_weights, {pair.candidate for pair in aligned.pairs})
+    by_shape = without_shape_ops(candidate)[1]
+    computed = {key for op in candidate.ops if op.index in by_shape for key in op.outputs}
+    in_codes = {key for key, tensor in candidate.tensors.items() if op_facts.grid_of(tensor) is not None}
     uncertainty = Uncertainty(*aligned.graphs, kernels, delegated, frozenset(file_weights))
-    grids = Grids.of(aligned, uncertainty, file_weights)
-    return {
-        pair.candidate: _expectation(AtPair(grids, pair))
-        for pair in aligned.pairs
-        if op_facts.grid_of(aligned.candidate.tensors[pair.candidate]) is not None
-    }
+    grids = Grids(aligned, uncertainty, frozenset(file_weights), edited, frozenset(computed & in_codes))
+    return {pair.candidate: _expectation(AtPair(grids, pair)) for pair in aligned.pairs if pair.candidate in in_codes}
 
 
 def _expectation(here: AtPair) -> Expectation:
