@@ -65,8 +65,21 @@ def longest(graph: dict[str, set[str]]) -> list[str]:
     return max((chain(name) for name in sorted(merged)), key=len)
 
 
+def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The same by what stands in the top folder: a folder or a module there, and what it needs."""
+    found: dict[str, set[str]] = {}
+    for name, others in graph.items():
+        home = _room(name)
+        found.setdefault(home, set()).update(room for one in others if (room := _room(one)) != home)
+    return found
+
+
+def _room(name: str) -> str:
+    return ".".join(name.split(".")[:2])
+
+
 def main() -> None:
-    """Print the counts and the chain."""
+    """Print the counts and the chains."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2]
     known = modules(folder)
     graph = {name: needs(name, known) for name in known}
@@ -75,8 +88,9 @@ def main() -> None:
     print(f"{len(known)} modules, {lines} lines, {len(top)} entries in qdebug/")
     for group in circles(graph):
         print("circle:", ", ".join(sorted(group)))
-    chain = longest(graph)
-    print(f"longest chain, {len(chain)} modules:", " -> ".join(chain))
+    for what, one in (("modules", graph), ("rooms", rooms(graph))):
+        chain = longest(one)
+        print(f"longest chain, {len(chain)} {what}:", " -> ".join(chain))
 
 
 if __name__ == "__main__":
