@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from qdebug.converter.grids import FIXED_GRIDS, FIXED_GRIDS16, KEEPS_CODES
+from qdebug.converter.grids import FIXED_GRIDS, FIXED_GRIDS16
 from qdebug.graph import op_facts
 from qdebug.verdict.at_pair import AtPair
 from qdebug.verdict.kernel_rounding import TABLES
@@ -54,12 +54,6 @@ def other_grid(here: AtPair) -> Mechanism | None:
     return Mechanism(f"two grids meet: its scale is the one of {donor}")
 
 
-def copied_codes(here: AtPair) -> Mechanism | None:
-    """The op copies codes, and its output is said to be on another grid than its input."""
-    is_wrong = not here.ends_fake and here.kind in KEEPS_CODES and here.donor is None and here.kept_grid is not None
-    return Mechanism(None, grid_fits=False) if is_wrong else None
-
-
 def rounded_once(here: AtPair) -> Mechanism | None:
     """The reference has one FakeQuant more than the file has grids."""
     return Mechanism("the reference fake-quantizes twice where the file rounds once") if here.rounds_within else None
@@ -100,7 +94,6 @@ MECHANISMS: tuple[Callable[[AtPair], Mechanism | None], ...] = (
     half_way,
     fixed_grid,
     other_grid,
-    copied_codes,
     rounded_once,
     requantized_input,
     several_steps,
@@ -112,7 +105,7 @@ MECHANISMS: tuple[Callable[[AtPair], Mechanism | None], ...] = (
 def mechanism_at(here: AtPair) -> Mechanism:
     """The by-design reason for more than rounding at a pair, and whether its grid is accounted for."""
     found = next((one for one in (ask(here) for ask in MECHANISMS) if one is not None), Mechanism(None))
-    if here.kept_grid is not None:
+    if here.kept_grid is not None:  # (whatever else is told: the codes stand for other values)
         found = Mechanism(
             f"{here.raw} hands codes on as they are, and the scales around it differ",
             found.grid_fits and here.rounds_there,

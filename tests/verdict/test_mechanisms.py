@@ -86,8 +86,8 @@ def test_an_input_that_is_requantized_before_its_op_is_by_design():
     assert found.simulated
 
 
-def test_copied_codes_come_before_what_the_op_itself_explains():
-    """RESHAPE hands codes on: on an output of another scale they stand for other values, whatever else is told."""
+def test_codes_that_are_handed_on_keep_the_grid_of_the_input():
+    """RESHAPE copies codes: on an output of another scale they stand for other values, whatever else is told."""
     net = Net()
     value = net.dense(net.input(), 4)
     moved = net.single("reshape", value)
