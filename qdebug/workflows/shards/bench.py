@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qdebug.align import Aligned
 from qdebug.cost.handover_curve import CutError, Tracer
-from qdebug.cost.handover_cuts import plan
+from qdebug.cost.handover_cuts import Cut, plan
 from qdebug.cost.loss_stages import PlainKernels
 from qdebug.cost.metrics import Kept, Metric
 from qdebug.graph.graph import Key
@@ -73,6 +73,8 @@ class Bench:
     aligned: Aligned
     passes: dict[str, Pass] = field(default_factory=dict)
     """By kernel family; opened when first asked for."""
+    cuts: dict[str, list[Cut]] = field(default_factory=dict)
+    """Likewise: where a handover can cut."""
 
     @classmethod
     def unpacked(cls, content: bytes) -> Bench:
@@ -108,8 +110,9 @@ class Bench:
         the row and the reason where a cut proves impossible.
         """
         work = self._pass(family)
-        cuts, _ = plan(work.frozen.graph, work.candidate, work.alignment.pairs, work.plan.unmeasurable.reasons)
-        tracer = Tracer([cut for cut in cuts if cut.row in rows], metric, self._tails(work), _Candidate(work), inputs)
+        tracer = Tracer(
+            [cut for cut in self._cuts(family) if cut.row in rows], metric, self._tails(work), _Candidate(work), inputs
+        )
         tracer.chosen = chosen
         try:
             curve = tracer.run(np.arange(len(inputs[0])), len(inputs[0]))
@@ -127,6 +130,14 @@ class Bench:
         if family not in self.passes:
             self.passes[family] = open_pass(self.opened, self.aligned, self._weights, family, Journal())
         return self.passes[family]
+
+    def _cuts(self, family: str) -> list[Cut]:
+        if family not in self.cuts:
+            work = self._pass(family)
+            self.cuts[family], _ = plan(
+                work.frozen.graph, work.candidate, work.alignment.pairs, work.plan.unmeasurable.reasons
+            )
+        return self.cuts[family]
 
     @cached_property
     def _weights(self) -> FileWeights:
