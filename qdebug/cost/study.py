@@ -28,7 +28,7 @@ from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.kernels import on_host
 from qdebug.models.litert.tail import CandidateTail
 from qdebug.models.reference.replay import Replay
-from qdebug.models.reference.session import FrozenSession
+from qdebug.models.reference.session import FrozenSession, pays
 from qdebug.models.reference.taps import Tap
 from qdebug.record.schema import Row
 
@@ -248,7 +248,7 @@ class CostStudy:
             found.append(repair.Repair(row.layer, row.tensor_index, tail))
         if not found:
             return failed
-        bench = _Bench(self, found)
+        bench = _Bench(self, found, len(samples))
         try:
             reference, candidate = repair.run(
                 found, bench, self.judge, self.inputs, samples, self.batch, self._told("repairing", len(samples))
@@ -266,7 +266,7 @@ def _last_op(row: Row) -> int:
 class _Bench:
     """Both models for a repair: the candidate with every tensor that crosses, the reference's suspect regions."""
 
-    def __init__(self, of: CostStudy, repairs: Sequence[repair.Repair]) -> None:
+    def __init__(self, of: CostStudy, repairs: Sequence[repair.Repair], samples: int) -> None:
         self.of, work = of, of.work
         pairs = {pair.candidate: pair for pair in work.plan.pairs}
         taps = []
@@ -284,7 +284,8 @@ class _Bench:
             )
         self.keys = [entry.key for entry in repairs]
         self.extra = [key for entry in repairs for key in entry.tail.inputs]
-        self.regions = Regions(lambda: Replay(work.frozen, taps, work.plan.grids, threads=of.threads))
+        many = pays(work.frozen.graph, samples)
+        self.regions = Regions(lambda: Replay(work.frozen, taps, work.plan.grids, threads=of.threads, optimized=many))
 
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array], dict[Key, Array]]:
         """The candidate's tensors, the reference's outputs, and what the regions make of the candidate's inputs."""

@@ -15,7 +15,7 @@ from qdebug.models.reference.taps import TapValues
 BATCH_BYTES, MOST_BYTES = 80 * 2**20, 256 * 2**20
 """Memory that one batch takes on both sides together: more is slower, since it leaves the processor's caches and is
 counted when nothing runs beside. A batch of `FEWEST` samples may take the most."""
-FEWEST = 8
+FEWEST = 40
 LARGEST_BATCH = 2048
 LEGS = 256
 """Legs that a run is divided into, at most: as many sets of counters are added up, wherever they were counted."""

@@ -21,7 +21,7 @@ from qdebug.measure.unmeasurable import find_unmeasurable
 from qdebug.models.litert.interpreter import Interpreter, read_tensors
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.replay import Replay
-from qdebug.models.reference.session import FrozenSession
+from qdebug.models.reference.session import FrozenSession, pays
 from qdebug.models.reference.taps import TapValues
 from qdebug.verdict.expectation import Expectation
 
@@ -128,23 +128,27 @@ def open_models(
     weights: Mapping[Key, Weights] | None = None,
     reference_file: FileSide | None = None,
     first: Sequence[Array] | None = None,
+    samples: int = 1,
 ) -> Pass:
     """Look at one sample (`first`, or zeros), and plan; the session of the regions is opened when it is needed.
 
-    Raises ModelError where an output of the candidate has another shape.
+    `samples` is how many the pass will run. Raises ModelError where an output of the candidate has another shape.
     """
     weights = weights or {}
-    samples = first or [np.zeros(first_sample(spec.shape), spec.dtype) for spec in frozen.specs]
+    looked_at = first or [np.zeros(first_sample(spec.shape), spec.dtype) for spec in frozen.specs]
 
     def fetch(keys: Sequence[Key]) -> list[Array]:
         with FrozenSession(frozen, threads=threads) as session:
-            return session.fetch(keys, samples)
+            return session.fetch(keys, looked_at)
 
-    unmeasurable = find_unmeasurable(aligned, samples, interpreter, fetch).without_arithmetic(
+    unmeasurable = find_unmeasurable(aligned, looked_at, interpreter, fetch).without_arithmetic(
         aligned, frozen.unknown, frozenset() if reference_file is None else reference_file.replayed
     )
     plan = plan_taps(aligned, expectations, weights, unmeasurable, own_kernels=reference_file is not None)
-    regions = Regions(lambda: Replay(frozen, plan.taps, plan.grids, reshaped=plan.reshaped, threads=threads))
+    many = pays(frozen.graph, samples)
+    regions = Regions(
+        lambda: Replay(frozen, plan.taps, plan.grids, reshaped=plan.reshaped, threads=threads, optimized=many)
+    )
     return Pass(
         plan,
         CandidateFile(interpreter),

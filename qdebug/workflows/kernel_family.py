@@ -82,8 +82,10 @@ def file_weights(aligned: Aligned) -> FileWeights:
     }
 
 
-def open_pass(opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal) -> Pass:
-    """One kernel family's pass, judged by the file's own weights where those are not the reference's."""
+def open_pass(
+    opened: Opened, aligned: Aligned, weights: FileWeights, family: str, journal: Journal, *, samples: int
+) -> Pass:
+    """One kernel family's pass over so many samples, judged by the file's own weights where those are others."""
     interpreter = opened.interpreter(family)
     delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
     file_weights = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
@@ -104,6 +106,7 @@ def open_pass(opened: Opened, aligned: Aligned, weights: FileWeights, family: st
         weights=file_weights,
         reference_file=side,
         first=first,
+        samples=samples,
     )
 
 
@@ -115,7 +118,7 @@ def measure_family(
     if family == TFLM and count > opened.options.tflm_samples:
         opened = opened.first(opened.options.tflm_samples)
     with journal.timed(f"{family}_s"), _baseline_session(opened) as baseline:
-        work = open_pass(opened, aligned, weights, family, journal)
+        work = open_pass(opened, aligned, weights, family, journal, samples=len(opened.inputs[0]))
         told, arena = _told(work, len(opened.inputs[0]), count, journal)
         inputs, graph = opened.inputs, opened.candidate.graph
         alone = opened.reference.frozen.one_by_one

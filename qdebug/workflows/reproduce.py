@@ -112,7 +112,7 @@ def _open(run: Run, layer: str, arrays: bytes | None) -> _OneSample:
     candidate = Candidate.open(content, str(run.candidate["source"])).runnable()
     opened = Opened(reference, candidate, inputs, options=TraceOptions(kernels=kernels, handover=False))
     aligned = align_models(opened, Journal())
-    work = open_pass(opened, aligned, file_weights(aligned), kernels, Journal())
+    work = open_pass(opened, aligned, file_weights(aligned), kernels, Journal(), samples=1)
     return _OneSample(work, inputs, sample)
 
 

@@ -30,7 +30,7 @@ from qdebug.models.litert.parse import parse
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.convert import convert
 from qdebug.models.reference.open import load_reference
-from qdebug.models.reference.session import FrozenSession
+from qdebug.models.reference.session import FrozenSession, pays
 from qdebug.models.tensorflow import load_tensorflow
 from qdebug.verdict.expectation import expect
 
@@ -55,10 +55,11 @@ class Bench:
         interpreter = Interpreter(content, self.graph)
         aligned = Aligned(reference.frozen.graph, self.graph, self.alignment, reference.kind)
         expectations = expect(aligned, kernels="xnnpack", delegated=interpreter.delegated())
-        self.work = open_models(reference.frozen, aligned, expectations, interpreter)
+        samples = len(inputs[0])
+        self.work = open_models(reference.frozen, aligned, expectations, interpreter, samples=samples)
         self.batch = min(self.work.batch_size(), len(inputs[0]))
         self.bare: dict[int, Interpreter] = {}
-        self.session = FrozenSession(reference.frozen)
+        self.session = FrozenSession(reference.frozen, optimized=pays(reference.frozen.graph, samples))
 
     def limit(self) -> None:
         """Both models, nothing collected."""

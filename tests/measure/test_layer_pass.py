@@ -29,7 +29,7 @@ def opened(name: str = "plain") -> tuple[Pass, list[np.ndarray]]:
     inputs = converted_models.batches(model, SAMPLES, seed=9)
     found = Opened(load_reference(model), Candidate.open(content, "memory"), inputs)
     aligned = align_models(found, Journal())
-    return open_pass(found, aligned, file_weights(aligned), "xnnpack", Journal()), inputs
+    return open_pass(found, aligned, file_weights(aligned), "xnnpack", Journal(), samples=SAMPLES), inputs
 
 
 @pytest.mark.parametrize("name", ["plain", "dilated"])

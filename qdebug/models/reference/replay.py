@@ -20,7 +20,7 @@ from qdebug.graph.quantization import Array, Grid
 from qdebug.models.reference.alike_inputs import AlikeInputs
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.region_copy import RegionCopier
-from qdebug.models.reference.session import FrozenSession, engine_errors, gains
+from qdebug.models.reference.session import FrozenSession, engine_errors
 from qdebug.models.reference.taps import Fetched, Reshaped, Tap, TapValues, as_values
 from qdebug.models.tensorflow import load_tensorflow
 
@@ -39,9 +39,6 @@ class _Call:
 class Replay(FrozenSession):
     """A session over the frozen reference with the given taps."""
 
-    runs_often = True
-    """Whether it is for all batches of the data."""
-
     def __init__(
         self,
         frozen: Frozen,
@@ -50,8 +47,9 @@ class Replay(FrozenSession):
         *,
         reshaped: Sequence[Reshaped] = (),
         threads: int | None = None,
+        optimized: bool = False,
     ) -> None:
-        super().__init__(frozen, threads=threads, optimized=self.runs_often and gains(frozen.graph))
+        super().__init__(frozen, threads=threads, optimized=optimized)
         self.taps, self.grids = tuple(taps), dict(grids)
         self._copier = RegionCopier(frozen, self.graph)
         self._at_input: dict[int, int] = {}

@@ -21,6 +21,7 @@ from qdebug.graph.quantization import Array
 from qdebug.measure.end_to_end import Ends, EndTally
 from qdebug.measure.kernel_families import between
 from qdebug.measure.models_pass import Pass
+from qdebug.models.kernels import TFLM
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import FrozenSession
@@ -54,7 +55,7 @@ def packed(opened: Opened, aligned: Aligned) -> bytes:
     baseline = None if opened.baseline is None else _sent(opened.baseline)
     labelled = dict.fromkeys(opened.truth, np.zeros(0, np.int64))
     bare = replace(opened, reference=_sent(opened.reference), inputs=(), truth=labelled, baseline=baseline, team=None)
-    return pickle.dumps((bare, aligned), pickle.HIGHEST_PROTOCOL)
+    return pickle.dumps((bare, aligned, len(opened.inputs[0])), pickle.HIGHEST_PROTOCOL)
 
 
 def _sent(reference: Reference) -> Reference:
@@ -71,6 +72,8 @@ class Bench:
 
     opened: Opened
     aligned: Aligned
+    samples: int
+    """How many the whole run has."""
     passes: dict[str, Pass] = field(default_factory=dict)
     """By kernel family; opened when first asked for."""
     cuts: dict[str, list[Cut]] = field(default_factory=dict)
@@ -128,7 +131,10 @@ class Bench:
 
     def _pass(self, family: str) -> Pass:
         if family not in self.passes:
-            self.passes[family] = open_pass(self.opened, self.aligned, self._weights, family, Journal())
+            most = self.opened.options.tflm_samples if family == TFLM else self.samples
+            self.passes[family] = open_pass(
+                self.opened, self.aligned, self._weights, family, Journal(), samples=min(self.samples, most)
+            )
         return self.passes[family]
 
     def _cuts(self, family: str) -> list[Cut]:
