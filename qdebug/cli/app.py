@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Callable
 from typing import Annotated
@@ -96,7 +97,9 @@ def main() -> None:
     """Run the command line; what escapes the commands is told like what escapes within them.
 
     The process ends with the answer, so it collects garbage seldom: TensorFlow's objects make that a tenth of a trace.
+    Nor does it at its end, where Python would look at all of them once more: two seconds after the answer.
     """
     gc.set_threshold(*COLLECTIONS)
+    atexit.register(gc.freeze)
     fill_closed_streams()
     guarded(app)()

@@ -76,7 +76,7 @@ def load_keras(path: Path, *, option: str, custom_objects: str | None = None, al
     quantized = any(word in str(config) for config in found.configs for word in OF_TFMOT)
     with _scope(custom_objects, quantized=quantized):
         return _call_loader(
-            lambda: _keras(found.version).models.load_model(str(path), compile=False, **options),
+            lambda: _load(_keras(found.version), path, options),
             path,
             option,
             PRESERVING_HINT if quantized else "",
@@ -128,6 +128,25 @@ def _keras(version: str) -> Any:
     import keras
 
     return keras
+
+
+def _load(keras: Any, path: Path, options: Mapping[str, Any]) -> Any:
+    """What Keras loads. Only shapes are traced there, so Keras 2 is first asked to do it without AutoGraph.
+
+    AutoGraph compiles the source of every layer class that is new to it: of a small QAT model that takes two seconds of
+    three. A layer that needs it (`if` on a tensor) is loaded again, with it.
+    """
+    stack = load_tensorflow()
+
+    def load() -> Any:
+        return keras.models.load_model(str(path), compile=False, **options)
+
+    if keras is not stack.tf_keras:
+        return load()
+    try:
+        return stack.tf.autograph.experimental.do_not_convert(load)()
+    except Exception:  # noqa: BLE001 (what is wrong with the file itself is wrong the second time too)
+        return load()
 
 
 def _call_loader(load: Any, path: Path, option: str, mismatch_hint: str) -> Any:
