@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from qdebug.errors import InputError
 from qdebug.models.data import dataset
 from qdebug.models.data.lazy_array import deferred, span
-from qdebug.models.data.named import enlarge
+from qdebug.models.data.named import enlarge, raw_digits
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist.npz"
 
@@ -55,6 +57,22 @@ def test_digits_are_1500_training_and_297_test_images():
     assert (digits.inputs["x"].min(), digits.inputs["x"].max()) == (0.0, 1.0)
     assert set(range(10)) == set(digits.labels["y"].tolist())
     assert digits.split == "test"
+
+
+def test_the_digits_are_those_of_scikit_learn():
+    """They are read without its import, which takes seconds."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = raw_digits()
+    raw = load_digits()
+
+    assert np.array_equal(pixels, raw.data)
+    assert np.array_equal(labels, raw.target)
+    code = (
+        "import sys\nfrom qdebug.models.data.named import named_images\n"
+        "named_images('digits')\nprint('sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_enlarging_is_bilinear():

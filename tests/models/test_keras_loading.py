@@ -182,6 +182,40 @@ def test_own_layers_of_keras_2_need_their_module(tmp_path: Path, monkeypatch: py
     assert run.first_divergent is None
 
 
+BRANCHING = '''"""A layer that decides by its values."""
+import tensorflow as tf
+import tf_keras as keras
+
+
+class Larger(keras.layers.Layer):
+    """The sum or the difference of its input and a constant."""
+
+    def call(self, values):
+        if tf.reduce_sum(values) > 0.0:
+            return values + 1.0
+        return values - 1.0
+'''
+
+
+def test_a_layer_that_needs_autograph_is_loaded_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`if` on a tensor cannot be traced without: what loads is what Keras itself loads."""
+    import importlib
+
+    from qdebug.models.reference.open import load_reference
+    from qdebug.models.tensorflow import load_tensorflow
+
+    keras = load_tensorflow().tf_keras
+    (tmp_path / "branching.py").write_text(BRANCHING)
+    monkeypatch.syspath_prepend(tmp_path)
+    i = keras.layers.Input((4,), name="x")
+    model = keras.Model(i, importlib.import_module("branching").Larger(name="larger")(i))
+    model.save(tmp_path / "branching.h5")
+    found = load_reference(tmp_path / "branching.h5", custom_objects="branching").model
+
+    for values in (np.ones((2, 4), np.float32), -np.ones((2, 4), np.float32)):
+        assert np.array_equal(found(values), model(values))
+
+
 def test_a_saved_model_from_before_tensorflow_2_5_is_traced(two: tuple[Any, bytes], tmp_path: Path):
     """Its Keras layers stand in saved_model.pb, not in a file of their own."""
     from tensorflow.core.protobuf import saved_model_pb2

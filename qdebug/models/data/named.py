@@ -23,14 +23,14 @@ def named_images(name: str) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
 
 
 def _digits() -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    pixels, labels = _raw_digits()
+    pixels, labels = raw_digits()
     images = (enlarge(pixels.reshape(-1, 8, 8), 28) / 16.0).astype(np.float32)
     labels = labels.astype(np.int64)
     cut = len(images) - _DIGITS_HELD_OUT
     return (images[:cut], labels[:cut]), (images[cut:], labels[cut:])
 
 
-def _raw_digits() -> tuple[Array, Array]:
+def raw_digits() -> tuple[Array, Array]:
     """(N, 64) pixels from 0 to 16, and labels: the file of scikit-learn, without its import, which takes seconds."""
     found = importlib.util.find_spec("sklearn")
     for folder in (found and found.submodule_search_locations) or ():
