@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import cache
 
@@ -34,13 +35,22 @@ def opened(name: str = "plain") -> tuple[Pass, list[np.ndarray]]:
 
 @pytest.mark.parametrize("name", ["plain", "dilated"])
 def test_any_size_of_batches_counts_the_same(name):
-    """One by one, in sevens with a rest, or all at once; also where blocks stand before the samples."""
+    """One by one, in sevens with a rest, or all at once; also where blocks stand before the samples.
+
+    oneDNN chooses its loops by the size of the batch: with it, codes near a rounding boundary may come out otherwise.
+    """
     work, inputs = opened(name)
     whole = counted(work.run(inputs, SAMPLES))
 
     assert any(stats["cumulative"]["counts"] for stats in whole.values())
     for size in (1, 7):
-        assert counted(work.run(inputs, size)) == whole
+        found = counted(work.run(inputs, size))
+        if os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0":  # (as qdebug sets it, unless the user has)
+            assert found == whole
+        for key, stats in whole.items():
+            assert found[key]["codes"] == stats["codes"]
+            moved = np.abs(np.subtract(found[key]["flips"], stats["flips"]))
+            assert np.all(moved <= np.add(found[key]["near_boundary"], stats["near_boundary"]))
 
 
 def watched(work: Pass, monkeypatch: pytest.MonkeyPatch) -> list[str]:
