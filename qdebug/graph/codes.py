@@ -54,7 +54,7 @@ def quantize(values: Array, scale: float, zero_point: int, dtype: str) -> Array:
 def nearest(values: Array, scale: float, zero_point: int, dtype: str, *, limits: Limits | None = None) -> Rounded:
     """The codes that `quantize` gives of `values`, shape (..., channels), and with `limits` which are in doubt."""
     low, high = (np.float32(end - zero_point) for end in CODE_RANGES[dtype])
-    flat, codes = _flat(values), np.empty(np.size(values), dtype)
+    flat, codes = flattened(values), np.empty(np.size(values), dtype)
     grid = np.float32(scale), np.int32(zero_point), low, high
     if limits is None:
         return Rounded(codes.reshape(np.shape(values)), None, int(_nearest(flat, *grid, codes)))
@@ -69,7 +69,7 @@ def fake_quantized(values: Array, fake_quant: FakeQuant, limits: Limits) -> Roun
     To the last bit they are those of one range of 8 bits (FakeQuantWithMinMaxVars in fake_quant_ops_functor.h): halves
     go up. It clamps infinities, so only NaN counts as non-finite.
     """
-    flat = _flat(values)
+    flat = flattened(values)
     codes, near_boundary = np.empty(flat.size, np.int8), np.empty(flat.size, np.bool_)
     bad = int(_fake_quantized(flat, *_grid(fake_quant), limits, codes, near_boundary))
     return Rounded(codes.reshape(values.shape), near_boundary.reshape(values.shape), bad)
@@ -77,7 +77,7 @@ def fake_quantized(values: Array, fake_quant: FakeQuant, limits: Limits) -> Roun
 
 def gives(values: Array, fake_quant: FakeQuant, codes: Array) -> bool:
     """Whether `fake_quantized` makes exactly these int8 codes of `values`, in whatever shape, and finds no NaN."""
-    return codes.size == np.size(values) and bool(_gives(_flat(values), *_grid(fake_quant), codes.reshape(-1)))
+    return codes.size == np.size(values) and bool(_gives(flattened(values), *_grid(fake_quant), codes.reshape(-1)))
 
 
 def dequantize(codes: Array, scale: float, zero_point: int) -> NDArray[np.float32]:
@@ -95,7 +95,9 @@ def off_grid(values: Array, scale: float, zero_point: int, dtype: str) -> tuple[
     than one step (`CLIPPED`) beyond the first or last code.
     """
     low, high = (np.float32(end - zero_point) for end in CODE_RANGES[dtype])
-    residue, beyond = _off_grid(_flat(values), np.float32(scale), np.float32(low - CLIPPED), np.float32(high + CLIPPED))
+    residue, beyond = _off_grid(
+        flattened(values), np.float32(scale), np.float32(low - CLIPPED), np.float32(high + CLIPPED)
+    )
     return int(residue), int(beyond)
 
 
@@ -107,7 +109,8 @@ def _grid(fake_quant: FakeQuant) -> tuple[np.float32, np.int32, np.float32, np.f
     return step, np.int32(zero_point), lowest, highest
 
 
-def _flat(values: Array) -> NDArray[np.float32]:
+def flattened(values: Array) -> NDArray[np.float32]:
+    """Values as compiled loops take them: float32, side by side on one axis."""
     return np.ascontiguousarray(values, np.float32).reshape(-1)
 
 

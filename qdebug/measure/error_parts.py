@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.converter.weights import Weights
-from qdebug.graph.codes import BLOCK, CLIPPED
+from qdebug.graph.codes import BLOCK, CLIPPED, flattened
 from qdebug.graph.compiled import compiled
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Array
@@ -74,8 +74,8 @@ class Parts:
     ) -> None:
         """Split one batch: codes of the candidate, real values of the three replays (`weights`: None without any)."""
         low, high = CODE_RANGES[self.dtype]
-        codes, plain, exact = candidate.reshape(-1).astype(np.int32), _flat(local), _flat(simulated)
-        own, sums = plain if weights is None else _flat(weights), np.zeros((len(NAMES), 4))
+        codes, plain, exact = candidate.reshape(-1).astype(np.int32), flattened(local), flattened(simulated)
+        own, sums = plain if weights is None else flattened(weights), np.zeros((len(NAMES), 4))
         _split(codes, plain, own, exact, self.scale, self.zero_point, (low, high), sums)
         for name, (count, squares, largest, beyond) in zip(NAMES, sums, strict=True):
             if weights is not None or name not in ("weights", "bias"):
@@ -103,10 +103,6 @@ class Parts:
             found["weights"].update(weights_in_words(weights))
             found["bias"].update(bias_in_words(weights))
         return found
-
-
-def _flat(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(values, np.float32).reshape(-1)
 
 
 @compiled

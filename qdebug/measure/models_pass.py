@@ -124,11 +124,11 @@ def open_models(
     expectations: Mapping[Key, Expectation],
     interpreter: Interpreter,
     *,
+    samples: int,
     threads: int | None = None,
     weights: Mapping[Key, Weights] | None = None,
     reference_file: FileSide | None = None,
     first: Sequence[Array] | None = None,
-    samples: int = 1,
 ) -> Pass:
     """Look at one sample (`first`, or zeros), and plan; the session of the regions is opened when it is needed.
 

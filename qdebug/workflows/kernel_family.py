@@ -21,7 +21,7 @@ from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, open_models
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.measure.steps_alone import with_steps
-from qdebug.models.kernels import DEVICE, TFLM, Kernels, on_host
+from qdebug.models.kernels import DEVICE, Kernels, on_host
 from qdebug.models.litert.micro import MicroInterpreter
 from qdebug.models.litert.op_names import is_foreign
 from qdebug.models.reference.session import FrozenSession
@@ -115,11 +115,12 @@ def measure_family(
 ) -> FamilyResult:
     """Run all samples on one kernel family; verdicts by row, labels and end-to-end numbers."""
     count = len(opened.inputs[0])
-    if family == TFLM and count > opened.options.tflm_samples:
-        opened = opened.first(opened.options.tflm_samples)
+    samples = opened.options.samples_on(family, count)
+    if samples < count:
+        opened = opened.first(samples)
     with journal.timed(f"{family}_s"), _baseline_session(opened) as baseline:
-        work = open_pass(opened, aligned, weights, family, journal, samples=len(opened.inputs[0]))
-        told, arena = _told(work, len(opened.inputs[0]), count, journal)
+        work = open_pass(opened, aligned, weights, family, journal, samples=samples)
+        told, arena = _told(work, samples, count, journal)
         inputs, graph = opened.inputs, opened.candidate.graph
         alone = opened.reference.frozen.one_by_one
         batch = 1 if alone else min(opened.options.batch_size or work.batch_size(), len(inputs[0]))

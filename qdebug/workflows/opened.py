@@ -74,8 +74,9 @@ class Opened:
 
 def for_tflm(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:
     """Both, with as many samples as TensorFlow Lite Micro runs, where nothing else runs the candidate."""
-    samples = opened.options.tflm_samples
-    if opened.options.families != (TFLM,) or len(opened.inputs[0]) <= samples:
+    count = len(opened.inputs[0])
+    samples = opened.options.samples_on(TFLM, count)
+    if opened.options.families != (TFLM,) or samples == count:
         return opened, dataset
     return opened.first(samples), dataset.first(samples)
 

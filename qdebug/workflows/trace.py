@@ -344,11 +344,11 @@ def _trace(
             "here, as who runs the file must do (reset_all_variables); a longer state is not compared"
         )
     aligned = align_models(opened, journal)
-    warn_of_range(opened, aligned, journal)
     with ExitStack() as hired:
         if crew is not None:
             source = Source(opened.inputs) if opened.options.sample is not None else source_of(opened, function)
             opened = dataclasses.replace(opened, team=hired.enter_context(crew.opening(opened, aligned, source)))
+        warn_of_range(opened, aligned, journal)
         compared = compare(opened, aligned, journal)
     run = write_record(compared, dataset, settings, journal)
     return run if lost is None else _without_outputs(run, lost)

@@ -56,6 +56,10 @@ class TraceOptions:
         every = (*FAMILIES, TFLM) if has_tflm() else FAMILIES
         return every if self.kernels == Kernels.ALL else (str(self.kernels),)
 
+    def samples_on(self, family: str, count: int) -> int:
+        """How many of so many samples a kernel family runs, the first ones: TensorFlow Lite Micro is slow."""
+        return min(count, self.tflm_samples) if family == TFLM else count
+
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise UsageError(f"the tolerance is {self.tolerance}: give a finite number that is not negative")

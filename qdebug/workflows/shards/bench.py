@@ -21,7 +21,6 @@ from qdebug.graph.quantization import Array
 from qdebug.measure.end_to_end import Ends, EndTally
 from qdebug.measure.kernel_families import between
 from qdebug.measure.models_pass import Pass
-from qdebug.models.kernels import TFLM
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import FrozenSession
@@ -131,9 +130,9 @@ class Bench:
 
     def _pass(self, family: str) -> Pass:
         if family not in self.passes:
-            most = self.opened.options.tflm_samples if family == TFLM else self.samples
+            samples = self.opened.options.samples_on(family, self.samples)
             self.passes[family] = open_pass(
-                self.opened, self.aligned, self._weights, family, Journal(), samples=min(self.samples, most)
+                self.opened, self.aligned, self._weights, family, Journal(), samples=samples
             )
         return self.passes[family]
 
