@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from qdebug.findings.pages import PAGES
 from qdebug.findings.rules import (
     device,
     graph,
@@ -19,7 +20,7 @@ from qdebug.findings.rules import (
     ranges,
     reference_state,
 )
-from qdebug.findings.rules.rule import Clean, Context, Found, NotApplicable, Rule
+from qdebug.findings.rules.rule import Context, Found, NotApplicable, Rule
 from qdebug.record.device import DeviceReport
 from qdebug.record.schema import Finding, Row
 from qdebug.record.verdicts import SEVERITIES
@@ -46,11 +47,11 @@ def diagnose(context: Context, rules: Iterable[Rule] = RULES) -> tuple[list[Find
     kept: list[tuple[Rule, Found]] = []
     checks: list[dict[str, Any]] = []
     for rule in rules:
-        came = rule.check(context)
-        if isinstance(came, NotApplicable):
-            checks.append({"code": rule.code, "outcome": "not applicable", "reason": came.reason})
+        try:
+            found = list(rule.check(context))
+        except NotApplicable as reason:
+            checks.append({"code": rule.code, "outcome": "not applicable", "reason": str(reason)})
             continue
-        found = [] if isinstance(came, Clean) else came
         explained = [(one, why) for one in found if (why := _explained(rule, one, kept, context)) is not None]
         left = [one for one in found if one not in [pair[0] for pair in explained]]
         kept += [(rule, one) for one in left]
@@ -60,15 +61,13 @@ def diagnose(context: Context, rules: Iterable[Rule] = RULES) -> tuple[list[Find
             checks.append({"code": rule.code, "outcome": "not applicable", "reason": f"explained by {explained[0][1]}"})
         if explained:
             checks[-1]["explained"] = {one.layer: why for one, why in explained if one.layer is not None}
-    findings = [_finding(rule, one) for rule, one in kept]
+    findings = [_finding(rule.code, one) for rule, one in kept]
     return sorted(findings, key=lambda one: SEVERITIES.index(one.severity)), checks
 
 
 def of_device(report: DeviceReport, rows: Sequence[Row]) -> list[Finding]:
     """The findings of a dump that has no reference beside it, most severe first."""
-    found = [
-        _finding(rule, one) for rule, look in zip(device.RULES, device.LOOKS, strict=True) for one in look(report, rows)
-    ]
+    found = [_finding(code, one) for code, look in device.LOOKS.items() for one in look(report, rows)]
     return sorted(found, key=lambda one: SEVERITIES.index(one.severity))
 
 
@@ -90,16 +89,16 @@ def _user_layer(layer: str | None) -> str | None:
     return layer.partition(":")[0] if layer is not None else None
 
 
-def _finding(rule: Rule, found: Found) -> Finding:
+def _finding(code: str, found: Found) -> Finding:
     return Finding(
-        rule.code,
-        found.cause or rule.cause,
+        code,
+        PAGES[code].cause,
         found.layer,
-        found.severity or rule.severity,
+        found.severity or PAGES[code].severity,
         found.title,
         {name: _plain(value) for name, value in found.evidence.items()},
         found.fix,
-        f"qdebug explain {rule.code}",
+        f"qdebug explain {code}",
         *((found.points.points, found.points.low, found.points.high) if found.points is not None else ()),
     )
 

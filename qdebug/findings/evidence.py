@@ -23,6 +23,11 @@ class InputStats:
     is_right: bool | None = None
     """Whether the reference is right on this data, and no better on data scaled to the range; `None`: nobody knows."""
 
+    @property
+    def ends(self) -> dict[str, float]:
+        """What the codes cover, and what the data holds, as evidence shows it."""
+        return {"covered_min": self.low, "covered_max": self.high, "data_min": self.minimum, "data_max": self.maximum}
+
 
 @dataclass(frozen=True, slots=True)
 class NormStats:

@@ -38,6 +38,11 @@ class Channels:
     step: float
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest value of all."""
+        return float(self.low.min()), float(self.high.max())
+
+    @property
     def spans(self) -> NDArray[np.float64]:
         """Largest less smallest value of each channel."""
         return self.high - self.low
@@ -97,6 +102,12 @@ class LayerLoss:
     samples: int
     alone: Points | None = None
     """What its steps take of the reference's own values, with no fault further up; `None` where nothing was to ask."""
+
+    @property
+    def ends(self) -> dict[str, float]:
+        """What the codes cover, and what the data holds, as evidence shows it."""
+        low, high = self.channels.ends
+        return {"covered_min": self.grid_low, "covered_max": self.grid_high, "data_min": low, "data_max": high}
 
 
 @dataclass(frozen=True, slots=True)

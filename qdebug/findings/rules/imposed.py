@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from qdebug.converter.grids import PICKS, SAME_SCALE
 from qdebug.findings.evidence import InputStats
-from qdebug.findings.rules.rule import ERROR, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.findings.rules.rule import Context, Found, Rule, needed
 from qdebug.graph.graph import Key, Op
 from qdebug.graph.op_facts import grid_of
 
@@ -18,33 +18,23 @@ GIVERS = PICKS | {"concat", "pack"}
 """Kinds that join or pick values, so that the range of all that they read is theirs."""
 
 
-def imposed_range(context: Context) -> Outcome:
+def imposed_range(context: Context) -> Iterator[Found]:
     """Find the op behind a clipped input that shares its scale, and was made for smaller values."""
-    if context.measured is None:
-        return NotApplicable("no data was run")
-    if not context.measured.inputs:
-        return NotApplicable("no input holds codes")
-    found = []
+    needed(needed(context.measured).inputs, "no input holds codes")
     for one, giver in imposed_inputs(context):
-        found.append(
-            Found(
-                one.name if one.name in context.pairs else None,
-                f"{giver.raw} gave input {one.name} its range, {one.low:.3g} to {one.high:.3g}: "
-                f"{one.beyond_percent:.3g} % of the data is clipped for all that reads it",
-                {
-                    "op": giver.raw,
-                    "op_index": giver.index,
-                    "covered_min": one.low,
-                    "covered_max": one.high,
-                    "data_min": one.minimum,
-                    "data_max": one.maximum,
-                    "beyond_percent": one.beyond_percent,
-                },
-                f"the data and the calibration may well be right: {giver.raw} has one scale for what it reads and what "
-                "it gives. Keep it in float, or put an op with a scale of its own (a multiplication by 1) before it",
-            )
+        yield Found(
+            one.name if one.name in context.pairs else None,
+            f"{giver.raw} gave input {one.name} its range, {one.low:.3g} to {one.high:.3g}: "
+            f"{one.beyond_percent:.3g} % of the data is clipped for all that reads it",
+            {
+                "op": giver.raw,
+                "op_index": giver.index,
+                **one.ends,
+                "beyond_percent": one.beyond_percent,
+            },
+            f"the data and the calibration may well be right: {giver.raw} has one scale for what it reads and what "
+            "it gives. Keep it in float, or put an op with a scale of its own (a multiplication by 1) before it",
         )
-    return outcome(found)
 
 
 def imposed_inputs(context: Context) -> Iterator[tuple[InputStats, Op]]:
@@ -80,4 +70,4 @@ def _giver(context: Context, key: Key) -> Op | None:
     return None
 
 
-RULES = (Rule("QD317", "RC10", ERROR, imposed_range, silenced_by=("QD202", "QD205")),)
+RULES = (Rule("QD317", imposed_range, silenced_by=("QD202", "QD205")),)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from qdebug.findings.evidence import InputStats
 from qdebug.findings.rules.imposed import imposed_inputs
-from qdebug.findings.rules.rule import ERROR, NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.findings.rules.rule import WARNING, Context, Found, Rule, needed
 
-NO_DATA = NotApplicable("no data was run")
 FAR = 2.0
 """Times the covered range: data that goes further was scaled in another way."""
 MUCH = 10.0
@@ -24,19 +25,12 @@ BETTER = 0.5
 """Reversed channels must fit at least this much better, as a share of the misfit."""
 
 
-def input_range(context: Context) -> Outcome:
+def input_range(context: Context) -> Iterator[Found]:
     """RC01: the data does not fit the range that the model's input covers."""
-    if context.measured is None:
-        return NO_DATA
-    if not context.measured.inputs:
-        return NotApplicable("no input holds codes")
-    found = []
     given = {one.name for one, _ in imposed_inputs(context)}
-    for one in context.measured.inputs:
+    for one in needed(needed(context.measured).inputs, "no input holds codes"):
         if one.is_right or one.name in given:
             continue  # then the range is at fault: QD606 and QD607 say so, with what it costs, and QD317 who gave it
-        width = one.high - one.low
-        unknown = one.is_right is None and not context.is_qat
         numbers = {
             "input": one.name,
             "data_min": one.minimum,
@@ -47,38 +41,23 @@ def input_range(context: Context) -> Outcome:
             "beyond_percent": one.beyond_percent,
             "used_codes_percent": one.used_codes_percent,
         }
-        if one.beyond_percent > MUCH and one.maximum - one.minimum > FAR * width:
+        severity = None
+        if one.beyond_percent > MUCH and one.maximum - one.minimum > FAR * (one.high - one.low):
             factor = max(abs(one.maximum), abs(one.minimum)) / max(abs(one.high), abs(one.low), 1e-30)
-            found.append(
-                Found(
-                    None,
-                    f"the data is about {factor:.3g} times larger than what input {one.name} covers",
-                    {**numbers, "factor": factor},
-                    UNKNOWN
-                    if unknown
-                    else "scale the data as in training (for images often --scale 255), then trace again",
-                )
-            )
+            title = f"the data is about {factor:.3g} times larger than what input {one.name} covers"
+            numbers["factor"] = factor
+            fix = "scale the data as in training (for images often --scale 255), then trace again"
         elif one.beyond_percent > MUCH:
-            found.append(
-                Found(
-                    None,
-                    f"{one.beyond_percent:.3g} % of the data lies beyond what input {one.name} covers",
-                    numbers,
-                    UNKNOWN if unknown else "give the data the preprocessing of training (mean and range)",
-                )
-            )
+            title = f"{one.beyond_percent:.3g} % of the data lies beyond what input {one.name} covers"
+            fix = "give the data the preprocessing of training (mean and range)"
         elif _is_scaled_down(one):
-            found.append(
-                Found(
-                    None,
-                    f"the data uses {one.used_codes_percent:.2g} % of the codes of input {one.name}",
-                    numbers,
-                    UNKNOWN if unknown else "give the data the preprocessing of training: it is scaled too far down",
-                    severity=WARNING,
-                )
-            )
-    return outcome(found)
+            title = f"the data uses {one.used_codes_percent:.2g} % of the codes of input {one.name}"
+            fix = "give the data the preprocessing of training: it is scaled too far down"
+            severity = WARNING
+        else:
+            continue
+        is_unknown = one.is_right is None and not context.is_qat
+        yield Found(None, title, numbers, UNKNOWN if is_unknown else fix, severity)
 
 
 def _is_scaled_down(one: InputStats) -> bool:
@@ -92,73 +71,57 @@ def _is_scaled_down(one: InputStats) -> bool:
     return abs(factor / 255 - 1) < NEAR_255
 
 
-def channel_order(context: Context) -> Outcome:
+def channel_order(context: Context) -> Iterator[Found]:
     """RC01: colour channels reversed, told by the first batch norm's statistics."""
-    if context.measured is None:
-        return NO_DATA
-    if context.measured.channel_order is None:
-        return NotApplicable("no batch norm right behind a three-channel input tells the channel order")
-    given, reversed_ = context.measured.channel_order
+    given, reversed_ = needed(
+        needed(context.measured).channel_order,
+        "no batch norm right behind a three-channel input tells the channel order",
+    )
     if given > 0.25 and reversed_ < BETTER * given:
-        return [
-            Found(
-                None,
-                "the colour channels seem to be reversed (BGR for RGB)",
-                {"misfit_as_given": given, "misfit_reversed": reversed_},
-                "reverse the last axis of the data and trace again",
-            )
-        ]
-    return outcome([])
+        yield Found(
+            None,
+            "the colour channels seem to be reversed (BGR for RGB)",
+            {"misfit_as_given": given, "misfit_reversed": reversed_},
+            "reverse the last axis of the data and trace again",
+        )
 
 
-def order_of_ends(context: Context) -> Outcome:
+def order_of_ends(context: Context) -> Iterator[Found]:
     """RC29: the file lists its inputs or outputs in another order than Keras."""
-    found = []
+    inputs, outputs = context.alignment.inputs, context.alignment.outputs
+    needed(max(len(inputs), len(outputs)) > 1, "one input and one output")
     for what, order, ours, theirs in (
-        (
-            "outputs",
-            context.alignment.outputs,
-            context.reference.output_names,
-            context.candidate.output_names,
-        ),
-        ("inputs", context.alignment.inputs, context.reference.input_names, context.candidate.input_names),
+        ("outputs", outputs, context.reference.output_names, context.candidate.output_names),
+        ("inputs", inputs, context.reference.input_names, context.candidate.input_names),
     ):
         if list(order) != sorted(order):
             listed = ", ".join(
                 f"{number}: {ours[place] if place < len(ours) else place}" for number, place in enumerate(order)
             )
-            found.append(
-                Found(
-                    None,
-                    f"the file lists its {what} in another order than Keras",
-                    {"order": listed, "file_names": ", ".join(theirs)},
-                    f"address the {what} by their signature names, not by their number",
-                )
+            yield Found(
+                None,
+                f"the file lists its {what} in another order than Keras",
+                {"order": listed, "file_names": ", ".join(theirs)},
+                f"address the {what} by their signature names, not by their number",
             )
-    if len(context.alignment.outputs) < 2 and len(context.alignment.inputs) < 2:
-        return NotApplicable("one input and one output")
-    return outcome(found)
 
 
-def watched(context: Context) -> Outcome:
+def watched(context: Context) -> Iterator[Found]:
     """RC24: keeping intermediate tensors changes the run."""
-    if context.measured is None or context.measured.observed is None:
-        return NO_DATA
-    if not context.measured.observed:
-        return outcome([])
-    return [
-        Found(
+    changed = needed(context.measured).observed
+    needed(changed is not None)
+    if changed:
+        yield Found(
             None,
             "keeping intermediate tensors changes the outputs",
-            {"changed_output_elements": context.measured.observed},
+            {"changed_output_elements": changed},
             "trust the end-to-end figures of an unwatched run; compare --kernels builtin",
         )
-    ]
 
 
 RULES = (
-    Rule("QD101", "RC01", ERROR, input_range, silenced_by=("QD202", "QD205")),
-    Rule("QD102", "RC01", ERROR, channel_order, silenced_by=("QD101",)),
-    Rule("QD103", "RC29", NOTE, order_of_ends),
-    Rule("QD104", "RC24", NOTE, watched),
+    Rule("QD101", input_range, silenced_by=("QD202", "QD205")),
+    Rule("QD102", channel_order, silenced_by=("QD101",)),
+    Rule("QD103", order_of_ends),
+    Rule("QD104", watched),
 )

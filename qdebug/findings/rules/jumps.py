@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from qdebug.findings.rules.rule import ERROR, NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
+from collections.abc import Iterator
+
+from qdebug.findings.rules.rule import ERROR, NOTE, WARNING, Context, Found, Rule, needed
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Key
 from qdebug.record.schema import Row
@@ -13,12 +15,10 @@ LARGE = 3.0
 """Steps of its input that a jump exceeds: a rounding passed on is no more than one or two."""
 
 
-def jumps(context: Context) -> Outcome:
+def jumps(context: Context) -> Iterator[Found]:
     """Tell what a discontinuous op makes of one step of its input, as far as the data shows it."""
-    if context.rows is None:
-        return NotApplicable("no data was run")
-    found, looked = [], False
-    for row in context.rows:
+    looked = False
+    for row in needed(context.rows):
         pair = context.pairs.get(row.layer)
         op = pair.op if pair is not None else None
         how = op_facts.jump(context.candidate, op) if op is not None else None
@@ -29,8 +29,8 @@ def jumps(context: Context) -> Outcome:
         came = max([*steps, *([] if steps else _came_in(context, row))], default=None)
         size = row.cumulative.max_abs if row.cumulative is not None else None
         if came is not None and size is not None and size > LARGE * came:
-            found.append(_found(row, came, size, how, in_codes=bool(steps)))
-    return outcome(found) if looked else NotApplicable("no op of the file jumps")
+            yield _found(row, came, size, how, in_codes=bool(steps))
+    needed(looked, "no op of the file jumps")
 
 
 def _came_in(context: Context, row: Row) -> list[float]:
@@ -70,4 +70,4 @@ def _step(context: Context, key: Key) -> float | None:
     return None
 
 
-RULES = (Rule("QD507", "RC08", WARNING, jumps, silenced_by=("QD203",)),)
+RULES = (Rule("QD507", jumps, silenced_by=("QD203",)),)

@@ -6,6 +6,7 @@ at fault, and the grid that brings at least half of them back says why. Nothing 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from qdebug.align import Pair
 from qdebug.converter.grids import SAME_SCALE
 from qdebug.findings.loss_evidence import LayerLoss, Losses, Points, Together
-from qdebug.findings.rules.rule import ERROR, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.findings.rules.rule import ERROR, Context, Found, NotApplicable, Rule, needed
 from qdebug.findings.rules.steps_reason import _on_one_grid, brings_back, by_steps, joined_at, reader_of
 
-NOT_MEASURED = NotApplicable("nothing is lost beyond chance, or no handover was run")
+NOT_MEASURED = "nothing is lost beyond chance, or no handover was run"
 STARVED = 16
 """Codes, four bits: the evidence counts channels with fewer."""
 EQUALIZE_WEIGHTS = "bring the channels to like sizes"
@@ -33,16 +34,12 @@ def rounded_points(found: Points | None) -> float | None:
 
 
 def _steps_evidence(one: LayerLoss) -> dict[str, Any]:
-    data = float(one.channels.low.min()), float(one.channels.high.max())
     return {
         "layer_points": rounded_points(one.whole),
         "steps_points": rounded_points(one.steps),
         "regained_by_the_data_s_own_range": rounded_points(one.fitted),
         "regained_by_a_grid_for_each_channel": rounded_points(one.by_channel),
-        "covered_min": one.grid_low,
-        "covered_max": one.grid_high,
-        "data_min": data[0],
-        "data_max": data[1],
+        **one.ends,
         "step": one.channels.step,
         "steps_per_standard_deviation": one.deviation,
         "samples": one.samples,
@@ -98,29 +95,23 @@ def measured(context: Context) -> Losses | None:
     )
 
 
-def starved(context: Context) -> Outcome:
+def starved(context: Context) -> Iterator[Found]:
     """RC11: one channel takes the range of a tensor, and the others share few codes."""
-    losses = measured(context)
-    if losses is None:
-        return NOT_MEASURED
-    found = []
+    needed(measured(context), NOT_MEASURED)
     for one, _ in by_steps(context, "QD604"):
         codes, channels = one.channels.codes, one.channels
         few = codes < STARVED
         few = few if few.any() else codes <= np.median(codes)
         most, widest = int(codes[few].max()), int(np.argmax(channels.spans))
         share = "share 1 code" if most == 1 else f"use at most {most} codes each"
-        found.append(
-            Found(
-                one.layer,
-                f"{int(few.sum())} of {codes.size} channels {share}: channel {widest} spans {_number(_times(one))} "
-                "times the median one, on one grid",
-                {**_channel_evidence(one), **_steps_evidence(one)},
-                _equalize(widest, is_qat=context.is_qat),
-                points=cost_of(one, one.steps),
-            )
+        yield Found(
+            one.layer,
+            f"{int(few.sum())} of {codes.size} channels {share}: channel {widest} spans {_number(_times(one))} "
+            "times the median one, on one grid",
+            {**_channel_evidence(one), **_steps_evidence(one)},
+            _equalize(widest, is_qat=context.is_qat),
+            points=cost_of(one, one.steps),
         )
-    return outcome(found)
 
 
 def _equalize(channel: int, *, is_qat: bool) -> str:
@@ -149,12 +140,9 @@ def _other_scales(*, is_one: bool, is_qat: bool) -> str:
     return f"convert with a scale for each channel (leave out _experimental_disable_per_channel), or {EQUALIZE_WEIGHTS}"
 
 
-def one_scale(context: Context) -> Outcome:
+def one_scale(context: Context) -> Iterator[Found]:
     """RC20: a kernel on one scale whose channels differ by a large factor, or one that 8 bits are too few for."""
-    losses = measured(context)
-    if losses is None:
-        return NOT_MEASURED
-    found = []
+    losses = needed(measured(context), NOT_MEASURED)
     for one in (*(layer.kernel for layer in losses.layers), *losses.kernels):
         if one is None or not one.weights.is_loss:
             continue
@@ -183,20 +171,15 @@ def one_scale(context: Context) -> Outcome:
             if is_one
             else f"rounding the weights alone takes {amount(one.weights, losses)}"
         )
-        found.append(
-            Found(one.layer, title, numbers, _other_scales(is_one=is_one, is_qat=context.is_qat), points=one.weights)
-        )
-    return outcome(found)
+        yield Found(one.layer, title, numbers, _other_scales(is_one=is_one, is_qat=context.is_qat), points=one.weights)
 
 
-def too_wide(context: Context) -> Outcome:
+def too_wide(context: Context) -> Iterator[Found]:
     """RC26: the range is wider than the data, and its steps are too coarse for it."""
-    losses = measured(context)
-    if losses is None:
-        return NOT_MEASURED
-    found = []
+    losses = needed(measured(context), NOT_MEASURED)
     for one, pair in by_steps(context, "QD606"):
-        data = max(float(one.channels.high.max()), 0.0) - min(float(one.channels.low.min()), 0.0)
+        low, high = one.channels.ends
+        data = max(high, 0.0) - min(low, 0.0)
         times = (one.grid_high - one.grid_low) / max(data, 1e-30)
         kept = _kept_from(context, pair)
         codes = round(data / one.channels.step) + 1
@@ -207,24 +190,19 @@ def too_wide(context: Context) -> Outcome:
             fix = f"put a layer with a grid of its own behind {one.layer} (a 1x1 convolution), or keep it in float"
         elif context.is_qat:
             fix = "train the ranges on data like this; look for outliers in the training data"
-        found.append(
-            Found(
-                one.layer, title, {**_steps_evidence(one), "range_to_data": times}, fix, points=cost_of(one, one.steps)
-            )
+        yield Found(
+            one.layer, title, {**_steps_evidence(one), "range_to_data": times}, fix, points=cost_of(one, one.steps)
         )
     first = by_all_ranges(losses)
     if first is not None and first.wide >= first.narrow:
-        found.append(
-            Found(
-                None,
-                f"the ranges of {first.wide} of {first.of} layers are at least twice as wide as the data: grids over "
-                f"the data's own ranges bring back {amount(first.fitted, losses)}",
-                together_evidence(first),
-                f"look for outliers in the calibration data; {CALIBRATE}",
-                points=first.fitted,
-            )
+        yield Found(
+            None,
+            f"the ranges of {first.wide} of {first.of} layers are at least twice as wide as the data: grids over "
+            f"the data's own ranges bring back {amount(first.fitted, losses)}",
+            together_evidence(first),
+            f"look for outliers in the calibration data; {CALIBRATE}",
+            points=first.fitted,
         )
-    return outcome(found)
 
 
 def by_all_ranges(losses: Losses) -> Together | None:
@@ -268,7 +246,7 @@ def joined(context: Context) -> list[Found]:
         whole = joined_at(context, pair)
         assert whole is not None
         row = context.rows_by_layer.get(whole.layer)
-        data = float(one.channels.high.max()) - float(one.channels.low.min())
+        data = one.channels.ends[1] - one.channels.ends[0]
         width = one.grid_high - one.grid_low
         times = _number(width / max(data, 1e-30)) if whole.layer != one.layer else _number(_times(one))
         at = "" if whole.layer == one.layer else f": {one.layer} keeps {round(data / one.channels.step) + 1} codes"
@@ -291,12 +269,9 @@ def joined(context: Context) -> list[Found]:
     return list(found.values())
 
 
-def too_few_bits(context: Context) -> Outcome:
+def too_few_bits(context: Context) -> Iterator[Found]:
     """RC26: no grid of 8 bits serves these values: most lie close together, few far away."""
-    losses = measured(context)
-    if losses is None:
-        return NOT_MEASURED
-    found = []
+    needed(measured(context), NOT_MEASURED)
     for one, pair in by_steps(context, "QD608"):
         reader = reader_of(context, pair) if brings_back(one.fitted, one.steps) else None
         trims = reader is None and brings_back(one.trimmed, one.steps)
@@ -316,66 +291,54 @@ def too_few_bits(context: Context) -> Outcome:
             )
             evidence["pays"] = one.layer
             fix += f", or keep {one.layer} and {reader.layer} in int16 activations (16x8) or in float"
-        found.append(
-            Found(one.layer if reader is None else reader.layer, title, evidence, fix, points=cost_of(one, one.steps))
-        )
-    return outcome(found)
+        yield Found(one.layer if reader is None else reader.layer, title, evidence, fix, points=cost_of(one, one.steps))
 
 
-def fixed_grid(context: Context) -> Outcome:
+def fixed_grid(context: Context) -> Iterator[Found]:
     """RC16: an op with a fixed output grid cannot tell the values apart."""
-    losses = measured(context)
-    if losses is None:
-        return NOT_MEASURED
-    found = []
+    needed(measured(context), NOT_MEASURED)
     for one, pair in by_steps(context, "QD609"):
         kind = pair.op.raw if pair.op is not None else "the op"
-        found.append(
-            Found(
-                one.layer,
-                f"{kind} has a fixed output grid that is too coarse here: steps of {one.channels.step:.4g}, "
-                f"{one.deviation:.2g} of them per standard deviation",
-                _steps_evidence(one),
-                f"judge by what goes into {kind} (take the arg max of the logits), or leave it out of the file",
-                points=cost_of(one, one.steps),
-            )
+        yield Found(
+            one.layer,
+            f"{kind} has a fixed output grid that is too coarse here: steps of {one.channels.step:.4g}, "
+            f"{one.deviation:.2g} of them per standard deviation",
+            _steps_evidence(one),
+            f"judge by what goes into {kind} (take the arg max of the logits), or leave it out of the file",
+            points=cost_of(one, one.steps),
         )
-    return outcome(found)
 
 
-def spread(context: Context) -> Outcome:
+def spread(context: Context) -> Iterator[Found]:
     """RC26: many layers lose a little each, and none alone is to blame."""
-    losses = measured(context)
-    if losses is None or losses.together is None or losses.whole is None:
-        return NOT_MEASURED if losses is None else NotApplicable("layers that lose points account for the loss")
-    if by_all_ranges(losses) is not None:
-        return NotApplicable("ranges that do not fit the data account for the loss: QD606, QD607")
+    losses = needed(measured(context), NOT_MEASURED)
+    if losses.together is None or losses.whole is None:
+        raise NotApplicable("layers that lose points account for the loss")
+    needed(by_all_ranges(losses) is None, "ranges that do not fit the data account for the loss: QD606, QD607")
     first = losses.together
-    return [
-        Found(
-            None,
-            f"{amount(losses.whole, losses)} are lost over many layers, no culprit: the first {len(first.layers)} of "
-            f"the ranking bring back {first.regained.points:.3g} together",
-            {
-                "layers": ", ".join(first.layers),
-                "regained_together": rounded_points(first.regained),
-                "regained_low": first.regained.low,
-                "regained_high": first.regained.high,
-                "points": rounded_points(losses.whole),
-            },
-            "keep these layers in float or int16 (selective quantization), or train quantization-aware: no single "
-            "layer is worth a repair",
-            points=losses.whole,
-        )
-    ]
+    yield Found(
+        None,
+        f"{amount(losses.whole, losses)} are lost over many layers, no culprit: the first {len(first.layers)} of "
+        f"the ranking bring back {first.regained.points:.3g} together",
+        {
+            "layers": ", ".join(first.layers),
+            "regained_together": rounded_points(first.regained),
+            "regained_low": first.regained.low,
+            "regained_high": first.regained.high,
+            "points": rounded_points(losses.whole),
+        },
+        "keep these layers in float or int16 (selective quantization), or train quantization-aware: no single "
+        "layer is worth a repair",
+        points=losses.whole,
+    )
 
 
 WRONG_MODEL = ("QD203",)
 RULES = (
-    Rule("QD604", "RC11", ERROR, starved, silenced_by=WRONG_MODEL),
-    Rule("QD605", "RC20", ERROR, one_scale, silenced_by=(*WRONG_MODEL, "QD401")),
-    Rule("QD606", "RC26", ERROR, too_wide, silenced_by=(*WRONG_MODEL, "QD101", "QD201", "QD202")),
-    Rule("QD608", "RC26", ERROR, too_few_bits, silenced_by=WRONG_MODEL),
-    Rule("QD609", "RC16", WARNING, fixed_grid, silenced_by=WRONG_MODEL),
-    Rule("QD610", "RC26", WARNING, spread, silenced_by=(*WRONG_MODEL, "QD101")),
+    Rule("QD604", starved, silenced_by=WRONG_MODEL),
+    Rule("QD605", one_scale, silenced_by=(*WRONG_MODEL, "QD401")),
+    Rule("QD606", too_wide, silenced_by=(*WRONG_MODEL, "QD101", "QD201", "QD202")),
+    Rule("QD608", too_few_bits, silenced_by=WRONG_MODEL),
+    Rule("QD609", fixed_grid, silenced_by=WRONG_MODEL),
+    Rule("QD610", spread, silenced_by=(*WRONG_MODEL, "QD101")),
 )

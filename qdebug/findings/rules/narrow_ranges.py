@@ -16,21 +16,23 @@ from qdebug.findings.rules.losses import (
     rounded_points,
     together_evidence,
 )
-from qdebug.findings.rules.rule import ERROR, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.findings.rules.rule import FILE_FAULTS, Context, Found, Rule, needed
 from qdebug.graph.quantization import Grid
 from qdebug.record.schema import Row
 
 
-def too_narrow(context: Context) -> Outcome:
+def too_narrow(context: Context) -> Iterator[Found]:
     """RC26: the range ends before the data do."""
     losses = measured(context)
     found = [] if losses is None else [*_costly(losses), *_all_together(losses)]
     if context.reference_kind != "qat" and not any(one.layer is None for one in found):
         told = {one.layer for one in found}
         found += [one for one in _diverging(context) if one.layer not in told]
-    if not found and losses is None:
-        return NotApplicable("no layer diverges by its range, and nothing is lost beyond chance or no handover was run")
-    return outcome(found)
+    needed(
+        found or losses is not None,
+        "no layer diverges by its range, and nothing is lost beyond chance or no handover was run",
+    )
+    yield from found
 
 
 def _costly(losses: Losses) -> Iterator[Found]:
@@ -38,18 +40,15 @@ def _costly(losses: Losses) -> Iterator[Found]:
     for one in losses.layers:
         if not one.clipping.is_loss:
             continue
-        data = float(one.channels.low.min()), float(one.channels.high.max())
+        low, high = one.channels.ends
         yield Found(
             one.layer,
             f"calibration saw less than the data: the range is {one.grid_low:.4g} to {one.grid_high:.4g}, the values "
-            f"go from {data[0]:.4g} to {data[1]:.4g} ({one.beyond_percent:.3g} % are clipped)",
+            f"go from {low:.4g} to {high:.4g} ({one.beyond_percent:.3g} % are clipped)",
             {
                 "layer_points": rounded_points(one.whole),
                 "clipping_points": rounded_points(one.clipping),
-                "covered_min": one.grid_low,
-                "covered_max": one.grid_high,
-                "data_min": data[0],
-                "data_max": data[1],
+                **one.ends,
                 "beyond_percent": one.beyond_percent,
                 "samples": one.samples,
             },
@@ -109,22 +108,6 @@ def _taken(row: Row) -> Points | None:
     return Points(factor * one.drop, factor * one.low, None if one.high is None else factor * one.high)
 
 
-EXPLAINED = (
-    "QD101",
-    "QD201",
-    "QD202",
-    "QD317",
-    "QD401",
-    "QD402",
-    "QD403",
-    "QD404",
-    "QD405",
-    "QD406",
-    "QD407",
-    "QD410",
-    "QD313",
-    "QD314",
-    "QD315",
-    "QD316",
-)
-RULES = (Rule("QD607", "RC26", ERROR, too_narrow, silenced_by=(*WRONG_MODEL, *EXPLAINED), is_symptom=True),)
+EXPLAINED = (*WRONG_MODEL, "QD101", "QD201", "QD202", *FILE_FAULTS)
+"""Errors that explain a row that diverges by its range."""
+RULES = (Rule("QD607", too_narrow, silenced_by=EXPLAINED, is_symptom=True),)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from qdebug.findings.audit import Deviation
 from qdebug.findings.audit.deviations import MISFOLDED
-from qdebug.findings.rules.rule import ERROR, NOTE, WARNING, Context, Found, Outcome, Rule, outcome
+from qdebug.findings.rules.rule import Context, Found, Rule
 from qdebug.graph import op_facts
 
 EDITED = "convert this reference again; the file was edited or damaged after conversion"
@@ -24,53 +25,44 @@ FEW_CODES = 32
 """Largest weight code of a channel below which it uses less than a quarter of the range."""
 
 
-def non_finite(context: Context) -> Outcome:
+def non_finite(context: Context) -> Iterator[Found]:
     """Tell constants that are NaN or infinite: the file's, or the reference's own."""
-    found = []
     for one in context.audit.of("non_finite"):
-        broken = isinstance(one.expected, str)
-        found.append(
-            Found(
-                one.layer,
-                ("1 constant" if one.count == 1 else f"{one.count} constants")
-                + f" of the {'reference' if broken else 'file'} {'is' if one.count == 1 else 'are'} NaN or infinite",
-                {
-                    "count": one.count,
-                    "first_index": ", ".join(map(str, one.first or ())),
-                    "expected": one.expected,
-                    "found": one.found,
-                },
-                BROKEN if broken else EDITED,
-            )
+        broken, count = isinstance(one.expected, str), "1 constant" if one.count == 1 else f"{one.count} constants"
+        yield Found(
+            one.layer,
+            f"{count} of the {'reference' if broken else 'file'} {_are(one.count)} NaN or infinite",
+            {"count": one.count, "first_index": _index(one), "expected": one.expected, "found": one.found},
+            BROKEN if broken else EDITED,
         )
-    return outcome(found)
 
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def weights(context: Context) -> Outcome:
+def _index(one: Deviation) -> str:
+    return ", ".join(map(str, one.first or ()))
+
+
+def _differ(one: Deviation, what: str) -> str:
+    """How many are not the reference's, and what is known of them, as a title."""
+    detail = f": {one.detail}" if one.detail else ""
+    return f"{one.count} of {one.total} {what} {_are(one.count)} not the reference's{detail}"
+
+
+def weights(context: Context) -> Iterator[Found]:
     """Tell layers with a few other weights."""
-    return outcome(
-        [
-            Found(
-                one.layer,
-                f"{one.count} of {one.total} weights {_are(one.count)} not the reference's"
-                + (f": {one.detail}" if one.detail else ""),
-                _numbers(one),
-                CONVERTED_WRONG if one.detail == MISFOLDED else EDITED,
-            )
-            for one in context.audit.of("weights")
-        ]
-    )
+    for one in context.audit.of("weights"):
+        fix = CONVERTED_WRONG if one.detail == MISFOLDED else EDITED
+        yield Found(one.layer, _differ(one, "weights"), _numbers(one), fix)
 
 
-def saturated_bias(context: Context) -> Outcome:
+def saturated_bias(context: Context) -> Iterator[Found]:
     """RC09: biases that do not fit into int32 because their channel's weights are tiny."""
-    return outcome(
-        [
-            Found(
+    for one in context.audit.of("bias"):
+        if one.is_saturated:
+            yield Found(
                 one.layer,
                 "1 bias is clipped to the end of int32: its channel is constant and wrong"
                 if one.count == 1
@@ -78,133 +70,76 @@ def saturated_bias(context: Context) -> Outcome:
                 {**_numbers(one), **_channel_scale(context, one)},
                 "prune the dead channel away, or keep its weights above 1e-6, and convert again",
             )
-            for one in context.audit.of("bias")
-            if one.is_saturated
-        ]
-    )
 
 
-def bias(context: Context) -> Outcome:
+def bias(context: Context) -> Iterator[Found]:
     """Tell layers whose biases are not the folded ones."""
-    return outcome(
-        [
-            Found(
-                one.layer,
-                f"{one.count} of {one.total} biases {_are(one.count)} not the reference's"
-                + (f": {one.detail}" if one.detail else ""),
-                _numbers(one),
-                next((fix for start, fix in BIAS_FIXES.items() if one.detail.startswith(start)), EDITED),
-            )
-            for one in context.audit.of("bias")
-        ]
-    )
+    for one in context.audit.of("bias"):
+        fix = next((fix for start, fix in BIAS_FIXES.items() if one.detail.startswith(start)), EDITED)
+        yield Found(one.layer, _differ(one, "biases"), _numbers(one), fix)
 
 
-def scale(context: Context) -> Outcome:
+def scale(context: Context) -> Iterator[Found]:
     """Tell activations on another scale, with no reason in the graph."""
     zeros = {one.layer: one for one in context.audit.of("zero_point")}
-    found = []
     for one in context.audit.of("scale"):
-        more = (
-            {"expected_zero_point": zeros[one.layer].expected, "found_zero_point": zeros[one.layer].found}
-            if one.layer in zeros
-            else {}
-        )
-        found.append(
-            Found(
-                one.layer,
-                f"the scale is {one.ratio:.6g} times "
-                + (f"the one {one.detail}" if one.detail else "what the reference's range gives"),
-                {"expected": one.expected, "found": one.found, "ratio": one.ratio, **more},
-                EDITED,
-            )
-        )
-    return outcome(found)
+        evidence = {"expected": one.expected, "found": one.found, "ratio": one.ratio}
+        zero = zeros.get(one.layer)
+        if zero is not None:
+            evidence |= {"expected_zero_point": zero.expected, "found_zero_point": zero.found}
+        right = f"the one {one.detail}" if one.detail else "what the reference's range gives"
+        yield Found(one.layer, f"the scale is {one.ratio:.6g} times {right}", evidence, EDITED)
 
 
-def zero_point(context: Context) -> Outcome:
+def zero_point(context: Context) -> Iterator[Found]:
     """Tell activations with another zero point on the same scale."""
-    return outcome(
-        [
-            Found(
-                one.layer,
-                f"the zero point is {one.found}, "
-                + (f"the one {one.detail} is" if one.detail else "the reference's range gives")
-                + f" {one.expected}",
-                {"expected": one.expected, "found": one.found, "off_by": one.found - one.expected},
-                EDITED,
-            )
-            for one in context.audit.of("zero_point")
-        ]
-    )
+    for one in context.audit.of("zero_point"):
+        right = f"the one {one.detail} is" if one.detail else "the reference's range gives"
+        yield Found(
+            one.layer,
+            f"the zero point is {one.found}, {right} {one.expected}",
+            {"expected": one.expected, "found": one.found, "off_by": one.found - one.expected},
+            EDITED,
+        )
 
 
-def permuted(context: Context) -> Outcome:
+def permuted(context: Context) -> Iterator[Found]:
     """Tell per-channel scales that stand in another order."""
-    return outcome(
-        [
-            Found(
+    for one in context.audit.of("weight_scale"):
+        if one.is_permuted:
+            yield Found(
                 one.layer,
                 f"{one.count} per-channel weight scales are right but stand in another order",
-                {"channels": one.total, "misplaced": one.count, "first_channel": _first(one)},
+                {"channels": one.total, "misplaced": one.count, "first_channel": one.first[0] if one.first else None},
                 EDITED,
             )
-            for one in context.audit.of("weight_scale")
-            if one.is_permuted
-        ]
-    )
 
 
-def weight_scale(context: Context) -> Outcome:
+def weight_scale(context: Context) -> Iterator[Found]:
     """Tell weight scales that are not FakeQuant's, other than those of weights that were folded wrong."""
     folded_wrong = {one.layer for one in context.audit.of("weights") if one.detail == MISFOLDED}
-    return outcome(
-        [
-            Found(
-                one.layer,
-                f"{one.count} of {one.total} weight scales {_are(one.count)} not the reference's"
-                + (f": {one.detail}" if one.detail else ""),
-                _numbers(one),
-                EDITED,
-            )
-            for one in context.audit.of("weight_scale")
-            if not one.is_permuted and one.layer not in folded_wrong
-        ]
-    )
+    for one in context.audit.of("weight_scale"):
+        if not one.is_permuted and one.layer not in folded_wrong:
+            yield Found(one.layer, _differ(one, "weight scales"), _numbers(one), EDITED)
 
 
-def bias_scale(context: Context) -> Outcome:
+def bias_scale(context: Context) -> Iterator[Found]:
     """Tell stored bias scales that are not input scale x weight scale."""
-    return outcome(
-        [
-            Found(
-                one.layer,
-                f"{one.count} stored bias scales are not input scale x weight scale: kernels do not "
-                "read them, other tools do",
-                _numbers(one),
-                EDITED,
-            )
-            for one in context.audit.of("bias_scale")
-        ]
-    )
+    for one in context.audit.of("bias_scale"):
+        title = (
+            f"{one.count} stored bias scales are not input scale x weight scale: kernels do not read them, other "
+            "tools do"
+        )
+        yield Found(one.layer, title, _numbers(one), EDITED)
 
 
 def _numbers(one: Deviation) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "count": one.count,
-        "of": one.total,
-        "expected": one.expected,
-        "found": one.found,
-    }
+    found: dict[str, Any] = {"count": one.count, "of": one.total, "expected": one.expected, "found": one.found}
     more = {"largest_difference_codes": one.largest, "channel": one.channel, "ratio": one.ratio}
     found |= {name: value for name, value in more.items() if value is not None}
     if one.first is not None:
-        found["first_index"] = ", ".join(map(str, one.first or ()))
+        found["first_index"] = _index(one)
     return found
-
-
-def _first(one: Deviation) -> int | None:
-    return one.first[0] if one.first else None
 
 
 def _channel_scale(context: Context, one: Deviation) -> dict[str, float]:
@@ -216,9 +151,8 @@ def _channel_scale(context: Context, one: Deviation) -> dict[str, float]:
     return {"channel_weight_scale": float(sizes[one.channel if sizes.size > 1 else 0])}
 
 
-def coarse_depthwise(context: Context) -> Outcome:
+def coarse_depthwise(context: Context) -> Iterator[Found]:
     """RC20: one QAT range for all channels of a depthwise convolution."""
-    found = []
     for pair in context.alignment.pairs:
         if pair.op is None or pair.core is None or pair.core.kind != "depthwise":
             continue
@@ -228,63 +162,24 @@ def coarse_depthwise(context: Context) -> Outcome:
         largest = np.abs(held.data.astype(np.int64)).reshape(-1, held.data.shape[-1]).max(axis=0)
         poor = int(np.count_nonzero(largest < FEW_CODES))
         if ours.fake_quant.minimum.size < largest.size and poor:
-            found.append(
-                Found(
-                    pair.layer,
-                    f"{poor} of {largest.size} depthwise channels use less than a quarter of the "
-                    "weight codes: QAT has one range for all",
-                    {"channels_below_32_codes": poor, "smallest_largest_code": int(largest.min())},
-                    "equalize the channels' ranges before QAT, or use a per-channel weight quantizer",
-                )
+            yield Found(
+                pair.layer,
+                f"{poor} of {largest.size} depthwise channels use less than a quarter of the "
+                "weight codes: QAT has one range for all",
+                {"channels_below_32_codes": poor, "smallest_largest_code": int(largest.min())},
+                "equalize the channels' ranges before QAT, or use a per-channel weight quantizer",
             )
-    return outcome(found)
 
 
 RULES = (
-    Rule("QD410", "non_finite", ERROR, non_finite),
-    Rule("QD401", "weights_changed", ERROR, weights, silenced_by=("QD202", "QD203", "QD410")),
-    Rule(
-        "QD406",
-        "channel_scales_permuted",
-        ERROR,
-        permuted,
-        silenced_by=(
-            "QD202",
-            "QD203",
-        ),
-    ),
-    Rule(
-        "QD407",
-        "scale_changed",
-        ERROR,
-        weight_scale,
-        silenced_by=(
-            "QD202",
-            "QD203",
-        ),
-    ),
-    Rule(
-        "QD403",
-        "RC09",
-        ERROR,
-        saturated_bias,
-        silenced_by=(
-            "QD202",
-            "QD203",
-        ),
-    ),
-    Rule("QD402", "bias_changed", ERROR, bias, silenced_by=("QD202", "QD203", "QD403", "QD410")),
-    Rule(
-        "QD404",
-        "scale_changed",
-        ERROR,
-        scale,
-        silenced_by=(
-            "QD202",
-            "QD203",
-        ),
-    ),
-    Rule("QD405", "zero_point_changed", ERROR, zero_point, silenced_by=("QD202", "QD203", "QD404")),
-    Rule("QD408", "scale_changed", WARNING, bias_scale, silenced_by=("QD202", "QD203", "QD406", "QD407", "QD404")),
-    Rule("QD409", "RC20", NOTE, coarse_depthwise),
+    Rule("QD410", non_finite),
+    Rule("QD401", weights, silenced_by=("QD202", "QD203", "QD410")),
+    Rule("QD406", permuted, silenced_by=("QD202", "QD203")),
+    Rule("QD407", weight_scale, silenced_by=("QD202", "QD203")),
+    Rule("QD403", saturated_bias, silenced_by=("QD202", "QD203")),
+    Rule("QD402", bias, silenced_by=("QD202", "QD203", "QD403", "QD410")),
+    Rule("QD404", scale, silenced_by=("QD202", "QD203")),
+    Rule("QD405", zero_point, silenced_by=("QD202", "QD203", "QD404")),
+    Rule("QD408", bias_scale, silenced_by=("QD202", "QD203", "QD406", "QD407", "QD404")),
+    Rule("QD409", coarse_depthwise),
 )

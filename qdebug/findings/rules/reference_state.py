@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from qdebug.align import Pair
 from qdebug.findings.audit import Deviation
 from qdebug.findings.audit.deviations import CHANNELS_MOVED, MISFOLDED
-from qdebug.findings.loss_evidence import Points
-from qdebug.findings.rules.rule import ERROR, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.findings.rules.rule import Context, Found, Rule, needed
+from qdebug.graph import op_facts
 from qdebug.graph.graph import ACTIVATIONS, Graph, Op
 
 START = 6.0
@@ -26,6 +26,8 @@ NEAR = 0.12
 """Relative distance from +-6 within which an end counts as still there."""
 MANY = 0.05
 """Share of differing codes from which a kernel is another one, not an edited one."""
+AGAIN = "convert this reference again, or give the reference that the file was converted from"
+NO_QUANTIZERS = "the reference has no quantizers"
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,11 @@ def activation_quantizers(graph: Graph) -> list[Ranged]:
     """List the per-tensor FakeQuants on the data path, in running order."""
     found = []
     for op in graph.ops:
-        ranges = [tensor.data for tensor in graph.constants(op) if tensor.data is not None]
-        if op.kind != "fake_quant" or len(ranges) < 2 or ranges[0].size != 1:
-            continue
-        before = graph.producers.get(graph.data_inputs(op)[0]) if graph.data_inputs(op) else None
-        found.append(
-            Ranged(
-                op,
-                float(ranges[0].reshape(-1)[0]),
-                float(ranges[1].reshape(-1)[0]),
-                before is not None and before.kind in ACTIVATIONS,
-            )
-        )
+        fake_quant = op_facts.fake_quant_of(graph, op)
+        if fake_quant is not None:
+            before = graph.producers.get(graph.data_inputs(op)[0]) if graph.data_inputs(op) else None
+            after_relu = before is not None and before.kind in ACTIVATIONS
+            found.append(Ranged(op, float(fake_quant.minimum.item()), float(fake_quant.maximum.item()), after_relu))
     return found
 
 
@@ -74,14 +69,13 @@ def remaining(ranged: list[Ranged]) -> tuple[float | None, str]:
     return None, ""
 
 
-def not_converged(context: Context) -> Outcome:
+def not_converged(context: Context) -> Iterator[Found]:
     """RC02: activation ranges still near where training began."""
     ranged = activation_quantizers(context.reference)
-    if not context.is_qat or not ranged:
-        return NotApplicable("the reference has no activation quantizers")
+    needed(context.is_qat and ranged, "the reference has no activation quantizers")
     left, basis = remaining(ranged)
     if left is None or left <= CONVERGED:
-        return outcome([])
+        return
     steps = round(math.log(left) / math.log(DECAY)) if left < 1 else 0
     numbers = {
         "initial_range_left_percent": round(100 * left, 2),
@@ -92,35 +86,31 @@ def not_converged(context: Context) -> Outcome:
         **_saturated(context),
         **_reach(context),
     }
-    return [
-        Found(
-            None,
-            f"activation ranges have not converged: {100 * left:.3g} % of the initial -6..6 is left "
-            f"after about {steps} training steps",
-            numbers,
-            _train_on(left),
-            points=_range_points(context),
-        )
-    ]
-
-
-def _range_points(context: Context) -> Points | None:
-    """What comes back with the ranges of the data; `None` where that was not measured."""
-    ranges = context.losses.ranges if context.losses is not None else None
-    return None if ranges is None else ranges.fitted
+    yield Found(
+        None,
+        f"activation ranges have not converged: {100 * left:.3g} % of the initial -6..6 is left "
+        f"after about {steps} training steps",
+        numbers,
+        _train_on(left),
+        points=None if context.trained is None else context.trained.fitted,
+    )
 
 
 def trained_evidence(context: Context) -> dict[str, object]:
     """What the trained ranges cost, all together and the first layers alone, where that was measured."""
-    ranges = context.losses.ranges if context.losses is not None else None
+    ranges = context.trained
     if ranges is None:
         return {}
-    alone = "; ".join(f"{layer} {gained.points:.3g}" for layer, gained in ranges.layers)
     return {
         "regained_by_the_data_s_own_ranges": round(ranges.fitted.points, 2),
-        **({"regained_by_one_layer_s_own_range": alone} if alone else {}),
+        **shares("regained_by_one_layer_s_own_range", {layer: gained.points for layer, gained in ranges.layers}),
         "range_samples": ranges.samples,
     }
+
+
+def shares(name: str, found: Mapping[str, float], digits: int = 3) -> dict[str, object]:
+    """A number for each layer, as evidence of this name shows them; nothing where there is none."""
+    return {name: "; ".join(f"{layer} {share:.{digits}g}" for layer, share in found.items())} if found else {}
 
 
 def _train_on(left: float) -> str:
@@ -133,36 +123,24 @@ def _train_on(left: float) -> str:
     )
 
 
-def _saturated(context: Context) -> dict[str, str]:
+def _saturated(context: Context) -> dict[str, object]:
     computed = [row for row in context.rows or () if context.computes(row.layer)]
-    shares = {row.layer: row.saturated_percent for row in computed if (row.saturated_percent or 0) >= 0.05}
+    saturated = {row.layer: row.saturated_percent or 0.0 for row in computed if (row.saturated_percent or 0) >= 0.05}
     few = {
         row.layer: row.used_codes_percent
         for row in computed
         if row.used_codes_percent is not None and row.used_codes_percent < 40 and not row.saturated_percent
     }
-    named = {}
-    if shares:
-        named["saturated_percent"] = "; ".join(f"{layer} {share:.2g}" for layer, share in shares.items())
-    if few:
-        named["used_codes_percent"] = "; ".join(f"{layer} {share:.3g}" for layer, share in few.items())
-    return named
+    return shares("saturated_percent", saturated, digits=2) | shares("used_codes_percent", few)
 
 
 def _reach(context: Context) -> dict[str, str]:
-    if context.measured is None:
-        return {}
-    beyond = {layer: one for layer, one in context.measured.reach.items() if one.beyond_percent >= 0.05}
-    return (
-        {
-            "before_quantization": "; ".join(
-                f"{layer} {one.minimum:.3g}..{one.maximum:.3g}, {one.beyond_percent:.2g} % beyond its range"
-                for layer, one in beyond.items()
-            )
-        }
-        if beyond
-        else {}
-    )
+    beyond = [
+        f"{layer} {one.minimum:.3g}..{one.maximum:.3g}, {one.beyond_percent:.2g} % beyond its range"
+        for layer, one in (context.measured.reach.items() if context.measured is not None else ())
+        if one.beyond_percent >= 0.05
+    ]
+    return {"before_quantization": "; ".join(beyond)} if beyond else {}
 
 
 def _initial(context: Context) -> tuple[list[str], int]:
@@ -177,44 +155,37 @@ def _initial(context: Context) -> tuple[list[str], int]:
     return initial, total
 
 
-def never_updated(context: Context) -> Outcome:
+def never_updated(context: Context) -> Iterator[Found]:
     """RC03: quantizers still hold their initial values."""
-    if not context.is_qat:
-        return NotApplicable("the reference has no quantizers")
+    needed(context.is_qat, NO_QUANTIZERS)
     initial, total = _initial(context)
     empty = [
         one.op.layer.name if one.op.layer is not None else one.op.name
         for one in activation_quantizers(context.reference)
         if one.low == one.high == 0
     ]
-    if not total or (len(initial) < total and not empty):
-        return outcome([])
-    if not initial and empty:
-        return [
-            Found(
-                None,
-                "the input quantizer has never seen data: its range is 0..0",
-                {"quantizers_at_0": ", ".join(empty)},
-                "run at least one training step before converting",
-            )
-        ]
-    if len(initial) < total:
-        return outcome([])
-    return [
-        Found(
+    if total and empty and not initial:
+        yield Found(
             None,
-            "quantizers were never updated: every weight range is still -6..6",
-            {
-                "weight_quantizers_at_initial": len(initial),
-                "weight_quantizers": total,
-                "weight_scale": START / 127,
-                "largest_weight_code": _largest_code(context),
-                **trained_evidence(context),
-            },
-            "train the QAT model (fit) before converting; after a weights-only reload, run one epoch again",
-            points=_range_points(context),
+            "the input quantizer has never seen data: its range is 0..0",
+            {"quantizers_at_0": ", ".join(empty)},
+            "run at least one training step before converting",
         )
-    ]
+    if not total or len(initial) < total:
+        return
+    yield Found(
+        None,
+        "quantizers were never updated: every weight range is still -6..6",
+        {
+            "weight_quantizers_at_initial": len(initial),
+            "weight_quantizers": total,
+            "weight_scale": START / 127,
+            "largest_weight_code": _largest_code(context),
+            **trained_evidence(context),
+        },
+        "train the QAT model (fit) before converting; after a weights-only reload, run one epoch again",
+        points=None if context.trained is None else context.trained.fitted,
+    )
 
 
 def _largest_code(context: Context) -> int:
@@ -227,170 +198,140 @@ def _largest_code(context: Context) -> int:
     return max(sizes, default=0)
 
 
-def lost_on_load(context: Context) -> Outcome:
+def lost_on_load(context: Context) -> Iterator[Found]:
     """RC27: part of the quantizers are at their initial values, as after an incomplete load."""
-    if not context.is_qat:
-        return NotApplicable("the reference has no quantizers")
+    needed(context.is_qat, NO_QUANTIZERS)
     initial, total = _initial(context)
-    fixed = [
-        one.op.layer.name
-        for one in activation_quantizers(context.reference)
-        if one.op.layer is not None and one.low == -START and one.high == START
-    ]
-    moved = [
-        one
-        for one in activation_quantizers(context.reference)
-        if (one.low, one.high) not in ((-START, START), (0.0, 0.0))
-    ]
+    ranged = activation_quantizers(context.reference)
+    fixed = [one.op.layer.name for one in ranged if one.op.layer is not None and (one.low, one.high) == (-START, START)]
+    moved = [one for one in ranged if (one.low, one.high) not in ((-START, START), (0.0, 0.0))]
     lost = [*initial] if len(initial) < total else []
     lost += fixed if moved and fixed else []
     if not lost:
-        return outcome([])
+        return
     layer = lost[0] if len(set(lost)) == 1 else None
-    return [
-        Found(
-            layer,
-            f"{len(lost)} quantizers hold their initial values while others are trained",
-            {"layers": ", ".join(dict.fromkeys(lost)), "weight_quantizers": total},
-            "save the QAT model whole as .h5 and load it within quantize_scope; then convert again",
-        )
-    ]
+    yield Found(
+        layer,
+        f"{len(lost)} quantizers hold their initial values while others are trained",
+        {"layers": ", ".join(dict.fromkeys(lost)), "weight_quantizers": total},
+        "save the QAT model whole as .h5 and load it within quantize_scope; then convert again",
+    )
 
 
-def norm_statistics(context: Context) -> Outcome:
+def norm_statistics(context: Context) -> Iterator[Found]:
     """RC04: moving statistics of a batch norm are not those of the data."""
-    if context.measured is None:
-        return NotApplicable("no data was run")
-    if not context.measured.norms:
-        return NotApplicable("the reference has no batch norm of its own")
-    off = [one for one in context.measured.norms if one.variance_ratio > 4 or one.mean_shift > 1.5]
+    data = needed(context.measured)
+    norms = needed(data.norms, "the reference has no batch norm of its own")
+    off = [one for one in norms if one.variance_ratio > 4 or one.mean_shift > 1.5]
     if not off:
-        return outcome([])
-    most = len(context.measured.norms) > 2 and len(off) > 0.5 * len(context.measured.norms)
+        return
+    most = len(norms) > 2 and len(off) > 0.5 * len(norms)
     worst = off[0]
     numbers = {
         "first": worst.layer,
         "variance_ratio": worst.variance_ratio,
         "mean_shift_sigma": worst.mean_shift,
         "batch_norms_off": len(off),
-        "batch_norms": len(context.measured.norms),
-        "samples": context.measured.samples,
+        "batch_norms": len(norms),
+        "samples": data.samples,
     }
-    return [
-        Found(
-            None if most and worst is not context.measured.norms[0] else worst.layer,
-            "batch-norm moving statistics do not fit the data: training mode and inference differ",
-            numbers,
-            "train longer with a lower momentum, or re-estimate the moving statistics; this is no conversion problem",
-        )
-    ]
+    yield Found(
+        None if most and worst is not norms[0] else worst.layer,
+        "batch-norm moving statistics do not fit the data: training mode and inference differ",
+        numbers,
+        "train longer with a lower momentum, or re-estimate the moving statistics; this is no conversion problem",
+    )
 
 
-def other_model(context: Context) -> Outcome:
+def other_model(context: Context) -> Iterator[Found]:
     """RC25: the file was converted from another model than this reference."""
-    weighted = [pair for pair in context.alignment.pairs if pair.op is not None and _has_kernel(context, pair)]
-    if not weighted:
-        return NotApplicable("no op of the file has weights")
+    kernels = [op_facts.kernel(context.candidate, pair.op) for pair in context.alignment.pairs if pair.op is not None]
+    weighted = sum(kernel is not None for kernel in kernels)
+    needed(weighted, "no op of the file has weights")
     weights = {one.layer: one for one in context.audit.of("weights") if one.detail not in (MISFOLDED, CHANNELS_MOVED)}
     scales = {one.layer: one for one in context.audit.of("weight_scale")}
     grids = {one.layer for one in context.audit.of("scale", "zero_point")}
     codes = sum(one.count for one in weights.values())
     total = max(sum(one.total for one in weights.values()), 1)
     numbers = {
-        "weighted_layers": len(weighted),
+        "weighted_layers": weighted,
         "layers_with_other_weights": len(weights),
         "layers_with_other_weight_scales": len(scales),
         "tensors_with_other_ranges": len(grids),
     }
-    again = "convert this reference again, or give the reference that the file was converted from"
-    if len(weighted) > 1 and len(weights) >= 0.5 * len(weighted) and codes > MANY * total:
+    if weighted > 1 and len(weights) >= 0.5 * weighted and codes > MANY * total:
         ranges = " and other ranges" if len(grids) > 0.5 * len(context.alignment.pairs) else " on the same grids"
-        ranges = "" if not context.is_qat else ranges
-        return [
-            Found(
-                None,
-                f"the file was made from another model: {len(weights)} of {len(weighted)} weighted layers "
-                f"hold other weights{ranges}",
-                {**numbers, "codes_differ_percent": 100 * codes / total},
-                again,
-            )
-        ]
+        yield Found(
+            None,
+            f"the file was made from another model: {len(weights)} of {weighted} weighted layers "
+            f"hold other weights{ranges if context.is_qat else ''}",
+            {**numbers, "codes_differ_percent": 100 * codes / total},
+            AGAIN,
+        )
+        return
     grids_total = context.audit.checked.get("activation grids", 0)
     if grids_total > 2 and len(grids) >= 0.5 * grids_total:
-        return [
-            Found(
-                None,
-                f"the file's ranges are not this reference's: {len(grids)} of {grids_total} tensors have "
-                "another scale or zero point, the weights agree",
-                numbers,
-                again,
-            )
-        ]
-    return outcome([*_other_kernels(weights, again), *_other_norms(context, weights, scales, again)])
-
-
-def _has_kernel(context: Context, pair: Pair) -> bool:
-    from qdebug.graph import op_facts
-
-    return pair.op is not None and op_facts.kernel(context.candidate, pair.op) is not None
-
-
-def _other_kernels(weights: dict[str, Deviation], again: str) -> list[Found]:
-    return [
-        Found(
-            layer,
-            f"the file's weights are not this checkpoint's: {100 * one.count / one.total:.3g} % of codes "
-            "differ" + (f" ({one.detail})" if one.detail else ""),
-            {
-                "codes_differ": one.count,
-                "codes": one.total,
-                "codes_differ_percent": 100 * one.count / one.total,
-                "largest_difference": one.largest,
-                "first_index": ", ".join(map(str, one.first or ())),
-            },
-            again,
+        yield Found(
+            None,
+            f"the file's ranges are not this reference's: {len(grids)} of {grids_total} tensors have "
+            "another scale or zero point, the weights agree",
+            numbers,
+            AGAIN,
         )
-        for layer, one in weights.items()
-        if one.count >= 8 and one.count > MANY * one.total
-    ]
+        return
+    yield from _other_kernels(weights)
+    yield from _other_norms(context, weights, scales)
 
 
-def _other_norms(
-    context: Context, weights: dict[str, Deviation], scales: dict[str, Deviation], again: str
-) -> list[Found]:
+def _other_kernels(weights: dict[str, Deviation]) -> Iterator[Found]:
+    for layer, one in weights.items():
+        if one.count >= 8 and one.count > MANY * one.total:
+            percent = 100 * one.count / one.total
+            detail = f" ({one.detail})" if one.detail else ""
+            yield Found(
+                layer,
+                f"the file's weights are not this checkpoint's: {percent:.3g} % of codes differ{detail}",
+                {
+                    "codes_differ": one.count,
+                    "codes": one.total,
+                    "codes_differ_percent": percent,
+                    "largest_difference": one.largest,
+                    "first_index": ", ".join(map(str, one.first or ())),
+                },
+                AGAIN,
+            )
+
+
+def _other_norms(context: Context, weights: dict[str, Deviation], scales: dict[str, Deviation]) -> Iterator[Found]:
     """Equal weight codes on other scales, with other biases, behind a batch norm: its statistics differ."""
     biases = {one.layer: one for one in context.audit.of("bias")}
-    found = []
     for layer, bias in biases.items():
         scale = scales.get(layer)
         norm = any(op.kind == "batch_norm" for op in context.pairs[layer].region)
         if layer in weights or not norm or scale is None or scale.is_permuted or scale.count < 0.5 * scale.total:
             continue
-        found.append(
-            Found(
-                layer,
-                "the batch norm folded into this layer is not this checkpoint's: weight codes agree, "
-                "their scales and the biases do not",
-                {
-                    "scales_differ": scale.count,
-                    "channels": scale.total,
-                    "scale_ratio": scale.ratio,
-                    "biases_differ": bias.count,
-                },
-                again,
-            )
+        yield Found(
+            layer,
+            "the batch norm folded into this layer is not this checkpoint's: weight codes agree, "
+            "their scales and the biases do not",
+            {
+                "scales_differ": scale.count,
+                "channels": scale.total,
+                "scale_ratio": scale.ratio,
+                "biases_differ": bias.count,
+            },
+            AGAIN,
         )
-    return found
 
 
 FIRST = (
-    Rule("QD202", "RC03", ERROR, never_updated),
-    Rule("QD205", "RC27", ERROR, lost_on_load, silenced_by=("QD202",)),
+    Rule("QD202", never_updated),
+    Rule("QD205", lost_on_load, silenced_by=("QD202",)),
 )
 """Asked before all others: with ranges that were never set, nothing else means much."""
 
 RULES = (
-    Rule("QD201", "RC02", WARNING, not_converged, silenced_by=("QD202", "QD205")),
-    Rule("QD204", "RC04", WARNING, norm_statistics, silenced_by=("QD101", "QD102", "QD202")),
-    Rule("QD203", "RC25", ERROR, other_model, silenced_by=("QD202",)),
+    Rule("QD201", not_converged, silenced_by=("QD202", "QD205")),
+    Rule("QD204", norm_statistics, silenced_by=("QD101", "QD102", "QD202")),
+    Rule("QD203", other_model, silenced_by=("QD202",)),
 )

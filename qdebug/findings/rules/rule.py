@@ -1,21 +1,25 @@
-"""What a rule is, what it may look at, and its three outcomes."""
+"""What a rule is, what it may look at, and what it finds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from qdebug.align import Aligned, Alignment, Pair
 from qdebug.findings.audit import Audit
 from qdebug.findings.evidence import Measured
-from qdebug.findings.loss_evidence import Losses, Points
+from qdebug.findings.loss_evidence import Losses, Points, TrainedRanges
 from qdebug.graph.graph import MOVEMENT, Graph
 from qdebug.record.device import DeviceReport
 from qdebug.record.schema import Row
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
+NOT_QAT = "the reference is not quantization-aware"
+FILE_FAULTS = tuple(f"QD{number}" for number in (*range(313, 318), *range(401, 408), 410))
+"""Codes of what is wrong in the file itself: graph, ranges, weights, biases and grids."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +33,19 @@ class Found:
     fix: str
     severity: str | None = None
     """Where it is not the rule's own."""
-    cause: str | None = None
-    """Where it is not the rule's own."""
     points: Points | None = None
     """What it costs, where that was measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clean:
-    """The rule looked and found nothing."""
+class NotApplicable(Exception):  # noqa: N818 it is an outcome, no error
+    """Raised by a rule that cannot look, or has nothing to look at: says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotApplicable:
-    """The rule could not look, or has nothing to look at."""
-
-    reason: str
-
-
-Outcome = list[Found] | Clean | NotApplicable
+def needed(given: T | None, otherwise: str = "no data was run") -> T:
+    """What a rule cannot do without. Raises NotApplicable where it is missing, empty or false."""
+    if not given:
+        raise NotApplicable(otherwise)
+    return given
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +89,11 @@ class Context:
         """Whether the reference carries quantizers."""
         return self.aligned.is_qat
 
+    @property
+    def trained(self) -> TrainedRanges | None:
+        """What the trained ranges cost; `None` where that was not measured."""
+        return self.losses.ranges if self.losses is not None else None
+
     @cached_property
     def pairs(self) -> dict[str, Pair]:
         """The pairs by layer."""
@@ -122,20 +125,14 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A named cause and how to see it. `check` is pure."""
+    """How to see a named cause. The page of its code says which cause that is, and how severe."""
 
     code: str
-    cause: str
-    severity: str
-    check: Callable[[Context], Outcome]
+    check: Callable[[Context], Iterable[Found]]
+    """Pure: what is found, nothing where all is well. Raises NotApplicable."""
     silenced_by: tuple[str, ...] = ()
     """Codes whose finding explains this one's: at the same layer, or at none in particular."""
     is_symptom: bool = False
     """Whether a finding of `silenced_by` at a layer further upstream explains it too."""
     silenced_here_by: tuple[str, ...] = ()
     """Codes whose finding at the same layer, and there alone, explains this one's."""
-
-
-def outcome(found: list[Found]) -> Outcome:
-    """Return what was found, or that nothing was."""
-    return found or Clean()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from qdebug.align import Pair
 from qdebug.converter.grids import FIXED_GRIDS, joined, nudged, sharing_ops
-from qdebug.findings.rules.rule import NOTE, WARNING, Context, Found, NotApplicable, Outcome, Rule, outcome
+from qdebug.findings.rules.rule import NOT_QAT, WARNING, Context, Found, Rule, needed
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Key, Op
 
@@ -69,56 +69,42 @@ def noted(context: Context, layer: str, title: str, evidence: dict[str, Any], fi
     return Found(layer, title, {**evidence, **flips(context, layer)}, fix, severity)
 
 
-def shared_grid(kinds: tuple[str, ...], title: str, fix: str) -> Callable[[Context], Outcome]:
-    """Make the check for tensors that take their grid from another one because of ops of these kinds."""
+def shared_grid(code: str, kinds: tuple[str, ...], title: str, fix: str) -> Rule:
+    """Make the rule for tensors that take their grid from another one because of ops of these kinds."""
 
-    def check(context: Context) -> Outcome:
-        if not context.is_qat:
-            return NotApplicable("the reference is not quantization-aware")
-        if not any(op.kind in kinds for op in context.candidate.ops):
-            return NotApplicable("the file has no such op")
+    def check(context: Context) -> Iterator[Found]:
+        needed(context.is_qat, NOT_QAT)
+        needed(any(op.kind in kinds for op in context.candidate.ops), "the file has no such op")
         notes = [note for note in context.audit.notes if note.what == "grid" and "own_scale" in note.numbers]
-        found = [
-            noted(context, note.layer, title, note.numbers, fix)
-            for note in notes
-            if _joined_by(context, note.layer) in kinds and not is_exact(context, note.layer)
-        ]
+        for note in notes:
+            if _joined_by(context, note.layer) in kinds and not is_exact(context, note.layer):
+                yield noted(context, note.layer, title, note.numbers, fix)
         names = {pair.candidate: pair.layer for pair in context.alignment.pairs}
         for before, after in _requantized(context):
-            ours = [op for op in context.candidate.consumers.get(after, ()) if op.kind in kinds]
+            ops = [op for op in context.candidate.consumers.get(after, ()) if op.kind in kinds]
             producer = context.candidate.producers.get(before)
-            behind = (
-                [producer] if producer is not None and producer.kind in kinds and producer.kind == "avg_pool" else []
-            )
-            layers = [names[op.output] for op in ours + behind if op.output in names]
-            found += [
-                noted(context, layer, title, {"requantized": True}, fix)
-                for layer in layers
-                if not is_exact(context, layer)
-            ]
-        return outcome(found)
+            if producer is not None and producer.kind == "avg_pool" and producer.kind in kinds:
+                ops.append(producer)
+            for layer in (names[op.output] for op in ops if op.output in names):
+                if not is_exact(context, layer):
+                    yield noted(context, layer, title, {"requantized": True}, fix)
 
-    return check
+    return Rule(code, check)
 
 
-def second_quantizer(context: Context) -> Outcome:
+def second_quantizer(context: Context) -> Iterator[Found]:
     """RC14: the reference rounds twice where the file rounds once."""
-    if not context.is_qat:
-        return NotApplicable("the reference is not quantization-aware")
-    found = []
+    needed(context.is_qat, NOT_QAT)
     for pair in context.alignment.pairs:
         chain = _quantizers_behind(context, pair)
         if len(chain) > 1 and not is_exact(context, pair.layer):
-            found.append(
-                noted(
-                    context,
-                    pair.layer,
-                    "the reference fake-quantizes twice where the file rounds once",
-                    {"quantizers": len(chain)},
-                    "use a ReLU(6.0) layer instead of Activation('relu6'), so that QAT drops the inner quantizer",
-                )
+            yield noted(
+                context,
+                pair.layer,
+                "the reference fake-quantizes twice where the file rounds once",
+                {"quantizers": len(chain)},
+                "use a ReLU(6.0) layer instead of Activation('relu6'), so that QAT drops the inner quantizer",
             )
-    return outcome(found)
 
 
 def _quantizers_behind(context: Context, pair: Pair) -> list[Op]:
@@ -138,11 +124,9 @@ def _quantizers_behind(context: Context, pair: Pair) -> list[Op]:
         key = given[0]
 
 
-def decomposed(context: Context) -> Outcome:
+def decomposed(context: Context) -> Iterator[Found]:
     """RC15: one layer became several ops, with codes between them that QAT never saw."""
-    if not context.is_qat:
-        return NotApplicable("the reference is not quantization-aware")
-    found = []
+    needed(context.is_qat, NOT_QAT)
     for pair in context.alignment.pairs:
         last, apart = context.reference.producers.get(pair.reference), off_grid(context, pair.layer)
         if pair.op is None or last is None or last.layer is None or ":" not in pair.layer or last.kind == "fake_quant":
@@ -153,15 +137,12 @@ def decomposed(context: Context) -> Outcome:
             continue
         if is_exact(context, pair.layer) and not apart:
             continue
-        found.append(
-            Found(
-                pair.layer,
-                f"{last.layer.name} became several ops: the codes of {pair.op.raw} inside it are {_unlike(context)}",
-                {**flips(context, pair.layer), **apart},
-                "expected; use an activation with a kernel of its own (ReLU, hard swish) where it matters",
-            )
+        yield Found(
+            pair.layer,
+            f"{last.layer.name} became several ops: the codes of {pair.op.raw} inside it are not simulated by QAT",
+            {**flips(context, pair.layer), **apart},
+            "expected; use an activation with a kernel of its own (ReLU, hard swish) where it matters",
         )
-    return outcome(found)
 
 
 def _without(context: Context) -> str:
@@ -171,36 +152,25 @@ def _without(context: Context) -> str:
     )
 
 
-def _unlike(context: Context) -> str:
-    return {"qat": "not simulated by QAT", "file": "not those of the reference file"}.get(
-        context.aligned.kind, "not rounded in the float reference"
-    )
-
-
-def fixed_grid(context: Context) -> Outcome:
+def fixed_grid(context: Context) -> Iterator[Found]:
     """RC16: an output grid that the kernel imposes and QAT does not simulate."""
-    found = []
     for pair in context.alignment.pairs:
         last = context.reference.producers.get(pair.reference)
         if pair.op is None or pair.op.kind not in FIXED_GRIDS or (last is not None and last.kind == "fake_quant"):
             continue
         grid, apart = op_facts.grid_of(context.candidate.tensors[pair.candidate]), off_grid(context, pair.layer)
         if grid is not None and (apart or not is_exact(context, pair.layer)):
-            found.append(
-                Found(
-                    pair.layer,
-                    f"{pair.op.raw} has a fixed output grid that {_without(context)}",
-                    {"scale": grid.scale, "zero_point": grid.zero_point, **flips(context, pair.layer), **apart},
-                    "expected: half a step of error, RMS 0.29 LSB; compare the logits in front of it",
-                )
+            yield Found(
+                pair.layer,
+                f"{pair.op.raw} has a fixed output grid that {_without(context)}",
+                {"scale": grid.scale, "zero_point": grid.zero_point, **flips(context, pair.layer), **apart},
+                "expected: half a step of error, RMS 0.29 LSB; compare the logits in front of it",
             )
-    return outcome(found)
 
 
-def shared_layer(context: Context) -> Outcome:
+def shared_layer(context: Context) -> Iterator[Found]:
     """RC31: one layer, several uses, one set of ranges."""
     again = {one.layer: one for one in context.audit.notes if one.what == "requantized_weights"}
-    found = []
     for one in context.audit.notes:
         if one.what == "shared":
             error = [
@@ -209,50 +179,35 @@ def shared_layer(context: Context) -> Outcome:
                 if layer.partition("#")[0].partition(":")[0] == one.layer
             ]
             more = {"weights_requantized_error_steps": max(error)} if error else {}
-            found.append(
-                Found(
-                    one.layer,
-                    f"used {one.numbers['uses']} times: all uses share one set of ranges",
-                    {"uses": one.numbers["uses"], **more},
-                    "expected; give each use a layer of its own where their ranges differ much",
-                )
+            yield Found(
+                one.layer,
+                f"used {one.numbers['uses']} times: all uses share one set of ranges",
+                {"uses": one.numbers["uses"], **more},
+                "expected; give each use a layer of its own where their ranges differ much",
             )
-    return outcome(found)
 
 
 RULES = (
-    Rule(
+    shared_grid(
         "QD306",
-        "RC10",
-        NOTE,
-        shared_grid(
-            ("concat",),
-            "two grids meet: a concatenation needs one scale for all its inputs",
-            "expected; join tensors of like ranges, or fake-quantize the inputs together",
-        ),
+        ("concat",),
+        "two grids meet: a concatenation needs one scale for all its inputs",
+        "expected; join tensors of like ranges, or fake-quantize the inputs together",
     ),
-    Rule(
+    shared_grid(
         "QD307",
-        "RC12",
-        NOTE,
-        shared_grid(
-            ("resize_bilinear", "resize_nearest"),
-            "two grids meet: a resize keeps one scale for input and output",
-            "expected; use interpolation='nearest', or train on",
-        ),
+        ("resize_bilinear", "resize_nearest"),
+        "two grids meet: a resize keeps one scale for input and output",
+        "expected; use interpolation='nearest', or train on",
     ),
-    Rule(
+    shared_grid(
         "QD308",
-        "RC13",
-        NOTE,
-        shared_grid(
-            ("avg_pool", "max_pool"),
-            "two grids meet: pooling rounds on the grid of its input, then again on its own",
-            "expected; GlobalAveragePooling2D (MEAN) rounds once",
-        ),
+        ("avg_pool", "max_pool"),
+        "two grids meet: pooling rounds on the grid of its input, then again on its own",
+        "expected; GlobalAveragePooling2D (MEAN) rounds once",
     ),
-    Rule("QD309", "RC14", NOTE, second_quantizer),
-    Rule("QD310", "RC15", NOTE, decomposed, silenced_by=("QD306", "QD307", "QD308")),
-    Rule("QD311", "RC16", NOTE, fixed_grid, silenced_by=("QD310",)),
-    Rule("QD312", "RC31", NOTE, shared_layer),
+    Rule("QD309", second_quantizer),
+    Rule("QD310", decomposed, silenced_by=("QD306", "QD307", "QD308")),
+    Rule("QD311", fixed_grid, silenced_by=("QD310",)),
+    Rule("QD312", shared_layer),
 )
