@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from qdebug.align import Aligned, Pair
 from qdebug.converter.constants import as_stored
 from qdebug.converter.expected_kernel import ExpectedKernel, expected_kernel, quantized_again
-from qdebug.converter.folding import KernelMatrix
 from qdebug.converter.tolerances import ROUNDED, SCALE_NOISE
 from qdebug.cures.mending_options import mend_activation, mend_options
 from qdebug.findings.audit import Audit, Deviation
-from qdebug.findings.audit.weights import INT32_MAX, stored_rows
+from qdebug.findings.audit.weights import INT32_MAX, StoredKernel, compared_kernels, with_and_without_norm
 from qdebug.graph import op_facts
 from qdebug.graph.edits import BiasEdit, Edit, OptionEdit, TensorEdit
-from qdebug.graph.graph import Graph, Op, Tensor
+from qdebug.graph.graph import Graph, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Array
 
 KERNEL, BIAS, GRID = ("weights", "weight_scale", "non_finite"), ("bias", "non_finite"), ("scale", "zero_point")
@@ -130,65 +129,49 @@ def _grid(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[
 
 def _kernel(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[Mend | Left]:
     """The kernel's codes and scales, or its real values; what rounding explains keeps its code."""
-    assert pair.op is not None
-    assert pair.core is not None
-    file_kernel = op_facts.kernel(aligned.candidate, pair.op)
-    kernel = expected_kernel(aligned.reference, pair, pair.core)
-    if file_kernel is None or file_kernel.data is None or isinstance(kernel, str):
-        yield Left(pair.layer, found[0].what, kernel if isinstance(kernel, str) else "the file has no kernel there")
+    compared = compared_kernels(aligned, pair)
+    if isinstance(compared, str):
+        yield Left(pair.layer, found[0].what, compared)
         return
-    rows = stored_rows(pair.op, file_kernel)
-    if rows.shape != kernel.real.shape or not np.all(np.isfinite(kernel.real)):
-        shape = rows.shape != kernel.real.shape
-        yield Left(
-            pair.layer,
-            found[0].what,
-            "the kernel is laid out in another way" if shape else "the reference's own weights are not finite",
-        )
-        return
-    if not np.issubdtype(file_kernel.data.dtype, np.integer):
-        yield from _real_kernel(aligned.candidate, pair, kernel, rows, file_kernel)
-    elif file_kernel.quantization is not None:
-        yield from _kernel_codes(pair, kernel, rows, file_kernel, any(one.what == "weight_scale" for one in found))
+    stored, kernel = compared
+    if not np.all(np.isfinite(kernel.real)):
+        yield Left(pair.layer, found[0].what, "the reference's own weights are not finite")
+    elif not np.issubdtype(stored.data.dtype, np.integer):
+        yield from _real_kernel(aligned.candidate, pair, kernel, stored)
+    elif stored.tensor.quantization is not None:
+        yield from _kernel_codes(pair, kernel, stored, any(one.what == "weight_scale" for one in found))
 
 
-def _kernel_codes(
-    pair: Pair, kernel: ExpectedKernel, rows: KernelMatrix, file_kernel: Tensor, rescale: bool
-) -> Iterator[Mend]:
-    assert pair.op is not None
-    assert file_kernel.data is not None
-    assert file_kernel.quantization is not None
-    kernel = quantized_again(kernel, file_kernel) or kernel
-    channels, own = rows.shape[0], file_kernel.quantization.scale
+def _kernel_codes(pair: Pair, kernel: ExpectedKernel, stored: StoredKernel, rescale: bool) -> Iterator[Mend]:
+    rows, quantization, is_unsigned = stored.rows, stored.tensor.quantization, stored.tensor.dtype == "uint8"
+    assert quantization is not None
+    kernel = quantized_again(kernel, stored.tensor) or kernel
+    own = quantization.scale
     scale = _kernel_scale(kernel, own) if rescale else own
-    step = np.where(scale > 0, scale, 1.0)
-    spread = np.broadcast_to(step, (channels,))[:, None]
-    zeros = (
-        np.zeros(scale.size, np.int64)
-        if file_kernel.dtype != "uint8" or scale.size != own.size
-        else file_kernel.quantization.zero_point
-    )
-    low, high = CODE_RANGES[file_kernel.dtype]
-    exact = kernel.real / spread + np.broadcast_to(zeros, (channels,))[:, None]
+    spread = np.broadcast_to(np.where(scale > 0, scale, 1.0), rows.shape[:1])[:, None]
+    keeps_zeros = is_unsigned and scale.size == own.size
+    zeros = quantization.zero_point if keeps_zeros else np.zeros(scale.size, np.int64)
+    low, high = CODE_RANGES[stored.tensor.dtype]
+    exact = kernel.real / spread + np.broadcast_to(zeros, rows.shape[:1])[:, None]
     if kernel.codes is not None and np.allclose(spread[:, 0], kernel.scale, rtol=1e-5):
         codes = kernel.codes
     else:
         codes = np.where(np.abs(rows - exact) <= ROUNDED, rows, np.rint(exact))
-    codes = np.clip(codes, low if file_kernel.dtype == "uint8" else low + 1, high)
-    changed, scales = int(np.count_nonzero(codes != rows)), not np.array_equal(scale, own)
-    scales = scales or bool(np.any(zeros != file_kernel.quantization.zero_point))
+    codes = np.clip(codes, low if is_unsigned else low + 1, high)
+    changed = int(np.count_nonzero(codes != rows))
+    scales = not np.array_equal(scale, own) or bool(np.any(zeros != quantization.zero_point))
     if not changed and not scales:
         return
     said = [f"{changed} of {rows.size} weights set"] if changed else []
     rescaled = int(np.count_nonzero(scale != own)) if scale.size == own.size else scale.size
     said += [f"{_count(rescaled, 'weight scale')} set"] if scales else []
-    axis = (file_kernel.data.ndim - 1 if pair.op.kind == "depthwise" else 0) if scale.size != own.size else None
+    axis = (stored.data.ndim - 1 if stored.op.kind == "depthwise" else 0) if scale.size != own.size else None
     yield Mend(
         pair.layer,
         ", ".join(said),
         TensorEdit(
-            file_kernel.key,
-            _stored(pair.op, codes, file_kernel).astype(file_kernel.data.dtype) if changed else None,
+            stored.tensor.key,
+            stored.laid_out(codes).astype(stored.data.dtype) if changed else None,
             scale if scales else None,
             zeros if scales else None,
             axis,
@@ -209,19 +192,16 @@ def _kernel_scale(kernel: ExpectedKernel, own: NDArray[np.float64]) -> NDArray[n
     return np.where(right, own, wanted)
 
 
-def _real_kernel(
-    candidate: Graph, pair: Pair, kernel: ExpectedKernel, rows: KernelMatrix, file_kernel: Tensor
-) -> Iterator[Mend | Left]:
+def _real_kernel(candidate: Graph, pair: Pair, kernel: ExpectedKernel, stored: StoredKernel) -> Iterator[Mend | Left]:
     """A float kernel: what is not the reference's, with its batch norm folded in or left to ops of their own."""
-    assert pair.op is not None
-    stored = as_stored(candidate, file_kernel)
-    if stored.data is None or stored.data.dtype.kind != "f":
-        yield Left(pair.layer, "weights", f"the file makes them of {stored.dtype} while it runs")
+    held = as_stored(candidate, stored.tensor)
+    if held.data is None or held.data.dtype.kind != "f":
+        yield Left(pair.layer, "weights", f"the file makes them of {held.dtype} while it runs")
         return
-    factor = np.where(kernel.folded.factor == 0, 1, kernel.folded.factor).reshape(-1, 1)
+    rows = stored.rows
     known = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
-    near = 1e-3 if stored.dtype == "float16" else 1e-5
-    options = [kernel.real, kernel.real / factor] if kernel.has_norm else [kernel.real]
+    near = 1e-3 if held.dtype == "float16" else 1e-5
+    options = with_and_without_norm(kernel)
     wrongs = [
         ~np.isfinite(rows) | (np.abs(known - one) > near * np.abs(one).max(axis=1, keepdims=True) + 1e-30)
         for one in options
@@ -233,14 +213,8 @@ def _real_kernel(
         yield Mend(
             pair.layer,
             f"{int(np.count_nonzero(wrong))} of {rows.size} weights set",
-            TensorEdit(stored.key, _stored(pair.op, values, file_kernel).astype(stored.data.dtype)),
+            TensorEdit(held.key, stored.laid_out(values).astype(held.data.dtype)),
         )
-
-
-def _stored(op: Op, rows: KernelMatrix, file_kernel: Tensor) -> Array:
-    """Kernel rows in the layout of the file's tensor: the inverse of `stored_rows`."""
-    assert file_kernel.data is not None
-    return np.ascontiguousarray((rows.T if op.kind == "depthwise" else rows).reshape(file_kernel.data.shape))
 
 
 # -- biases ----------------------------------------------------------------------------------------------------
@@ -262,8 +236,7 @@ def _bias(aligned: Aligned, pair: Pair, found: Sequence[Deviation]) -> Iterator[
     channels = kernel.real.shape[0]
     offset = np.array(np.broadcast_to(np.ravel(kernel.folded.offset), (channels,)), np.float64)
     stored = op_facts.bias(candidate, op)
-    keys = [key for key in candidate.data_inputs(op) if candidate.tensors[key].dtype in CODE_RANGES]
-    source = candidate.tensors[keys[0]] if keys else None
+    source = op_facts.given_codes(candidate, op)
     if not np.all(np.isfinite(offset)):
         yield Left(pair.layer, "bias", "the reference's own biases are not finite")
     elif source is None or source.quantization is None or file_kernel.quantization is None:
@@ -295,7 +268,7 @@ def _bias_codes(
     scales = np.array(np.broadcast_to(file_kernel.quantization.scale, offset.shape), np.float64)
     wide = source.dtype == "int16"
     if not wide:
-        free = ~np.any(stored_rows(op, file_kernel), axis=1) & (
+        free = ~np.any(StoredKernel(op, file_kernel).rows, axis=1) & (
             np.abs(offset) > INT32_MAX * source.quantization.step * scales
         )
         if np.any(free) and file_kernel.quantization.scale.size == offset.size:
@@ -327,10 +300,7 @@ def _bias_scale(aligned: Aligned, pair: Pair, _found: Sequence[Deviation]) -> It
     candidate, op = aligned.candidate, pair.op
     assert op is not None
     file_kernel, stored = op_facts.kernel(candidate, op), op_facts.bias(candidate, op)
-    source = next(
-        (candidate.tensors[key] for key in candidate.data_inputs(op) if candidate.tensors[key].dtype in CODE_RANGES),
-        None,
-    )
+    source = op_facts.given_codes(candidate, op)
     if (
         stored is None
         or stored.quantization is None

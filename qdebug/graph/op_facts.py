@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.graph.graph import Graph, Key, Op, Tensor
-from qdebug.graph.quantization import FakeQuant, Grid
+from qdebug.graph.quantization import CODE_RANGES, FakeQuant, Grid
 
 RESHAPES = frozenset({"reshape", "squeeze", "expand_dims"})
 
@@ -107,6 +107,12 @@ def integer_bias(graph: Graph, op: Op) -> Tensor | None:
     """The bias of a weighted op of a file, where it is held in codes of 32 or 64 bits."""
     found = bias(graph, op)
     return found if found is not None and found.dtype in ("int32", "int64") else None
+
+
+def given_codes(graph: Graph, op: Op) -> Tensor | None:
+    """The first of an op's data inputs that holds codes."""
+    given = (graph.tensors[key] for key in graph.data_inputs(op))
+    return next((tensor for tensor in given if tensor.dtype in CODE_RANGES), None)
 
 
 def kernel_rows(graph: Graph, op: Op, *, side: str) -> NDArray[np.float32] | None:

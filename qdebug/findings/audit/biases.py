@@ -18,7 +18,7 @@ from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.findings.audit.weights import INT32_MAX, float_tolerance
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Op, Tensor
-from qdebug.graph.quantization import CODE_RANGES, Grid
+from qdebug.graph.quantization import Grid
 
 Codes = NDArray[np.float64]
 
@@ -32,15 +32,14 @@ def audit_bias(aligned: Aligned, pair: Pair, given: dict[Key, Grid]) -> Iterator
     if file_kernel is None or isinstance(kernel, str):
         return
     channels = kernel.real.shape[0]
-    fits = kernel.folded.offset.size in (1, channels)
-    offset = np.broadcast_to(kernel.folded.offset.reshape(-1), (channels,)) if fits else None
-    stored = op_facts.bias(candidate, pair.op)
-    if offset is None:
+    if kernel.folded.offset.size not in (1, channels):
         yield Unchecked(pair.layer, "bias", f"{kernel.folded.offset.size} offsets for {channels} channels")
         return
-    keys = [key for key in candidate.data_inputs(pair.op) if candidate.tensors[key].dtype in CODE_RANGES]
-    grid = candidate.tensors[keys[0]].quantization if keys else None
-    if grid is None or file_kernel.quantization is None:
+    offset = np.broadcast_to(kernel.folded.offset.reshape(-1), (channels,))
+    stored = op_facts.bias(candidate, pair.op)
+    source = op_facts.given_codes(candidate, pair.op)
+    grid = source.quantization if source is not None else None
+    if source is None or grid is None or file_kernel.quantization is None:
         yield from _float_bias(candidate, pair, kernel, offset, stored)
         return
     found = _values(stored, channels)
@@ -48,7 +47,7 @@ def audit_bias(aligned: Aligned, pair: Pair, given: dict[Key, Grid]) -> Iterator
         yield Unchecked(pair.layer, "bias", f"{found.size} biases for {channels} channels")
         return
     own = grid.step * np.broadcast_to(file_kernel.quantization.scale, (channels,))
-    step = given[keys[0]].scale if keys[0] in given else grid.step
+    step = given[source.key].scale if source.key in given else grid.step
     planned, rescaled = step * kernel.scale, step * np.broadcast_to(file_kernel.quantization.scale, (channels,))
     wide = Place(pair.layer, pair.op.index, stored.name if stored is not None else "")
     absent = "the file has no bias" if stored is None else _shared(candidate, pair.op, stored, grid.step)

@@ -76,20 +76,16 @@ class Place:
 
     def single(self, what: str, expected: Any, found: Any, **more: Any) -> Deviation:
         """One value that is not the expected one."""
-        return Deviation(self.layer, what, 1, 1, expected, found, op_index=self.op_index, tensor=self.tensor, **more)
+        return self.counted(what, 1, 1, expected, found, **more)
 
     def several(self, what: str, wrong: NDArray[Any], expected: Any, found: Any, **more: Any) -> Deviation:
         """The elements where `wrong` is not 0; `expected` and `found` are those at one of them."""
+        return self.counted(what, int(np.count_nonzero(wrong)), wrong.size, expected, found, **more)
+
+    def counted(self, what: str, count: int, total: int, expected: Any, found: Any, **more: Any) -> Deviation:
+        """So many of `total` elements; `expected` and `found` are those at one of them."""
         return Deviation(
-            self.layer,
-            what,
-            int(np.count_nonzero(wrong)),
-            wrong.size,
-            expected,
-            found,
-            op_index=self.op_index,
-            tensor=self.tensor,
-            **more,
+            self.layer, what, count, total, expected, found, op_index=self.op_index, tensor=self.tensor, **more
         )
 
 

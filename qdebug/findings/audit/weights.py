@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,144 +24,141 @@ from qdebug.converter.tolerances import (
 from qdebug.findings.audit.deviations import CHANNELS_MOVED, MISFOLDED, Deviation, Note, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Op, Tensor
+from qdebug.graph.quantization import Array
 
 INT32_MAX = 2**31 - 1
 
 
-def audit_kernel(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
-    """Compare weights and weight scales of one weighted pair."""
-    reference, candidate = aligned.graphs
+@dataclass(frozen=True, eq=False)
+class StoredKernel:
+    """The kernel of an op as the file holds it."""
+
+    op: Op
+    tensor: Tensor
+
+    @property
+    def data(self) -> Array:
+        """Codes or real values, in the file's own layout."""
+        assert self.tensor.data is not None
+        return self.tensor.data
+
+    @cached_property
+    def rows(self) -> KernelMatrix:
+        """The same as (output channels, taps)."""
+        data = self.data.astype(np.float64)
+        return data.reshape(-1, data.shape[-1]).T if self.op.kind == "depthwise" else data.reshape(data.shape[0], -1)
+
+    @property
+    def scales(self) -> KernelMatrix:
+        """The scale of every channel, (channels, 1)."""
+        assert self.tensor.quantization is not None
+        return np.broadcast_to(self.tensor.quantization.scale, (self.rows.shape[0],))[:, None]
+
+    @property
+    def zeros(self) -> NDArray[np.int64]:
+        """The zero point of every channel, (channels, 1)."""
+        assert self.tensor.quantization is not None
+        return np.broadcast_to(self.tensor.quantization.zero_point, (self.rows.shape[0],))[:, None]
+
+    def laid_out(self, rows: Array) -> Array:
+        """Rows in the file's own layout: the inverse of `rows`."""
+        return np.ascontiguousarray((rows.T if self.op.kind == "depthwise" else rows).reshape(self.data.shape))
+
+    def index(self, channel: int, tap: int) -> tuple[int, ...]:
+        """Where a weight stands in the file's own layout."""
+        shape, taps = self.data.shape, self.rows.shape[1]
+        flat = tap * shape[-1] + channel if self.op.kind == "depthwise" else channel * taps + tap
+        return tuple(int(entry) for entry in np.unravel_index(flat, shape))
+
+
+def compared_kernels(aligned: Aligned, pair: Pair) -> tuple[StoredKernel, ExpectedKernel] | str:
+    """The kernel of a pair's op as the file holds it, and as it should be; a reason where they cannot be compared."""
     assert pair.op is not None
     assert pair.core is not None
-    file_kernel, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair, pair.core)
-    if file_kernel is None or file_kernel.data is None:
+    tensor, kernel = op_facts.kernel(aligned.candidate, pair.op), expected_kernel(aligned.reference, pair, pair.core)
+    if isinstance(kernel, str) or tensor is None:
+        return kernel if isinstance(kernel, str) else "the file has no kernel there"
+    stored = StoredKernel(pair.op, tensor)
+    return (stored, kernel) if stored.rows.shape == kernel.real.shape else "the kernel is laid out in another way"
+
+
+def audit_kernel(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
+    """Compare weights and weight scales of one weighted pair."""
+    compared = compared_kernels(aligned, pair)
+    if isinstance(compared, str):
+        yield Unchecked(pair.layer, "weights", compared)
         return
-    if isinstance(kernel, str):
-        yield Unchecked(pair.layer, "weights", kernel)
-        return
-    rows = stored_rows(pair.op, file_kernel)
-    if rows.shape != kernel.real.shape:
-        yield Unchecked(pair.layer, "weights", "the kernel is laid out in another way")
-        return
-    place = Place(pair.layer, pair.op.index, file_kernel.name)
+    stored, kernel = compared
+    place = Place(pair.layer, stored.op.index, stored.tensor.name)
     if not np.all(np.isfinite(kernel.real)):
-        yield _non_finite(pair, file_kernel, ~np.isfinite(kernel.real), (kernel.real, rows), place)
-        return
-    if not np.issubdtype(file_kernel.data.dtype, np.integer):
-        yield from _float_weights(candidate, pair, kernel, rows, file_kernel, place)
-        return
-    if file_kernel.quantization is None:
-        yield Unchecked(pair.layer, "weights", f"{file_kernel.dtype} weights without a scale")
-        return
-    if file_kernel.dtype == "uint8":
-        yield from _uint8_codes(pair, kernel, rows, file_kernel, place)
-        return
-    again = quantized_again(kernel, file_kernel)
-    if again is not None:
-        assert again.codes is not None
-        apart = np.abs(again.codes * again.scale[:, None] - kernel.real) / kernel.scale[:, None]
-        yield Note(
-            pair.layer,
-            "requantized_weights",
-            "the converter quantized these fake-quantized weights a second "
-            "time, on scales of its own (max|w| / 127 per channel)",
-            {"largest_error_steps": float(np.max(apart))},
-        )
-        kernel = again
-    yield from _scales(pair, kernel, file_kernel, place)
-    yield from _codes(pair, kernel, rows, file_kernel, place)
+        yield _non_finite(kernel, stored, ~np.isfinite(kernel.real), place)
+    elif not np.issubdtype(stored.data.dtype, np.integer):
+        yield from _float_weights(aligned.candidate, kernel, stored, place)
+    elif stored.tensor.quantization is None:
+        yield Unchecked(pair.layer, "weights", f"{stored.tensor.dtype} weights without a scale")
+    elif stored.tensor.dtype == "uint8":  # codes with a zero point, and a range that the reference does not hold
+        wanted = np.clip(kernel.real / stored.scales + stored.zeros, 0, 255)
+        wrong = np.abs(stored.rows - wanted)
+        wrong[wrong <= ROUNDED] = 0
+        yield from _code_deviation(stored, wrong, wanted, "", place)
+    else:
+        again = quantized_again(kernel, stored.tensor)
+        if again is not None:
+            assert again.codes is not None
+            apart = np.abs(again.codes * again.scale[:, None] - kernel.real) / kernel.scale[:, None]
+            yield Note(
+                pair.layer,
+                "requantized_weights",
+                "the converter quantized these fake-quantized weights a second "
+                "time, on scales of its own (max|w| / 127 per channel)",
+                {"largest_error_steps": float(np.max(apart))},
+            )
+        yield from _scales(again or kernel, stored.tensor, place)
+        yield from _codes(again or kernel, stored, place)
 
 
-def stored_rows(op: Op, file_kernel: Tensor) -> KernelMatrix:
-    """Return the file's kernel as it stands (codes or reals), (output channels, taps)."""
-    assert file_kernel.data is not None
-    data = file_kernel.data.astype(np.float64)
-    return data.reshape(-1, data.shape[-1]).T if op.kind == "depthwise" else data.reshape(data.shape[0], -1)
-
-
-def index_of(op: Op, file_kernel: Tensor, channel: int, tap: int) -> tuple[int, ...]:
-    """Index in the file's own tensor of one weight."""
-    assert file_kernel.data is not None
-    flat = (
-        tap * file_kernel.data.shape[-1] + channel
-        if op.kind == "depthwise"
-        else channel * (file_kernel.data.size // file_kernel.data.shape[0]) + tap
-    )
-    return tuple(int(entry) for entry in np.unravel_index(flat, file_kernel.data.shape))
-
-
-def _codes(
-    pair: Pair, kernel: ExpectedKernel, rows: KernelMatrix, file_kernel: Tensor, place: Place
-) -> Iterator[Deviation]:
-    assert file_kernel.quantization is not None
-    assert pair.op is not None
+def _codes(kernel: ExpectedKernel, stored: StoredKernel, place: Place) -> Iterator[Deviation]:
+    rows, scales, own = stored.rows, stored.scales, kernel.scale[:, None]
     if kernel.codes is not None:
         wanted, allowed = kernel.codes, 0.0
     else:
-        scale = np.broadcast_to(file_kernel.quantization.scale, (rows.shape[0],))
-        wanted, allowed = np.clip(kernel.real / scale[:, None], -127, 127), ROUNDED
+        wanted, allowed = np.clip(kernel.real / scales, -127, 127), ROUNDED
     wrong = np.abs(rows - wanted)
-    own = kernel.scale[:, None]
     tied = np.abs(rows - kernel.real / np.where(own > 0, own, 1.0)) <= ROUNDED  # (half a code: either one is right)
     wrong[(wrong <= allowed) | tied] = 0
     if kernel.codes is None and np.all(np.abs(rows * own - kernel.real) <= ROUNDED * own):
         return  # codes of the reference's weights on its own scales: it is the scales that are wrong
-    scales = np.broadcast_to(file_kernel.quantization.scale, (rows.shape[0],))[:, None]
     detail = _misfolding(kernel, rows * scales, scales * ROUNDED) or (
         _likeness(rows, wanted) if kernel.codes is not None else ""
     )
-    yield from _code_deviation(pair, file_kernel, (wrong, wanted, rows), detail, place)
-
-
-def _uint8_codes(
-    pair: Pair, kernel: ExpectedKernel, rows: KernelMatrix, file_kernel: Tensor, place: Place
-) -> Iterator[Deviation]:
-    """Compare uint8 codes, which have a zero point, and a range that the reference does not hold."""
-    assert file_kernel.quantization is not None
-    scale = np.broadcast_to(file_kernel.quantization.scale, (rows.shape[0],))[:, None]
-    zero = np.broadcast_to(file_kernel.quantization.zero_point, (rows.shape[0],))[:, None]
-    wanted = np.clip(kernel.real / scale + zero, 0, 255)
-    wrong = np.abs(rows - wanted)
-    wrong[wrong <= 0.5 + 1e-3] = 0
-    yield from _code_deviation(pair, file_kernel, (wrong, wanted, rows), "", place)
+    yield from _code_deviation(stored, wrong, wanted, detail, place)
 
 
 def _code_deviation(
-    pair: Pair,
-    file_kernel: Tensor,
-    compared: tuple[KernelMatrix, KernelMatrix, KernelMatrix],
-    detail: str,
-    place: Place,
+    stored: StoredKernel, wrong: KernelMatrix, wanted: KernelMatrix, detail: str, place: Place
 ) -> Iterator[Deviation]:
-    """Tell the codes that are wrong, if any; `compared` are their errors, what they should be, and what they are."""
-    wrong, wanted, rows = compared
-    assert pair.op is not None
+    """Tell the codes that are `wrong`, if any, by how much they are."""
     if not np.any(wrong):
         return
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
-    channel_1, tap_1 = (int(entry) for entry in np.argwhere(wrong > 0)[0])
     yield place.several(
         "weights",
         wrong,
         _plain(wanted[channel, tap]),
-        int(rows[channel, tap]),
+        int(stored.rows[channel, tap]),
         channel=channel,
         largest=float(np.ceil(wrong.max())),
-        first=index_of(pair.op, file_kernel, channel_1, tap_1),
+        first=stored.index(*np.argwhere(wrong > 0)[0]),
         detail=detail,
     )
 
 
-def _non_finite(
-    pair: Pair, file_kernel: Tensor, bad: NDArray[np.bool_], compared: tuple[KernelMatrix, KernelMatrix], place: Place
-) -> Deviation:
-    """Tell weights that are NaN or infinite on one side; `compared` is what they should be, and what they are."""
-    assert pair.op is not None
+def _non_finite(kernel: ExpectedKernel, stored: StoredKernel, bad: NDArray[np.bool_], place: Place) -> Deviation:
+    """Tell weights that are NaN or infinite on one side."""
     channel, tap = (int(entry) for entry in np.argwhere(bad)[0])
-    expected, found = (_plain(value) if np.isfinite(value := side[channel, tap]) else str(value) for side in compared)
-    return place.several(
-        "non_finite", bad, expected, found, channel=channel, first=index_of(pair.op, file_kernel, channel, tap)
-    )
+    values = (side[channel, tap] for side in (kernel.real, stored.rows))
+    expected, found = (_plain(value) if np.isfinite(value) else str(value) for value in values)
+    return place.several("non_finite", bad, expected, found, channel=channel, first=stored.index(channel, tap))
 
 
 def _misfolding(kernel: ExpectedKernel, found: KernelMatrix, tolerance: KernelMatrix) -> str:
@@ -185,7 +184,7 @@ def _plain(value: float) -> float | int:
     return int(value) if float(value).is_integer() else round(float(value), 3)
 
 
-def _scales(pair: Pair, kernel: ExpectedKernel, file_kernel: Tensor, place: Place) -> Iterator[Deviation]:
+def _scales(kernel: ExpectedKernel, file_kernel: Tensor, place: Place) -> Iterator[Deviation]:
     assert file_kernel.quantization is not None
     found, expected = file_kernel.quantization.scale, kernel.scale
     if (
@@ -198,21 +197,18 @@ def _scales(pair: Pair, kernel: ExpectedKernel, file_kernel: Tensor, place: Plac
     if not kernel.is_fake_quantized and found.size == 1:
         expected = expected.max(keepdims=True)
     if found.size != expected.size:
-        yield Deviation(
-            pair.layer,
+        yield place.counted(
             "weight_scale",
             found.size,
             expected.size,
             f"{expected.size} scales",
             f"{found.size} scales",
             detail="per-tensor where per-channel is expected",
-            op_index=place.op_index,
-            tensor=place.tensor,
         )
         return
-    loose = SCALE_NOISE if kernel.has_norm or not kernel.is_fake_quantized else SCALE_ULPS
+    noise = SCALE_NOISE if kernel.has_norm or not kernel.is_fake_quantized else SCALE_ULPS
     least = 1e-6 / 127  # the converter widens smaller ranges
-    near = np.abs(found - expected) <= loose * np.maximum(found, expected)
+    near = np.abs(found - expected) <= noise * np.maximum(found, expected)
     small = (expected <= least * (1 + 1e-5)) if not kernel.is_fake_quantized or np.any(expected < least) else False
     wrong = ~(near | small)
     zeros = file_kernel.quantization.zero_point
@@ -221,16 +217,22 @@ def _scales(pair: Pair, kernel: ExpectedKernel, file_kernel: Tensor, place: Plac
         yield place.several(
             "weight_scale", zeros, 0, int(zeros[channel]), channel=channel, detail="weight zero points must be 0"
         )
-    if not np.any(wrong):
-        return
+    if np.any(wrong):
+        yield other_scales(wrong, expected, found, noise, place)
+
+
+def other_scales(
+    wrong: NDArray[np.bool_],
+    expected: NDArray[np.float64],
+    found: NDArray[np.float64],
+    noise: float,
+    place: Place,
+) -> Deviation:
+    """Tell the channels whose weights are on other scales; the one is shown that is off by the largest factor."""
     ratio = found / np.where(expected > 0, expected, 1)
-    off = np.where(wrong, np.abs(np.log(np.maximum(ratio, 1e-30))), 0)
-    channel = int(np.argmax(off))
-    permuted = bool(
-        found.size > 1
-        and np.all(np.abs(np.sort(found) - np.sort(expected)) <= loose * np.maximum(np.sort(found), np.sort(expected)))
-    )
-    yield place.several(
+    channel = int(np.argmax(np.where(wrong, np.abs(np.log(np.maximum(ratio, 1e-30))), 0)))
+    ours, theirs = np.sort(found), np.sort(expected)
+    return place.several(
         "weight_scale",
         wrong,
         float(expected[channel]),
@@ -238,24 +240,17 @@ def _scales(pair: Pair, kernel: ExpectedKernel, file_kernel: Tensor, place: Plac
         channel=channel,
         first=(int(np.flatnonzero(wrong)[0]),),
         ratio=float(ratio[channel]),
-        is_permuted=permuted,
+        is_permuted=bool(found.size > 1 and np.all(np.abs(ours - theirs) <= noise * np.maximum(ours, theirs))),
     )
 
 
-def _float_weights(
-    candidate: Graph, pair: Pair, kernel: ExpectedKernel, rows: KernelMatrix, file_kernel: Tensor, place: Place
-) -> Iterator[Deviation]:
-    assert pair.op is not None
-    bad = ~np.isfinite(rows)
+def _float_weights(candidate: Graph, kernel: ExpectedKernel, stored: StoredKernel, place: Place) -> Iterator[Deviation]:
+    rows, bad = stored.rows, ~np.isfinite(stored.rows)
     if np.any(bad):
-        yield _non_finite(pair, file_kernel, bad, (kernel.real, rows), place)
-    loose, least = float_tolerance(candidate, file_kernel)
-    unfolded = (
-        kernel.real / np.where(kernel.folded.factor == 0, 1, kernel.folded.factor).reshape(-1, 1)
-        if kernel.has_norm
-        else kernel.real
-    )
-    best = min((_float_misfit(rows, wanted, loose, least) for wanted in (kernel.real, unfolded)), key=np.count_nonzero)
+        yield _non_finite(kernel, stored, bad, place)
+    loose, least = float_tolerance(candidate, stored.tensor)
+    options = with_and_without_norm(kernel)
+    best = min((_float_misfit(rows, wanted, loose, least) for wanted in options), key=np.count_nonzero)
     if not np.any(best):
         return
     channel, tap = (int(entry) for entry in np.unravel_index(int(np.argmax(best)), best.shape))
@@ -266,9 +261,15 @@ def _float_weights(
         float(kernel.real[channel, tap]),
         float(rows[channel, tap]),
         channel=channel,
-        first=index_of(pair.op, file_kernel, channel, tap),
+        first=stored.index(channel, tap),
         detail=_misfolding(kernel, rows, tolerance),
     )
+
+
+def with_and_without_norm(kernel: ExpectedKernel) -> list[KernelMatrix]:
+    """What a file may hold in floats: the kernel with its batch norm, or with that left to ops of their own."""
+    factor = np.where(kernel.folded.factor == 0, 1, kernel.folded.factor).reshape(-1, 1)
+    return [kernel.real, kernel.real / factor] if kernel.has_norm else [kernel.real]
 
 
 def float_tolerance(candidate: Graph, file_kernel: Tensor) -> tuple[float, float]:

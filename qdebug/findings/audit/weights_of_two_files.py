@@ -13,47 +13,39 @@ from numpy.typing import NDArray
 
 from qdebug.align import Aligned, Pair
 from qdebug.converter.constants import as_stored
-from qdebug.converter.expected_kernel import expected_kernel
 from qdebug.converter.folding import KernelMatrix
 from qdebug.converter.rounded_reference import beyond_ties, float16_tolerance, kernel_steps
 from qdebug.converter.tolerances import FLOAT_WEIGHTS, SCALE_NOISE, SLACK
 from qdebug.findings.audit.deviations import Deviation, Note, Place, Unchecked
-from qdebug.findings.audit.weights import index_of, stored_rows
-from qdebug.graph import op_facts
+from qdebug.findings.audit.weights import compared_kernels, other_scales
 
 
 def audit_rounded(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | Unchecked]:
     """Compare the weights of one weighted pair of two files."""
-    reference, candidate = aligned.graphs
-    assert pair.op is not None
+    compared = compared_kernels(aligned, pair)
+    if isinstance(compared, str):
+        yield Unchecked(pair.layer, "weights", compared)
+        return
+    stored, kernel = compared
+    assert kernel.tolerance is not None
     assert pair.core is not None
-    file_kernel, kernel = op_facts.kernel(candidate, pair.op), expected_kernel(reference, pair, pair.core)
-    if file_kernel is None or file_kernel.data is None:
-        return
-    if isinstance(kernel, str) or kernel.tolerance is None:
-        yield Unchecked(pair.layer, "weights", kernel if isinstance(kernel, str) else "its rounding is not known")
-        return
-    rows = stored_rows(pair.op, file_kernel)
-    if rows.shape != kernel.real.shape:
-        yield Unchecked(pair.layer, "weights", "the kernel is laid out in another way")
-        return
-    scale = np.zeros(rows.shape[0])
-    if file_kernel.quantization is not None:
-        scale = np.broadcast_to(file_kernel.quantization.scale, scale.shape)
-        rows = (rows - np.broadcast_to(file_kernel.quantization.zero_point, scale.shape)[:, None]) * scale[:, None]
-    place = Place(pair.layer, pair.op.index, file_kernel.name)
+    rows, scale = stored.rows, np.zeros(stored.rows.shape[0])
+    if stored.tensor.quantization is not None:
+        scale = stored.scales[:, 0]
+        rows = (rows - stored.zeros) * stored.scales
+    place = Place(pair.layer, stored.op.index, stored.tensor.name)
     bad = ~np.isfinite(rows)
     apart = np.where(bad, np.inf, np.abs(np.nan_to_num(rows) - kernel.real))
     own = scale[:, None] / 2
-    if as_stored(candidate, file_kernel).dtype == "float16":
+    if as_stored(aligned.candidate, stored.tensor).dtype == "float16":
         own = own + float16_tolerance(kernel.real)
     allowed = (1 + SLACK) * (own + kernel.tolerance) + FLOAT_WEIGHTS * np.abs(kernel.real).max(axis=1, keepdims=True)
-    steps = kernel_steps(reference, pair.core, rows.shape[0])
+    steps = kernel_steps(aligned.reference, pair.core, rows.shape[0])
     if steps is not None:
         allowed = np.where(beyond_ties(apart, steps, scale)[:, None], (1 + SLACK) * own, allowed)
     other = np.abs(scale - steps) > SCALE_NOISE * scale if steps is not None else np.ones(scale.shape, bool)
     if not np.any(apart > allowed):
-        if np.any(other) and file_kernel.quantization is not None and steps is not None:
+        if np.any(other) and stored.tensor.quantization is not None and steps is not None:
             yield Note(
                 pair.layer,
                 "requantized_weights",
@@ -73,12 +65,12 @@ def audit_rounded(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Note | U
     if np.any(bad):
         yield _deviation(place, "non_finite", bad, kernel.real, rows)
     elif steps is not None and not np.all(other) and not np.any((apart > allowed)[~other]):
-        yield _scale_deviation(place, other & np.any(apart > allowed, axis=1), steps, scale)
+        yield other_scales(other & np.any(apart > allowed, axis=1), steps, scale, SCALE_NOISE, place)
     else:
         wrong = apart > allowed
         step = np.where(scale > 0, scale, 1.0)[:, None]
         largest = float(np.ceil(np.max(np.where(wrong, apart, 0) / step))) if np.any(scale > 0) else None
-        first = index_of(pair.op, file_kernel, *(int(entry) for entry in np.argwhere(wrong)[0]))
+        first = stored.index(*np.argwhere(wrong)[0])
         yield _deviation(place, "weights", wrong, kernel.real, rows, largest=largest, first=first)
 
 
@@ -95,23 +87,4 @@ def _deviation(
         float(value) if np.isfinite(value) else str(value),
         channel=channel,
         **more,
-    )
-
-
-def _scale_deviation(
-    place: Place, wrong: NDArray[np.bool_], wanted: NDArray[np.float64], found: NDArray[np.float64]
-) -> Deviation:
-    """A few channels on other scales than the rest, with weights that are not the reference's there."""
-    off = np.where(wrong, np.abs(np.log(found / wanted)), 0)
-    channel = int(np.argmax(off))
-    permuted = bool(np.all(np.abs(np.sort(found) - np.sort(wanted)) <= SCALE_NOISE * np.sort(found)))
-    return place.several(
-        "weight_scale",
-        wrong,
-        float(wanted[channel]),
-        float(found[channel]),
-        channel=channel,
-        first=(int(np.flatnonzero(wrong)[0]),),
-        ratio=float(found[channel] / wanted[channel]),
-        is_permuted=permuted,
     )

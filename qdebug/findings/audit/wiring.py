@@ -37,16 +37,8 @@ def audit_wiring(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unchecked
         yield Unchecked(pair.layer, "wiring", "it reads another output of a loop: a file orders those in its own way")
         return
     if wanted != found and None not in found and not _counting(reference, pair) <= found <= wanted:
-        yield Deviation(
-            pair.layer,
-            "wiring",
-            max(len(found - wanted), 1),
-            len(wanted),
-            _listed(wanted, names),
-            _listed(found, names),
-            op_index=place.op_index,
-            tensor=place.tensor,
-        )
+        count = max(len(found - wanted), 1)
+        yield place.counted("wiring", count, len(wanted), _listed(wanted, names), _listed(found, names))
         return
     if pair.core is not None and pair.op.kind in ORDERED and pair.core.kind == pair.op.kind:
         yield from _order(reference, candidate, pair, stands_for, names, place)
@@ -130,16 +122,12 @@ def _order(
         for key in candidate.data_inputs(pair.op)
     ]
     if len(ours) == len(theirs) and ours != theirs and sorted(map(repr, ours)) == sorted(map(repr, theirs)):
-        yield Deviation(
-            pair.layer,
+        yield place.counted(
             "wiring",
             sum(a != b for a, b in zip(ours, theirs, strict=True)),
             len(ours),
-            "; ".join(_listed(keys, names) for keys in ours),
-            "; ".join(_listed(keys, names) for keys in theirs),
+            *("; ".join(_listed(keys, names) for keys in side) for side in (ours, theirs)),
             detail="inputs in another order",
-            op_index=place.op_index,
-            tensor=place.tensor,
         )
 
 
