@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qdebug.graph.graph import Graph, Key, Layer, Op
@@ -38,6 +39,16 @@ class Pair:
         """Execution order: model inputs first, then by the op's number in the flatbuffer."""
         key = self.candidate if isinstance(self.candidate, int) else 0
         return (-1, key) if self.op is None else (self.op.index, self.op.outputs.index(self.candidate))
+
+
+def only_path_back(reference: Graph, pair: Pair) -> Iterator[Op]:
+    """The ops of a pair's region from its end back to its core, as long as each reads one tensor."""
+    inside = {op.index for op in pair.region}
+    op = reference.producers.get(pair.reference)
+    while op is not None and op.index in inside:
+        yield op
+        given = reference.data_inputs(op)
+        op = reference.producers.get(given[0]) if op is not pair.core and len(given) == 1 else None
 
 
 @dataclass(frozen=True, eq=False)

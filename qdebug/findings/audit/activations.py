@@ -8,6 +8,7 @@ import numpy as np
 
 from qdebug.align import Aligned, Pair
 from qdebug.align.moved_activations import moved_activation
+from qdebug.align.pairs import only_path_back
 from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.graph.graph import ACTIVATIONS, Graph, Key, Op
 from qdebug.graph.op_facts import CUTS, LIMITS, limits
@@ -20,9 +21,8 @@ def audit_activation(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unche
         return
     cuts = limits(candidate, pair.op)
     found = str(pair.op.attributes.get("activation", "none")) if cuts is None else _named(candidate, pair.op)
-    ours = [op for op in _behind(reference, pair) if op.kind in ACTIVATIONS or limits(reference, op) is not None]
-    named = [_named(reference, op) for op in ours]
-    wanted = _limits([limits(reference, op) for op in ours])
+    named = [_named(reference, op) for op in _activations(reference, pair)]
+    wanted = wanted_limits(reference, pair)
     if wanted is None or found in ("tanh", "sign_bit"):
         yield Unchecked(pair.layer, "activation", f"{found} against {', '.join(named)}")
         return
@@ -43,38 +43,23 @@ def audit_activation(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unche
 
 def wanted_limits(reference: Graph, pair: Pair) -> tuple[float, float] | None:
     """What the reference's activations behind the pair's op let through; `None` where one is not known."""
-    ours = [op for op in _behind(reference, pair) if op.kind in ACTIVATIONS or limits(reference, op) is not None]
-    return _limits([limits(reference, op) for op in ours])
+    cuts = [limits(reference, op) for op in _activations(reference, pair)]
+    known = [cut for cut in cuts if cut is not None]
+    if len(known) < len(cuts):
+        return None
+    return max((cut[0] for cut in known), default=-np.inf), min((cut[1] for cut in known), default=np.inf)
 
 
-def _behind(reference: Graph, pair: Pair) -> list[Op]:
-    """Return the ops of the region from the core to its end, along the only path."""
-    inside = {op.index for op in pair.region}
-    chain: list[Op] = []
-    key = pair.reference
-    while True:
-        op = reference.producers.get(key)
-        if op is None or op.index not in inside:
-            return chain
-        chain.append(op)
-        given = reference.data_inputs(op)
-        if op is pair.core or len(given) != 1:
-            return chain
-        key = given[0]
+def _activations(reference: Graph, pair: Pair) -> list[Op]:
+    """The activations behind the pair's core, along the only path."""
+    path = only_path_back(reference, pair)
+    return [op for op in path if op.kind in ACTIVATIONS or limits(reference, op) is not None]
 
 
 def _named(graph: Graph, op: Op) -> str:
     """The activation's name, with what it cuts at where that is not in the name."""
     ends = [f"{end:g}" for end in limits(graph, op) or () if np.isfinite(end)]
     return op.kind if op.kind not in CUTS else " ".join([op.kind, *ends])
-
-
-def _limits(cuts: list[tuple[float, float] | None]) -> tuple[float, float] | None:
-    """What all activations together let through; `None` where one is not known."""
-    known = [cut for cut in cuts if cut is not None]
-    if len(known) < len(cuts):
-        return None
-    return max((cut[0] for cut in known), default=-np.inf), min((cut[1] for cut in known), default=np.inf)
 
 
 def _span(candidate: Graph, key: Key) -> tuple[float, float, float] | None:

@@ -9,19 +9,13 @@ import numpy as np
 from qdebug.align import Aligned, Pair
 from qdebug.findings.audit.deviations import Deviation, Place
 from qdebug.graph import op_facts
-from qdebug.graph.graph import MOVEMENT, Graph, Key, Op
-from qdebug.graph.quantization import CODE_RANGES
+from qdebug.graph.graph import MOVEMENT, Graph, Key, Op, Tensor
 
 
 def has_integer_ops(candidate: Graph) -> bool:
     """Tell whether any op computes on codes (QUANTIZE, DEQUANTIZE and plain moves do not count)."""
     skipped = MOVEMENT | {"quantize", "dequantize"}
-    return any(
-        op.kind not in skipped
-        and candidate.tensors[op.output].dtype in CODE_RANGES
-        and candidate.tensors[op.output].quantization is not None
-        for op in candidate.ops
-    )
+    return any(op.kind not in skipped and candidate.tensors[op.output].holds_codes for op in candidate.ops)
 
 
 def audit_islands(aligned: Aligned) -> Iterator[Deviation]:
@@ -30,12 +24,12 @@ def audit_islands(aligned: Aligned) -> Iterator[Deviation]:
     causes: dict[Key, str] = {}
     for pair in aligned.pairs:
         op = pair.op
-        if op is None or op.kind in ("quantize", "dequantize", "cast"):
+        if op is None or op.kind in MOVEMENT | {"quantize", "dequantize", "cast"}:
+            continue  # (what only moves floats is an end of the file, such as a reshape of a float output)
+        if candidate.tensors[op.output].dtype != "float32":
             continue
-        if candidate.tensors[op.output].dtype != "float32" or _is_edge(pair):
-            continue
-        ours = op_facts.kernel(reference, pair.core) if pair.core is not None else None
-        cause = _why(reference, pair) if ours is not None else _inherited(candidate, op, causes)
+        kernel = op_facts.kernel(reference, pair.core) if pair.core is not None else None
+        cause = _inherited(candidate, op, causes) if kernel is None else _why(reference, pair, kernel)
         causes[op.output] = cause
         place = Place(pair.layer, op.index, candidate.tensors[op.output].name)
         yield place.single("float_island", "int8", f"{op.raw} float32", has_effect=False, detail=cause)
@@ -54,24 +48,16 @@ def _inherited(candidate: Graph, op: Op, causes: dict[Key, str]) -> str:
     return "RC08"
 
 
-def _is_edge(pair: Pair) -> bool:
-    """Tell whether the op only moves floats at an end of the file, such as a reshape of a float output."""
-    return pair.op is not None and pair.op.kind in MOVEMENT
-
-
-def _why(reference: Graph, pair: Pair) -> str:
-    """Tell which of the known reasons left a fake-quantized weighted op float."""
-    norms = norm_factors(reference, pair)
-    core = pair.core
-    if core is not None and (core.output in reference.blocks_first or max(core.attributes.get("dilations") or [1]) > 1):
+def _why(reference: Graph, pair: Pair, kernel: Tensor) -> str:
+    """Tell which of the known reasons left a weighted op of this kernel float."""
+    norms, core = norm_factors(reference, pair), pair.core
+    assert core is not None
+    if core.output in reference.blocks_first or max(core.attributes.get("dilations") or [1]) > 1:
         return "RC06"
     if any(np.any(gamma == 0) for gamma in norms):
         return "RC07"
-    kernel = op_facts.kernel(reference, pair.core) if pair.core is not None else None
-    per_tensor = kernel is not None and kernel.fake_quant is not None and np.size(kernel.fake_quant.minimum) == 1
-    if norms and per_tensor:
-        return "RC05"
-    return "RC05" if pair.core is not None and pair.core.kind == "transpose_conv" and norms else "RC08"
+    per_tensor = kernel.fake_quant is not None and np.size(kernel.fake_quant.minimum) == 1
+    return "RC05" if norms and (per_tensor or core.kind == "transpose_conv") else "RC08"
 
 
 def norm_factors(reference: Graph, pair: Pair) -> list[np.ndarray]:

@@ -10,12 +10,9 @@ import numpy as np
 from qdebug.align import Aligned, Pair
 from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.graph import op_facts
-from qdebug.graph.graph import Graph, Op
+from qdebug.graph.graph import Graph, Key, Op
 
 PADDINGS = {0: "SAME", 1: "VALID"}
-
-
-# -- options ------------------------------------------------------------------------------------
 
 
 def audit_options(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unchecked]:
@@ -74,11 +71,8 @@ def _window(reference: Graph, _candidate: Graph, core: Op, op: Op) -> Checked:
     if strides and len(strides) == 4:
         yield "stride", tuple(map(int, strides[1:3])), (theirs.get("stride_h"), theirs.get("stride_w"))
     if dilations and len(dilations) == 4 and "dilation_hfactor" in theirs:
-        yield (
-            "dilation",
-            tuple(map(int, dilations[1:3])),
-            (theirs["dilation_hfactor"], theirs["dilation_wfactor"]),
-        )
+        found = theirs["dilation_hfactor"], theirs["dilation_wfactor"]
+        yield "dilation", tuple(map(int, dilations[1:3])), found
     if ours.get("padding") in ("SAME", "VALID") and _padding_matters(reference, core, op):
         yield "padding", ours["padding"], PADDINGS.get(int(theirs.get("padding", -1)))
 
@@ -94,24 +88,18 @@ def _padding_matters(reference: Graph, core: Op, op: Op) -> bool:
 def _pool(reference: Graph, candidate: Graph, core: Op, op: Op) -> Checked:
     size = core.attributes.get("ksize")
     if size and len(size) == 4:
-        yield (
-            "pool size",
-            tuple(map(int, size[1:3])),
-            (op.attributes.get("filter_height"), op.attributes.get("filter_width")),
-        )
+        found = op.attributes.get("filter_height"), op.attributes.get("filter_width")
+        yield "pool size", tuple(map(int, size[1:3])), found
     yield from _window(reference, candidate, core, op)
 
 
 def _reduction(reference: Graph, candidate: Graph, core: Op, op: Op) -> Checked:
-    rank = len(reference.tensors[core.inputs[0]].shape)
-    yield (
-        "axes",
-        _axes(reference, core, rank),
-        _axes(candidate, op, len(candidate.tensors[op.inputs[0]].shape)),
-    )
+    yield "axes", _axes(reference, core, core.inputs[0]), _axes(candidate, op, op.inputs[0])
 
 
-def _axes(graph: Graph, op: Op, rank: int) -> tuple[int, ...] | None:
+def _axes(graph: Graph, op: Op, key: Key) -> tuple[int, ...] | None:
+    """The axes that a constant of the op names, of the tensor `key`."""
+    rank = len(graph.tensors[key].shape)
     found = [
         tensor.data
         for tensor in graph.constants(op)
@@ -121,10 +109,9 @@ def _axes(graph: Graph, op: Op, rank: int) -> tuple[int, ...] | None:
 
 
 def _concat(reference: Graph, candidate: Graph, core: Op, op: Op) -> Checked:
-    rank, theirs = len(reference.tensors[core.output].shape), len(candidate.tensors[op.output].shape)
-    ours = _axes(reference, core, rank)
-    if ours is not None and rank == theirs:
-        yield "axis", ours[0], int(op.attributes.get("axis", 0)) % theirs
+    ours, rank = _axes(reference, core, core.output), len(candidate.tensors[op.output].shape)
+    if ours is not None and len(reference.tensors[core.output].shape) == rank:
+        yield "axis", ours[0], int(op.attributes.get("axis", 0)) % rank
 
 
 def _resize(_reference: Graph, _candidate: Graph, core: Op, op: Op) -> Checked:

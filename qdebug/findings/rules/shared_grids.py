@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from qdebug.align import Pair
+from qdebug.align.pairs import only_path_back
 from qdebug.converter.grids import FIXED_GRIDS, joined, nudged, sharing_ops
 from qdebug.findings.rules.rule import NOT_QAT, WARNING, Context, Found, Rule, needed
 from qdebug.graph import op_facts
-from qdebug.graph.graph import MOVEMENT, Key, Op
+from qdebug.graph.graph import MOVEMENT, Key
 
 ON_GRID = 0.01
 """LSB, rms: values nearer to a grid than this are on it, but for the rounding of float32."""
@@ -96,32 +96,16 @@ def second_quantizer(context: Context) -> Iterator[Found]:
     """RC14: the reference rounds twice where the file rounds once."""
     needed(context.is_qat, NOT_QAT)
     for pair in context.alignment.pairs:
-        chain = _quantizers_behind(context, pair)
-        if len(chain) > 1 and not is_exact(context, pair.layer):
+        path = (op for op in only_path_back(context.reference, pair) if op is not pair.core)
+        quantizers = sum(op.kind == "fake_quant" and nudged(context.reference, op) is not None for op in path)
+        if quantizers > 1 and not is_exact(context, pair.layer):
             yield noted(
                 context,
                 pair.layer,
                 "the reference fake-quantizes twice where the file rounds once",
-                {"quantizers": len(chain)},
+                {"quantizers": quantizers},
                 "use a ReLU(6.0) layer instead of Activation('relu6'), so that QAT drops the inner quantizer",
             )
-
-
-def _quantizers_behind(context: Context, pair: Pair) -> list[Op]:
-    """List the quantizers of a pair's region along its only path back from the end."""
-    inside = {op.index for op in pair.region}
-    found: list[Op] = []
-    key = pair.reference
-    while True:
-        op = context.reference.producers.get(key)
-        if op is None or op.index not in inside or op is pair.core:
-            return found
-        if op.kind == "fake_quant" and nudged(context.reference, op) is not None:
-            found.append(op)
-        given = context.reference.data_inputs(op)
-        if len(given) != 1:
-            return found
-        key = given[0]
 
 
 def decomposed(context: Context) -> Iterator[Found]:
