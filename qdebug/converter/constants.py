@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qdebug.align import Pair
 from qdebug.converter.folding import step
+from qdebug.converter.grids import PICKS
 from qdebug.converter.rounded_reference import float16_tolerance
 from qdebug.converter.tolerances import SLACK
 from qdebug.graph.graph import Graph, Op, Tensor
@@ -131,15 +132,9 @@ def _nearest(op: Op, tensor: Tensor, places: list[_Held]) -> tuple[float, Place,
 
 def _within(op: Op, tensor: Tensor, wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """What a grid holds of values that MAXIMUM or MINIMUM cuts at: its end, where nothing reaches them anyway."""
-    if (
-        op.kind not in ("maximum", "minimum")
-        or tensor.quantization is None
-        or not tensor.quantization.per_tensor
-        or tensor.dtype not in CODE_RANGES
-    ):
+    if op.kind not in PICKS or tensor.grid is None:
         return wanted
-    low, high = ((end - tensor.quantization.zero) * tensor.quantization.step for end in CODE_RANGES[tensor.dtype])
-    return np.clip(wanted, low, high)
+    return np.clip(wanted, *tensor.grid.ends(tensor.dtype))
 
 
 def _reciprocal(values: NDArray[np.float64]) -> NDArray[np.float64]:

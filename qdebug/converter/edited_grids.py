@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-from qdebug.converter.grids import KEEPS_CODES, PICKS
+from qdebug.converter.grids import KEEPS_CODES, PICKS, bias_factors
 from qdebug.converter.tolerances import MOVED_BIAS_CODES, OTHER_SCALE
 from qdebug.converter.weights import Weights
 from qdebug.graph import op_facts
@@ -80,23 +80,12 @@ def rescaled(candidate: Graph, weights: Mapping[Key, object]) -> dict[Key, float
 
 def _scale_behind(candidate: Graph, entry: Weights, key: Key) -> float | None:
     """The scale of `key` for which the op's biases are the reference's; `None` where there is none."""
-    given, kernel = candidate.tensors[key].quantization, op_facts.kernel(candidate, entry.op)
-    stored = op_facts.integer_bias(candidate, entry.op)
-    if (
-        given is None
-        or not given.per_tensor
-        or kernel is None
-        or kernel.quantization is None
-        or stored is None
-        or stored.quantization is None
-        or len(candidate.consumers.get(stored.key, ())) > 1
-    ):
+    given, stored = candidate.tensors[key].quantization, op_facts.integer_bias(candidate, entry.op)
+    factors = bias_factors(candidate, entry.op, key)
+    if factors is None or given is None or stored is None or stored.quantization is None:
         return None
-    product, unit = given.step * kernel.quantization.scale, stored.quantization.scale
-    if unit.size != product.size or not np.all(product > 0):
-        return None
-    factor = float(np.median(unit / product))
-    if abs(factor - 1) <= OTHER_SCALE or float(np.ptp(unit / product)) > OTHER_SCALE * factor:
+    unit, factor = stored.quantization.scale, float(np.median(factors))
+    if abs(factor - 1) <= OTHER_SCALE or float(np.ptp(factors)) > OTHER_SCALE * factor:
         return None
     bias, offset = (np.ravel(values).astype(np.float64) for values in (entry.bias, entry.offset))
     off = np.abs(bias * factor - offset)

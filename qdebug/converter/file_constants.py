@@ -22,25 +22,17 @@ def bias_of(
     candidate: Graph, op: Op, file_kernel: Tensor, channels: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The file's bias in real values and the step that it is rounded to (0 for a float bias), shapes (channels,)."""
-    zero = np.zeros(channels)
+    zero, step, source = np.zeros(channels), None, source_grid(candidate, op)
+    if source is not None and file_kernel.quantization is not None:
+        step = np.broadcast_to(source.scale * file_kernel.quantization.scale, (channels,))
     for tensor in reversed(candidate.constants(op)):
         if tensor.data is None or tensor.data.ndim != 1 or tensor.data.size != channels:
             continue
         if tensor.dtype in ("float32", "float16"):
             return tensor.data.astype(np.float64), zero
-        source = source_grid(candidate, op)
-        if (
-            tensor.dtype in ("int32", "int64")
-            and tensor.quantization is not None
-            and source is not None
-            and file_kernel.quantization is not None
-        ):
-            step = np.broadcast_to(source.scale * file_kernel.quantization.scale, (channels,))
+        if tensor.dtype in ("int32", "int64") and tensor.quantization is not None and step is not None:
             return tensor.data.astype(np.float64) * step, step
-    source = source_grid(candidate, op)
-    if source is not None and file_kernel.quantization is not None:
-        return zero, np.broadcast_to(source.scale * file_kernel.quantization.scale, (channels,))
-    return zero, zero
+    return zero, zero if step is None else step
 
 
 def gain_of(candidate: Graph, op: Op, file_kernel: Tensor) -> NDArray[np.float32] | None:

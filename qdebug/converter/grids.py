@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qdebug.converter.tolerances import OTHER_SCALE, SCALE_ULPS
 from qdebug.graph import op_facts
@@ -78,14 +79,11 @@ def tied(graph: Graph, op: Op | None, grid: Grid) -> bool:
 
 def _exact(graph: Graph, op: Op | None) -> tuple[float, float, tuple[int, int], int] | None:
     """Scale (0 for an empty range), zero point before it is rounded, lowest and highest code, and bits."""
-    if op is None or op.kind != "fake_quant":
+    fake_quant = op_facts.fake_quant_of(graph, op) if op is not None else None
+    if fake_quant is None:
         return None
-    ranges = [tensor.data for tensor in graph.constants(op) if tensor.data is not None]
-    if len(ranges) < 2 or ranges[0].size != 1:
-        return None
-    low, high = float(ranges[0].reshape(-1)[0]), float(ranges[1].reshape(-1)[0])
-    bits = int(op.attributes.get("num_bits", 8))
-    qmin, qmax = (1 if op.attributes.get("narrow_range") else 0), 2**bits - 1
+    low, high, bits = float(fake_quant.minimum.item()), float(fake_quant.maximum.item()), fake_quant.bits
+    qmin, qmax = int(fake_quant.narrow), 2**bits - 1
     if not high - low >= LEAST:
         return 0.0, 0.0, (qmin, qmax), bits
     scale = (high - low) / (qmax - qmin)
@@ -137,16 +135,24 @@ def readers_agree(candidate: Graph, key: Key) -> bool:
             ):
                 return False
             continue
-        kernel = op_facts.kernel(candidate, op)
-        stored = op_facts.integer_bias(candidate, op)
-        if stored is None or stored.quantization is None or len(candidate.consumers.get(stored.key, ())) > 1:
-            continue  # (one bias for two inputs fits one of them)
-        if given is None or kernel is None or kernel.quantization is None:
-            continue
-        product = given.step * kernel.quantization.scale
-        if product.size == 1 or stored.quantization.scale.size != product.size or not np.all(product > 0):
+        factors = bias_factors(candidate, op, key)
+        if factors is None or factors.size == 1:
             continue  # (of a single scale, the kernel's own may be the wrong one)
-        factor = stored.quantization.scale / product
-        if abs(float(np.median(factor)) - 1) > OTHER_SCALE and float(np.ptp(factor)) < OTHER_SCALE:
+        if abs(float(np.median(factors)) - 1) > OTHER_SCALE and float(np.ptp(factors)) < OTHER_SCALE:
             return False
     return True
+
+
+def bias_factors(candidate: Graph, op: Op, key: Key) -> NDArray[np.float64] | None:
+    """The scales that an op's biases are stored on, over those that its kernel multiplies by where it reads `key`.
+
+    `None` where that cannot be told: one bias for two ops fits the input of one of them.
+    """
+    given, kernel = candidate.tensors[key].quantization, op_facts.kernel(candidate, op)
+    stored = op_facts.integer_bias(candidate, op)
+    if stored is None or stored.quantization is None or len(candidate.consumers.get(stored.key, ())) > 1:
+        return None
+    if given is None or not given.per_tensor or kernel is None or kernel.quantization is None:
+        return None
+    product, unit = given.step * kernel.quantization.scale, stored.quantization.scale
+    return unit / product if unit.size == product.size and np.all(product > 0) else None
