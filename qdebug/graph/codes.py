@@ -55,12 +55,10 @@ def nearest(values: Array, scale: float, zero_point: int, dtype: str, *, limits:
     """The codes that `quantize` gives of `values`, shape (..., channels), and with `limits` which are in doubt."""
     low, high = (np.float32(end - zero_point) for end in CODE_RANGES[dtype])
     flat, codes = flattened(values), np.empty(np.size(values), dtype)
-    grid = np.float32(scale), np.int32(zero_point), low, high
-    if limits is None:
-        return Rounded(codes.reshape(np.shape(values)), None, int(_nearest(flat, *grid, codes)))
-    near_boundary = np.empty(flat.size, np.bool_)
-    bad = int(_nearest_in_doubt(flat, *grid, limits, codes, near_boundary))
-    return Rounded(codes.reshape(values.shape), near_boundary.reshape(values.shape), bad)
+    near_boundary = np.empty(0 if limits is None else flat.size, np.bool_)
+    bad = int(_nearest(flat, np.float32(scale), np.int32(zero_point), low, high, limits, codes, near_boundary))
+    shape = np.shape(values)
+    return Rounded(codes.reshape(shape), None if limits is None else near_boundary.reshape(shape), bad)
 
 
 def fake_quantized(values: Array, fake_quant: FakeQuant, limits: Limits) -> Rounded:
@@ -116,38 +114,19 @@ def flattened(values: Array) -> NDArray[np.float32]:
 
 @compiled
 def _nearest(
-    values: Array, scale: np.float32, zero: np.int32, low: np.float32, high: np.float32, codes: Array
-) -> np.int64:
-    bad = np.int64(0)
-    for first in range(0, values.size, BLOCK):
-        part = values[first : first + BLOCK]
-        into = codes[first : first + BLOCK]
-        wrong = np.int32(0)
-        for at in range(part.size):
-            wrong += np.int32(not abs(part[at]) <= MOST)
-            steps = part[at] / scale
-            steps = steps if steps == steps else np.float32(0)
-            steps = min(max(steps, low), high)
-            into[at] = np.int32(np.rint(steps)) + zero
-        bad += wrong
-    return bad
-
-
-@compiled
-def _nearest_in_doubt(
     values: Array,
     scale: np.float32,
     zero: np.int32,
     low: np.float32,
     high: np.float32,
-    limits: Array,
+    limits: Array | None,
     codes: Array,
     near_boundary: Array,
 ) -> np.int64:
-    bad = np.int64(0)
-    for first in range(0, values.size, limits.size):
-        part = values[first : first + limits.size]
-        into, doubts = codes[first : first + limits.size], near_boundary[first : first + limits.size]
+    bad, block = np.int64(0), BLOCK if limits is None else limits.size
+    for first in range(0, values.size, block):
+        part = values[first : first + block]
+        into, doubts = codes[first : first + block], near_boundary[first : first + block]
         wrong = np.int32(0)
         for at in range(part.size):
             wrong += np.int32(not abs(part[at]) <= MOST)
@@ -156,7 +135,8 @@ def _nearest_in_doubt(
             steps = min(max(steps, low), high)
             whole = np.rint(steps)
             into[at] = np.int32(whole) + zero
-            doubts[at] = abs(steps - whole) >= limits[at]
+            if limits is not None:
+                doubts[at] = abs(steps - whole) >= limits[at]
         bad += wrong
     return bad
 
