@@ -16,7 +16,7 @@ from qdebug.align import Pair
 from qdebug.converter.grids import SAME_SCALE
 from qdebug.findings.loss_evidence import LayerLoss, Losses, Points, Together
 from qdebug.findings.rules.rule import ERROR, Context, Found, NotApplicable, Rule, needed
-from qdebug.findings.rules.steps_reason import _on_one_grid, brings_back, by_steps, joined_at, reader_of
+from qdebug.findings.rules.steps_reason import brings_back, by_steps, joined_at, on_one_grid, reader_of
 
 NOT_MEASURED = "nothing is lost beyond chance, or no handover was run"
 STARVED = 16
@@ -227,15 +227,8 @@ def _kept_from(context: Context, pair: Pair) -> str | None:
     """The layer whose grid this op must keep by design."""
     if pair.op is None or pair.op.kind not in SAME_SCALE:
         return None
-    names = {entry.candidate: entry.layer for entry in context.alignment.pairs}
-    return next(
-        (
-            names[key]
-            for key in context.candidate.data_inputs(pair.op)
-            if key in names and _on_one_grid(context, key, pair.candidate)
-        ),
-        None,
-    )
+    given = (key for key in context.candidate.data_inputs(pair.op) if key in context.by_candidate)
+    return next((context.by_candidate[key].layer for key in given if on_one_grid(context, key, pair.candidate)), None)
 
 
 def joined(context: Context) -> list[Found]:

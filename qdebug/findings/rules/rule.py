@@ -11,7 +11,7 @@ from qdebug.align import Aligned, Alignment, Pair
 from qdebug.findings.audit import Audit
 from qdebug.findings.evidence import Measured
 from qdebug.findings.loss_evidence import Losses, Points, TrainedRanges
-from qdebug.graph.graph import MOVEMENT, Graph
+from qdebug.graph.graph import MOVEMENT, Graph, Key
 from qdebug.record.device import DeviceReport
 from qdebug.record.schema import Row
 
@@ -100,6 +100,11 @@ class Context:
         return {pair.layer: pair for pair in self.alignment.pairs}
 
     @cached_property
+    def by_candidate(self) -> dict[Key, Pair]:
+        """The pairs by candidate tensor."""
+        return {pair.candidate: pair for pair in self.alignment.pairs}
+
+    @cached_property
     def rows_by_layer(self) -> dict[str, Row]:
         """The measured rows by layer."""
         return {row.layer: row for row in self.rows or ()}
@@ -112,11 +117,10 @@ class Context:
 
     def upstream(self, layer: str) -> set[str]:
         """Return all layers that feed this one, near and far."""
-        by_candidate = {pair.candidate: pair for pair in self.alignment.pairs}
         waiting, found = [self.pairs[layer]] if layer in self.pairs else [], set()
         while waiting:
             for key in waiting.pop().candidate_inputs:
-                pair = by_candidate.get(key)
+                pair = self.by_candidate.get(key)
                 if pair is not None and pair.layer not in found:
                     found.add(pair.layer)
                     waiting.append(pair)

@@ -79,15 +79,14 @@ def shared_grid(code: str, kinds: tuple[str, ...], title: str, fix: str) -> Rule
         for note in notes:
             if _joined_by(context, note.layer) in kinds and not is_exact(context, note.layer):
                 yield noted(context, note.layer, title, note.numbers, fix)
-        names = {pair.candidate: pair.layer for pair in context.alignment.pairs}
         for before, after in _requantized(context):
             ops = [op for op in context.candidate.consumers.get(after, ()) if op.kind in kinds]
             producer = context.candidate.producers.get(before)
             if producer is not None and producer.kind == "avg_pool" and producer.kind in kinds:
                 ops.append(producer)
-            for layer in (names[op.output] for op in ops if op.output in names):
-                if not is_exact(context, layer):
-                    yield noted(context, layer, title, {"requantized": True}, fix)
+            for pair in (context.by_candidate.get(op.output) for op in ops):
+                if pair is not None and not is_exact(context, pair.layer):
+                    yield noted(context, pair.layer, title, {"requantized": True}, fix)
 
     return Rule(code, check)
 

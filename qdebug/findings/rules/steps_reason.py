@@ -8,7 +8,7 @@ from qdebug.align import Pair
 from qdebug.converter.grids import FIXED_GRIDS, SAME_SCALE
 from qdebug.findings.loss_evidence import LayerLoss, Points
 from qdebug.findings.rules.rule import Context
-from qdebug.graph.graph import Key
+from qdebug.graph.graph import Key, Op
 from qdebug.graph.quantization import CODE_RANGES
 from qdebug.record.schema import Row
 
@@ -53,7 +53,6 @@ def joined_at(context: Context, pair: Pair) -> Pair | None:
 
     Where the joined tensor itself spans less than half of its codes, the grid is too wide for a reason of its own.
     """
-    by_candidate = {entry.candidate: entry for entry in context.alignment.pairs}
     key: Key | None = pair.candidate
     own = context.candidate.producers.get(pair.candidate)
     if own is not None and own.kind == "concat":
@@ -62,30 +61,26 @@ def joined_at(context: Context, pair: Pair) -> Pair | None:
         readers = [op for op in context.candidate.consumers.get(key, ()) if op.kind in SAME_SCALE]
         key = None
         for op in readers:
-            if not _on_one_grid(context, pair.candidate, op.output):
+            if not on_one_grid(context, pair.candidate, op.output):
                 continue
             if op.kind == "concat":
-                found = by_candidate.get(op.output)
-                row = context.rows_by_layer.get(found.layer) if found is not None else None
-                return found if row is not None and _fills(row) else None
+                return _filling(context, op)
             key = op.output
     return None
 
 
 def reader_of(context: Context, pair: Pair) -> Pair | None:
     """The op that reads this tensor and whose output fills the same grid: the converter gave it to both."""
-    by_candidate = {entry.candidate: entry for entry in context.alignment.pairs}
-    for op in context.candidate.consumers.get(pair.candidate, ()):
-        found = by_candidate.get(op.output)
-        row = context.rows_by_layer.get(found.layer) if found is not None else None
-        if (
-            row is not None
-            and op.kind not in SAME_SCALE
-            and _on_one_grid(context, pair.candidate, op.output)
-            and _fills(row)
-        ):
-            return found
-    return None
+    readers = [op for op in context.candidate.consumers.get(pair.candidate, ()) if op.kind not in SAME_SCALE]
+    filling = (_filling(context, op) for op in readers if on_one_grid(context, pair.candidate, op.output))
+    return next((found for found in filling if found is not None), None)
+
+
+def _filling(context: Context, op: Op) -> Pair | None:
+    """The pair of what an op gives, where its values fill their grid."""
+    found = context.by_candidate.get(op.output)
+    row = context.rows_by_layer.get(found.layer) if found is not None else None
+    return found if row is not None and _fills(row) else None
 
 
 def _fills(row: Row) -> bool:
@@ -95,12 +90,9 @@ def _fills(row: Row) -> bool:
     return (row.used_span_percent or 0) >= 50 or (high > low and (farthest or 0) >= (high - low) / 2)
 
 
-def _on_one_grid(context: Context, one: Key, other: Key) -> bool:
+def on_one_grid(context: Context, one: Key, other: Key) -> bool:
+    """Whether two tensors have one scale and zero point, to the last bit."""
     ours, theirs = (context.candidate.tensors[key].quantization for key in (one, other))
-    return (
-        ours is not None
-        and theirs is not None
-        and ours.per_tensor
-        and theirs.per_tensor
-        and (ours.step, ours.zero) == (theirs.step, theirs.zero)
-    )
+    if ours is None or theirs is None or not ours.per_tensor or not theirs.per_tensor:
+        return False
+    return ours.grid == theirs.grid
