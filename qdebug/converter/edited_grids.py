@@ -28,10 +28,12 @@ def regridded(candidate: Graph, weights: Mapping[Key, object], paired: Collectio
     """
     free = set(paired) - {candidate.data_inputs(entry.op)[-1] for entry in weights.values() if _confirms(entry)}
     found = {key: handed for key in paired if (handed := _handed_on(candidate, key, free)) is not None}
-    for key, scale in rescaled(candidate, weights).items():
-        own = op_facts.grid_of(candidate.tensors[key])
-        if own is not None:
-            found[key] = own._replace(scale=scale)
+    for entry in weights.values():
+        if isinstance(entry, Weights) and entry.core is not None and entry.kernel_fits and not entry.bias_fits:
+            key = candidate.data_inputs(entry.op)[-1]
+            scale, own = _scale_behind(candidate, entry, key), op_facts.grid_of(candidate.tensors[key])
+            if scale is not None and own is not None:
+                found[key] = own._replace(scale=scale)
     return found
 
 
@@ -61,21 +63,6 @@ def _handed_on(candidate: Graph, key: Key, free: Collection[Key]) -> Grid | None
         if (picked or kept) and own is not None and made is not None and not op_facts.same_grid(own, made):
             return made
     return None
-
-
-def rescaled(candidate: Graph, weights: Mapping[Key, object]) -> dict[Key, float]:
-    """Tensor -> the scale that the biases of its reader were made for, where that is not its own.
-
-    `weights` are those of `weights.find_weights`.
-    """
-    found: dict[Key, float] = {}
-    for entry in weights.values():
-        if isinstance(entry, Weights) and entry.core is not None and entry.kernel_fits and not entry.bias_fits:
-            key = candidate.data_inputs(entry.op)[-1]
-            scale = _scale_behind(candidate, entry, key)
-            if scale is not None:
-                found[key] = scale
-    return found
 
 
 def _scale_behind(candidate: Graph, entry: Weights, key: Key) -> float | None:

@@ -14,18 +14,12 @@ MOVED = ("bias_add", "add", "sub", "mul", "div")
 
 
 def align_settled(reference: Graph, candidate: Graph, probe: Probe | None = None) -> Alignment:
-    """Align two graphs, with biases that the converter moved into the next layer where they are now.
-
-    Raises AlignmentError where the two do not belong together.
-    """
-    return settle_biases(align(reference, candidate, probe), reference, candidate)
-
-
-def settle_biases(alignment: Alignment, reference: Graph, candidate: Graph) -> Alignment:
-    """The alignment with linear layers paired before their bias where the converter moved it into the next layer.
+    """Align two graphs, linear layers before their bias where the converter moved it into the next layer.
 
     The file's tensor is then the product without the bias: comparing it with the sum would call a right file wrong.
+    Raises AlignmentError where the two do not belong together.
     """
+    alignment = align(reference, candidate, probe)
     pairs = list(alignment.pairs)
     for number, pair in enumerate(pairs):
         last = reference.producers.get(pair.reference)

@@ -124,11 +124,11 @@ def find_weights(alignment: Alignment, reference: Graph, candidate: Graph) -> di
         if kernel is None:
             continue
         moved, requantized = False, False
-        if kernel.fake_quant is not None:
-            expected, file_kernel = expected_kernel(reference, pair, ours[0]), op_facts.kernel(candidate, theirs[0])
-            if isinstance(expected, ExpectedKernel):
-                moved = expected.is_rounded_again
-                requantized = file_kernel is not None and quantized_again(expected, file_kernel) is not None
+        expected = expected_kernel(reference, pair, ours[0]) if kernel.fake_quant is not None else None
+        file_kernel = op_facts.kernel(candidate, theirs[0])
+        if isinstance(expected, ExpectedKernel) and file_kernel is not None:
+            moved = expected.is_rounded_again
+            requantized = quantized_again(expected, file_kernel) is not None
         if kernel.fake_quant is None or requantized or moved or _has_coarse_biases(candidate, theirs[0]):
             entry = _compare(pair, reference, candidate, ours[0], theirs[0])
             found[pair.candidate] = replace(entry, requantized=requantized) if isinstance(entry, Weights) else entry
@@ -188,7 +188,7 @@ def _compare(pair: Pair, reference: Graph, candidate: Graph, core: Op, op: Op) -
         return "a batch norm on batch statistics cannot be folded"
     bias, step = bias_of(candidate, op, file_kernel, theirs.shape[0])
     grid = np.broadcast_to(_allowed(file_kernel, theirs), theirs.shape)
-    if not any(entry.kind in ADDING for entry in pair.candidate_ops):
+    if not any(entry.kind in op_facts.ELEMENTWISE_CONSTANT for entry in pair.candidate_ops):  # (biases of their own)
         options = _whole(options, theirs, grid)
     best = min(options, key=lambda option: _unlikeness(option, theirs, grid, bias, step))
     apart = np.abs(best.rows - theirs)
@@ -254,10 +254,6 @@ def with_scale_by_channel(weights: Weights) -> Weights | None:
     return replace(
         weights, constants={place: layout(weights.core, file_kernel.shape, rounded, weights.kernel_order)}, rows=rounded
     )
-
-
-ADDING = frozenset({"add", "sub", "mul", "div"})
-"""Candidate kinds that can stand for a bias or a batch norm that is not folded."""
 
 
 def _whole(options: list[Affine], theirs: NDArray[np.float32], grid: NDArray[np.float64]) -> list[Affine]:
