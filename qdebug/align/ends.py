@@ -11,8 +11,6 @@ from qdebug.align.pairs import Pair
 from qdebug.errors import AlignmentError
 from qdebug.graph.graph import Graph, Key
 
-NEVER = float("-inf")
-
 
 def pair_inputs(reference: Graph, candidate: Graph, matches: Matches) -> tuple[int, ...]:
     """For each candidate input, the number of the reference input that it is.

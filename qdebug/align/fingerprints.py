@@ -107,8 +107,7 @@ def kernels_fit(reference: NDArray[np.float32] | None, candidate: NDArray[np.flo
 def kernel_likeness(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> float:
     """Median over output channels of |cosine|: blind to BN's per-channel factor and sign. 1 is equal; in [0, 1]."""
     if reference.shape != candidate.shape:
-        folded = reference.reshape(candidate.shape[1], candidate.shape[0]).T
-        reference = folded
+        reference = reference.reshape(candidate.shape[1], candidate.shape[0]).T
     if reference.shape[1] < 3:  # too few taps for an angle: compare the whole kernel
         reference, candidate = reference.reshape(1, -1), candidate.reshape(1, -1)
     norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(candidate, axis=1)

@@ -6,6 +6,7 @@ graphs alone: every choice is made by score, ties go to the earlier op on each s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -377,6 +378,4 @@ def _class(kind: str) -> str:
 
 def hash_of(value: object) -> int:
     """A hash that is the same in every process (Python's own is salted for text)."""
-    import hashlib
-
     return int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=8).digest(), "big")

@@ -26,17 +26,14 @@ def check(reference: Graph, candidate: Graph, matches: Matches, found: Mapping[K
     what = _misfit(reference, candidate, matches, found)
     if what:
         rolled = _rolled(reference, candidate, matches)
-        if rolled:
-            raise AlignmentError(
-                f"the reference runs {rolled} as a loop, and the file holds its steps one by one: "
-                "build the reference with unroll=True in that layer and the same weights (or convert "
-                f"without it); until then {what}",
-                details=partial(reference, candidate, matches, found),
-            )
-        raise AlignmentError(
-            f"the reference and the candidate do not belong together: {what}; {ADVICE}",
-            details=partial(reference, candidate, matches, found),
+        said = (
+            f"the reference runs {rolled} as a loop, and the file holds its steps one by one: "
+            "build the reference with unroll=True in that layer and the same weights (or convert "
+            f"without it); until then {what}"
+            if rolled
+            else f"the reference and the candidate do not belong together: {what}; {ADVICE}"
         )
+        raise AlignmentError(said, details=partial(reference, candidate, matches, found))
 
 
 def _rolled(reference: Graph, candidate: Graph, matches: Matches) -> str:
@@ -53,16 +50,13 @@ def partial(reference: Graph, candidate: Graph, matches: Matches, found: Mapping
     pairs = {pair.op.index: pair for pair in found.values() if pair.op is not None}
     lines = []
     for op in candidate.ops:
+        said = ": no counterpart"
         if op.index in pairs:
-            pair = pairs[op.index]
-            lines.append(f"op {op.index} {op.raw} = {pair.reference} ({', '.join(pair.evidence)})")
+            said = f" = {pairs[op.index].reference} ({', '.join(pairs[op.index].evidence)})"
         elif op.index in matches:
-            lines.append(
-                f"op {op.index} {op.raw} = {reference.ops[matches[op.index][0]].name} "
-                f"({', '.join(matches[op.index][1])})"
-            )
-        else:
-            lines.append(f"op {op.index} {op.raw}: no counterpart")
+            ours, words, _ = matches[op.index]
+            said = f" = {reference.ops[ours].name} ({', '.join(words)})"
+        lines.append(f"op {op.index} {op.raw}{said}")
     taken = {r for r, _, _ in matches.values()}
     lines += [
         f"reference {op.name}: no counterpart"

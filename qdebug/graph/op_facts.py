@@ -121,14 +121,12 @@ def kernel_rows(graph: Graph, op: Op, *, side: str) -> NDArray[np.float32] | Non
     if tensor is None or tensor.data is None:
         return None
     data = tensor.constant.astype(np.float32)
-    if op.kind == "conv3d":
+    if op.kind == "conv3d" or (op.kind == "conv" and side == "reference"):
         return np.moveaxis(data, -1, 0).reshape(data.shape[-1], -1)
     if side == "candidate":
         if op.kind == "depthwise":
             return data.reshape(-1, data.shape[-1]).T
         return data.reshape(data.shape[0], -1)
-    if op.kind == "conv":
-        return np.moveaxis(data, -1, 0).reshape(data.shape[-1], -1)
     if op.kind == "transpose_conv":
         return np.moveaxis(data, -2, 0).reshape(data.shape[-2], -1)
     if op.kind == "depthwise":

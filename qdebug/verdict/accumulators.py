@@ -68,9 +68,7 @@ class Differences:
         elif not self.reference_energy:
             reasons["sqnr_db"] = "the reference is 0 everywhere"
         sqnr = None if reasons else 10 * math.log10(self.reference_energy / squares)
-        histogram = {str(value): self.counts[value] for value in sorted(self.counts)}
-        if self.total > self.flips:
-            histogram["0"] = self.total - self.flips
+        equal = {0: self.total - self.flips} if self.total > self.flips else {}
         return ErrorStats(
             flip_percent=100 * self.flips / self.total,
             max_lsb=self.largest,
@@ -78,7 +76,7 @@ class Differences:
             rms_lsb=math.sqrt(squares / self.total),
             max_abs=self.largest * scale,
             sqnr_db=sqnr,
-            histogram=dict(sorted(histogram.items(), key=lambda entry: int(entry[0]))),
+            histogram={str(value): count for value, count in sorted((self.counts | equal).items())},
             non_finite=self.non_finite,
             reasons=reasons,
         )

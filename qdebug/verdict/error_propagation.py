@@ -39,7 +39,8 @@ SLOPE_ONE = MOVEMENT | {
     "logistic",
 }
 """Kinds whose output changes by no more than the largest change of an input, or by their sum."""
-SUMMED = frozenset({"add", "sub"})
+SUMMED = frozenset({"add", "sub", "mul"})
+"""Kinds to whose error all inputs add."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,10 @@ def _through(graph: Graph, op: Op, at: Callable[[Key], Carried | None]) -> Carri
     if slopes is None:
         return None
     low, high = _range(graph, op, given)
-    if op.kind in SUMMED | {"mul"}:
-        most = sum(slope * value.most for slope, value in zip(slopes, given, strict=True))
-        square = sum(slope**2 * value.square for slope, value in zip(slopes, given, strict=True))
-    else:
-        most = max(slope * value.most for slope, value in zip(slopes, given, strict=True))
-        square = max(slope**2 * value.square for slope, value in zip(slopes, given, strict=True))
-    return Carried(low, high, most, square)
+    errors = [slope * value.most for slope, value in zip(slopes, given, strict=True)]
+    squares = [slope**2 * value.square for slope, value in zip(slopes, given, strict=True)]
+    is_sum = op.kind in SUMMED
+    return Carried(low, high, sum(errors) if is_sum else max(errors), sum(squares) if is_sum else max(squares))
 
 
 def _slopes(op: Op, given: list[Carried]) -> list[float] | None:

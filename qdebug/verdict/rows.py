@@ -47,27 +47,21 @@ def build_rows(
     names = {pair.candidate: pair.layer for pair in aligned.pairs}
     rows = []
     for index, pair in enumerate(aligned.pairs):
-        row = _bare_row(index, pair, candidate, names)
+        row, known = _bare_row(index, pair, candidate, names), weights.get(pair.candidate)
+        held = known if isinstance(known, Weights) else None
         if pair.candidate in counts.codes:
             row = _code_row(
                 row,
                 counts.codes[pair.candidate],
                 expectations[pair.candidate],
-                weights.get(pair.candidate),
+                held,
                 parts.get(pair.candidate),
                 _weight_scales(pair, candidate, counts.codes[pair.candidate].channels),
             )
             if row.parts is None:
                 row = replace(row, reasons={**row.reasons, "parts": NO_PARTS[aligned.kind]})
         elif pair.candidate in counts.floats:
-            row = _float_row(
-                row,
-                pair,
-                counts,
-                weights.get(pair.candidate),
-                largest_input,
-                _float_bound(pair, candidate, weights.get(pair.candidate)),
-            )
+            row = _float_row(row, pair, counts, held, largest_input, _float_bound(pair, candidate, held))
         else:
             row = _unmeasured(row, counts.unreadable.get(pair.candidate, UNREADABLE))
             row = replace(row, verdict="diverged") if pair.candidate in counts.misshapen else row
@@ -137,23 +131,18 @@ def _code_row(
     row: Row,
     stats: CodeStats,
     expectation: Expectation,
-    weights: Weights | str | None,
+    weights: Weights | None,
     parts: dict[str, Any] | None,
     scales: list[float] | None,
 ) -> Row:
     if not stats.total:
         return _unmeasured(row, "no sample was run")
-    judged = judge(stats, expectation, weights if isinstance(weights, Weights) else None)
+    judged = judge(stats, expectation, weights)
     local = stats.local.result(stats.scale) if stats.local.total else None
     channels = None
     if local is not None and stats.channels > 1:
-        channels = Channels(
-            stats.flips.tolist(),
-            stats.sums.tolist(),
-            stats.largest.tolist(),
-            stats.local.total // stats.channels,
-            scales,
-        )
+        each = stats.local.total // stats.channels
+        channels = Channels(stats.flips.tolist(), stats.sums.tolist(), stats.largest.tolist(), each, scales)
     reasons = {} if local is not None else {"local": judged.reason}
     if judged.expected_flip_percent is None and local is not None:
         reasons["expected_flip_percent"] = SIMULATED
@@ -177,9 +166,9 @@ def _code_row(
     )
 
 
-def _float_bound(pair: Pair, candidate: Graph, weights: Weights | str | None) -> float:
+def _float_bound(pair: Pair, candidate: Graph, weights: Weights | None) -> float:
     """Relative error that one op may make: more where the file holds constants in half precision that stand alone."""
-    if isinstance(weights, Weights):
+    if weights is not None:
         return FLOAT_BOUND
     halves = sum(
         as_stored(candidate, tensor).dtype == "float16"
@@ -190,7 +179,7 @@ def _float_bound(pair: Pair, candidate: Graph, weights: Weights | str | None) ->
 
 
 def _float_row(
-    row: Row, pair: Pair, counts: Counts, weights: Weights | str | None, largest_input: float, bound: float
+    row: Row, pair: Pair, counts: Counts, weights: Weights | None, largest_input: float, bound: float
 ) -> Row:
     cumulative, local = counts.floats[pair.candidate]
     given = [
@@ -201,11 +190,10 @@ def _float_row(
         local,
         depth=len(pair.region),
         bound=bound,
-        weights=weights if isinstance(weights, Weights) else None,
+        weights=weights,
         simulated=counts.simulated_floats.get(pair.candidate),
         largest_input=max(given, default=largest_input),
     )
-    why = "this tensor holds no codes"
     names = (
         "expected_flip_percent",
         "off_grid_rms_lsb",
@@ -216,7 +204,7 @@ def _float_row(
         "zero_point",
         "parts",
     )
-    reasons = dict.fromkeys(names, why)
+    reasons = dict.fromkeys(names, "this tensor holds no codes")
     if not local.total:
         judged = Judged("unmeasured", NOT_REPLAYED)
         reasons["local"] = NOT_REPLAYED
