@@ -80,13 +80,14 @@ class Tensor:
         return self.quantization is not None and self.dtype in CODE_RANGES
 
     @property
+    def one_grid(self) -> Grid | None:
+        """Scale and zero point, whatever its type; `None` without, or with one for every channel."""
+        return self.quantization.grid if self.quantization is not None and self.quantization.per_tensor else None
+
+    @property
     def grid(self) -> Grid | None:
         """The one grid of its codes; `None` where it holds none, or has a grid for every channel."""
-        return (
-            self.quantization.grid
-            if self.quantization is not None and self.dtype in CODE_RANGES and self.quantization.per_tensor
-            else None
-        )
+        return self.one_grid if self.dtype in CODE_RANGES else None
 
     def real(self, values: Array) -> Array:
         """What its `values` stand for: float32 of codes; anything else, and what is real already, as it is."""

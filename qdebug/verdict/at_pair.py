@@ -182,12 +182,10 @@ class AtPair:
     @cached_property
     def kept_grid(self) -> Grid | None:
         """The grid of the codes that this op hands on although its output is said to be on another one."""
-        op, ours = self.pair.op, self.tensor.quantization
+        op, ours = self.pair.op, self.tensor.one_grid
         read = self.candidate.data_inputs(op) if op is not None and op.kind in KEEPS_CODES else ()
-        given = self.candidate.tensors[read[0]].quantization if read else None
-        if ours is None or given is None or not given.per_tensor or not ours.per_tensor:
-            return None
-        return None if given.grid == ours.grid else given.grid
+        given = self.candidate.tensors[read[0]].one_grid if read else None
+        return given if ours is not None and given != ours else None
 
     @cached_property
     def between(self) -> list[float]:

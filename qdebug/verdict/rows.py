@@ -11,8 +11,9 @@ from qdebug.converter.constants import as_stored
 from qdebug.converter.rounded_reference import HALF
 from qdebug.converter.weights import Weights
 from qdebug.graph import op_facts
-from qdebug.graph.graph import Graph, Key
+from qdebug.graph.graph import Graph, Key, Op, Tensor
 from qdebug.graph.op_facts import kernel as kernel_of
+from qdebug.graph.quantization import Grid
 from qdebug.record.schema import Channels, Coverage, Row, WorstSample
 from qdebug.verdict.accumulators import UNREADABLE, CodeStats, Counts
 from qdebug.verdict.expectation import Expectation
@@ -88,25 +89,24 @@ def build_rows(
     )
 
 
-def _bare_row(index: int, pair: Pair, candidate: Graph, names: Mapping[Key, str]) -> Row:
-    tensor = candidate.tensors[pair.candidate]
-    grid = tensor.quantization if tensor.quantization is not None and tensor.quantization.per_tensor else None
+def unmeasured_row(layer: str, op: str, op_index: int | None) -> Row:
+    """A row of which nothing is known but its names."""
     return Row(
-        index=index,
-        layer=pair.layer,
-        region=list(dict.fromkeys(layer.name for layer in pair.layers)),
-        region_raw=list(dict.fromkeys(layer.raw for layer in pair.layers)),
-        op=pair.op.raw if pair.op is not None else "INPUT",
-        op_index=pair.op.index if pair.op is not None else None,
-        tensor=tensor.name,
-        tensor_index=int(str(pair.candidate)),
-        shape=list(tensor.shape[1:]),
-        dtype=tensor.dtype,
-        scale=grid.step if grid else None,
-        zero_point=grid.zero if grid else None,
-        upstream=list(dict.fromkeys(names[key] for _, key in pair.inputs if key is not None)),
-        evidence=list(pair.evidence),
-        confidence=pair.confidence,
+        index=0,
+        layer=layer,
+        region=[],
+        region_raw=[],
+        op=op,
+        op_index=op_index,
+        tensor="",
+        tensor_index=None,
+        shape=[],
+        dtype="",
+        scale=None,
+        zero_point=None,
+        upstream=[],
+        evidence=[],
+        confidence=0.0,
         cumulative=None,
         local=None,
         expected_flip_percent=None,
@@ -116,6 +116,32 @@ def _bare_row(index: int, pair: Pair, candidate: Graph, names: Mapping[Key, str]
         used_codes_percent=None,
         verdict="unmeasured",
         reason="",
+    )
+
+
+def row_of_tensor(layer: str, op: Op | None, tensor: Tensor, grid: Grid | None) -> Row:
+    """The same of a tensor of the file; without an op it is an input."""
+    return replace(
+        unmeasured_row(layer, "INPUT" if op is None else op.raw, None if op is None else op.index),
+        tensor=tensor.name,
+        tensor_index=int(str(tensor.key)),
+        shape=list(tensor.shape[1:]),
+        dtype=tensor.dtype,
+        scale=None if grid is None else grid.scale,
+        zero_point=None if grid is None else grid.zero_point,
+    )
+
+
+def _bare_row(index: int, pair: Pair, candidate: Graph, names: Mapping[Key, str]) -> Row:
+    tensor = candidate.tensors[pair.candidate]
+    return replace(
+        row_of_tensor(pair.layer, pair.op, tensor, tensor.one_grid),
+        index=index,
+        region=list(dict.fromkeys(layer.name for layer in pair.layers)),
+        region_raw=list(dict.fromkeys(layer.raw for layer in pair.layers)),
+        upstream=list(dict.fromkeys(names[key] for _, key in pair.inputs if key is not None)),
+        evidence=list(pair.evidence),
+        confidence=pair.confidence,
         reference_tensor=str(pair.reference),
     )
 

@@ -26,7 +26,7 @@ from qdebug.record.device import DeviceOp
 from qdebug.record.schema import Cost, Coverage, EndToEnd, ErrorStats, Row, Run
 from qdebug.record.version import __version__
 from qdebug.verdict.accumulators import Differences
-from qdebug.verdict.rows import first_divergent, first_over_tolerance
+from qdebug.verdict.rows import first_divergent, first_over_tolerance, row_of_tensor
 from qdebug.workflows.device import Device, chosen_samples, open_device, with_device
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import sha256
@@ -267,30 +267,12 @@ def _unique(graph: Graph) -> dict[Key, str]:
 
 def _bare(graph: Graph, key: Key, name: str, op: Op | None, upstream: Sequence[str]) -> Row:
     tensor = graph.tensors[key]
-    grid = tensor.grid
-    return Row(
-        index=0,
-        layer=name,
+    return replace(
+        row_of_tensor(name, op, tensor, tensor.grid),
         region=[name],
         region_raw=[tensor.name],
-        op="INPUT" if op is None else op.raw,
-        op_index=None if op is None else op.index,
-        tensor=tensor.name,
-        tensor_index=int(str(key)),
-        shape=list(tensor.shape[1:]),
-        dtype=tensor.dtype,
-        scale=None if grid is None else grid.scale,
-        zero_point=None if grid is None else grid.zero_point,
         upstream=list(dict.fromkeys(upstream)),
         evidence=["file"],
         confidence=1.0,
-        cumulative=None,
-        local=None,
-        expected_flip_percent=None,
-        off_grid_rms_lsb=None,
-        saturated_percent=None,
-        clipped_percent=None,
-        used_codes_percent=None,
         verdict="exact",
-        reason="",
     )

@@ -59,14 +59,9 @@ def audit_bias(aligned: Aligned, pair: Pair, given: dict[Key, Grid]) -> Iterator
 def _shared(candidate: Graph, op: Op, stored: Tensor, step: float) -> str:
     """Say that one bias tensor stands for several ops though its unit, the input's scale, is not theirs in common."""
     readers = candidate.consumers.get(stored.key, ())
-    steps = [
-        entry.quantization.step
-        for reader in readers
-        if reader is not op
-        for entry in (candidate.tensors[key] for key in candidate.data_inputs(reader)[:1])
-        if entry.quantization is not None and entry.quantization.per_tensor
-    ]
-    if not any(abs(other - step) > SCALE_NOISE * step for other in steps):
+    given = [key for reader in readers if reader is not op for key in candidate.data_inputs(reader)[:1]]
+    grids = [candidate.tensors[key].one_grid for key in given]
+    if not any(grid is not None and abs(grid.scale - step) > SCALE_NOISE * step for grid in grids):
         return ""
     return f"the converter kept one bias for {len(readers)} ops, whose inputs have different scales"
 

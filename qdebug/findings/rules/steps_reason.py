@@ -92,7 +92,5 @@ def _fills(row: Row) -> bool:
 
 def on_one_grid(context: Context, one: Key, other: Key) -> bool:
     """Whether two tensors have one scale and zero point, to the last bit."""
-    ours, theirs = (context.candidate.tensors[key].quantization for key in (one, other))
-    if ours is None or theirs is None or not ours.per_tensor or not theirs.per_tensor:
-        return False
-    return ours.grid == theirs.grid
+    ours, theirs = (context.candidate.tensors[key].one_grid for key in (one, other))
+    return ours is not None and ours == theirs
