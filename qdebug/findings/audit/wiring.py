@@ -16,9 +16,6 @@ ORDERED = frozenset({"concat", "sub", "div", "pack", "matmul"})
 TURNS = op_facts.RESHAPES | {"transpose"}
 
 
-# -- wiring -------------------------------------------------------------------------------------
-
-
 def audit_wiring(aligned: Aligned, pair: Pair) -> Iterator[Deviation | Unchecked]:
     """Compare the tensors that the file's op reads with those that the reference's region reads."""
     reference, candidate = aligned.graphs

@@ -66,7 +66,7 @@ def _left_out(context: Context) -> list[str]:
     """Layers that compute and have no quantizer at all in the reference: QAT was given a part of the model only."""
     return [
         pair.layer
-        for pair in context.alignment.pairs
+        for pair in context.aligned.pairs
         if pair.core is not None
         and pair.core.kind not in WITHOUT_RANGE
         and not any(op.kind == "fake_quant" for op in pair.region)

@@ -39,7 +39,7 @@ def imposed_range(context: Context) -> Iterator[Found]:
 
 def imposed_inputs(context: Context) -> Iterator[tuple[InputStats, Op]]:
     """The inputs that are clipped on a range which another op gave them, and that op."""
-    for key, number in zip(context.candidate.inputs, context.alignment.inputs, strict=True):
+    for key, number in zip(context.candidate.inputs, context.aligned.alignment.inputs, strict=True):
         name = context.reference.input_names[number]
         inputs = () if context.measured is None else context.measured.inputs
         one = next((entry for entry in inputs if entry.name == name), None)

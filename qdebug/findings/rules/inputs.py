@@ -88,7 +88,7 @@ def channel_order(context: Context) -> Iterator[Found]:
 
 def order_of_ends(context: Context) -> Iterator[Found]:
     """RC29: the file lists its inputs or outputs in another order than Keras."""
-    inputs, outputs = context.alignment.inputs, context.alignment.outputs
+    inputs, outputs = context.aligned.alignment.inputs, context.aligned.alignment.outputs
     needed(max(len(inputs), len(outputs)) > 1, "one input and one output")
     for what, order, ours, theirs in (
         ("outputs", outputs, context.reference.output_names, context.candidate.output_names),

@@ -80,7 +80,7 @@ def one_side_non_finite(context: Context) -> Iterator[Found]:
 def unexplained(context: Context) -> Iterator[Found]:
     """RC21: a layer diverges and the file holds what it should: its kernel computes something else."""
     rows = needed(context.rows)
-    needed(context.reference_kind != "float", "a float reference is not on the file's grid")
+    needed(context.aligned.kind != "float", "a float reference is not on the file's grid")
     for row in rows:
         if row.verdict != "diverged" or row.local is None or row.reason.startswith("range:"):
             continue  # a range is no kernel's fault: QD607

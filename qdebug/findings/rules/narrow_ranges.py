@@ -25,7 +25,7 @@ def too_narrow(context: Context) -> Iterator[Found]:
     """RC26: the range ends before the data do."""
     losses = measured(context)
     found = [] if losses is None else [*_costly(losses), *_all_together(losses)]
-    if context.reference_kind != "qat" and not any(one.layer is None for one in found):
+    if context.aligned.kind != "qat" and not any(one.layer is None for one in found):
         told = {one.layer for one in found}
         found += [one for one in _diverging(context) if one.layer not in told]
     needed(
@@ -76,7 +76,7 @@ def _diverging(context: Context) -> Iterator[Found]:
 
     Two files have no parts of their losses: what the row takes at the handover is told.
     """
-    is_file = context.reference_kind == "file"
+    is_file = context.aligned.kind == "file"
     for row in context.rows or ():
         if row.verdict != "diverged" or not row.reason.startswith("range:") or row.scale is None:
             continue

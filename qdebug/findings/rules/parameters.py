@@ -153,7 +153,7 @@ def _channel_scale(context: Context, one: Deviation) -> dict[str, float]:
 
 def coarse_depthwise(context: Context) -> Iterator[Found]:
     """RC20: one QAT range for all channels of a depthwise convolution."""
-    for pair in context.alignment.pairs:
+    for pair in context.aligned.pairs:
         if pair.op is None or pair.core is None or pair.core.kind != "depthwise":
             continue
         ours, held = op_facts.kernel(context.reference, pair.core), op_facts.kernel(context.candidate, pair.op)

@@ -21,7 +21,7 @@ MEASURED = "what a range costs is measured at the handover: QD606, QD607"
 
 def _is_measured(context: Context) -> bool:
     """Tell whether a handover has shown what the ranges of a float reference's file cost."""
-    return context.reference_kind == "float" and any(row.handover is not None for row in context.rows or ())
+    return context.aligned.kind == "float" and any(row.handover is not None for row in context.rows or ())
 
 
 def input_outlier(context: Context) -> Iterator[Found]:
@@ -100,7 +100,7 @@ def joined_ranges(context: Context) -> Iterator[Found]:
     yield from found
     if found or _is_measured(context):
         return
-    joining = [pair for pair in context.alignment.pairs if pair.core is not None and pair.core.kind == "concat"]
+    joining = [pair for pair in context.aligned.pairs if pair.core is not None and pair.core.kind == "concat"]
     needed(joining, "nothing is concatenated")
     widths = {one.op.outputs[0]: one.high - one.low for one in activation_quantizers(context.reference)}
     for pair in joining:

@@ -245,7 +245,7 @@ def norm_statistics(context: Context) -> Iterator[Found]:
 
 def other_model(context: Context) -> Iterator[Found]:
     """RC25: the file was converted from another model than this reference."""
-    kernels = [op_facts.kernel(context.candidate, pair.op) for pair in context.alignment.pairs if pair.op is not None]
+    kernels = [op_facts.kernel(context.candidate, pair.op) for pair in context.aligned.pairs if pair.op is not None]
     weighted = sum(kernel is not None for kernel in kernels)
     needed(weighted, "no op of the file has weights")
     weights = {one.layer: one for one in context.audit.of("weights") if one.detail not in (MISFOLDED, CHANNELS_MOVED)}
@@ -260,7 +260,7 @@ def other_model(context: Context) -> Iterator[Found]:
         "tensors_with_other_ranges": len(grids),
     }
     if weighted > 1 and len(weights) >= 0.5 * weighted and codes > MANY * total:
-        ranges = " and other ranges" if len(grids) > 0.5 * len(context.alignment.pairs) else " on the same grids"
+        ranges = " and other ranges" if len(grids) > 0.5 * len(context.aligned.pairs) else " on the same grids"
         yield Found(
             None,
             f"the file was made from another model: {len(weights)} of {weighted} weighted layers "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
-from qdebug.align import Aligned, Alignment, Pair
+from qdebug.align import Aligned, Pair
 from qdebug.findings.audit import Audit
 from qdebug.findings.evidence import Measured
 from qdebug.findings.loss_evidence import Losses, Points, TrainedRanges
@@ -75,16 +75,6 @@ class Context:
         return self.aligned.candidate
 
     @property
-    def alignment(self) -> Alignment:
-        """Which tensor of the one stands for which of the other."""
-        return self.aligned.alignment
-
-    @property
-    def reference_kind(self) -> str:
-        """`qat`, `float` or `file`, as in `Aligned`."""
-        return self.aligned.kind
-
-    @property
     def is_qat(self) -> bool:
         """Whether the reference carries quantizers."""
         return self.aligned.is_qat
@@ -97,12 +87,12 @@ class Context:
     @cached_property
     def pairs(self) -> dict[str, Pair]:
         """The pairs by layer."""
-        return {pair.layer: pair for pair in self.alignment.pairs}
+        return {pair.layer: pair for pair in self.aligned.pairs}
 
     @cached_property
     def by_candidate(self) -> dict[Key, Pair]:
         """The pairs by candidate tensor."""
-        return {pair.candidate: pair for pair in self.alignment.pairs}
+        return {pair.candidate: pair for pair in self.aligned.pairs}
 
     @cached_property
     def rows_by_layer(self) -> dict[str, Row]:

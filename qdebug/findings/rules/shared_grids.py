@@ -94,7 +94,7 @@ def shared_grid(code: str, kinds: tuple[str, ...], title: str, fix: str) -> Rule
 def second_quantizer(context: Context) -> Iterator[Found]:
     """RC14: the reference rounds twice where the file rounds once."""
     needed(context.is_qat, NOT_QAT)
-    for pair in context.alignment.pairs:
+    for pair in context.aligned.pairs:
         path = (op for op in only_path_back(context.reference, pair) if op is not pair.core)
         quantizers = sum(op.kind == "fake_quant" and nudged(context.reference, op) is not None for op in path)
         if quantizers > 1 and not is_exact(context, pair.layer):
@@ -110,7 +110,7 @@ def second_quantizer(context: Context) -> Iterator[Found]:
 def decomposed(context: Context) -> Iterator[Found]:
     """RC15: one layer became several ops, with codes between them that QAT never saw."""
     needed(context.is_qat, NOT_QAT)
-    for pair in context.alignment.pairs:
+    for pair in context.aligned.pairs:
         last, apart = context.reference.producers.get(pair.reference), off_grid(context, pair.layer)
         if pair.op is None or last is None or last.layer is None or ":" not in pair.layer or last.kind == "fake_quant":
             continue
@@ -137,7 +137,7 @@ def _without(context: Context) -> str:
 
 def fixed_grid(context: Context) -> Iterator[Found]:
     """RC16: an output grid that the kernel imposes and QAT does not simulate."""
-    for pair in context.alignment.pairs:
+    for pair in context.aligned.pairs:
         last = context.reference.producers.get(pair.reference)
         if pair.op is None or pair.op.kind not in FIXED_GRIDS or (last is not None and last.kind == "fake_quant"):
             continue
