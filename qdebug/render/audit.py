@@ -45,25 +45,19 @@ def document(found: AuditRecord) -> tuple[Block, ...]:
 def deviations_table(found: AuditRecord) -> Table:
     """Build one line for each deviation, in the candidate's order."""
     fields = [
-        text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
+        text_field("layer", "layer", wrap=True),
         text_field("what", "what", _what),
         text_field("count", "differ", lambda one: f"{one.count} of {one.total}"),
-        number_field("largest", "largest, codes", lambda one: numbers.lsb(one.largest)),
-        number_field("ratio", "ratio", lambda one: numbers.error(one.ratio)),
-        text_field("expected", "expected", lambda one: numbers.name(one.expected), wrap=True),
-        text_field("found", "found", lambda one: numbers.name(one.found), wrap=True),
-        number_field("channel", "channel", lambda one: numbers.count(one.channel)),
+        number_field("largest", "largest, codes", numbers.lsb),
+        number_field("ratio", "ratio", numbers.error),
+        text_field("expected", "expected", wrap=True),
+        text_field("found", "found", wrap=True),
+        number_field("channel", "channel"),
         text_field("first", "first index", _first, detail=USEFUL),
-        text_field(
-            "detail",
-            "detail",
-            lambda one: numbers.name(one.detail) if one.detail else numbers.ABSENT,
-            wrap=True,
-            detail=USEFUL,
-        ),
+        text_field("detail", "detail", lambda one: numbers.name(one.detail or None), wrap=True, detail=USEFUL),
         text_field("has_effect", "has effect", lambda one: "yes" if one.has_effect else "no", detail=DATA),
-        number_field("op_index", "op index", lambda one: numbers.count(one.op_index), detail=DATA),
-        text_field("tensor", "tensor", lambda one: numbers.name(one.tensor), detail=DATA),
+        number_field("op_index", "op index", detail=DATA),
+        text_field("tensor", "tensor", detail=DATA),
     ]
     return build(
         "audit",
@@ -86,9 +80,9 @@ def _first(one: Deviating) -> str:
 
 def _noted(name: str, title: str, entries: list[Noted]) -> Table:
     fields = [
-        text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
+        text_field("layer", "layer", wrap=True),
         text_field("what", "what", _what),
-        text_field("text", "why", lambda one: numbers.name(one.text), wrap=True),
+        text_field("text", "why", wrap=True),
     ]
     return build(name, title, fields, entries)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from qdebug.record.cures import Cure, Cures, Measured
+from qdebug.record.cures import Cure, Cures
 from qdebug.record.loss import SHARES
 from qdebug.record.schema import Run
 from qdebug.render import numbers
@@ -48,39 +46,31 @@ def cures_table(found: Cures) -> Table:
     """Build one line for each file, the run's own first, then best first."""
     share = found.metric in SHARES
 
-    def value(one: Cure) -> str:
-        known = None if one.proved_on is None else one.proved_on.value
-        return numbers.percent(None if known is None else 100 * known) if share else numbers.error(known)
+    def level(value: float | None) -> str:
+        return numbers.percent(None if value is None else 100 * value) if share else numbers.error(value)
 
-    def number(name: str, part: str = "proved_on") -> Callable[[Cure], str]:
-        return lambda one: _size(getattr(getattr(one, part), name) if getattr(one, part) is not None else None, share)
+    def points(value: float | None) -> str:
+        return _size(value, share)
 
     what = f"{numbers.name(found.metric)}{' %' if share else ''}"
     unit = " points" if share else ""
     fields = [
-        text_field("cure", "cure", lambda one: numbers.name(one.name), wrap=True),
+        text_field("cure", "cure", "name", wrap=True),
         text_field("layers", "layers", lambda one: numbers.names(one.layers), wrap=True),
-        number_field("value", what, value),
+        number_field("value", what, level, "proved_on.value"),
+        number_field("lost", f"lost{unit}", str, lambda one: _lost(one, share), short="lost"),
+        number_field("won", f"won back{unit}", str, lambda one: _won(one, share), short="won back"),
         number_field(
-            "lost", f"lost{unit}", lambda one: _interval(one.proved_on, "points", "low", "high", share), short="lost"
+            "chosen_lost", f"lost{unit}, choosing", points, "chosen_on.points", detail=USEFUL, short="lost, choosing"
         ),
-        number_field("won", f"won back{unit}", lambda one: _won(one, share), short="won back"),
-        number_field(
-            "chosen_lost", f"lost{unit}, choosing", number("points", "chosen_on"), detail=USEFUL, short="lost, choosing"
-        ),
-        number_field("size", "bytes", lambda one: numbers.count(one.size)),
+        number_field("size", "bytes"),
         text_field("faithful", "faithful", _faithful),
         text_field("target", "target", _reached),
-        number_field("low", "low", number("low"), detail=DATA),
-        number_field("high", "high", number("high"), detail=DATA),
-        number_field("won_low", "won low", number("won_low"), detail=DATA),
-        number_field("won_high", "won high", number("won_high"), detail=DATA),
-        text_field(
-            "first_divergent",
-            "first divergent",
-            lambda one: numbers.name(one.proved_on.first_divergent if one.proved_on is not None else None),
-            detail=DATA,
-        ),
+        number_field("low", "low", points, "proved_on.low", detail=DATA),
+        number_field("high", "high", points, "proved_on.high", detail=DATA),
+        number_field("won_low", "won low", points, "proved_on.won_low", detail=DATA),
+        number_field("won_high", "won high", points, "proved_on.won_high", detail=DATA),
+        text_field("first_divergent", "first divergent", "proved_on.first_divergent", detail=DATA),
     ]
     target = "no loss beyond chance" if found.target is None else f"{found.target:g}{unit} lost at most"
     told = (
@@ -140,15 +130,17 @@ def _size(value: float | None, share: bool) -> str:
     return f"{value + 0.0:.1f}"
 
 
-def _interval(part: Measured | None, name: str, low: str, high: str, share: bool) -> str:
-    if part is None or getattr(part, name) is None:
-        return numbers.ABSENT
-    ends = [getattr(part, end) for end in (low, high)]
-    text = _size(getattr(part, name), share)
-    return text if None in ends else f"{text} ({_size(ends[0], share)} to {_size(ends[1], share)})"
+def _lost(one: Cure, share: bool) -> str:
+    part = one.proved_on
+    return numbers.ABSENT if part is None else _interval(part.points, part.low, part.high, share)
 
 
 def _won(one: Cure, share: bool) -> str:
-    if one.kind == "as it is":
-        return numbers.ABSENT
-    return _interval(one.proved_on, "won", "won_low", "won_high", share)
+    part = None if one.kind == "as it is" else one.proved_on
+    return numbers.ABSENT if part is None else _interval(part.won, part.won_low, part.won_high, share)
+
+
+def _interval(value: float | None, low: float | None, high: float | None, share: bool) -> str:
+    if value is None or low is None or high is None:
+        return _size(value, share)
+    return f"{_size(value, share)} ({_size(low, share)} to {_size(high, share)})"

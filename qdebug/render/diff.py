@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qdebug.record.diff import GONE, NEW, SAME, WORSE, Difference, FactChange, RowChange, first_reasons
-from qdebug.record.schema import Row
+from qdebug.record.diff import GONE, NEW, SAME, WORSE, Difference, first_reasons
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Facts, Sentence
 from qdebug.render.run.document import finding_entry
@@ -15,6 +14,7 @@ from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, co
 _STATUS = {"better": "passed", "worse": "failed", "new": "note", "gone": "note"}
 _SHOWN_HASH = 12
 
+_SIDES = ("before", "after")
 Writer = Callable[[list[Any]], list[str]]
 
 
@@ -43,63 +43,34 @@ def layers_table(found: Difference, *, everything: bool = True) -> Table:
         else f"Layers that changed: {len(chosen)} of {len(found.layers)}"
     )
     fields = [
-        text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
-        text_field("change", "change", lambda one: one.change),
-        *_both("verdict", "verdict", lambda row: numbers.name(row.verdict)),
-        *_both("local_flip_percent", "local flips %", _stat("local", "flip_percent"), numbers.percent_column),
-        *_both("local_max_lsb", "local max LSB", _stat("local", "max_lsb"), numbers.error_column, detail=USEFUL),
-        *_both(
-            "cumulative_flip_percent",
-            "cumulative flips %",
-            _stat("cumulative", "flip_percent"),
-            numbers.percent_column,
-            detail=USEFUL,
-        ),
-        text_field("why", "why", lambda one: numbers.name(one.why), detail=USEFUL, wrap=True),
-        text_field("matched_by", "matched by", lambda one: numbers.name(one.matched_by), detail=DATA),
-        text_field(
-            "before_layer",
-            "layer before",
-            lambda one: numbers.name(one.before.layer if one.before else None),
-            detail=DATA,
-        ),
+        text_field("layer", "layer", wrap=True),
+        text_field("change", "change"),
+        *(text_field(f"verdict_{side}", f"verdict {side}", f"{side}.verdict") for side in _SIDES),
+        *_both("local.flip_percent", "local flips %", numbers.percent_column),
+        *_both("local.max_lsb", "local max LSB", numbers.error_column, detail=USEFUL),
+        *_both("cumulative.flip_percent", "cumulative flips %", numbers.percent_column, detail=USEFUL),
+        text_field("why", "why", detail=USEFUL, wrap=True),
+        text_field("matched_by", "matched by", detail=DATA),
+        text_field("before_layer", "layer before", "before.layer", detail=DATA),
     ]
     return build("diff", title, fields, chosen, status=lambda one: _STATUS.get(one.change, ""), status_column="change")
 
 
-def _both(
-    name: str, heading: str, read: Callable[[Row], Any], write: Writer | None = None, detail: int = ESSENTIAL
-) -> list[Field]:
-    """The same value of both runs, side by side."""
-
-    def cell(side: str) -> Callable[[RowChange], Any]:
-        def value(one: RowChange) -> Any:
-            row: Row | None = getattr(one, side)
-            return (numbers.ABSENT if write is None else None) if row is None else read(row)
-
-        return value
-
-    sides = ("before", "after")
-    if write is None:
-        return [text_field(f"{name}_{side}", f"{heading} {side}", cell(side), detail=detail) for side in sides]
-    return [column_field(f"{name}_{side}", f"{heading} {side}", cell(side), write, detail=detail) for side in sides]
-
-
-def _stat(kind: str, value: str) -> Callable[[Row], Any]:
-    return lambda row: None if getattr(row, kind) is None else getattr(getattr(row, kind), value)
+def _both(path: str, heading: str, write: Writer, detail: int = ESSENTIAL) -> list[Field]:
+    """The same number of both runs, side by side."""
+    name = path.replace(".", "_")
+    return [
+        column_field(f"{name}_{side}", f"{heading} {side}", write, f"{side}.{path}", detail=detail) for side in _SIDES
+    ]
 
 
 def facts_table(found: Difference) -> Table:
     """Build what else is not the same: versions, files, data, settings, accuracies."""
-
-    def field(name: str, write: Callable[[FactChange], str]) -> Field:
-        return text_field(name, name, write, wrap=name in ("before", "after"))
-
     fields = [
-        field("subject", lambda one: numbers.name(one.subject)),
-        field("name", lambda one: numbers.name(one.name)),
-        field("before", lambda one: _fact(one.before)),
-        field("after", lambda one: _fact(one.after)),
+        text_field("subject", "subject"),
+        text_field("name", "name"),
+        text_field("before", "before", lambda one: _fact(one.before), wrap=True),
+        text_field("after", "after", lambda one: _fact(one.after), wrap=True),
     ]
     return build("facts", "Not the same", fields, found.facts)
 

@@ -24,11 +24,11 @@ class Explained:
 def pages_table(pages: list[Page]) -> Table:
     """Build one line for each code."""
     fields = [
-        text_field("code", "code", lambda page: page.code),
-        text_field("severity", "severity", lambda page: page.severity),
+        text_field("code", "code"),
+        text_field("severity", "severity"),
         text_field("family", "about", lambda page: FAMILIES[page.code[:3]]),
-        text_field("title", "finding", lambda page: page.title, wrap=True),
-        text_field("cause", "cause", lambda page: page.cause, detail=DATA),
+        text_field("title", "finding", wrap=True),
+        text_field("cause", "cause", detail=DATA),
     ]
     return build("codes", "Findings", fields, pages, status=lambda page: page.severity, status_column="severity")
 

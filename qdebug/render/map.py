@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from qdebug.record.map import Map, MappedPair
-from qdebug.record.schema import Unpaired
 from qdebug.render import numbers
 from qdebug.render.blocks import Block, Facts, Sentence
 from qdebug.render.run.device import told_device
@@ -33,27 +32,20 @@ def document(found: Map) -> tuple[Block, ...]:
 def pairs_table(found: Map) -> Table:
     """Build one line for each pair, in the candidate's order."""
     fields = [
-        number_field("op_index", "#", lambda one: numbers.count(one.op_index), detail=USEFUL),
-        text_field("op", "candidate op", lambda one: numbers.name(one.op)),
-        text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
+        number_field("op_index", "#", detail=USEFUL),
+        text_field("op", "candidate op"),
+        text_field("layer", "layer", wrap=True),
         text_field("region", "reference region", lambda one: numbers.names(one.region), wrap=True),
         text_field("evidence", "evidence", lambda one: numbers.names(one.evidence), wrap=True),
-        number_field("confidence", "confidence", lambda one: f"{one.confidence:.3f}"),
+        number_field("confidence", "confidence", "{:.3f}".format),
         *(
-            [
-                number_field(
-                    "device_differ_percent",
-                    "device vs host %",
-                    lambda one: numbers.percent(one.device_differ_percent),
-                    short="device %",
-                )
-            ]
+            [number_field("device_differ_percent", "device vs host %", numbers.percent, short="device %")]
             if found.device is not None
             else []
         ),
-        number_field("tensor_index", "tensor", lambda one: numbers.count(one.tensor_index), detail=DATA),
-        text_field("tensor", "tensor name", lambda one: numbers.name(one.tensor), detail=DATA),
-        text_field("reference_tensor", "reference tensor", lambda one: numbers.name(one.reference_tensor), detail=DATA),
+        number_field("tensor_index", "tensor", detail=DATA),
+        text_field("tensor", "tensor name", detail=DATA),
+        text_field("reference_tensor", "reference tensor", detail=DATA),
     ]
 
     def mark(one: MappedPair) -> str:
@@ -64,16 +56,12 @@ def pairs_table(found: Map) -> Table:
 
 def unpaired_table(found: Map) -> Table:
     """Build what has no counterpart on either side, with its reason."""
-
-    def name(one: Unpaired) -> str:
-        return numbers.name(one.layer or one.name)
-
     fields = [
-        text_field("side", "side", lambda one: one.side),
-        number_field("op_index", "#", lambda one: numbers.count(one.op_index)),
-        text_field("op", "op or layer type", lambda one: numbers.name(one.op)),
-        text_field("name", "name", name, wrap=True),
-        text_field("reason", "reason", lambda one: numbers.name(one.reason), wrap=True),
+        text_field("side", "side"),
+        number_field("op_index", "#"),
+        text_field("op", "op or layer type"),
+        text_field("name", "name", lambda one: numbers.name(one.layer or one.name), wrap=True),
+        text_field("reason", "reason", wrap=True),
     ]
     return build("unpaired", "Without a counterpart", fields, found.unpaired)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from qdebug.record.schema import Run
-from qdebug.record.summary import GroupRow, Spread, SummaryRow, summarize
+from qdebug.record.summary import GroupRow, Spread, summarize
 from qdebug.render import numbers
 from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Field, Table, build, number_field, text_field
 
@@ -53,23 +53,21 @@ def summary_table(runs: Iterable[Run], by: str | None = None) -> Table:
 
 def _run_fields(rows: list[Any]) -> list[Field]:
     return [
-        text_field("id", "run", lambda row: numbers.name(row.id)),
-        text_field("model", "model", lambda row: numbers.name(row.model), detail=USEFUL),
-        text_field("data", "data", lambda row: numbers.name(row.data), detail=USEFUL, wrap=True),
-        number_field("samples", "samples", lambda row: numbers.count(row.samples), detail=DATA),
+        text_field("id", "run"),
+        text_field("model", "model", detail=USEFUL),
+        text_field("data", "data", detail=USEFUL, wrap=True),
+        number_field("samples", "samples", detail=DATA),
         _epochs(rows, USEFUL),
-        number_field("seed", "seed", lambda row: numbers.count(row.seed), detail=USEFUL),
-        text_field("kernels", "kernels", lambda row: numbers.name(row.kernels), detail=USEFUL),
-        text_field("input_dtype", "input type", lambda row: numbers.name(row.input_dtype), detail=DATA),
+        number_field("seed", "seed", detail=USEFUL),
+        text_field("kernels", "kernels", detail=USEFUL),
+        text_field("input_dtype", "input type", detail=DATA),
         *(
-            number_field(
-                name, heading, _write(name, write), short=short, detail=ESSENTIAL if name in _DECISIVE else USEFUL
-            )
+            number_field(name, heading, write, short=short, detail=ESSENTIAL if name in _DECISIVE else USEFUL)
             for name, heading, short, write in _NUMBERS
         ),
-        text_field("first_divergent", "first divergent", _first_divergent, wrap=True),
-        text_field("verdict", "verdict", lambda row: numbers.name(row.verdict)),
-        text_field("cost", "cost", lambda row: numbers.name(row.cost)),
+        text_field("first_divergent", "first divergent", wrap=True),
+        text_field("verdict", "verdict"),
+        text_field("cost", "cost"),
     ]
 
 
@@ -78,23 +76,18 @@ def _group_fields(rows: list[Any]) -> list[Field]:
         field for name, heading, short, write in _NUMBERS for field in _spread_fields(name, heading, short, write)
     ]
     return [
-        text_field("model", "model", lambda row: numbers.name(row.model), wrap=True),
-        text_field("data", "data", lambda row: numbers.name(row.data), detail=_if_several(rows, "data"), wrap=True),
-        number_field("samples", "samples", lambda row: numbers.count(row.samples), detail=_if_several(rows, "samples")),
+        text_field("model", "model", wrap=True),
+        text_field("data", "data", detail=_if_several(rows, "data"), wrap=True),
+        number_field("samples", "samples", detail=_if_several(rows, "samples")),
         _epochs(rows, ESSENTIAL),
-        text_field("kernels", "kernels", lambda row: numbers.name(row.kernels), detail=_if_several(rows, "kernels")),
-        text_field(
-            "input_dtype",
-            "input type",
-            lambda row: numbers.name(row.input_dtype),
-            detail=_if_several(rows, "input_dtype"),
-        ),
-        number_field("runs", "runs", lambda row: numbers.count(row.runs)),
+        text_field("kernels", "kernels", detail=_if_several(rows, "kernels")),
+        text_field("input_dtype", "input type", detail=_if_several(rows, "input_dtype")),
+        number_field("runs", "runs"),
         text_field("seeds", "seeds", lambda row: ", ".join(map(str, row.seeds)) or numbers.ABSENT, detail=USEFUL),
         *spreads,
         text_field("first_divergent", "first divergent", _first_divergents, wrap=True),
-        text_field("verdict", "worst verdict", lambda row: numbers.name(row.verdict)),
-        text_field("cost", "worst cost", lambda row: numbers.name(row.cost)),
+        text_field("verdict", "worst verdict"),
+        text_field("cost", "worst cost"),
     ]
 
 
@@ -104,35 +97,20 @@ def _runs(count: int) -> str:
 
 def _epochs(rows: list[Any], detail: int) -> Field:
     detail = max(detail, _if_several(rows, "qat_epochs"))
-    return number_field("qat_epochs", "QAT epochs", lambda row: numbers.count(row.qat_epochs), detail=detail)
+    return number_field("qat_epochs", "QAT epochs", detail=detail)
 
 
 def _spread_fields(name: str, heading: str, short: str, write: Callable[[Any], str]) -> list[Field]:
-    def part(value: str) -> Callable[[GroupRow], str]:
-        def cell(row: GroupRow) -> str:
-            spread: Spread | None = getattr(row, name)
-            return numbers.ABSENT if spread is None else write(getattr(spread, value))
-
-        return cell
-
     def both(row: GroupRow) -> str:
-        known = getattr(row, name) is not None
-        return f"{part('minimum')(row)}..{part('maximum')(row)}" if known else numbers.ABSENT
+        spread: Spread | None = getattr(row, name)
+        return numbers.ABSENT if spread is None else f"{write(spread.minimum)}..{write(spread.maximum)}"
 
     return [
-        number_field(name, f"{heading}, mean", part("mean"), short=f"{short or heading} mean"),
-        number_field(f"{name}_range", "min..max", both, detail=USEFUL),
-        number_field(f"{name}_min", f"{heading}, min", part("minimum"), detail=DATA),
-        number_field(f"{name}_max", f"{heading}, max", part("maximum"), detail=DATA),
+        number_field(name, f"{heading}, mean", write, f"{name}.mean", short=f"{short or heading} mean"),
+        number_field(f"{name}_range", "min..max", str, both, detail=USEFUL),
+        number_field(f"{name}_min", f"{heading}, min", write, f"{name}.minimum", detail=DATA),
+        number_field(f"{name}_max", f"{heading}, max", write, f"{name}.maximum", detail=DATA),
     ]
-
-
-def _write(name: str, write: Callable[[Any], str]) -> Callable[[SummaryRow], str]:
-    return lambda row: write(getattr(row, name))
-
-
-def _first_divergent(row: SummaryRow) -> str:
-    return numbers.name(row.first_divergent)
 
 
 def _first_divergents(row: GroupRow) -> str:

@@ -7,11 +7,16 @@ number nor derives a status.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from qdebug.render import numbers
 
 ESSENTIAL, USEFUL, DATA = 0, 1, 2
 """Where a column shows: always; where there is room, and in every text format; in csv and tsv alone."""
+
+Value = str | Callable[[Any], Any]
+"""How a value is read from a record: by the path of an attribute, or by a function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +68,17 @@ class Table:
 
     def upto(self, detail: int, also: str = "") -> Table:
         """Return this table without the columns of more detail than `detail`; the column named `also` stays."""
-        places = [place for place, column in enumerate(self.columns) if column.detail <= detail or column.name == also]
-        columns = tuple(self.columns[place] for place in places)
-        lines = tuple(Line(tuple(line.cells[place] for place in places), line.status, line.mark) for line in self.lines)
-        return Table(self.name, self.title, columns, lines, self.notes, self.status_column)
+        return self.of([column.name for column in self.columns if column.detail <= detail or column.name == also])
+
+    def of(self, names: Iterable[str]) -> Table:
+        """Return this table with these columns alone, in this order."""
+        known = [column.name for column in self.columns]
+        places = [known.index(name) for name in names]
+        return replace(
+            self,
+            columns=tuple(self.columns[place] for place in places),
+            lines=tuple(replace(line, cells=tuple(line.cells[place] for place in places)) for line in self.lines),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,29 +118,60 @@ def build(
     return Table(name, title, tuple(one.column for one in chosen), lines, tuple(notes), status_column)
 
 
-def text_field(name: str, heading: str, cell: Callable[[Any], str], *, detail: int = ESSENTIAL, **given: Any) -> Field:
-    """Describe a column of words."""
-    return Field(Column(name, heading, "left", detail, **given), cell)
+def text_field(name: str, heading: str, cell: Value = "", *, detail: int = ESSENTIAL, **given: Any) -> Field:
+    """Describe a column of words: the text that `cell` makes of a record, else what stands at that path (or `name`)."""
+    write = _written(cell or name, numbers.name) if isinstance(cell, str) else cell
+    return Field(Column(name, heading, "left", detail, **given), write)
 
 
 def number_field(
-    name: str, heading: str, cell: Callable[[Any], str], *, detail: int = ESSENTIAL, **given: Any
+    name: str,
+    heading: str,
+    write: Callable[[Any], str] = numbers.count,
+    value: Value = "",
+    *,
+    detail: int = ESSENTIAL,
+    **given: Any,
 ) -> Field:
-    """Describe a column of numbers."""
-    return Field(Column(name, heading, "right", detail, **given), cell)
+    """Describe a column of numbers: each record's `value`, else its attribute `name`."""
+    return Field(Column(name, heading, "right", detail, **given), _written(value or name, write))
 
 
 def column_field(
     name: str,
     heading: str,
-    value: Callable[[Any], float | None],
     write: Callable[[list[Any]], list[str]],
+    value: Value = "",
     *,
     detail: int = ESSENTIAL,
     **given: Any,
 ) -> Field:
     """Describe a column of numbers that are written together, such as by `numbers.percent_column`."""
-    return Field(Column(name, heading, "right", detail, **given), value, write)
+    return Field(Column(name, heading, "right", detail, **given), _read(value or name), write)
+
+
+def at(path: str) -> Callable[[Any], Any]:
+    """What reads an attribute, or one of an attribute such as `local.max_lsb`; it gives `None` where there is none.
+
+    Of a record that is plain names and values it reads those.
+    """
+
+    def read(record: Any) -> Any:
+        for name in path.split("."):
+            if record is not None:
+                record = record[name] if isinstance(record, dict) else getattr(record, name)
+        return record
+
+    return read
+
+
+def _read(value: Value) -> Callable[[Any], Any]:
+    return at(value) if isinstance(value, str) else value
+
+
+def _written(value: Value, write: Callable[[Any], str]) -> Callable[[Any], str]:
+    read = _read(value)
+    return lambda record: write(read(record))
 
 
 SHORT_OPS = {

@@ -227,7 +227,8 @@ def _table(table: Table) -> dict[str, Any]:
     """
     stays = table.name == "layers"
     if stays:
-        table = _verdict_second(table)
+        first = ("layer", table.status_column)
+        table = table.of([*first, *(column.name for column in table.columns if column.name not in first)])
     levels = {ESSENTIAL: "", USEFUL: "useful", DATA: "data"}
     key = next(place for place, column in enumerate(table.columns) if column.detail == ESSENTIAL)
     heads = [
@@ -263,15 +264,3 @@ def _table(table: Table) -> dict[str, Any]:
         "stays": stays,
         "has_data": any(column.detail == DATA for column in table.columns),
     }
-
-
-def _verdict_second(table: Table) -> Table:
-    """The same table, its verdict behind the layer's name."""
-    names = [column.name for column in table.columns]
-    order = ["layer", table.status_column]
-    places = [names.index(name) for name in (*order, *(name for name in names if name not in order))]
-    return replace(
-        table,
-        columns=tuple(table.columns[place] for place in places),
-        lines=tuple(replace(line, cells=tuple(line.cells[place] for place in places)) for line in table.lines),
-    )

@@ -86,7 +86,8 @@ def markdown(cell: str) -> str:
 
 def plain(table: Table) -> str:
     """Write the table aligned with spaces, under its title, with its notes."""
-    shown = _without_marks(table.upto(USEFUL))
+    # A row is pointed at: the column of marks is left out.
+    shown = table.of(column.name for column in table.columns if column.detail <= USEFUL and column.name != "mark")
     grid = [tuple(column.heading for column in shown.columns), *(line.cells for line in shown.lines)]
     widths = [max(_width(row[place]) for row in grid) for place in range(len(shown.columns))]
     marks = ["", *(POINTER + line.mark if line.mark else "" for line in shown.lines)]
@@ -128,18 +129,6 @@ def _by_tabulate(table: Table, name: str) -> str:
     aligned = [column.align for column in shown.columns] if rows else None
     text = tabulate.tabulate(rows, headers, tablefmt=name, disable_numparse=True, colalign=aligned)
     return str(text) + "\n"
-
-
-def _without_marks(table: Table) -> Table:
-    """Leave out the column of marks: plain text points at the row instead."""
-    places = [place for place, column in enumerate(table.columns) if column.name != "mark"]
-    if len(places) == len(table.columns):
-        return table
-    columns = tuple(table.columns[place] for place in places)
-    lines = tuple(
-        type(line)(tuple(line.cells[place] for place in places), line.status, line.mark) for line in table.lines
-    )
-    return Table(table.name, table.title, columns, lines, table.notes, table.status_column)
 
 
 def _aligned(table: Table, cells: Sequence[str], widths: Sequence[int]) -> list[str]:

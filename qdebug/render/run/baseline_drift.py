@@ -14,15 +14,11 @@ def drift_table(run: Run) -> Table:
     entries: list[dict[str, Any]] = list((run.baseline or {}).get("layers") or [])
     known = [one["local_sqnr_db"] for one in entries if one["local_sqnr_db"] is not None]
     fields = [
-        text_field("layer", "layer", lambda one: numbers.name(one["layer"]), wrap=True),
-        number_field("local_sqnr_db", "local SQNR dB", lambda one: numbers.decibel(one["local_sqnr_db"])),
-        column_field(
-            "local_max_abs", "local max error", lambda one: one["local_max_abs"], numbers.error_column, detail=USEFUL
-        ),
-        number_field("sqnr_db", "cumulative SQNR dB", lambda one: numbers.decibel(one["sqnr_db"])),
-        column_field(
-            "max_abs", "cumulative max error", lambda one: one["max_abs"], numbers.error_column, detail=USEFUL
-        ),
+        text_field("layer", "layer", wrap=True),
+        number_field("local_sqnr_db", "local SQNR dB", numbers.decibel),
+        column_field("local_max_abs", "local max error", numbers.error_column, detail=USEFUL),
+        number_field("sqnr_db", "cumulative SQNR dB", numbers.decibel),
+        column_field("max_abs", "cumulative max error", numbers.error_column, detail=USEFUL),
     ]
 
     def mark(one: dict[str, Any]) -> str:

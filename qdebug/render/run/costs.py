@@ -17,7 +17,7 @@ def handover_fields(rows: list[Row]) -> list[Field]:
 
     def field(name: str, heading: str, detail: int, short: str = "") -> Field:
         return column_field(
-            f"handover_{name}", heading, lambda row: _value(row, name), write, detail=detail, short=short
+            f"handover_{name}", heading, write, lambda row: _value(row, name), detail=detail, short=short
         )
 
     labels = any(one.agreement is not None for one in given)
@@ -27,12 +27,7 @@ def handover_fields(rows: list[Row]) -> list[Field]:
         *(field(name, name, DATA) for name in ("low", "high")),
         field("accuracy", "handover accuracy %", DATA),
         field("value", "handover value", DATA),
-        number_field(
-            "handover_samples",
-            "handover samples",
-            lambda row: numbers.ABSENT if row.handover is None else numbers.count(row.handover.samples),
-            detail=DATA,
-        ),
+        number_field("handover_samples", "handover samples", value="handover.samples", detail=DATA),
     ]
 
 

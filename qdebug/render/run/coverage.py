@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from qdebug.record.schema import Run, WorstSample
 from qdebug.render import numbers
 from qdebug.render.table import Field, Table, build, number_field, text_field
@@ -39,23 +37,14 @@ def size_of(one: WorstSample) -> tuple[float, float]:
 
 def worst_table(run: Run, count: int = 10) -> Table:
     """Build the samples with the largest errors, the largest first."""
-
-    def write(value: Callable[[WorstSample], float | None]) -> Callable[[WorstSample], str]:
-        return lambda one: numbers.error(value(one))
-
     fields = [
-        number_field("index", "sample", lambda one: numbers.count(one.index)),
-        text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
-        number_field("error_lsb", "error LSB", write(lambda one: one.error_lsb)),
-        number_field("error_abs", "error", write(lambda one: one.error_abs)),
-        number_field("reference_label", "reference says", lambda one: numbers.count(one.reference_label)),
-        number_field("candidate_label", "candidate says", lambda one: numbers.count(one.candidate_label)),
-        number_field("label", "label", lambda one: numbers.count(one.label)),
-        text_field(
-            "first_flipping_layer",
-            "flips first at",
-            lambda one: numbers.name(one.first_flipping_layer),
-            wrap=True,
-        ),
+        number_field("index", "sample"),
+        text_field("layer", "layer", wrap=True),
+        number_field("error_lsb", "error LSB", numbers.error),
+        number_field("error_abs", "error", numbers.error),
+        number_field("reference_label", "reference says"),
+        number_field("candidate_label", "candidate says"),
+        number_field("label", "label"),
+        text_field("first_flipping_layer", "flips first at", wrap=True),
     ]
     return build("worst", "Worst samples", fields, sorted(run.worst_samples, key=size_of, reverse=True)[:count])

@@ -18,26 +18,19 @@ def device_table(run: Run) -> Table:
     layers = {row.op_index: row.layer for row in run.layers if row.op_index is not None}
     has_tflm = any(one.tflm_differ_percent is not None for one in report.ops)
     fields = [
-        number_field("op_index", "#", lambda one: numbers.count(one.op_index)),
-        text_field("op", "op", lambda one: numbers.name(one.op), short_cells=SHORT_OPS),
+        number_field("op_index", "#"),
+        text_field("op", "op", short_cells=SHORT_OPS),
         text_field("layer", "layer", lambda one: numbers.name(layers.get(one.op_index)), wrap=True, detail=USEFUL),
-        number_field("tensor_index", "tensor", lambda one: numbers.count(one.tensor_index)),
-        number_field(
-            "differ_percent", "device vs host %", lambda one: numbers.percent(one.differ_percent), short="device %"
-        ),
-        number_field("max_lsb", "max LSB", lambda one: numbers.lsb(one.max_lsb)),
-        number_field(
-            "tflm_differ_percent",
-            "vs tflm %",
-            lambda one: numbers.percent(one.tflm_differ_percent),
-            detail=USEFUL if has_tflm else DATA,
-        ),
-        number_field("unexplained", "not rounding", lambda one: numbers.count(one.unexplained)),
-        text_field("verdict", "verdict", lambda one: numbers.name(one.verdict)),
+        number_field("tensor_index", "tensor"),
+        number_field("differ_percent", "device vs host %", numbers.percent, short="device %"),
+        number_field("max_lsb", "max LSB", numbers.lsb),
+        number_field("tflm_differ_percent", "vs tflm %", numbers.percent, detail=USEFUL if has_tflm else DATA),
+        number_field("unexplained", "not rounding"),
+        text_field("verdict", "verdict"),
         text_field("pattern", "what is wrong", lambda one: numbers.name(_told(one)), wrap=True),
-        number_field("samples", "samples", lambda one: numbers.count(one.samples or None), detail=DATA),
-        number_field("elements", "elements", lambda one: numbers.count(one.elements or None), detail=DATA),
-        text_field("tensor", "tensor name", lambda one: numbers.name(one.tensor), detail=DATA),
+        number_field("samples", "samples", value=lambda one: one.samples or None, detail=DATA),
+        number_field("elements", "elements", value=lambda one: one.elements or None, detail=DATA),
+        text_field("tensor", "tensor name", detail=DATA),
     ]
     return build(
         "device",

@@ -25,8 +25,8 @@ def parts_table(run: Run) -> Table:
     """Build one line for each row whose error was split; no line where the reference holds the file's own grids."""
     rows = [row for row in run.layers if row.parts is not None]
     fields = [
-        text_field("layer", "layer", lambda row: numbers.name(row.layer), wrap=True),
-        text_field("op", "op", lambda row: numbers.name(row.op), short_cells=SHORT_OPS),
+        text_field("layer", "layer", wrap=True),
+        text_field("op", "op", short_cells=SHORT_OPS),
         *(_field(part, "rms_lsb", part, numbers.error_column, 0) for part in _PARTS),
         text_field("largest", "largest part", _largest),
         *(_field(*more) for more in _MORE),
@@ -42,7 +42,7 @@ def _field(part: str, value: str, heading: str, write: Callable[[list[Any]], lis
         known = (row.parts or {}).get(part)
         return None if known is None else known.get(value)
 
-    return column_field(f"{part}_{value}", heading, read, write, detail=detail)
+    return column_field(f"{part}_{value}", heading, write, read, detail=detail)
 
 
 def _largest(row: Row) -> str:

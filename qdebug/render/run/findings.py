@@ -5,7 +5,6 @@ from __future__ import annotations
 from qdebug.record.loss import cost_of
 from qdebug.record.schema import Finding, Run
 from qdebug.record.verdicts import SEVERITIES
-from qdebug.render import numbers
 from qdebug.render.run.evidence import evidence
 from qdebug.render.run.loss_sentences import unit
 from qdebug.render.table import DATA, USEFUL, Table, build, text_field
@@ -19,14 +18,14 @@ def by_severity(run: Run) -> list[Finding]:
 def findings_table(run: Run) -> Table:
     """Build the findings, most severe first."""
     fields = [
-        text_field("severity", "severity", lambda one: numbers.name(one.severity)),
-        text_field("code", "code", lambda one: numbers.name(one.code)),
-        text_field("layer", "layer", lambda one: numbers.name(one.layer), wrap=True),
-        text_field("title", "finding", lambda one: numbers.name(one.title), wrap=True),
-        text_field("fix", "what to do", lambda one: numbers.name(one.fix), wrap=True, detail=USEFUL),
-        text_field("cause", "cause", lambda one: numbers.name(one.cause), detail=DATA),
+        text_field("severity", "severity"),
+        text_field("code", "code"),
+        text_field("layer", "layer", wrap=True),
+        text_field("title", "finding", wrap=True),
+        text_field("fix", "what to do", wrap=True, detail=USEFUL),
+        text_field("cause", "cause", detail=DATA),
         text_field("evidence", "evidence", lambda one: evidence(one, unit(cost_of(run))), detail=DATA),
-        text_field("url", "url", lambda one: numbers.name(one.url), detail=DATA),
+        text_field("url", "url", detail=DATA),
     ]
     return build(
         "findings",

@@ -97,12 +97,7 @@ def _with_counts(table: Table, counts: Sequence[int], whole: int) -> Table:
 def _narrow(table: Table, *, shows_loss: bool) -> Table:
     """The columns that decide; what each layer costs where something is lost."""
     chosen = table.upto(ESSENTIAL, also="handover_drop" if shows_loss else "")
-    places = [place for place, column in enumerate(chosen.columns) if column.name not in _HIDDEN]
-    return replace(
-        chosen,
-        columns=tuple(chosen.columns[place] for place in places),
-        lines=tuple(replace(line, cells=tuple(line.cells[place] for place in places)) for line in chosen.lines),
-    )
+    return chosen.of(column.name for column in chosen.columns if column.name not in _HIDDEN)
 
 
 def _by_importance(run: Run, marks: Sequence[str]) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 from qdebug.record.schema import Row, Run
 from qdebug.record.verdicts import worst_verdict
 from qdebug.render import numbers
-from qdebug.render.table import SHORT_OPS, Field, Table, build, column_field, number_field, text_field
+from qdebug.render.table import SHORT_OPS, Field, Table, at, build, column_field, number_field, text_field
 
 MUCH = 4.0
 """How many times more codes than any other family one must change to be named."""
@@ -36,8 +36,8 @@ def kernel_layers_table(run: Run) -> Table:
             column_field(
                 f"{name}_local_flip_percent",
                 f"{name} local flips %",
-                _local(number),
                 numbers.percent_column,
+                _of(number, "local.flip_percent"),
                 short=f"{_SHORT.get(name, name)} local %",
             )
         )
@@ -46,20 +46,26 @@ def kernel_layers_table(run: Run) -> Table:
             column_field(
                 f"{name}_between_flip_percent",
                 f"{name} vs {first} %",
-                _between(number),
                 numbers.percent_column,
+                _of(number, "between.flip_percent"),
                 short=f"{_SHORT.get(name, name)} vs {first} %",
             )
         )
-        fields.append(number_field(f"{name}_between_max_lsb", "max LSB", _largest(number)))
+        fields.append(number_field(f"{name}_between_max_lsb", "max LSB", numbers.lsb, _of(number, "between.max_lsb")))
     fields.append(text_field("only", "only these differ", lambda rows: only(names, rows)))
     title = "Kernel families, layer by layer (local: against the reference; vs: against each other)"
     return build("kernel_layers", title, fields, lines)
 
 
+def _of(number: int, path: str) -> Callable[[tuple[Row, ...]], Any]:
+    """Reads the row of one family."""
+    read = at(path)
+    return lambda rows: read(rows[number])
+
+
 def only(names: list[str], rows: tuple[Row, ...]) -> str:
     """The one family whose local flips stand out, or nothing."""
-    flips = [row.local.flip_percent if row.local is not None else None for row in rows]
+    flips = [at("local.flip_percent")(row) for row in rows]
     if len(flips) < 2 or any(value is None for value in flips):
         return ""
     known = [float(value or 0.0) for value in flips]
@@ -68,40 +74,9 @@ def only(names: list[str], rows: tuple[Row, ...]) -> str:
     return names[most] if known[most] > MUCH * rest and known[most] > 0 else ""
 
 
-def _local(number: int) -> Callable[[tuple[Row, ...]], float | None]:
-    def cell(rows: tuple[Row, ...]) -> float | None:
-        local = rows[number].local
-        return local.flip_percent if local is not None else None
-
-    return cell
-
-
-def _between(number: int) -> Callable[[tuple[Row, ...]], float | None]:
-    def cell(rows: tuple[Row, ...]) -> float | None:
-        stats = rows[number].between
-        return stats.flip_percent if stats is not None else None
-
-    return cell
-
-
-def _largest(number: int) -> Callable[[tuple[Row, ...]], str]:
-    def cell(rows: tuple[Row, ...]) -> str:
-        stats = rows[number].between
-        return numbers.lsb(stats.max_lsb if stats is not None else None)
-
-    return cell
-
-
 def kernels_table(run: Run) -> Table:
     """Build the table of the kernel sets that were compared: the worst of each."""
     sets = {str(run.candidate.get("kernels")): run.layers, **(run.by_kernels or {})}
-
-    def worst(kind: str, value: str) -> Callable[[tuple[str, list[Row]]], Any]:
-        def largest(item: tuple[str, list[Row]]) -> Any:
-            found = [getattr(getattr(row, kind), value) for row in item[1] if getattr(row, kind) is not None]
-            return max((one for one in found if one is not None), default=None)
-
-        return largest
 
     def verdict(item: tuple[str, list[Row]]) -> str:
         return worst_verdict(item[1])
@@ -109,16 +84,20 @@ def kernels_table(run: Run) -> Table:
     def samples(item: tuple[str, list[Row]]) -> Any:
         return max((row.samples or 0 for row in item[1]), default=0) or run.data.get("samples")
 
-    def number(kind: str, value: str, heading: str, write: Callable[[Any], str]) -> Field:
-        largest = worst(kind, value)
-        return number_field(f"{kind}_{value}", heading, lambda item: write(largest(item)))
+    def worst(path: str, heading: str, write: Callable[[Any], str]) -> Field:
+        read = at(path)
+
+        def largest(item: tuple[str, list[Row]]) -> Any:
+            return max((value for row in item[1] if (value := read(row)) is not None), default=None)
+
+        return number_field(path.replace(".", "_"), heading, write, largest)
 
     fields = [
         text_field("kernels", "kernels", lambda item: numbers.name(item[0])),
         text_field("verdict", "verdict", verdict),
-        number("local", "flip_percent", "worst local flips %", numbers.percent),
-        number("local", "max_lsb", "worst local max LSB", numbers.lsb),
-        number("cumulative", "max_lsb", "worst cumulative max LSB", numbers.lsb),
-        number_field("samples", "samples", lambda item: numbers.count(samples(item))),
+        worst("local.flip_percent", "worst local flips %", numbers.percent),
+        worst("local.max_lsb", "worst local max LSB", numbers.lsb),
+        worst("cumulative.max_lsb", "worst cumulative max LSB", numbers.lsb),
+        number_field("samples", "samples", value=samples),
     ]
     return build("kernels", "Kernels", fields, sets.items(), status=verdict, status_column="verdict")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qdebug.record.device import DeviceReport
-from qdebug.record.schema import ErrorStats, Row, Run
+from qdebug.record.schema import Row, Run
 from qdebug.render import numbers
 from qdebug.render.run.costs import handover_fields
 from qdebug.render.table import (
@@ -53,18 +53,11 @@ def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
     relative = ESSENTIAL if floats else DATA
     sqnr = ESSENTIAL if codes == DATA else USEFUL
     return [
-        number_field("index", "#", lambda row: numbers.count(row.index), detail=DATA),
-        text_field("layer", "layer", lambda row: numbers.name(row.layer), wrap=True),
-        text_field("op", "op", lambda row: numbers.name(row.op), short_cells=SHORT_OPS),
+        number_field("index", "#", detail=DATA),
+        text_field("layer", "layer", wrap=True),
+        text_field("op", "op", short_cells=SHORT_OPS),
         _error_field("local", "flip_percent", "flips %", numbers.percent_column, codes),
-        column_field(
-            "expected_flip_percent",
-            "expected %",
-            lambda row: row.expected_flip_percent,
-            numbers.percent_column,
-            detail=codes,
-            short="local exp. %",
-        ),
+        column_field("expected_flip_percent", "expected %", numbers.percent_column, detail=codes, short="local exp. %"),
         _error_field("local", "max_lsb", "max LSB", numbers.error_column, codes),
         _error_field("local", "max_relative", "rel. error", numbers.error_column, relative),
         _error_field("local", "sqnr_db", "SQNR dB", _decibels, sqnr),
@@ -72,29 +65,19 @@ def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
         _error_field("cumulative", "max_lsb", "max LSB", numbers.error_column, codes),
         _error_field("cumulative", "max_relative", "rel. error", numbers.error_column, relative),
         _error_field("cumulative", "sqnr_db", "SQNR dB", _decibels, sqnr),
-        text_field("verdict", "verdict", lambda row: numbers.name(row.verdict)),
+        text_field("verdict", "verdict"),
         text_field(
             "decided_by",
             "decided by",
-            lambda row: numbers.name(row.decided_by),
             detail=ESSENTIAL if any(row.decided_by and not _flips_tell(row) for row in rows) else DATA,
         ),
         *handover_fields(rows),
         text_field("mark", "mark", mark, detail=USEFUL),
         text_field("shape", "shape", lambda row: numbers.shape(row.shape), detail=USEFUL),
-        column_field("scale", "scale", lambda row: row.scale, numbers.error_column, detail=USEFUL),
-        column_field(
-            "saturated_percent",
-            "saturated %",
-            lambda row: row.saturated_percent,
-            numbers.percent_column,
-            detail=USEFUL,
-            short="satur. %",
-        ),
+        column_field("scale", "scale", numbers.error_column, detail=USEFUL),
+        column_field("saturated_percent", "saturated %", numbers.percent_column, detail=USEFUL, short="satur. %"),
         text_field("evidence", "evidence", lambda row: numbers.names(row.evidence), detail=USEFUL),
-        column_field(
-            "clipped_percent", "clipped %", lambda row: row.clipped_percent, numbers.percent_column, detail=DATA
-        ),
+        column_field("clipped_percent", "clipped %", numbers.percent_column, detail=DATA),
         *_data_fields(),
     ]
 
@@ -108,44 +91,36 @@ def device_field(report: DeviceReport) -> Field:
         found = inputs.get(row.tensor_index or 0) if row.op_index is None else ops.get(row.op_index)
         return numbers.percent(None if found is None else found.differ_percent)
 
-    return number_field("device_differ_percent", "device vs host %", cell, short="device %")
+    return number_field("device_differ_percent", "device vs host %", str, cell, short="device %")
 
 
 def _data_fields() -> list[Field]:
     return [
-        text_field("dtype", "type", lambda row: numbers.name(row.dtype), detail=DATA),
-        number_field("zero_point", "zero point", lambda row: numbers.count(row.zero_point), detail=DATA),
-        column_field(
-            "used_codes_percent",
-            "used codes %",
-            lambda row: row.used_codes_percent,
-            numbers.percent_column,
-            detail=DATA,
-        ),
+        text_field("dtype", "type", detail=DATA),
+        number_field("zero_point", "zero point", detail=DATA),
+        column_field("used_codes_percent", "used codes %", numbers.percent_column, detail=DATA),
         *(
             _error_field(kind, name, heading, numbers.error_column, DATA)
             for kind in ("local", "cumulative")
             for name, heading in (("mean_lsb", "mean LSB"), ("rms_lsb", "RMS LSB"), ("max_abs", "max error"))
         ),
-        number_field("confidence", "confidence", lambda row: numbers.error(row.confidence), detail=DATA),
-        number_field("elements", "elements", lambda row: numbers.count(row.elements), detail=DATA),
+        number_field("confidence", "confidence", numbers.error, detail=DATA),
+        number_field("elements", "elements", detail=DATA),
         text_field("region", "region", lambda row: numbers.names(row.region), detail=DATA),
-        number_field("op_index", "op index", lambda row: numbers.count(row.op_index), detail=DATA),
-        text_field("tensor", "tensor", lambda row: numbers.name(row.tensor), detail=DATA),
-        number_field("tensor_index", "tensor index", lambda row: numbers.count(row.tensor_index), detail=DATA),
+        number_field("op_index", "op index", detail=DATA),
+        text_field("tensor", "tensor", detail=DATA),
+        number_field("tensor_index", "tensor index", detail=DATA),
         text_field("upstream", "upstream", lambda row: numbers.names(row.upstream), detail=DATA),
-        text_field("mechanism", "mechanism", lambda row: numbers.name(row.mechanism), detail=DATA),
-        text_field("reason", "reason", lambda row: numbers.name(row.reason), detail=DATA),
+        text_field("mechanism", "mechanism", detail=DATA),
+        text_field("reason", "reason", detail=DATA),
     ]
 
 
 def _error_field(kind: str, value: str, heading: str, write: Callable[[list[Any]], list[str]], detail: int) -> Field:
-    def read(row: Row) -> Any:
-        stats: ErrorStats | None = getattr(row, kind)
-        return None if stats is None else getattr(stats, value)
-
     short = "cum." if kind == "cumulative" else kind
-    return column_field(f"{kind}_{value}", f"{kind} {heading}", read, write, detail=detail, short=f"{short} {heading}")
+    return column_field(
+        f"{kind}_{value}", f"{kind} {heading}", write, f"{kind}.{value}", detail=detail, short=f"{short} {heading}"
+    )
 
 
 def _decibels(values: list[Any]) -> list[str]:
