@@ -19,24 +19,25 @@ class AuditFailOn(StrEnum):
 
 def check_audit(found: AuditRecord, fail_on: AuditFailOn) -> list[Gate]:
     """Hold an audit against `fail_on`; an empty list where there is no gate. Nothing compared never passes."""
-    if fail_on is AuditFailOn.NEVER:
-        return []
+    return [] if fail_on is AuditFailOn.NEVER else [_hold(found, fail_on)]
+
+
+def _hold(found: AuditRecord, fail_on: AuditFailOn) -> Gate:
     limit, compared = f"--fail-on {fail_on}", sum(found.checked.values())
     bad = [one for one in found.findings if one.severity in SEVERITIES[: SEVERITIES.index(str(fail_on)) + 1]]
     if not compared:
-        text = f"FAIL: {limit}: nothing was compared"
-        return [Gate(False, text, limit, (Check(found.candidate, FAILED, text),))]
+        return Gate.broken(limit, "nothing was compared", found.candidate)
     missed = [one for one in found.unchecked if one.count]
     if not bad and missed:
         text = (
-            f"FAIL: {limit}: {sum(one.count for one in missed)} numbers of "
+            f"{sum(one.count for one in missed)} numbers of "
             f"{', '.join(dict.fromkeys(one.layer for one in missed))} were not compared"
         )
-        return [Gate(False, text, limit, tuple(Check(one.layer, FAILED, one.text) for one in missed))]
+        return Gate.of(limit, text, [Check(one.layer, FAILED, one.text) for one in missed])
     if not bad:
         text = f"PASS: {limit}: no such finding, {compared} numbers compared"
-        return [Gate(True, text, limit, (Check(found.candidate, PASSED, text),))]
-    checks = tuple(Check(one.layer or found.candidate, FAILED, f"{one.code}: {one.title}") for one in bad)
+        return Gate(True, text, limit, (Check(found.candidate, PASSED, text),))
+    checks = [Check(one.layer or found.candidate, FAILED, f"{one.code}: {one.title}") for one in bad]
     more = f" (and {len(bad) - 1} more)" if bad[1:] else ""
     at = f" at {bad[0].layer}" if bad[0].layer is not None else ""
-    return [Gate(False, f"FAIL: {limit}: {bad[0].code}{at}, {bad[0].title}{more}", limit, checks)]
+    return Gate.of(limit, f"{bad[0].code}{at}, {bad[0].title}{more}", checks)

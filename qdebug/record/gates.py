@@ -7,8 +7,8 @@ that could not be measured are named. Limits are held as `not (value <= limit)`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from qdebug.record.diff import Difference, compare, first_reasons
 from qdebug.record.limits import Budget, FailOn, Limits, option
@@ -40,6 +40,17 @@ class Gate:
     name: str = ""
     checks: tuple[Check, ...] = ()
 
+    @classmethod
+    def of(cls, name: str, text: str, checks: Iterable[Check], *, passed: bool = False) -> Gate:
+        """The gate of this name, with what is to be said of it."""
+        return cls(passed, f"{'PASS' if passed else 'FAIL'}: {name}: {text}", name, tuple(checks))
+
+    @classmethod
+    def broken(cls, name: str, why: str, where: str, checks: Iterable[Check] = ()) -> Gate:
+        """A gate that fails as a whole, whatever its single checks found."""
+        gate = cls.of(name, why, checks)
+        return replace(gate, checks=(*gate.checks, Check(where, FAILED, gate.text)))
+
 
 def check(run: Run, budget: Budget, against: Run | None = None) -> list[Gate]:
     """Hold a run against a budget, and against a stored run; an empty list where nothing limits it."""
@@ -60,10 +71,7 @@ def check(run: Run, budget: Budget, against: Run | None = None) -> list[Gate]:
 def _not_vacuous(run: Run, gate: Gate) -> Gate:
     """The gate, or a failed one where the run compares nothing."""
     why = nothing_compared(run)
-    if why is None or not gate.passed:
-        return gate
-    text = f"FAIL: {gate.name}: {why}"
-    return Gate(False, text, gate.name, (*gate.checks, Check(run.id, FAILED, text)))
+    return gate if why is None or not gate.passed else Gate.broken(gate.name, why, run.id, gate.checks)
 
 
 def all_rows(run: Run) -> list[tuple[Row, str]]:
@@ -74,15 +82,13 @@ def all_rows(run: Run) -> list[tuple[Row, str]]:
 
 def check_difference(found: Difference, limit: str) -> Gate:
     """Pass where nothing got worse from one run to the other."""
-    passed = not found.reasons_worse
-    checks = tuple(Check(one.layer, FAILED if one.matters else PASSED, one.why) for one in found.layers)
-    if passed:
+    checks = [Check(one.layer, FAILED if one.matters else PASSED, one.why) for one in found.layers]
+    if not found.reasons_worse:
         compared = sum(one.before is not None and one.after is not None for one in found.layers)
-        return Gate(
-            True, f"PASS: {limit}: nothing got worse ({compared} layers compared with {found.before})", limit, checks
-        )
-    text = f"FAIL: {limit}: {first_reasons(found.reasons_worse)}"
-    return Gate(False, text, limit, (*checks, Check(found.after, FAILED, "; ".join(found.reasons_worse))))
+        text = f"nothing got worse ({compared} layers compared with {found.before})"
+        return Gate.of(limit, text, checks, passed=True)
+    checks.append(Check(found.after, FAILED, "; ".join(found.reasons_worse)))
+    return Gate.of(limit, first_reasons(found.reasons_worse), checks)
 
 
 def check_verdict(run: Run, fail_on: FailOn, without: Collection[str] = ()) -> Gate | None:
@@ -96,33 +102,24 @@ def check_verdict(run: Run, fail_on: FailOn, without: Collection[str] = ()) -> G
     measured = [row for row, _ in rows if row.verdict != "unmeasured"]
     limit = f"--fail-on {fail_on}"
     if not measured:
-        text = f"FAIL: {limit}: nothing was compared, none of {len(rows)} rows could be measured"
-        return Gate(False, text, limit, (Check(run.id, FAILED, text),))
-    checks = tuple(_verdict_check(row, where, fail_on) for row, where in rows)
+        return Gate.broken(limit, f"nothing was compared, none of {len(rows)} rows could be measured", run.id)
+    checks = [_verdict_check(row, where, fail_on) for row, where in rows]
     worst = max(measured, key=_severity)
     severity = _severity(worst) if without else max(_severity(worst), rank(run.verdict))
     where = f"{worst.verdict} at {worst.layer}"
     if _severity(worst) < severity:
         where = f"the run's verdict is {run.verdict!r}"
-        checks += (Check(run.id, FAILED, where),)
+        checks.append(Check(run.id, FAILED, where))
     counted = f"{len(measured)} of {len(rows)} rows measured"
-    alone = [row.layer for row, _ in rows if row.is_unpaired]
-    if alone and severity < VERDICTS.index(fail_on):
-        names = ", ".join(alone[:_NAMED]) + (f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else "")
-        return Gate(
-            False, f"FAIL: {limit}: without a counterpart, and so not compared: {names} ({counted})", limit, checks
-        )
-    lost = run.reasons.get("end_to_end")
-    if lost and severity < VERDICTS.index(fail_on):
-        return Gate(
-            False,
-            f"FAIL: {limit}: the outputs were not compared: {lost} ({counted})",
-            limit,
-            (*checks, Check("the outputs", FAILED, f"not compared: {lost}")),
-        )
-    if severity < VERDICTS.index(fail_on):
-        return Gate(True, f"PASS: {limit}: the worst verdict is {where} ({counted})", limit, checks)
-    return Gate(False, f"FAIL: {limit}: {where} ({counted})", limit, checks)
+    passed = severity < VERDICTS.index(fail_on)
+    alone, lost = [row.layer for row, _ in rows if row.is_unpaired], run.reasons.get("end_to_end")
+    if passed and alone:
+        text = f"without a counterpart, and so not compared: {_first(alone)} ({counted})"
+        return Gate.of(limit, text, checks)
+    if passed and lost:
+        checks.append(Check("the outputs", FAILED, f"not compared: {lost}"))
+        return Gate.of(limit, f"the outputs were not compared: {lost} ({counted})", checks)
+    return Gate.of(limit, f"{'the worst verdict is ' if passed else ''}{where} ({counted})", checks, passed=passed)
 
 
 def _verdict_check(row: Row, where: str, fail_on: FailOn) -> Check:
@@ -145,12 +142,16 @@ def _layer_verdicts(run: Run, budget: Budget) -> Gate:
             continue
         one = _verdict_check(row, where, limit)
         checks.append(Check(where, FAILED, f"unmeasured: {one.text}") if one.state == UNMEASURED else one)
+    return _of_layers("fail-on of layers", checks, " is")
+
+
+def _of_layers(name: str, checks: list[Check], verb: str) -> Gate:
+    """The gate of limits that single layers have of their own."""
     failed = [one for one in checks if one.state == FAILED]
-    name = "fail-on of layers"
-    if failed:
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        return Gate(False, f"FAIL: {name}: {failed[0].where} is {failed[0].text}{more}", name, tuple(checks))
-    return Gate(True, f"PASS: {name}: {len(checks)} layers within their own", name, tuple(checks))
+    if not failed:
+        return Gate.of(name, f"{len(checks)} layers within their own", checks, passed=True)
+    more = f" (and {len(failed) - 1} more)" if failed[1:] else ""
+    return Gate.of(name, f"{failed[0].where}{verb} {failed[0].text}{more}", checks)
 
 
 # -- the second verdict ----------------------------------------------------------------------------------
@@ -172,14 +173,12 @@ def _loss(run: Run, name: str, limit: float | None) -> Gate:
     cost = cost_of(run) if limit is None else with_limit(cost_of(run), limit)
     if cost.verdict not in (KEPT, LOST):
         reason = cost.reasons.get("verdict", "it has no interval")
-        text = f"FAIL: {name}: what the run loses was not measured, {reason}"
-        return Gate(False, text, name, (Check(run.id, FAILED, text),))
+        return Gate.broken(name, f"what the run loses was not measured, {reason}", run.id)
     text = f"{_told(cost.points, cost.low, cost.high, cost.metric)}, {cost.samples} samples"
     text += "" if cost.limit is None else f", limit {cost.limit:g}"
     text += f", most at {cost.layers[0].layer}" if cost.verdict == LOST and cost.layers else ""
     passed = cost.verdict == KEPT
-    checks = (Check(run.id, PASSED if passed else FAILED, text),)
-    return Gate(passed, f"{'PASS' if passed else 'FAIL'}: {name}: {text}", name, checks)
+    return Gate.of(name, text, [Check(run.id, PASSED if passed else FAILED, text)], passed=passed)
 
 
 def _told(points: float | None, low: float | None, high: float | None, metric: str) -> str:
@@ -198,7 +197,7 @@ def _limits_loss(limits: Limits) -> bool:
 
 def _layer_losses(run: Run, budget: Budget) -> Gate:
     """Hold the rows that have a limit of their own on what they lose; here unmeasured is a failure."""
-    metric, checks, name = cost_of(run).metric, [], "accuracy drop of layers"
+    metric, checks = cost_of(run).metric, []
     unit = 100.0 if metric in SHARES else 1.0
     for row in run.layers:
         if not any(_limits_loss(own) and budget.matches(pattern, row.layer) for pattern, own in budget.layers):
@@ -212,11 +211,7 @@ def _layer_losses(run: Run, budget: Budget) -> Gate:
         lost = judge(points, low, limit=limit, floor=0.0) == LOST
         text = _told(points, low, high, metric) + ("" if limit is None else f", limit {limit:g}")
         checks.append(Check(row.layer, FAILED if lost else PASSED, text))
-    failed = [one for one in checks if one.state == FAILED]
-    if failed:
-        more = f" (and {len(failed) - 1} more)" if failed[1:] else ""
-        return Gate(False, f"FAIL: {name}: {failed[0].where}: {failed[0].text}{more}", name, tuple(checks))
-    return Gate(True, f"PASS: {name}: {len(checks)} layers within their own", name, tuple(checks))
+    return _of_layers("accuracy drop of layers", checks, ":")
 
 
 # -- limits on numbers -----------------------------------------------------------------------------------
@@ -249,23 +244,16 @@ def _is_set(run: Run, budget: Budget, name: str) -> bool:
 def _numbers(run: Run, budget: Budget, name: str) -> Gate:
     """Hold one number of every row against its limit."""
     found = list(_measured(run, budget, name))
-    checks = tuple(one for one, _ in found)
-    failed = [(one, excess) for one, excess in found if one.state == FAILED]
-    known = [(one, excess) for one, excess in found if one.state == PASSED]
-    limit = option(name)
-    if failed:
-        worst = max(failed, key=lambda item: item[1])[0]
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        return Gate(False, f"FAIL: {limit}: {worst.text} at {worst.where}{more}{_unmeasured(checks)}", limit, checks)
-    if not known:
-        return Gate(
-            False,
-            f"FAIL: {limit}: nothing was measured{_unmeasured(checks)}",
-            limit,
-            (*checks, Check(run.id, FAILED, "nothing was measured")),
-        )
-    worst = max(known, key=lambda item: item[1])[0]
-    return Gate(True, f"PASS: {limit}: {worst.text} at {worst.where}{_unmeasured(checks)}", limit, checks)
+    checks = [one for one, _ in found]
+    limit, unmeasured = option(name), _unmeasured(checks)
+    failed = [item for item in found if item[0].state == FAILED]
+    held = failed or [item for item in found if item[0].state == PASSED]
+    if not held:
+        checks.append(Check(run.id, FAILED, "nothing was measured"))
+        return Gate.of(limit, f"nothing was measured{unmeasured}", checks)
+    worst = max(held, key=lambda item: item[1])[0]
+    more = f" (and {len(failed) - 1} more)" if failed[1:] else ""
+    return Gate.of(limit, f"{worst.text} at {worst.where}{more}{unmeasured}", checks, passed=not failed)
 
 
 def _measured(run: Run, budget: Budget, name: str) -> Iterator[tuple[Check, float]]:
@@ -285,12 +273,14 @@ def _measured(run: Run, budget: Budget, name: str) -> Iterator[tuple[Check, floa
         yield Check(where, state, f"limit {limit:g}, value {value:.4g}"), excess
 
 
-def _unmeasured(checks: tuple[Check, ...]) -> str:
+def _unmeasured(checks: list[Check]) -> str:
     names = [one.where for one in checks if one.state == UNMEASURED]
-    if not names:
-        return ""
-    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    return f" ({len(names)} of {len(checks)} rows not measured: {shown})"
+    return f" ({len(names)} of {len(checks)} rows not measured: {_first(names)})" if names else ""
+
+
+def _first(names: list[str]) -> str:
+    """The first names, and how many there are beside them."""
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def agreement(run: Run) -> float | None:
@@ -305,7 +295,6 @@ def agreement(run: Run) -> float | None:
 
 def _agreement(run: Run, budget: Budget) -> Gate:
     """Hold the agreement of the whole run, and of the layers that have a limit of their own."""
-    limit = option("min_agreement")
     values: list[tuple[str, float | None, float]] = []
     if budget.limits.min_agreement is not None:
         values.append(("the output", agreement(run), budget.limits.min_agreement))
@@ -313,12 +302,10 @@ def _agreement(run: Run, budget: Budget) -> Gate:
         own = budget.of(row.layer).min_agreement
         if own is not None and own != budget.limits.min_agreement:
             values.append((row.layer, row.handover.agreement if row.handover else None, own))
-    checks = tuple(_least(*one) for one in values)
+    checks = [_least(*one) for one in values]
     failed = [one for one in checks if one.state != PASSED]
-    if failed or not checks:
-        text = f"{failed[0].text} at {failed[0].where}" if failed else "nothing was measured"
-        return Gate(False, f"FAIL: {limit}: {text}", limit, checks)
-    return Gate(True, f"PASS: {limit}: {checks[0].text} at {checks[0].where}", limit, checks)
+    told = [f"{one.text} at {one.where}" for one in failed or checks] or ["nothing was measured"]
+    return Gate.of(option("min_agreement"), told[0], checks, passed=bool(checks) and not failed)
 
 
 def _least(where: str, value: float | None, limit: float) -> Check:
