@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from qdebug.record.schema import ErrorStats, Row, Run
+from qdebug.record.schema import Row, Run
 from qdebug.render import numbers
+from qdebug.render.table import at
 
 _STEP = 40
 _LABEL, _LAST = 60, "\uffff"
@@ -65,14 +66,14 @@ def depth_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
     rows = [row for row in run.layers if row.local or row.cumulative]
     if not rows:
         return None
-    coded = any(_flips(row.local) is not None or _flips(row.cumulative) is not None for row in rows)
-    read = _flips if coded else _relative
+    coded = any(_finite(row, f"{kind}.flip_percent") is not None for row in rows for kind in ("local", "cumulative"))
+    error = "flip_percent" if coded else "max_relative"
     values: list[dict[str, Any]] = [
         {"at": place, "layer": label, "kind": kind, "value": value}
         for place, (row, label) in enumerate(zip(rows, _labels(rows), strict=True))
         for kind, value in (
-            ("cumulative", read(row.cumulative)),
-            ("local", read(row.local)),
+            ("cumulative", _finite(row, f"cumulative.{error}")),
+            ("local", _finite(row, f"local.{error}")),
             ("expected, local", row.expected_flip_percent if coded else None),
         )
     ]
@@ -242,13 +243,6 @@ def _width(count: int, least: int) -> int:
     return min(max(least, count * _STEP), _WIDE)
 
 
-def _flips(stats: ErrorStats | None) -> float | None:
-    return None if stats is None else _finite(stats.flip_percent)
-
-
-def _relative(stats: ErrorStats | None) -> float | None:
-    return None if stats is None else _finite(stats.max_relative)
-
-
-def _finite(value: float | None) -> float | None:
+def _finite(row: Row, path: str) -> float | None:
+    value: float | None = at(path)(row)
     return value if value is not None and math.isfinite(value) else None

@@ -8,11 +8,13 @@ Files of one graph are not keyed by a graph id, so that they bind to whichever p
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from typing import Any
 
+from qdebug.record.device import DeviceOp
 from qdebug.record.schema import ErrorStats, Row, Run
 from qdebug.render import numbers
+from qdebug.render.table import at
 
 COLOURS = {
     "exact": "#1a9850",
@@ -23,22 +25,22 @@ COLOURS = {
 }
 _DARK = {"exact", "diverged"}
 _CATCH_ALL = 1e30
-_RMS = ((0.0, "#1a9850"), (0.1, "#91cf60"), (0.3, "#d9ef8b"), (1.0, "#fee08b"), (3.0, "#fc8d59"))
-_RELATIVE = ((0.0, "#1a9850"), (1e-6, "#91cf60"), (1e-5, "#d9ef8b"), (1e-3, "#fee08b"), (1e-2, "#fc8d59"))
-_DROP = ((0.0, "#1a9850"), (0.001, "#d9ef8b"), (0.01, "#fee08b"), (0.05, "#fc8d59"))
-_SHARE = ((0.0, "#1a9850"), (0.1, "#91cf60"), (1.0, "#d9ef8b"), (5.0, "#fee08b"), (20.0, "#fc8d59"))
-_WORST = "#d73027"
+_WORST, _BEST = "#d73027", "#1a9850"
+_RMS = ((0.0, _BEST), (0.1, "#91cf60"), (0.3, "#d9ef8b"), (1.0, "#fee08b"), (3.0, "#fc8d59"))
+_RELATIVE = ((0.0, _BEST), (1e-6, "#91cf60"), (1e-5, "#d9ef8b"), (1e-3, "#fee08b"), (1e-2, "#fc8d59"))
+_DROP = ((0.0, _BEST), (0.001, "#d9ef8b"), (0.01, "#fee08b"), (0.05, "#fc8d59"))
+_SHARE = ((0.0, _BEST), (0.1, "#91cf60"), (1.0, "#d9ef8b"), (5.0, "#fee08b"), (20.0, "#fc8d59"))
 
 
 def overlays(run: Run) -> dict[str, str]:
     """Return the files: name -> JSON text."""
     coded = any(row.local is not None and row.local.rms_lsb is not None for row in run.layers)
-    unit, read, steps = ("LSB rms", _rms, _RMS) if coded else ("relative", _relative, _RELATIVE)
+    unit, error, steps = ("LSB rms", "rms_lsb", _RMS) if coded else ("relative", "max_relative", _RELATIVE)
     files: dict[str, Any] = {
-        "local_error.json": _node_data(run, f"local error ({unit})", lambda row: read(row.local), steps),
-        "cumulative_error.json": _node_data(run, f"cumulative error ({unit})", lambda row: read(row.cumulative), steps),
+        "local_error.json": _node_data(run.layers, f"local error ({unit})", f"local.{error}", steps),
+        "cumulative_error.json": _node_data(run.layers, f"cumulative error ({unit})", f"cumulative.{error}", steps),
         "verdict.json": _verdicts(run),
-        "handover_drop.json": _node_data(run, "handover drop", _drop, _DROP),
+        "handover_drop.json": _node_data(run.layers, "handover drop", "handover.drop", _DROP),
         "device_against_host.json": device_data(run),
         "error_path.json": error_path(run),
         "sync_navigation.json": sync_navigation(run),
@@ -50,44 +52,27 @@ def overlays(run: Run) -> dict[str, str]:
 
 
 def _node_data(
-    run: Run, name: str, read: Callable[[Row], float | None], steps: tuple[tuple[float, str], ...]
+    rows: Sequence[Row] | Sequence[DeviceOp], name: str, path: str, steps: tuple[tuple[float, str], ...]
 ) -> dict[str, Any] | None:
     """Node data with thresholds; `None` where no row has the value."""
+    read = at(path)
     values = {
         str(row.op_index): {"value": value}
-        for row in run.layers
+        for row in rows
         if row.op_index is not None and (value := read(row)) is not None
     }
-    if not values:
-        return None
     thresholds = [
-        {"value": limit, "bgColor": colour, "textColor": _text(colour)}
+        {"value": limit, "bgColor": colour, "textColor": "#ffffff" if colour in (_WORST, _BEST) else "#000000"}
         for limit, colour in (*steps, (_CATCH_ALL, _WORST))
     ]
-    return {"name": f"qdebug: {name}", "results": values, "thresholds": thresholds, "hideAggregatedStats": ["sum"]}
+    found = {"name": f"qdebug: {name}", "results": values, "thresholds": thresholds, "hideAggregatedStats": ["sum"]}
+    return found if values else None
 
 
 def device_data(run: Run) -> dict[str, Any] | None:
     """How many codes of each op the device gives otherwise than the host; `None` where no dump was given."""
-    if run.device is None:
-        return None
-    values = {
-        str(one.op_index): {"value": one.differ_percent} for one in run.device.ops if one.differ_percent is not None
-    }
-    thresholds = [
-        {"value": limit, "bgColor": colour, "textColor": _text(colour)}
-        for limit, colour in (*_SHARE, (_CATCH_ALL, _WORST))
-    ]
-    return (
-        {
-            "name": "qdebug: device against host (% of codes)",
-            "results": values,
-            "thresholds": thresholds,
-            "hideAggregatedStats": ["sum"],
-        }
-        if values
-        else None
-    )
+    ops = run.device.ops if run.device is not None else []
+    return _node_data(ops, "device against host (% of codes)", "differ_percent", _SHARE)
 
 
 def _verdicts(run: Run) -> dict[str, Any] | None:
@@ -100,11 +85,8 @@ def _verdicts(run: Run) -> dict[str, Any] | None:
         for row in run.layers
         if row.op_index is not None
     }
-    return (
-        {"name": "qdebug: verdict", "results": results, "hideAggregatedStats": ["min", "max", "sum", "avg"]}
-        if results
-        else None
-    )
+    found = {"name": "qdebug: verdict", "results": results, "hideAggregatedStats": ["min", "max", "sum", "avg"]}
+    return found if results else None
 
 
 def error_path(run: Run) -> dict[str, Any] | None:
@@ -136,16 +118,8 @@ def sync_navigation(run: Run) -> dict[str, Any] | None:
         for row in run.layers
         if row.op_index is not None
     ]
-    return (
-        {
-            "type": "sync_navigation",
-            "mappingEntries": entries,
-            "disableMappingFallback": True,
-            "showDiffHighlights": False,
-        }
-        if entries
-        else None
-    )
+    found = {"type": "sync_navigation", "mappingEntries": entries}
+    return found | {"disableMappingFallback": True, "showDiffHighlights": False} if entries else None
 
 
 def reference_graph(run: Run) -> list[dict[str, Any]]:
@@ -164,7 +138,10 @@ def reference_graph(run: Run) -> list[dict[str, Any]]:
                         {"sourceNodeId": source, "sourceNodeOutputId": "0", "targetNodeInputId": str(place)}
                         for place, source in enumerate(feeding)
                     ],
-                    "attrs": [{"key": key, "value": value} for key, value in _attributes(row)],
+                    "attrs": [
+                        {"key": key, "value": value}
+                        for key, value in (("row", row.layer), ("verdict", row.verdict), ("reason", row.reason))
+                    ],
                 }
             )
             feeding = [node]
@@ -176,31 +153,9 @@ def _nodes(row: Row) -> list[str]:
     return [f"{row.layer}:{name}" for name in row.region] or [row.layer]
 
 
-def _attributes(row: Row) -> Iterator[tuple[str, str]]:
-    yield "row", row.layer
-    yield "verdict", row.verdict
-    yield "reason", row.reason
-
-
-def _rms(stats: ErrorStats | None) -> float | None:
-    return None if stats is None else stats.rms_lsb
-
-
-def _relative(stats: ErrorStats | None) -> float | None:
-    return None if stats is None else stats.max_relative
-
-
 def _flips(stats: ErrorStats | None) -> float | None:
     return None if stats is None else stats.flip_percent if stats.flip_percent is not None else stats.max_relative
 
 
 def _differs(stats: ErrorStats | None) -> bool:
     return stats is None or bool(_flips(stats)) or bool(stats.non_finite)
-
-
-def _drop(row: Row) -> float | None:
-    return None if row.handover is None else row.handover.drop
-
-
-def _text(colour: str) -> str:
-    return "#ffffff" if colour in (_WORST, "#1a9850") else "#000000"
