@@ -48,7 +48,7 @@ def deviations_table(found: AuditRecord) -> Table:
         text_field("layer", "layer", wrap=True),
         text_field("what", "what", _what),
         text_field("count", "differ", lambda one: f"{one.count} of {one.total}"),
-        number_field("largest", "largest, codes", numbers.lsb),
+        number_field("largest", "largest, codes", numbers.error),
         number_field("ratio", "ratio", numbers.error),
         text_field("expected", "expected", wrap=True),
         text_field("found", "found", wrap=True),
@@ -91,9 +91,9 @@ def answer(found: AuditRecord) -> str:
     """Say what the audit means, in a sentence or two."""
     errors = [one for one in found.findings if one.severity == "error"]
     if errors:
-        where = f" at {numbers.name(errors[0].layer)}" if errors[0].layer is not None else ""
         more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
-        return f"The file is not what this reference gives{where}: {numbers.name(errors[0].title)}{more}."
+        where, title = numbers.at(errors[0].layer), numbers.name(errors[0].title)
+        return f"The file is not what this reference gives{where}: {title}{more}."
     if found.deviations:
         return (
             f"The file computes what this reference gives, with "

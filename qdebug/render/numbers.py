@@ -31,13 +31,8 @@ def percent(value: float | None) -> str:
     return f"{math.floor(value * 100) / 100:.2f}" if size < 100 <= float(text) else text
 
 
-def lsb(value: float | None) -> str:
-    """Write an error in code units: whole numbers as they are, means with four digits."""
-    return ABSENT if value is None else error(value)
-
-
 def error(value: float | None) -> str:
-    """Write an error, a scale or a ratio with four significant digits."""
+    """Write an error, a scale or a ratio with four significant digits; whole numbers, such as of codes, as they are."""
     if value is None or not math.isfinite(value):
         return ABSENT
     return str(int(value)) if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
@@ -130,6 +125,11 @@ def name(value: object) -> str:
         character.encode("unicode_escape").decode() if unicodedata.category(character) in _UNSHOWN else character
         for character in text
     )
+
+
+def at(layer: str | None) -> str:
+    """Where something is, with a space before: ` at conv_3`; empty where it is of no single layer."""
+    return "" if layer is None else f" at {name(layer)}"
 
 
 def names(values: list[str]) -> str:

@@ -55,11 +55,11 @@ def test_units():
     """Decibels have one decimal, accuracies in percent two, codes and counts none."""
     assert numbers.decibel(61.25) == "61.2"
     assert numbers.accuracy(0.86434) == "86.43"
-    assert numbers.lsb(97) == "97"
+    assert numbers.error(97) == "97"
     assert numbers.count(100000) == "100000"
     assert numbers.shape([28, 28, 1]) == "28x28x1"
     assert numbers.shape([]) == "scalar"
-    assert [numbers.decibel(None), numbers.accuracy(None), numbers.lsb(None), numbers.count(None)] == ["-"] * 4
+    assert [numbers.decibel(None), numbers.accuracy(None), numbers.count(None)] == ["-"] * 3
 
 
 @given(st.floats(min_value=0, max_value=100))

@@ -7,7 +7,6 @@ either page reaches the other; where a viewer drops frames, the answer, the find
 from __future__ import annotations
 
 import html
-from dataclasses import replace
 
 from qdebug.record.loss import cost_of, worse
 from qdebug.record.schema import Run
@@ -16,7 +15,7 @@ from qdebug.render import numbers
 from qdebug.render.formats.report import network_page
 from qdebug.render.run.answer import answer
 from qdebug.render.run.evidence import evidence
-from qdebug.render.run.findings import by_severity
+from qdebug.render.run.findings import by_severity, titled
 from qdebug.render.run.layers import layers_table
 from qdebug.render.run.loss_sentences import unit
 from qdebug.render.table import DATA, ESSENTIAL, Table
@@ -43,27 +42,20 @@ def _findings(run: Run) -> str:
     items = []
     for one in by_severity(run):
         if one.severity in SEVERITIES[:2]:
-            at = f" at {numbers.name(one.layer)}" if one.layer is not None else ""
-            told = (
-                f"{numbers.name(one.code)}{at}: {numbers.name(one.title)}",
-                evidence(one, unit(cost_of(run))),
-                f"to do: {numbers.name(one.fix)}",
-            )
+            told = (titled(one), evidence(one, unit(cost_of(run))), f"to do: {numbers.name(one.fix)}")
             items.append(f"<li>{'<br>'.join(html.escape(text) for text in told)}</li>")
     return f"<ul>{''.join(items)}</ul>" if items else ""
 
 
 def _matters(table: Table) -> Table:
     """The columns that always show, the marks, and what each layer costs where that was measured."""
-    return replace(
-        table,
-        columns=tuple(
-            replace(column, detail=ESSENTIAL)
-            if column.name == "mark" or (column.name == "handover_drop" and column.detail < DATA)
-            else column
-            for column in table.columns
-        ),
-    ).upto(ESSENTIAL)
+    return table.of(
+        column.name
+        for column in table.columns
+        if column.detail == ESSENTIAL
+        or column.name == "mark"
+        or (column.name == "handover_drop" and column.detail < DATA)
+    )
 
 
 def _table(table: Table) -> str:

@@ -189,7 +189,7 @@ def _samples(run: Run, arrays: bytes | None) -> list[dict[str, Any]]:
         entry = found.setdefault(
             one.index, {"index": one.index, "image": images.get(one.index, ""), "layers": [], "labels": _labels(one)}
         )
-        size = f"{numbers.lsb(one.error_lsb)} LSB" if one.error_lsb is not None else numbers.error(one.error_abs)
+        size = f"{numbers.error(one.error_lsb)} LSB" if one.error_lsb is not None else numbers.error(one.error_abs)
         entry["layers"].append(f"{size} at {numbers.name(one.layer)}")
         if one.first_flipping_layer is not None:
             entry["labels"] = [*_labels(one), f"flips first at {numbers.name(one.first_flipping_layer)}"]

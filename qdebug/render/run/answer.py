@@ -7,7 +7,7 @@ from qdebug.record.schema import Row, Run
 from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
 from qdebug.render.run.divergence import divergence, named
-from qdebug.render.run.findings import by_severity
+from qdebug.render.run.findings import by_severity, first_of
 from qdebug.render.run.loss_sentences import MOST_NAMED, loss_sentence, other_model, trained_grids
 
 FAITHFUL = "The file is faithful."
@@ -111,11 +111,7 @@ def _errors(run: Run, start: str = "Yet there is an error:") -> list[str]:
         (one.code, one.layer) for one, _ in trained_grids(run)[:MOST_NAMED]
     }
     errors = [one for one in by_severity(run) if one.severity == SEVERITIES[0] and (one.code, one.layer) not in told]
-    if not errors:
-        return []
-    where = "" if errors[0].layer is None else f" at {numbers.name(errors[0].layer)}"
-    more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
-    return [f"{start} {numbers.name(errors[0].code)}{where}, {numbers.name(errors[0].title)}{more}."]
+    return [first_of(errors, start)] if errors else []
 
 
 def _holds(measured: list[Row]) -> str:
@@ -127,7 +123,7 @@ def _holds(measured: list[Row]) -> str:
     why = f" ({', '.join(mechanisms)})" if mechanisms else ""
     meets = f"{named(requantized)} {'requantizes' if len(requantized) == 1 else 'requantize'} by design{why}"
     largest = max((row.local.max_lsb or 0 for row in requantized if row.local), default=0)
-    meets += f", up to {numbers.lsb(largest)} LSB" if largest else ""
+    meets += f", up to {numbers.error(largest)} LSB" if largest else ""
     return (
         f"No layer diverges: {meets}; {_rounding(others).replace('every', 'every other', 1)}."
         if others
@@ -142,7 +138,7 @@ def _rounding(rows: list[Row]) -> str:
     if not coded:
         return "every difference is floating-point rounding"
     largest = max(row.local.max_lsb or 0 for row in coded if row.local)
-    size = "±1 LSB rounding" if largest <= 1 else f"rounding, up to {numbers.lsb(largest)} LSB"
+    size = "±1 LSB rounding" if largest <= 1 else f"rounding, up to {numbers.error(largest)} LSB"
     text = f"every difference is {size}, {_shares(coded)}"
     return text + ("" if len(coded) == len(rows) else " (float rows: floating-point rounding)")
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from qdebug.record.loss import LOST, SHARES, UNMEASURED, cost_of
-from qdebug.record.schema import Cost, CostLayer, Row, Run
+from qdebug.record.schema import Cost, Row, Run
 from qdebug.render import numbers
 from qdebug.render.blocks import Entry
 from qdebug.render.run.loss_sentences import (
-    STAGES,
     between,
     interval,
     is_proven,
-    level,
+    levels,
     other_model,
     size,
     trained_grids,
@@ -44,13 +43,12 @@ def cost_block(run: Run) -> Entry | None:
 
 def _whole(cost: Cost) -> str:
     what = numbers.name(cost.metric)
-    ends = f"{level(cost, cost.before)} to {level(cost, cost.after)}, {numbers.counted(cost.samples, 'sample')}"
     if cost.verdict == UNMEASURED:
         return f"not known, {numbers.name(cost.reasons.get('verdict', 'it was not measured'))}"
     if cost.low is not None and cost.low > 0:
         since = ", since the baseline" if cost.since == "baseline" else ""
-        return f"{size(cost, cost.points)}{unit(cost)} of {what}{interval(cost)}: {ends}{since}"
-    return f"nothing beyond chance: {what} {ends}"
+        return f"{size(cost, cost.points)}{unit(cost)} of {what}{interval(cost)}: {levels(cost)}{since}"
+    return f"nothing beyond chance: {what} {levels(cost)}"
 
 
 def _stages(cost: Cost) -> str:
@@ -149,6 +147,3 @@ def _flips(flips: dict[str, Any]) -> list[str]:
         )
     layers = [f"{one['flips']} at {numbers.name(one['layer'])}" for one in flips["layers"][:MOST_NAMED]]
     return [text + (f"; first flipped: {', '.join(layers)}" if layers else "")]
-
-
-__all__ = ["STAGES", "CostLayer", "cost_block"]

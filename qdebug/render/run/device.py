@@ -23,7 +23,7 @@ def device_table(run: Run) -> Table:
         text_field("layer", "layer", lambda one: numbers.name(layers.get(one.op_index)), wrap=True, detail=USEFUL),
         number_field("tensor_index", "tensor"),
         number_field("differ_percent", "device vs host %", numbers.percent, short="device %"),
-        number_field("max_lsb", "max LSB", numbers.lsb),
+        number_field("max_lsb", "max LSB", numbers.error),
         number_field("tflm_differ_percent", "vs tflm %", numbers.percent, detail=USEFUL if has_tflm else DATA),
         number_field("unexplained", "not rounding"),
         text_field("verdict", "verdict"),

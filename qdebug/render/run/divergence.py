@@ -5,7 +5,7 @@ from __future__ import annotations
 from qdebug.record.schema import Finding, Row, Run
 from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
-from qdebug.render.run.findings import by_severity
+from qdebug.render.run.findings import by_severity, first_of
 
 MOST_NAMED = 3
 """How many layers a sentence names before it counts the rest."""
@@ -76,10 +76,7 @@ def _cause(run: Run, first: Row) -> list[str]:
     errors = own or [one for one in by_severity(run) if one.severity == SEVERITIES[0]]
     if not errors:
         return ["Its cause was not found."]
-    found = errors[0]
-    where = "" if own or found.layer is None else f" at {numbers.name(found.layer)}"
-    more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
-    return [f"{'Its cause:' if own else 'See'} {numbers.name(found.code)}{where}, {numbers.name(found.title)}{more}."]
+    return [first_of(errors, "Its cause:" if own else "See", with_layer=not own)]
 
 
 def symptom(row: Row) -> str:
@@ -98,7 +95,7 @@ def symptom(row: Row) -> str:
     where = f" where {numbers.percent(expected)} % are expected" if expected is not None else ""
     if not local.flip_percent or (expected or 0.0) > USUAL * local.flip_percent:  # (flips are not what is wrong)
         return numbers.name(row.reason)
-    flips, largest = numbers.percent(local.flip_percent), numbers.lsb(local.max_lsb)
+    flips, largest = numbers.percent(local.flip_percent), numbers.error(local.max_lsb)
     return f"{flips} % of its codes differ{where} (up to {largest} LSB)"
 
 

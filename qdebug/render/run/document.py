@@ -19,7 +19,7 @@ from qdebug.render.run.divergence import MOST_NAMED
 from qdebug.render.run.end_to_end import end_to_end_table
 from qdebug.render.run.error_parts import parts_table
 from qdebug.render.run.evidence import evidence
-from qdebug.render.run.findings import by_severity
+from qdebug.render.run.findings import by_severity, titled
 from qdebug.render.run.kernels import kernel_layers_table, kernels_table
 from qdebug.render.run.layers import layers_table
 from qdebug.render.run.loss_sentences import short_loss, unit
@@ -125,16 +125,13 @@ def coverage(run: Run) -> str:
 
 def finding_entry(number: int, finding: Finding, loss_unit: str = "") -> Entry:
     """Tell one finding in plain words."""
-    where = f" at {numbers.name(finding.layer)}" if finding.layer is not None else ""
-    severity, code = numbers.name(finding.severity), numbers.name(finding.code)
-    headline = f"{number}. {severity} {code}{where}: {numbers.name(finding.title)}"
     lines = [
         ("evidence", evidence(finding, loss_unit)),
         ("to do", numbers.name(finding.fix)),
         ("see", numbers.name(finding.url)),
     ]
     return Entry(
-        headline,
+        f"{number}. {numbers.name(finding.severity)} {titled(finding)}",
         tuple(f"{name}: {text}" for name, text in lines if text not in ("", numbers.ABSENT)),
         finding.severity,
     )

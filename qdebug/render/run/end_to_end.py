@@ -102,7 +102,7 @@ def _end_to_end_fields(run: Run, several_outputs: bool) -> list[Field]:
         column_field("mean_error", "mean error", numbers.error_column),
         column_field("not_close_percent", "not close %", numbers.percent_column),
         number_field("elements", "of elements", short="of"),
-        number_field("max_lsb", "max LSB", numbers.lsb),
+        number_field("max_lsb", "max LSB", numbers.error),
         column_field("tolerance_needed", "tolerance needed", numbers.error_column, short="toler. needed"),
         number_field("tolerance", "tolerance", numbers.error, detail=USEFUL),
         number_field("seed", "seed", detail=USEFUL),
@@ -125,7 +125,7 @@ def outputs_sentence(run: Run) -> str:
             told.append(f"{numbers.name(one.output)} is the same")
         else:
             size = (
-                f"{numbers.lsb(one.max_lsb)} LSB ({numbers.error(one.max_error)})"
+                f"{numbers.error(one.max_lsb)} LSB ({numbers.error(one.max_error)})"
                 if one.max_lsb
                 else numbers.error(one.max_error)
             )

@@ -157,7 +157,7 @@ def _flips(_: str, values: dict[str, Any]) -> list[str]:
     expected, beyond = values.pop("expected_flip_percent", None), values.pop("unexplained_flips", None)
     if not share:
         return ["no code differs"]
-    told = f"{numbers.percent(share)} % of the codes differ, by up to {numbers.lsb(largest)} LSB"
+    told = f"{numbers.percent(share)} % of the codes differ, by up to {numbers.error(largest)} LSB"
     told += f" ({numbers.error(mean)} on average)" if mean is not None else ""
     told += f" on {family} kernels" if family is not None else ""
     told += f"; {numbers.percent(expected)} % were expected" if expected is not None else ""

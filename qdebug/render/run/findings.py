@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qdebug.record.loss import cost_of
 from qdebug.record.schema import Finding, Run
 from qdebug.record.verdicts import SEVERITIES
+from qdebug.render import numbers
 from qdebug.render.run.evidence import evidence
 from qdebug.render.run.loss_sentences import unit
 from qdebug.render.table import DATA, USEFUL, Table, build, text_field
@@ -13,6 +16,19 @@ from qdebug.render.table import DATA, USEFUL, Table, build, text_field
 def by_severity(run: Run) -> list[Finding]:
     """Sort the findings, most severe first; equals keep their order."""
     return sorted(run.findings, key=lambda one: SEVERITIES.index(one.severity) if one.severity in SEVERITIES else 9)
+
+
+def titled(finding: Finding) -> str:
+    """Code, layer and title of a finding: `QD203 at conv_3: the output scale was replaced`."""
+    return f"{numbers.name(finding.code)}{numbers.at(finding.layer)}: {numbers.name(finding.title)}"
+
+
+def first_of(findings: Sequence[Finding], start: str, *, with_layer: bool = True) -> str:
+    """The first of these findings in a sentence, and how many there are beside it."""
+    first = findings[0]
+    where = numbers.at(first.layer) if with_layer else ""
+    more = f" (and {len(findings) - 1} more)" if findings[1:] else ""
+    return f"{start} {numbers.name(first.code)}{where}, {numbers.name(first.title)}{more}."
 
 
 def findings_table(run: Run) -> Table:

@@ -51,7 +51,7 @@ def kernel_layers_table(run: Run) -> Table:
                 short=f"{_SHORT.get(name, name)} vs {first} %",
             )
         )
-        fields.append(number_field(f"{name}_between_max_lsb", "max LSB", numbers.lsb, _of(number, "between.max_lsb")))
+        fields.append(number_field(f"{name}_between_max_lsb", "max LSB", numbers.error, _of(number, "between.max_lsb")))
     fields.append(text_field("only", "only these differ", lambda rows: only(names, rows)))
     title = "Kernel families, layer by layer (local: against the reference; vs: against each other)"
     return build("kernel_layers", title, fields, lines)
@@ -96,8 +96,8 @@ def kernels_table(run: Run) -> Table:
         text_field("kernels", "kernels", lambda item: numbers.name(item[0])),
         text_field("verdict", "verdict", verdict),
         worst("local.flip_percent", "worst local flips %", numbers.percent),
-        worst("local.max_lsb", "worst local max LSB", numbers.lsb),
-        worst("cumulative.max_lsb", "worst cumulative max LSB", numbers.lsb),
+        worst("local.max_lsb", "worst local max LSB", numbers.error),
+        worst("cumulative.max_lsb", "worst cumulative max LSB", numbers.error),
         number_field("samples", "samples", value=samples),
     ]
     return build("kernels", "Kernels", fields, sets.items(), status=verdict, status_column="verdict")

@@ -48,6 +48,11 @@ def level(cost: Cost, value: float | None) -> str:
     return f"{100 * value:.1f} %"
 
 
+def levels(cost: Cost) -> str:
+    """The metric before and after, and on how many samples."""
+    return f"{level(cost, cost.before)} to {level(cost, cost.after)}, {numbers.counted(cost.samples, 'sample')}"
+
+
 def between(cost: Cost, low: float | None, high: float | None) -> str:
     """The interval in brackets, with a space before; empty where there is none."""
     return "" if low is None or high is None else f" ({ends(cost, low, high)})"
@@ -198,7 +203,6 @@ def is_proven(stage: CostStage) -> bool:
 
 
 def _kept(cost: Cost) -> str:
-    ends = f"{level(cost, cost.before)} to {level(cost, cost.after)}, {numbers.counted(cost.samples, 'sample')}"
     what = numbers.name(cost.metric)
     if cost.points is not None and cost.low is not None and cost.low > 0:
         much = f"{size(cost, cost.points)}{unit(cost)}"
@@ -222,10 +226,10 @@ def _kept(cost: Cost) -> str:
         return f"Little is lost: the outputs are {much} off on average ({what}), {share}."
     if cost.metric in SHARES and cost.high is not None and cost.high > TELLING:
         start = "A loss is not proven" if cost.points is not None and cost.points > 0 else "No loss shows"
-        return f"{start}: {what} {ends}, but so few samples can hide up to {cost.high:.0f} points."
+        return f"{start}: {what} {levels(cost)}, but so few samples can hide up to {cost.high:.0f} points."
     if cost.points is not None and cost.points <= 0:
-        return f"Nothing is lost: {what} {ends}."
-    return f"No {what} is lost beyond chance: {ends}."
+        return f"Nothing is lost: {what} {levels(cost)}."
+    return f"No {what} is lost beyond chance: {levels(cost)}."
 
 
 def _unknown(cost: Cost) -> str:

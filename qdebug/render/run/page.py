@@ -20,7 +20,7 @@ from qdebug.render.run.device import told_device
 from qdebug.render.run.document import accuracies, coverage, document, source_name
 from qdebug.render.run.end_to_end import outputs_sentence
 from qdebug.render.run.evidence import sentences
-from qdebug.render.run.findings import by_severity
+from qdebug.render.run.findings import by_severity, titled
 from qdebug.render.run.fold import folded_layers
 from qdebug.render.run.loss_sentences import unit
 
@@ -156,12 +156,8 @@ def _more(run: Run, told: Finding | None, room: _Room) -> list[Block]:
 
 
 def _brief(finding: Finding, *, with_fix: bool) -> Entry:
-    where = f" at {numbers.name(finding.layer)}" if finding.layer is not None else ""
-    return Entry(
-        f"{numbers.name(finding.severity)} {numbers.name(finding.code)}{where}: {numbers.name(finding.title)}",
-        (f"to do: {numbers.name(finding.fix)}",) if with_fix else (),
-        finding.severity,
-    )
+    lines = (f"to do: {numbers.name(finding.fix)}",) if with_fix else ()
+    return Entry(f"{numbers.name(finding.severity)} {titled(finding)}", lines, finding.severity)
 
 
 def what_next(run: Run, told: Finding | None = None) -> str:
