@@ -18,14 +18,6 @@ if TYPE_CHECKING:
     from qdebug.workflows.trace_options import TraceOptions
 
 TRIPPED = 1
-NUMBERS = (
-    "max_local_flip_percent",
-    "max_cumulative_flip_percent",
-    "max_local_lsb",
-    "min_agreement",
-    "max_accuracy_drop",
-)
-"""The gates that take a number, as `trace` and `sweep` name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +36,7 @@ class GateOptions:
         `given`: a command's arguments, of which those that are named as gates are taken. Raises UsageError.
         """
         from qdebug.cli.output import check_writable
-        from qdebug.record.limits import Limits, find_budget, read_budget
+        from qdebug.record.limits import NUMBERS, Limits, find_budget, read_budget
 
         junit, budget, against, force = (given.get(name) for name in ("junit", "budget", "against", "force"))
         if junit is not None:

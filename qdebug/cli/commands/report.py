@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from qdebug.cli import options as o
-
-if TYPE_CHECKING:
-    from qdebug.record.schema import Run
 
 
 def report(
@@ -30,6 +27,7 @@ def report(
     from qdebug.cli.failures import reading, say
     from qdebug.cli.output import check_writable, write_files
     from qdebug.record.store import Store
+    from qdebug.render.formats.explorer import overlays
 
     records = Store(store)
     found = records.find(run)
@@ -37,7 +35,7 @@ def report(
     if page is not None:
         check_writable(page, force=force)
     with reading(f"run {run}"):
-        files = {} if explorer is None else overlays(found, explorer)
+        files = {} if explorer is None else {explorer / name: text for name, text in overlays(found).items()}
         if page is not None:
             from qdebug.render.formats.report import report as render
 
@@ -45,10 +43,3 @@ def report(
     for path in write_files(files, explorer, force=force):
         if not quiet:
             say(f"wrote {path}")
-
-
-def overlays(found: Run, folder: Path) -> dict[Path, str]:
-    """The files for Model Explorer, by path."""
-    from qdebug.render.formats.explorer import overlays as render
-
-    return {folder / name: text for name, text in render(found).items()}

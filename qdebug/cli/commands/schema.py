@@ -32,15 +32,7 @@ def kinds() -> dict[str, type]:
     from qdebug.record.summary import Summary
     from qdebug.render.explain import Explained
 
-    return {
-        "run": Run,
-        "summary": Summary,
-        "map": Map,
-        "audit": AuditRecord,
-        "diff": Difference,
-        "cure": Cures,
-        "explain": Explained,
-    }
+    return dict(zip(Kind, (Run, Summary, Map, AuditRecord, Difference, Cures, Explained), strict=True))
 
 
 def schema(
