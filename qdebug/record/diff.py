@@ -269,7 +269,7 @@ def _judge(before: Row, after: Row) -> tuple[str, str]:
     if other is not None and max(ranks) < rank("diverged"):
         return SAME, f"by design in both runs, {other}"
     if ranks[0] != ranks[1]:
-        return (WORSE if ranks[1] > ranks[0] else BETTER), told
+        return _more_is_worse(*ranks), told
     if ranks[1] == 0:
         return SAME, "as expected in both runs"
     return _by_numbers(before, after) if other is None else (SAME, f"{after.verdict} in both runs, {other}")
@@ -289,19 +289,21 @@ def _by_numbers(before: Row, after: Row) -> tuple[str, str]:
     if old is None or new is None:
         return (SAME, "has no local error in either run") if old is new else (WORSE, "has lost its local error")
     if old.non_finite != new.non_finite:
-        return (
-            WORSE if new.non_finite > old.non_finite else BETTER
-        ), f"values that are not finite: {old.non_finite}, now {new.non_finite}"
+        told = f"values that are not finite: {old.non_finite}, now {new.non_finite}"
+        return _more_is_worse(old.non_finite, new.non_finite), told
     if old.flip_percent is None or new.flip_percent is None:
         return _by_size(old, new)
     if _has_changed(old.flip_percent, new.flip_percent, before.elements, after.elements):
-        return (
-            WORSE if new.flip_percent > old.flip_percent else BETTER
-        ), f"local flips {old.flip_percent:.3g} %, now {new.flip_percent:.3g} %"
+        told = f"local flips {old.flip_percent:.3g} %, now {new.flip_percent:.3g} %"
+        return _more_is_worse(old.flip_percent, new.flip_percent), told
     sizes = old.max_lsb or 0, new.max_lsb or 0
     if max(sizes) > 2 * min(sizes):
-        return (WORSE if sizes[1] > sizes[0] else BETTER), f"largest local error {sizes[0]} LSB, now {sizes[1]} LSB"
+        return _more_is_worse(*sizes), f"largest local error {sizes[0]} LSB, now {sizes[1]} LSB"
     return SAME, f"{after.verdict} in both runs"
+
+
+def _more_is_worse(old: float, new: float) -> str:
+    return WORSE if new > old else BETTER
 
 
 def _by_size(old: ErrorStats, new: ErrorStats) -> tuple[str, str]:
@@ -310,7 +312,7 @@ def _by_size(old: ErrorStats, new: ErrorStats) -> tuple[str, str]:
         return SAME, "its errors cannot be compared"
     if max(sizes[0], sizes[1]) <= 2 * min(sizes[0], sizes[1]):
         return SAME, "about the same relative error"
-    return (WORSE if sizes[1] > sizes[0] else BETTER), f"relative error {sizes[0]:.3g}, now {sizes[1]:.3g}"
+    return _more_is_worse(sizes[0], sizes[1]), f"relative error {sizes[0]:.3g}, now {sizes[1]:.3g}"
 
 
 def _has_changed(old: float, new: float, old_count: int, new_count: int) -> bool:

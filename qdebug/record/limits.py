@@ -48,10 +48,7 @@ class Limits:
 
     def numbers(self) -> Iterator[tuple[str, float]]:
         """Yield the limits that are numbers, and set."""
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name not in ("fail_on", "fail_on_lost") and value is not None:
-                yield one.name, value
+        yield from ((name, value) for name in NUMBERS if (value := getattr(self, name)) is not None)
 
     @classmethod
     def of(cls, fail_on: FailOn | str | Iterable[FailOn | str] | None, **numbers: float | None) -> Limits:
@@ -67,6 +64,10 @@ class Limits:
         return replace(
             other, **{one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) is not None}
         )
+
+
+NUMBERS = tuple(one.name for one in fields(Limits) if one.name not in ("fail_on", "fail_on_lost"))
+"""The limits that are numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +96,9 @@ def read_fail_on(given: Any) -> tuple[FailOn | None, bool | None]:
 
     `never` sets both free. Raises UsageError for a verdict that is not known.
     """
-    several = (
-        [given]
-        if isinstance(given, str)
-        else list(given)
-        if isinstance(given, Iterable)
-        else []
-        if given is None
-        else [given]
-    )
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        given = [] if given is None else [given]
+    several = list(given)
     try:
         known = [FailOn(one) for one in several]
     except ValueError as error:
@@ -162,7 +157,7 @@ def parse_budget(plain: Any, source: str) -> Budget:
 def _limits(plain: Any, source: str) -> Limits:
     if not isinstance(plain, dict):
         raise UsageError(f"{source}: {plain!r} is no table of limits")
-    known = {one.name for one in fields(Limits)} - {"fail_on_lost"}
+    known = {"fail_on", *NUMBERS}
     given: dict[str, Any] = {}
     verdicts: Any = None
     for key, value in plain.items():

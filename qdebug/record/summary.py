@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import PurePath
+from typing import Any
 
 from qdebug.record.loss import KEPT, LOST, UNMEASURED
 from qdebug.record.schema import BUILT_IN, SCHEMA, Run
@@ -139,34 +140,30 @@ def _row(run: Run) -> SummaryRow:
     )
 
 
+_SAME = ("model", "data", "samples", "qat_epochs", "kernels", "input_dtype")
+"""What the runs of one group have in common."""
+
+
 def _groups(rows: list[SummaryRow]) -> list[GroupRow]:
-    found: dict[tuple[object, ...], list[SummaryRow]] = {}
+    found: dict[tuple[Any, ...], list[SummaryRow]] = {}
     for row in rows:
-        key = (row.model, row.data, row.samples, row.qat_epochs, row.kernels, row.input_dtype)
-        found.setdefault(key, []).append(row)
+        found.setdefault(tuple(getattr(row, name) for name in _SAME), []).append(row)
     return [_group(group) for group in found.values()]
 
 
 def _group(rows: list[SummaryRow]) -> GroupRow:
     newest = {row.id if row.seed is None else row.seed: row for row in rows}
     kept = list(newest.values())
-    spreads = {
+    known: dict[str, Any] = {name: getattr(kept[0], name) for name in _SAME} | {
         one.name: _spread([getattr(row, one.name) for row in kept])
         for one in fields(SummaryRow)
         if one.name.startswith(("accuracy_", "max_", "mean_", "not_close_", "lost"))
     }
     layers = Counter(row.first_divergent for row in kept if row.first_divergent is not None)
-    first = kept[0]
     return GroupRow(
-        first.model,
-        first.data,
-        first.samples,
-        first.qat_epochs,
-        first.kernels,
-        first.input_dtype,
-        len(kept),
-        sorted({row.seed for row in kept if row.seed is not None}),
-        **spreads,
+        **known,
+        runs=len(kept),
+        seeds=sorted({row.seed for row in kept if row.seed is not None}),
         first_divergent=dict(layers),
         verdict=max((row.verdict for row in kept), key=lambda verdict: rank(verdict, unknown=-1)),
         left_out=len(rows) - len(kept),
