@@ -7,12 +7,12 @@ passed on whole are the charts, whose renderer escapes its data.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
 from qdebug.record.loss import cost_of, worse
-from qdebug.record.schema import Row, Run
+from qdebug.record.schema import Run
 from qdebug.render import numbers
 from qdebug.render.cures import answer as cures_answer
 from qdebug.render.cures import cures_table
@@ -29,23 +29,9 @@ from qdebug.render.run.error_parts import parts_table
 from qdebug.render.run.evidence import evidence
 from qdebug.render.run.kernels import kernel_layers_table
 from qdebug.render.run.loss_sentences import unit
-from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Table
+from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Column, Table
 
 _SAMPLES = 12
-
-
-@dataclass(frozen=True, slots=True)
-class LayerView:
-    """One layer with its charts."""
-
-    index: int
-    name: str
-    verdict: str
-    text: str
-    upstream: str
-    is_next: bool
-    """Whether its only input is the layer before it."""
-    mark: str
 
 
 def network_page(run: Run) -> str:
@@ -163,22 +149,22 @@ def _findings(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _layers(run: Run, marks: list[str]) -> list[LayerView]:
-    return [_layer(run, place, row, mark) for place, (row, mark) in enumerate(zip(run.layers, marks, strict=True))]
-
-
-def _layer(run: Run, place: int, row: Row, mark: str) -> LayerView:
-    before = run.layers[place - 1].layer if place else None
-    reason = "; ".join(numbers.name(text) for text in (row.mechanism, row.reason) if text)
-    return LayerView(
-        row.index,
-        numbers.name(row.layer),
-        row.verdict,
-        f"{numbers.name(row.op)}: {reason}",
-        numbers.names(row.upstream),
-        row.upstream in ([], [before]),
-        mark,
-    )
+def _layers(run: Run, marks: list[str]) -> list[dict[str, Any]]:
+    """Each layer with its words, and whether its only input is the layer before it (`is_next`)."""
+    befores = [None, *(row.layer for row in run.layers)]
+    reasons = ["; ".join(numbers.name(text) for text in (row.mechanism, row.reason) if text) for row in run.layers]
+    return [
+        {
+            "index": row.index,
+            "name": numbers.name(row.layer),
+            "verdict": row.verdict,
+            "text": f"{numbers.name(row.op)}: {reason}",
+            "upstream": numbers.names(row.upstream),
+            "is_next": row.upstream in ([], [before]),
+            "mark": mark,
+        }
+        for row, before, reason, mark in zip(run.layers, befores, reasons, marks, strict=False)
+    ]
 
 
 def _samples(run: Run, arrays: bytes | None) -> list[dict[str, Any]]:
@@ -230,34 +216,18 @@ def _table(table: Table) -> dict[str, Any]:
         first = ("layer", table.status_column)
         table = table.of([*first, *(column.name for column in table.columns if column.name not in first)])
     levels = {ESSENTIAL: "", USEFUL: "useful", DATA: "data"}
-    key = next(place for place, column in enumerate(table.columns) if column.detail == ESSENTIAL)
-    heads = [
-        (
-            column.heading,
-            " ".join(
-                filter(
-                    None,
-                    (
-                        column.align,
-                        levels[column.detail],
-                        "key"
-                        if place == key
-                        else "stays"
-                        if stays and column.name == table.status_column
-                        else "wrap"
-                        if column.wrap
-                        else "",
-                    ),
-                )
-            ),
-        )
-        for place, column in enumerate(table.columns)
-    ]
+    key = next(column for column in table.columns if column.detail == ESSENTIAL)
+
+    def classes(column: Column) -> str:
+        is_status = stays and column.name == table.status_column
+        place = "key" if column is key else "stays" if is_status else "wrap" if column.wrap else ""
+        return " ".join(filter(None, (column.align, levels[column.detail], place)))
+
     status = next((place for place, column in enumerate(table.columns) if column.name == table.status_column), -1)
     return {
         "name": table.name,
         "title": table.title,
-        "heads": heads,
+        "heads": [(column.heading, classes(column)) for column in table.columns],
         "status": status,
         "lines": table.lines,
         "notes": table.notes,

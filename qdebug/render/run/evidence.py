@@ -6,6 +6,7 @@ keys make together; a list is cut to the three that matter most, and the rest is
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -348,11 +349,9 @@ _WORDS: dict[str, str | Callable[[Any], str]] = {
 
 def _word(key: str, value: Any) -> str:
     words = _WORDS.get(key)
-    if words is None:
-        return f"{numbers.name(key).replace('_', ' ')}: {_text(value)}"
     if isinstance(words, str):
         return words
-    try:
-        return words(value)
-    except (TypeError, AttributeError):  # a record of another version holds another kind of value
-        return f"{numbers.name(key).replace('_', ' ')}: {_text(value)}"
+    if words is not None:
+        with contextlib.suppress(TypeError, AttributeError):  # a record of another version holds another kind of value
+            return words(value)
+    return f"{numbers.name(key).replace('_', ' ')}: {_text(value)}"
