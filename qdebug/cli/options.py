@@ -44,23 +44,17 @@ Data = Annotated[
         metavar="NAME|FILE",
     ),
 ]
-XKey = Annotated[str | None, typer.Option("--x-key", help="Name of the inputs in the .npz or table.", metavar="KEY")]
-YKey = Annotated[str | None, typer.Option("--y-key", help="Name of the labels in the .npz or table.", metavar="KEY")]
+XKey = Annotated[str | None, typer.Option(help="Name of the inputs in the .npz or table.", metavar="KEY")]
+YKey = Annotated[str | None, typer.Option(help="Name of the labels in the .npz or table.", metavar="KEY")]
 ImageSize = Annotated[
-    str | None,
-    typer.Option("--image-size", help="Size of the images of a folder (default: the input's).", metavar="HxW"),
+    str | None, typer.Option(help="Size of the images of a folder (default: the input's).", metavar="HxW")
 ]
 Preprocess = Annotated[
-    str | None,
-    typer.Option("--preprocess", help="Function for batches of those images.", metavar="MODULE:FUNCTION"),
+    str | None, typer.Option(help="Function for batches of those images.", metavar="MODULE:FUNCTION")
 ]
 Signature = Annotated[str | None, typer.Option(help="Signature of a SavedModel that was converted.", metavar="NAME")]
-GraphInputs = Annotated[
-    str | None, typer.Option("--inputs", help="Where a frozen graph begins: ops, by commas.", metavar="NAMES")
-]
-GraphOutputs = Annotated[
-    str | None, typer.Option("--outputs", help="Where a frozen graph ends: ops, by commas.", metavar="NAMES")
-]
+GraphInputs = Annotated[str | None, typer.Option(help="Where a frozen graph begins: ops, by commas.", metavar="NAMES")]
+GraphOutputs = Annotated[str | None, typer.Option(help="Where a frozen graph ends: ops, by commas.", metavar="NAMES")]
 Samples = Annotated[int | None, typer.Option(min=1, help="Take the first N samples.", metavar="N")]
 Scale = Annotated[float | None, typer.Option(help="Divide the data by this, such as 255.", metavar="X")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of training and conversion of a built-in model.", metavar="N")]
@@ -79,7 +73,6 @@ KernelSet = Annotated[
 ReferenceKernelSet = Annotated[
     Kernels | None,
     typer.Option(
-        "--reference-kernels",
         metavar=f"[{'|'.join(FAMILIES)}]",
         help="Kernels that run a .tflite reference (default: the candidate's).",
         case_sensitive=False,
@@ -114,25 +107,20 @@ MaxAccuracyDrop = Annotated[
     typer.Option(help="Most points of accuracy (or the metric's unit) that may be lost beyond chance.", metavar="X"),
 ]
 BudgetFile = Annotated[
-    Path | None,
-    typer.Option("--budget", help="TOML file of limits, also per layer (default: ./pyproject.toml).", metavar="FILE"),
+    Path | None, typer.Option(help="TOML file of limits, also per layer (default: ./pyproject.toml).", metavar="FILE")
 ]
 Workers = Annotated[
-    int | None,
-    typer.Option("--workers", min=1, help="Share the samples among N new processes of this machine.", metavar="N"),
+    int | None, typer.Option(min=1, help="Share the samples among N new processes of this machine.", metavar="N")
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option(
-        "--scheduler", help="Share the samples among the workers of this Dask cluster.", metavar="tcp://HOST:PORT"
-    ),
+    typer.Option(help="Share the samples among the workers of this Dask cluster.", metavar="tcp://HOST:PORT"),
 ]
 HandOver = Annotated[
     bool, typer.Option("--handover/--no-handover", help="Measure what each layer costs in accuracy, or not.")
 ]
 DumpPlace = Annotated[
-    str | None,
-    typer.Option("--dump", help="Tensors that a device computed: .npz, folder, log or flatbuffer.", metavar="PLACE"),
+    str | None, typer.Option(help="Tensors that a device computed: .npz, folder, log or flatbuffer.", metavar="PLACE")
 ]
 TflmSamples = Annotated[
     int, typer.Option(min=1, help="Samples that TensorFlow Lite Micro runs, one by one.", metavar="N")
@@ -141,32 +129,23 @@ HandoverSamples = Annotated[
     int | None, typer.Option(min=1, help="Samples to measure that on (default: as time allows).", metavar="N")
 ]
 MetricName = Annotated[
-    str | None,
-    typer.Option("--metric", help="top1, mae, cosine or MODULE:FUNCTION (default: what fits).", metavar="NAME"),
+    str | None, typer.Option(help="top1, mae, cosine or MODULE:FUNCTION (default: what fits).", metavar="NAME")
 ]
 Against = Annotated[str | None, typer.Option(help="Exit with 1 if anything is worse than in this run.", metavar="RUN")]
 Junit = Annotated[Path | None, typer.Option(help="Write what the gates found as JUnit XML.", metavar="FILE")]
 Json = Annotated[
-    str | None,
-    typer.Option("--json", help="Write the record as JSON to a file, or - for standard output.", metavar="FILE|-"),
+    str | None, typer.Option(help="Write the record as JSON to a file, or - for standard output.", metavar="FILE|-")
 ]
 Format = Annotated[
     str | None,
-    typer.Option(
-        "--format",
-        help="rich, plain, csv, or a format of tabulate such as github, latex, html, tsv.",
-        metavar="NAME",
-    ),
+    typer.Option(help="rich, plain, csv, or a format of tabulate such as github, latex, html, tsv.", metavar="NAME"),
 ]
 OutputFile = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="Write to this file instead of standard output.", metavar="FILE"),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
-StorePath = Annotated[
-    Path,
-    typer.Option("--store", envvar="QDEBUG_STORE", help="Directory of the recorded runs.", metavar="DIR"),
-]
+StorePath = Annotated[Path, typer.Option(envvar="QDEBUG_STORE", help="Directory of the recorded runs.", metavar="DIR")]
 Everything = Annotated[bool, typer.Option("--all", help="Everything that is known, not one screen of it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes on standard error.")]
 Isolate = Annotated[
