@@ -7,7 +7,7 @@ that could not be measured are named. Limits are held as `not (value <= limit)`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from qdebug.record.diff import Difference, compare, first_reasons
@@ -59,7 +59,7 @@ def check(run: Run, budget: Budget, against: Run | None = None) -> list[Gate]:
     gates += check_loss(run, budget)
     if any(limits.fail_on for _, limits in budget.layers):
         gates.append(_layer_verdicts(run, budget))
-    gates += [_numbers(run, budget, name) for name in _READERS if _is_set(run, budget, name)]
+    gates += [_numbers(run, budget, name) for name in _STATS if _is_set(run, budget, name)]
     if _is_set(run, budget, "min_agreement"):
         gates.append(_agreement(run, budget))
     gates += [_missing(run, budget)] if budget.layers else []
@@ -217,22 +217,12 @@ def _layer_losses(run: Run, budget: Budget) -> Gate:
 # -- limits on numbers -----------------------------------------------------------------------------------
 
 
-def _stat(kind: str, value: str) -> Callable[[Row], float | None]:
-    def read(row: Row) -> float | None:
-        stats = getattr(row, kind)
-        if stats is None:
-            return None
-        found: float | None = getattr(stats, value)
-        return math.nan if stats.non_finite else found
-
-    return read
-
-
-_READERS = {
-    "max_local_flip_percent": _stat("local", "flip_percent"),
-    "max_cumulative_flip_percent": _stat("cumulative", "flip_percent"),
-    "max_local_lsb": _stat("local", "max_lsb"),
+_STATS = {
+    "max_local_flip_percent": ("local", "flip_percent"),
+    "max_cumulative_flip_percent": ("cumulative", "flip_percent"),
+    "max_local_lsb": ("local", "max_lsb"),
 }
+"""Limit -> the error of a row that it is held against, and which number of it."""
 
 
 def _is_set(run: Run, budget: Budget, name: str) -> bool:
@@ -258,11 +248,12 @@ def _numbers(run: Run, budget: Budget, name: str) -> Gate:
 
 def _measured(run: Run, budget: Budget, name: str) -> Iterator[tuple[Check, float]]:
     """Yield each row's check with how far the value is from the limit."""
+    kind, number = _STATS[name]
     for row, where in all_rows(run):
-        limit = getattr(budget.of(row.layer), name)
+        limit, stats = getattr(budget.of(row.layer), name), getattr(row, kind)
         if limit is None:
             continue
-        value = _READERS[name](row)
+        value = None if stats is None else math.nan if stats.non_finite else getattr(stats, number)
         if value is None:
             why = row.reason if row.verdict == "unmeasured" else "holds no codes"
             by_name = any(pattern == row.layer and getattr(own, name) is not None for pattern, own in budget.layers)

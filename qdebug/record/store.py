@@ -57,15 +57,15 @@ class Store:
             text = f"cannot keep runs in {self.path}: {place} cannot be written ({_cause(error)}); try another --store"
             raise StoreError(text) from error
 
-    def save(self, run: Run, arrays: bytes | None = None, *, slug: str = "run") -> Run:
-        """Write `run` under the next number, with the bytes of an `.npz` beside it; return it with its id."""
+    def save(self, run: Run, *, slug: str = "run") -> Run:
+        """Write `run` under the next number, with its arrays beside it; return it with its id."""
         self.check_writable()
         made = [place for place in (self.path, *self.path.parents) if not place.exists()]
         try:
             self._create()
             with self._claimed_number() as number:
                 run = dataclasses.replace(run, id=f"{number:04d}-{_file_name(slug)}")
-                self._publish(run, run.arrays if arrays is None else arrays)
+                self._publish(run)
         except BaseException as error:
             _undo(made)
             if not isinstance(error, OSError):
@@ -82,10 +82,8 @@ class Store:
         held = self._load_own(path)
         if (held.created, held.candidate, held.data) != (run.created, run.candidate, run.data):
             return  # (a record of another store, read by its path, that happens to have this number)
-        try:
+        with _refused(f"add to the record {path}", "; try another --store"):
             write_whole(path, dumps(run).encode())
-        except OSError as error:
-            raise StoreError(f"cannot add to the record {path}: {_cause(error)}; try another --store") from error
 
     def runs(self, on_corrupt: Callable[[StoreError], None] | None = None) -> Iterator[Run]:
         """Yield every record by number. A record that cannot be read goes to `on_corrupt` and is left out."""
@@ -113,28 +111,14 @@ class Store:
     def arrays(self, text: str, run: Run) -> bytes | None:
         """Return the bytes of the `.npz` beside the record that `text` named; `None` where there is none."""
         path = Path(text).with_suffix(".npz") if _is_path(text) else self.arrays_path(run)
-        try:
+        with _refused(f"read {path}"):
             return path.read_bytes() if path is not None and path.is_file() else None
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {_cause(error)}") from error
 
     def remove(self, run: Run | str) -> str:
         """Delete one record and its arrays, given as a run, an id, a number or `latest`; return its id."""
         path = self._locate(run.id if isinstance(run, Run) else run)
-        try:
-            return self._unlink(path)
-        except FileNotFoundError as error:
-            raise StoreError(f"cannot remove {path}: {_cause(error)}") from error
-
-    def _unlink(self, path: Path) -> str:
-        """Delete a record, then its arrays. Raises FileNotFoundError where it is gone already."""
-        try:
-            path.unlink()
-            path.with_suffix(".npz").unlink(missing_ok=True)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise StoreError(f"cannot remove {path}: {_cause(error)}") from error
+        with _refused(f"remove {path}"):
+            _unlink(path)
         return path.stem
 
     def keep(self, count: int) -> list[str]:
@@ -142,8 +126,9 @@ class Store:
         records = self._records()
         gone = []
         for path in records[: max(0, len(records) - max(0, count))]:
-            with contextlib.suppress(FileNotFoundError):  # another process that keeps as many removed it first
-                gone.append(self._unlink(path))
+            with _refused(f"remove {path}"), contextlib.suppress(FileNotFoundError):
+                _unlink(path)  # (another process that keeps as many may have removed it first)
+                gone.append(path.stem)
         return gone
 
     def _create(self) -> None:
@@ -187,12 +172,12 @@ class Store:
             if match:
                 yield int(match[1] or match[2])
 
-    def _publish(self, run: Run, arrays: bytes | None) -> None:
+    def _publish(self, run: Run) -> None:
         record = dumps(run).encode()
         beside = self.path / f"{run.id}.npz"
         try:
-            if arrays is not None:
-                write_whole(beside, arrays)
+            if run.arrays is not None:
+                write_whole(beside, run.arrays)
             write_whole(self.path / f"{run.id}.json", record)
         except BaseException:
             beside.unlink(missing_ok=True)
@@ -231,6 +216,21 @@ class Store:
         if run.id != path.stem:
             raise StoreError(f"corrupt record {path}: it holds the run {run.id!r}; rename the file back")
         return run
+
+
+@contextlib.contextmanager
+def _refused(what: str, advice: str = "") -> Iterator[None]:
+    """Tell what the system refuses to do as a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot {what}: {_cause(error)}{advice}") from error
+
+
+def _unlink(record: Path) -> None:
+    """Delete a record, then its arrays. Raises FileNotFoundError where it is gone already."""
+    record.unlink()
+    record.with_suffix(".npz").unlink(missing_ok=True)
 
 
 def _undo(made: Sequence[Path]) -> None:

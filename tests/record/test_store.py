@@ -47,7 +47,7 @@ def test_record_reloads_equal(store: Store):
 
 def test_store_ignores_itself_in_git(store: Store):
     """The directory has a .gitignore that covers all of it, and nothing else is left beside the record."""
-    store.save(run_records.run(), b"arrays", slug="dense4-s3")
+    store.save(run_records.run(arrays=b"arrays"), slug="dense4-s3")
 
     assert (store.path / ".gitignore").read_text() == "*\n"
     assert files(store) == [".gitignore", "0001-dense4-s3.json", "0001-dense4-s3.npz"]
@@ -89,7 +89,7 @@ def test_find_by_path(store: Store, tmp_path: Path):
 
 def _save_many(path: Path, slug: str, count: int) -> None:
     for _ in range(count):
-        Store(path).save(run_records.run(), b"x" * 1000, slug=slug)
+        Store(path).save(run_records.run(arrays=b"x" * 1000), slug=slug)
 
 
 def test_concurrent_writers_never_share_a_number(store: Store):
@@ -137,7 +137,7 @@ def test_interrupted_save_leaves_nothing(store: Store, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(store_module, "write_whole", interrupted)
     with pytest.raises((KeyboardInterrupt, StoreError)):
-        store.save(run_records.run(), b"arrays", slug="a")
+        store.save(run_records.run(arrays=b"arrays"), slug="a")
 
     assert not store.path.exists()
 
@@ -173,7 +173,7 @@ def test_a_failed_save_leaves_the_runs_before_it(store: Store, monkeypatch: pyte
 def test_nan_is_not_saved(store: Store):
     """A run that holds NaN is refused before anything is written."""
     with pytest.raises(ValueError, match="cannot hold nan"):
-        store.save(run_records.run(timing={"total_s": float("nan")}), b"arrays", slug="a")
+        store.save(run_records.run(timing={"total_s": float("nan")}, arrays=b"arrays"), slug="a")
 
     assert not store.path.exists()
 
@@ -316,7 +316,7 @@ def test_unwritable_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_remove_and_keep(store: Store):
     """Removing takes the arrays along; keeping N leaves the newest N, corrupt records counted."""
-    runs: list[Run] = [store.save(run_records.run(), b"x", slug=slug) for slug in "abcd"]
+    runs: list[Run] = [store.save(run_records.run(arrays=b"x"), slug=slug) for slug in "abcd"]
     (store.path / "0002-b.json").write_text("{")
 
     assert store.remove(runs[3]) == "0004-d"
@@ -328,7 +328,7 @@ def test_remove_and_keep(store: Store):
 
 def test_arrays_path(store: Store):
     """The arrays of a run are found, and their absence is told."""
-    first = store.save(run_records.run(), b"x", slug="a")
+    first = store.save(run_records.run(arrays=b"x"), slug="a")
     second = store.save(run_records.run(), slug="b")
 
     assert store.arrays_path(first) == store.path / "0001-a.npz"
