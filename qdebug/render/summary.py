@@ -36,7 +36,8 @@ def summary_table(runs: Iterable[Run], by: str | None = None) -> Table:
             status_column="verdict",
         )
     notes = [
-        f"{numbers.name(row.model)}: {row.left_out} earlier {_runs(row.left_out)} left out (same seeds)."
+        f"{numbers.name(row.model)}: {row.left_out} earlier {'run is' if row.left_out == 1 else 'runs are'} left out "
+        "(same seeds)."
         for row in summary.rows
         if isinstance(row, GroupRow) and row.left_out
     ]
@@ -89,10 +90,6 @@ def _group_fields(rows: list[Any]) -> list[Field]:
         text_field("verdict", "worst verdict"),
         text_field("cost", "worst cost"),
     ]
-
-
-def _runs(count: int) -> str:
-    return "run is" if count == 1 else "runs are"
 
 
 def _epochs(rows: list[Any], detail: int) -> Field:

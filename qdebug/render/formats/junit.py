@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from qdebug.record.gates import FAILED, UNMEASURED, Check, Gate
+from qdebug.record.gates import FAILED, PASSED, UNMEASURED, Check, Gate
 from qdebug.record.schema import Finding, Run
 from qdebug.render import numbers
 
@@ -23,17 +24,16 @@ def junit_of(name: str, gates: Sequence[Gate], findings: Sequence[Finding], *, c
     suite = ET.Element("testsuite", name=numbers.name(f"qdebug {name}"))
     if created:
         suite.set("timestamp", created.rstrip("Z"))
-    counts = {FAILED: 0, UNMEASURED: 0}
-    number = 0
-    for gate in gates:
-        whole = Check(numbers.name(name), "passed" if gate.passed else FAILED, gate.text)
-        for one in gate.checks or (whole,):
-            number += 1
-            counts[one.state] = counts.get(one.state, 0) + 1
-            _case(suite, name, gate, one, findings)
-    suite.set("tests", str(number))
-    suite.set("failures", str(counts[FAILED]))
-    suite.set("skipped", str(counts[UNMEASURED]))
+    cases = [
+        (gate, one)
+        for gate in gates
+        for one in gate.checks or (Check(numbers.name(name), PASSED if gate.passed else FAILED, gate.text),)
+    ]
+    for gate, one in cases:
+        _case(suite, name, gate, one, findings)
+    counts = Counter(one.state for _, one in cases)
+    for what, count in (("tests", len(cases)), ("failures", counts[FAILED]), ("skipped", counts[UNMEASURED])):
+        suite.set(what, str(count))
     suite.set("errors", "0")
     root = ET.Element("testsuites")
     root.append(suite)

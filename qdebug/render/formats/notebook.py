@@ -12,7 +12,7 @@ from qdebug.record.loss import cost_of, worse
 from qdebug.record.schema import Run
 from qdebug.record.verdicts import SEVERITIES
 from qdebug.render import numbers
-from qdebug.render.formats.report import network_page
+from qdebug.render.formats.report import report
 from qdebug.render.run.answer import answer
 from qdebug.render.run.evidence import evidence
 from qdebug.render.run.findings import by_severity, titled
@@ -30,7 +30,7 @@ def notebook(run: Run) -> str:
     colour = COLOURS.get(worse(run), GREY)
     parts = [f'<p style="color: {colour}"><b>{html.escape(answer(run))}</b></p>', _findings(run)]
     if run.layers:
-        page = html.escape(network_page(run), quote=True)
+        page = html.escape(report(run, compact=True), quote=True)
         style = "width: 100%; height: 46em; border: 0"
         parts.append(f'<iframe srcdoc="{page}" style="{style}" title="the network"></iframe>')
     parts.append(_table(_matters(layers_table(run))))

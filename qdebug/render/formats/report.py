@@ -34,16 +34,14 @@ from qdebug.render.table import DATA, ESSENTIAL, USEFUL, Column, Table
 _SAMPLES = 12
 
 
-def network_page(run: Run) -> str:
-    """A page with the drawn network and the errors over depth alone, for a frame in a notebook."""
-    return report(run, compact=True)
-
-
 def report(run: Run, arrays: bytes | None = None, *, compact: bool = False) -> str:
-    """Write the page. `arrays` are the bytes of the `.npz` beside the record; a `compact` one only has pictures."""
+    """Write the page. `arrays` are the bytes of the `.npz` beside the record.
+
+    A `compact` one has the drawn network and the errors over depth alone, for a frame in a notebook.
+    """
     import jinja2
 
-    marks = _marks(run)
+    marks = pictures.marks_of(run, [line.mark for line in layers.layers_table(run).lines])
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -94,27 +92,16 @@ def _asset(*names: str) -> str:
 
 
 def _trusted(text: str) -> Any:
-    """Text that goes into the page as it is: scripts of this package, and JSON without a `<`."""
+    """Text that goes into the page as it is: own scripts, JSON without a `<`, charts whose data are escaped."""
     import markupsafe
 
     return markupsafe.Markup(text)  # noqa: S704 see above
 
 
-def _marks(run: Run) -> list[str]:
-    return pictures.marks_of(run, [line.mark for line in layers.layers_table(run).lines])
-
-
-def _chart(spec: dict[str, Any] | None) -> Any:
-    """An escaped-by-its-renderer `<svg>`, or an empty text."""
-    import markupsafe
-
-    return "" if spec is None else markupsafe.Markup(charts.draw(spec))  # noqa: S704 vl-convert escapes its data
-
-
 def _in_sizes(make: Callable[[Run, int], dict[str, Any] | None], run: Run) -> list[Any]:
     """A chart in the width of a phone and in that of a whole page; one alone where its layers need the room anyway."""
     specs = [spec for width in (charts.NARROW, charts.FULL) if (spec := make(run, width)) is not None]
-    return [_chart(spec) for spec in (specs if specs[:1] != specs[1:] else specs[:1])]
+    return [_trusted(charts.draw(spec)) for spec in (specs if specs[:1] != specs[1:] else specs[:1])]
 
 
 def _cost(run: Run) -> tuple[str, ...]:

@@ -124,11 +124,8 @@ def _holds(measured: list[Row]) -> str:
     meets = f"{named(requantized)} {'requantizes' if len(requantized) == 1 else 'requantize'} by design{why}"
     largest = max((row.local.max_lsb or 0 for row in requantized if row.local), default=0)
     meets += f", up to {numbers.error(largest)} LSB" if largest else ""
-    return (
-        f"No layer diverges: {meets}; {_rounding(others).replace('every', 'every other', 1)}."
-        if others
-        else (f"No layer diverges: {meets}.")
-    )
+    rest = f"; {_rounding(others).replace('every', 'every other', 1)}" if others else ""
+    return f"No layer diverges: {meets}{rest}."
 
 
 def _rounding(rows: list[Row]) -> str:

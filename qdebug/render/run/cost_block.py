@@ -70,11 +70,11 @@ def _stages(cost: Cost) -> str:
 
 def _training(run: Run) -> list[str]:
     """The layer at which the baseline's accuracy goes, where training is what costs."""
-    if cost_of(run).stage != "training":
+    cost = cost_of(run)
+    if cost.stage != "training":
         return []
     part = next((one for one in (run.costs or {}).get("parts") or [] if one["part"] == "training"), None)
     found = [one for one in (part or {}).get("layers", []) if one["low"] is not None and one["low"] > 0]
-    cost = cost_of(run)
     grids = [
         f"in training, {numbers.name(one.layer)}: {size(cost, points)}{unit(cost)}, {numbers.name(one.code)}"
         for one, points in trained_grids(run)

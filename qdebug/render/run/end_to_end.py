@@ -54,11 +54,9 @@ def _own_difference(run: Run, one: EndToEnd) -> tuple[str, bool]:
         return f"{layer} diverges", False
     cost = cost_of(run)
     if cost.verdict == LOST and cost.stage in ("conversion", "kernels"):
-        return (
-            f"{numbers.name(cost.layers[0].layer)} loses {cost.metric}"
-            if cost.layers
-            else f"{cost.metric} is lost in {cost.stage}"
-        ), False
+        if not cost.layers:
+            return f"{cost.metric} is lost in {cost.stage}", False
+        return f"{numbers.name(cost.layers[0].layer)} loses {cost.metric}", False
     unmeasured = sum(row.verdict == "unmeasured" for row in run.layers)
     if unmeasured or run.verdict not in VERDICTS:
         return f"not known: {unmeasured} of {len(run.layers)} rows not measured", False
@@ -89,13 +87,10 @@ def _jump(run: Run, output: str) -> Finding | None:
 
 
 def _end_to_end_fields(run: Run, several_outputs: bool) -> list[Field]:
-    def status(one: EndToEnd) -> str:
-        return "PASSED" if one.passed else "FAILED"
-
     return [
         text_field("comparison", "comparison", "name", wrap=True),
         text_field("output", "output", detail=ESSENTIAL if several_outputs else USEFUL, wrap=True),
-        text_field("status", "status", status),
+        text_field("status", "status", lambda one: "PASSED" if one.passed else "FAILED"),
         text_field("because", "because", lambda one: _because(run, one), wrap=True),
         column_field("max_error", "max error", numbers.error_column),
         column_field("max_relative_error", "max relative error", numbers.error_column, short="max rel. error"),
@@ -124,11 +119,8 @@ def outputs_sentence(run: Run) -> str:
         elif not one.max_error and not one.non_finite:
             told.append(f"{numbers.name(one.output)} is the same")
         else:
-            size = (
-                f"{numbers.error(one.max_lsb)} LSB ({numbers.error(one.max_error)})"
-                if one.max_lsb
-                else numbers.error(one.max_error)
-            )
+            error = numbers.error(one.max_error)
+            size = f"{numbers.error(one.max_lsb)} LSB ({error})" if one.max_lsb else error
             told.append(f"{numbers.name(one.output)} differs by up to {size}")
     text = ", ".join(told) + (f" and {len(rows) - _MOST_OUTPUTS} more" if rows[_MOST_OUTPUTS:] else "")
     reasons = dict.fromkeys(_because(run, one) for one in rows if not one.passed)

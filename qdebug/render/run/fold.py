@@ -32,6 +32,7 @@ def folded_layers(run: Run, most: int) -> Table:
         run, layers=[_as_told(row, run) for row in run.layers if row.index not in pieces or pieces[row.index] > 0]
     )
     table = _narrow(layers_table(run), shows_loss=cost_of(run).verdict == "lost")
+    title = table.title
     if pieces:
         table = _with_counts(table, [pieces.get(row.index, 0) for row in run.layers], whole)
     if len(run.layers) <= most:
@@ -39,17 +40,14 @@ def folded_layers(run: Run, most: int) -> Table:
     order = _by_importance(run, [line.mark for line in table.lines])
     count = max((count for count in range(len(order) + 1) if _lines(order[:count], len(run.layers)) <= most), default=0)
     shown = _with_singles(set(order[:count]), len(run.layers))
-    lines, place = list[Line](), 0
-    while place < len(run.layers):
-        end = place
-        while end < len(run.layers) and end not in shown:
-            end += 1
-        if end > place:
-            lines.append(_fold(table, run.layers[place:end]))
-        if end < len(run.layers):
-            lines.append(table.lines[end])
-        place = end + 1
-    title = layers_table(run).title if pieces else table.title
+    lines = list[Line]()
+    for is_shown, group in groupby(range(len(run.layers)), key=shown.__contains__):
+        places = list(group)
+        lines += (
+            [table.lines[place] for place in places]
+            if is_shown
+            else [_fold(table, [run.layers[place] for place in places])]
+        )
     return replace(table, title=f"{title}: {len(shown)} of {whole} rows", lines=tuple(lines))
 
 
