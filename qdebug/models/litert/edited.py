@@ -9,6 +9,7 @@ import numpy as np
 
 from qdebug.graph.edits import BiasEdit, Edit, TensorEdit
 from qdebug.graph.quantization import Array
+from qdebug.models.litert.flatbuffer import packed, unpacked
 
 BIAS_TYPES = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64"}
 """NumPy's name of a bias's type -> the schema's."""
@@ -16,10 +17,7 @@ BIAS_TYPES = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64"}
 
 def edited(content: bytes, edits: Sequence[Edit]) -> bytes:
     """The file after these edits of its main subgraph; everything else stays as it is."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = unpacked(content)
     for one in edits:
         if isinstance(one, TensorEdit):
             _edit_tensor(model, one)
@@ -29,9 +27,7 @@ def edited(content: bytes, edits: Sequence[Edit]) -> bytes:
             options = model.subgraphs[0].operators[one.op_index].builtinOptions
             for name, value in one.options.items():
                 setattr(options, name, value)
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)
 
 
 def _edit_tensor(model: Any, edit: TensorEdit) -> None:

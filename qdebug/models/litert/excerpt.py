@@ -6,11 +6,11 @@ The ops, their attributes, weights and quantization stay as they are; everything
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from qdebug.graph.graph import Graph, Key, Op
+from qdebug.models.litert.flatbuffer import packed, unpacked
 
 
 def entries(graph: Graph, ops: Sequence[Op]) -> tuple[Key, ...]:
@@ -22,10 +22,9 @@ def entries(graph: Graph, ops: Sequence[Op]) -> tuple[Key, ...]:
 
 def excerpt(content: bytes, graph: Graph, ops: Sequence[Op], *outputs: Key) -> bytes:
     """The file that holds `ops` of the main subgraph alone: from `entries` to `outputs`, for one sample."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = unpacked(content)
     main = model.subgraphs[0]
     main.operators = [main.operators[op.index] for op in sorted(ops, key=lambda op: op.index)]
     used = sorted({int(key) for op in main.operators for key in (*op.inputs, *op.outputs) if key >= 0})
@@ -42,6 +41,4 @@ def excerpt(content: bytes, graph: Graph, ops: Sequence[Op], *outputs: Key) -> b
     main.inputs = np.array([place[int(str(key))] for key in entries(graph, ops)], np.int32)
     main.outputs = np.array([place[int(str(key))] for key in outputs], np.int32)
     model.subgraphs, model.signatureDefs, model.metadata = [main], None, None
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)

@@ -9,21 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from qdebug.models.litert.flatbuffer import packed, unpacked
+
 
 def with_free_batch(content: bytes) -> bytes | None:
     """A copy of the model in which every RESHAPE leaves its first axis open; `None` where there is none to free."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = unpacked(content)
     graph = model.subgraphs[0]
     reshapes = [op for op in graph.operators if _code(model, op) == schema.BuiltinOperator.RESHAPE]
     freed = [op for op in reshapes if _free(model, graph, op)]
     if not freed:
         return None
-    builder = flatbuffers.Builder(len(content) + 1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)
 
 
 def _code(model: Any, op: Any) -> int:

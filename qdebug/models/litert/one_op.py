@@ -14,6 +14,7 @@ from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Op
 from qdebug.graph.quantization import Array
 from qdebug.models.litert.excerpt import excerpt
+from qdebug.models.litert.flatbuffer import packed, unpacked
 from qdebug.models.quiet import quietly
 
 Change = Callable[[Any], None]
@@ -32,14 +33,9 @@ def file_of(content: bytes, graph: Graph, op: Op) -> bytes:
 
 def changed(content: bytes, change: Change) -> bytes:
     """A copy of the file of one op with `change` made to it."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = unpacked(content)
     change(model)
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)
 
 
 class OneOp:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from qdebug.graph.graph import Graph
+from qdebug.models.litert.flatbuffer import unpacked
 
 REMOVES_FOREIGN = (
     "convert it with builtin ops alone (supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]): a fixed "
@@ -20,7 +21,7 @@ def names_of(content: bytes, graph: Graph) -> dict[int, frozenset[str]]:
     own = {op.index: frozenset({op.raw} if is_foreign(op.raw) else ()) for op in graph.ops}
     if schema.Model.GetRootAs(content, 0).SubgraphsLength() == 1:
         return own  # (no op can hold another: a large file is not unpacked once more)
-    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = unpacked(content)
     operators = model.subgraphs[0].operators
     for op in graph.ops:
         inner = subgraphs_of(model, [operators[op.index]])

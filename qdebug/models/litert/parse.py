@@ -14,6 +14,7 @@ from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Op, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Quantization
 from qdebug.models.limits import LimitError, check_regular
+from qdebug.models.litert.flatbuffer import unpacked
 from qdebug.models.litert.op_names import subgraphs_of
 from qdebug.models.litert.validate import check_size, first_fault, op_names
 
@@ -94,12 +95,10 @@ def parse(content: bytes, name: str = "the candidate") -> Graph:
 
     Raises ModelError where the flatbuffer is damaged.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     check_content(content, name)
     try:
         check_size(content)
-        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        model = unpacked(content)
         fault = first_fault(model)
         if fault is None:
             graph = _graph(model, model.subgraphs[0])

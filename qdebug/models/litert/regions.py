@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
+from qdebug.models.litert.excerpt import entries
+from qdebug.models.litert.flatbuffer import packed, unpacked
 from qdebug.models.litert.tail import OnCodes
 from qdebug.models.quiet import quietly
 
@@ -34,9 +35,8 @@ class Region:
 def region_between(graph: Graph, inputs: Sequence[Key], output: Key) -> Region | None:
     """The ops that compute `output` from `inputs`; `None` where they need another tensor, or there is none."""
     ops = tuple(sorted(graph.ancestors([output], inputs), key=lambda op: op.index))
-    made = {key for op in ops for key in op.outputs}
-    read = dict.fromkeys(key for op in ops for key in graph.data_inputs(op) if key not in made)
-    return Region(ops, tuple(read), output) if ops and read.keys() <= set(inputs) else None
+    read = entries(graph, ops)
+    return Region(ops, read, output) if ops and set(read) <= set(inputs) else None
 
 
 def cut_loose(content: bytes, graph: Graph, regions: Sequence[Region], shapes: Mapping[Key, Sequence[int]]) -> bytes:
@@ -44,10 +44,7 @@ def cut_loose(content: bytes, graph: Graph, regions: Sequence[Region], shapes: M
 
     `shapes`: what the tensors at which regions begin have for one sample (a file may leave that open, or say it wrong).
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = unpacked(content)
     main = model.subgraphs[0]
     given = list(main.operators)
     main.operators = [given[op.index] for op in graph.ops if not graph.data_inputs(op)]  # weights made while running
@@ -70,9 +67,7 @@ def cut_loose(content: bytes, graph: Graph, regions: Sequence[Region], shapes: M
         outputs.append(fresh[int(str(region.output))])
     main.inputs, main.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
     model.signatureDefs = None
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)
 
 
 class RegionRunner:

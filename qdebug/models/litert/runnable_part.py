@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
 from qdebug.models.litert import trial
+from qdebug.models.litert.flatbuffer import packed, unpacked
 from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.litert.op_names import REMOVES_FOREIGN, names_of, subgraphs_of
 from qdebug.models.litert.parse import parse
@@ -132,10 +132,7 @@ def _ends(graph: Graph, kept: list[Op]) -> Iterator[Key]:
 
 
 def _write(content: bytes, kept: list[Op], outputs: tuple[Key, ...]) -> bytes:
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = unpacked(content)
     main = model.subgraphs[0]
     main.operators = [main.operators[op.index] for op in kept]
     main.outputs = np.array(outputs, np.int32)
@@ -144,6 +141,4 @@ def _write(content: bytes, kept: list[Op], outputs: tuple[Key, ...]) -> bytes:
         if number and number not in used:  # (not removed: others are called by their numbers)
             subgraph.operators, subgraph.outputs = [], subgraph.inputs
     model.signatureDefs = None
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)

@@ -13,6 +13,7 @@ import numpy as np
 
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
+from qdebug.models.litert.flatbuffer import packed, unpacked
 from qdebug.models.litert.interpreter import Interpreter
 
 
@@ -44,10 +45,7 @@ def cut(content: bytes, graph: Graph, last: int) -> bytes:
     Its inputs are `crossing(graph, last)`, its outputs those of the model that are still to be computed; tensor
     numbers stay as they are. Weights stay in the file, needed or not.
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = unpacked(content)
     main = model.subgraphs[0]
     kept = _after(graph, last)
     made = {key for op in kept for key in op.outputs}
@@ -56,9 +54,7 @@ def cut(content: bytes, graph: Graph, last: int) -> bytes:
     main.inputs = np.array([key for key in crossing(graph, last) if key in _inputs(graph, kept)], np.int32)
     main.outputs = np.array([key for key in graph.outputs if key in made], np.int32)
     model.signatureDefs = None
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)
 
 
 def _inputs(graph: Graph, ops: Sequence[Op]) -> set[Key]:
