@@ -21,7 +21,8 @@ DEVICE = "device"
 """What stands in the place of a kernel family where a dump of a device's tensors does."""
 FAMILIES = tuple(str(one) for one in Kernels if one not in (Kernels.ALL, Kernels.TFLM))
 """LiteRT's kernel families: what ships by default, TFLite's optimized kernels, and its plain reference kernels."""
-
+RESOLVERS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
+"""Which `OpResolverType` of LiteRT chooses the kernels of each family."""
 
 BUILT_IN = ("dense1", "dense2", "dense3", "dense4", "cnn", "resnet", "mobile", "branches")
 """The built-in models, by name."""

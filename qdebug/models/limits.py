@@ -86,15 +86,19 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(name)
 
 
-def limit_process(seconds: int, memory: int) -> None:
-    """Let the system end this process where it goes beyond, or outlives its parent (both on POSIX alone)."""
+def limit_process(seconds: int | None, memory: int) -> None:
+    """Let the system end this process where it goes beyond, or outlives its parent (both on POSIX alone).
+
+    `seconds` of processor time; `None` where it serves until it is told to end.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+        if seconds is not None:
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 

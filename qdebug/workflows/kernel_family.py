@@ -21,7 +21,7 @@ from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, open_models
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.measure.steps_alone import with_steps
-from qdebug.models.kernels import DEVICE, Kernels, on_host
+from qdebug.models.kernels import DEVICE, on_host
 from qdebug.models.litert.micro import MicroInterpreter
 from qdebug.models.litert.op_names import is_foreign
 from qdebug.models.reference.session import FrozenSession
@@ -87,7 +87,7 @@ def open_pass(
 ) -> Pass:
     """One kernel family's pass over so many samples, judged by the file's own weights where those are others."""
     interpreter = opened.interpreter(family)
-    delegated = interpreter.delegated() if family == Kernels.XNNPACK else frozenset()
+    delegated = interpreter.delegated()
     file_weights = {key: entry for key, entry in weights.items() if isinstance(entry, Weights)}
     expectations = expect(aligned, kernels=family, delegated=delegated, file_weights=file_weights)
     side = _file_side(opened, aligned.alignment, family, journal)

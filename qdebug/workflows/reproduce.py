@@ -17,6 +17,7 @@ from qdebug.align import Pair
 from qdebug.errors import InputError, UsageError
 from qdebug.graph.quantization import Array
 from qdebug.measure.models_pass import Pass
+from qdebug.models.kernels import RESOLVERS
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.excerpt import entries, excerpt
 from qdebug.models.reference.base import Reference
@@ -44,7 +45,6 @@ found = runner.get_tensor(runner.get_output_details()[0]["index"])
 for name in ("expected", "actual"):
     print(name, "differs at", np.count_nonzero(found != codes[name]), "of", found.size, "codes")
 '''
-_RESOLVERS = {"builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def _files(run: Run, opened: _OneSample, pair: Pair) -> dict[str, bytes]:
     )
     ops = ", ".join(op.raw for op in pair.candidate_ops)
     title = f"{ops} of {run.candidate['source']} ({pair.layer!r}), sample {opened.sample}, {kernels} kernels"
-    script = SCRIPT.format(title=title.replace("\\", "/").replace('"', "'"), resolver=_RESOLVERS.get(kernels, "AUTO"))
+    script = SCRIPT.format(title=title.replace("\\", "/").replace('"', "'"), resolver=RESOLVERS.get(kernels, "AUTO"))
     content = excerpt(work.interpreter.content, graph, pair.candidate_ops, pair.candidate)
     return {"op.tflite": content, "codes.npz": buffer.getvalue(), "run.py": script.encode()}
 

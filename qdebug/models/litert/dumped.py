@@ -66,10 +66,6 @@ class DumpReader(Interpreter):
         """Why a tensor cannot be read."""
         return self.dumped.dump.lacks(key, self.dumped.samples)
 
-    def delegated(self) -> frozenset[Key]:
-        """None that is known of."""
-        return frozenset()
-
     @staticmethod
     def _mark(values: Sequence[Array], number: int) -> bytes:
         """What one sample is known by."""

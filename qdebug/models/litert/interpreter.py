@@ -11,6 +11,7 @@ import numpy as np
 from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.models.kernels import RESOLVERS, Kernels
 from qdebug.models.litert import trial
 from qdebug.models.litert.free_batch import with_free_batch
 from qdebug.models.litert.op_names import REMOVES_FOREIGN, is_foreign
@@ -68,11 +69,7 @@ class Interpreter:
                     details=str(error),
                 ) from error
             if batch == 1:
-                raise ModelError(
-                    f"LiteRT cannot prepare the {self.role} on the {self.kernels} kernels: "
-                    f"{_words(error)}{self._who_opens()}",
-                    details=str(error),
-                ) from error
+                raise self._refusal("cannot prepare", error) from error
             if not self.rewritten and self._rewrite():
                 return self.allocate(batch)
             self.resizable = False
@@ -111,10 +108,9 @@ class Interpreter:
         free = with_free_batch(self.content)
         if free is None:
             return False
-        rng = np.random.default_rng(0)
-        samples = [_random(rng, self.graph.tensors[key], 2) for key in self.graph.inputs]
+        samples = self._random(2)
         self._reopen(self.content)
-        single = [self._outputs([array[n : n + 1] for array in samples]) for n in range(2)]
+        single = self._one_by_one(samples)
         try:
             self._reopen(free)
             self._resize(2)
@@ -122,10 +118,7 @@ class Interpreter:
             both = self._outputs(samples)
         except (RuntimeError, ValueError, ModelError):
             return False
-        return all(
-            np.array_equal(np.concatenate(parts), whole)
-            for parts, whole in zip(zip(*single, strict=True), both, strict=True)
-        )
+        return all(map(np.array_equal, single, both))
 
     @property
     def built_in(self) -> int:
@@ -138,8 +131,7 @@ class Interpreter:
         self.rewritten = True
         if free is None:
             return False
-        rng = np.random.default_rng(0)
-        samples = [_random(rng, self.graph.tensors[key], self.built_in) for key in self.graph.inputs]
+        samples = self._random(self.built_in)
         self._native = self._open(self.content)
         try:
             with quietly():
@@ -147,14 +139,21 @@ class Interpreter:
             whole = self._outputs(samples)
             self._native, self.running, self.batch = self._open(free), free, 0
             self._resize(1)
-            single = [self._outputs([array[n : n + 1] for array in samples]) for n in range(self.built_in)]
+            single = self._one_by_one(samples)
         except (RuntimeError, ValueError):
             return False
         self.batch = 1
-        return all(
-            np.array_equal(np.concatenate(parts), together)
-            for parts, together in zip(zip(*single, strict=True), whole, strict=True)
-        )
+        return all(map(np.array_equal, single, whole))
+
+    def _random(self, count: int) -> list[Array]:
+        """So many random samples, in the types of the inputs."""
+        rng = np.random.default_rng(0)
+        return [_random(rng, self.graph.tensors[key], count) for key in self.graph.inputs]
+
+    def _one_by_one(self, samples: Sequence[Array]) -> list[Array]:
+        """The outputs on these samples, each run alone."""
+        rows = [self._outputs([array[n : n + 1] for array in samples]) for n in range(len(samples[0]))]
+        return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
 
     def _outputs(self, fed: Sequence[Array]) -> list[Array]:
         for key, value in zip(self.graph.inputs, fed, strict=True):
@@ -180,11 +179,7 @@ class Interpreter:
             self._native.reset_all_variables()  # a sample must not see the state that the one before it left
             self._native.invoke()
         except RuntimeError as error:
-            raise ModelError(
-                f"LiteRT fails while running the {self.role} on the {self.kernels} kernels: "
-                f"{_words(error)}{self._who_opens()}",
-                details=str(error),
-            ) from error
+            raise self._refusal("fails while running", error) from error
 
     def get(self, key: Key) -> Array:
         """A copy of a tensor after `run`; raises KeyError where LiteRT does not keep it.
@@ -208,18 +203,24 @@ class Interpreter:
         return None
 
     def delegated(self) -> frozenset[Key]:
-        """Tensors that the XNNPACK delegate computes; all others come from builtin kernels."""
+        """Tensors that the XNNPACK delegate computes, on its kernels; all others come from builtin kernels."""
+        if self.kernels != Kernels.XNNPACK:
+            return frozenset()
         details = self._native._get_ops_details()  # the only way to see the delegate's partitions
         return frozenset(int(key) for op in details if op["op_name"] == "DELEGATE" for key in op["outputs"])
 
     def _open(self, content: bytes) -> Any:
         try:
-            return _native(content, self.kernels, self.threads, self.preserve)
+            return open_native(content, self.kernels, self.threads, self.preserve)
         except (RuntimeError, ValueError) as error:
-            raise ModelError(
-                f"LiteRT cannot open the {self.role} on the {self.kernels} kernels: {_words(error)}{self._who_opens()}",
-                details=str(error),
-            ) from error
+            raise self._refusal("cannot open", error) from error
+
+    def _refusal(self, doing: str, error: Exception) -> ModelError:
+        """LiteRT's own words as an error, and the kernels that open the file."""
+        return ModelError(
+            f"LiteRT {doing} the {self.role} on the {self.kernels} kernels: {_words(error)}{self._who_opens()}",
+            details=str(error),
+        )
 
     def _who_opens(self) -> str:
         """The kernels that open a file which one family refuses, as the end of a message."""
@@ -269,19 +270,15 @@ def _random(rng: np.random.Generator, tensor: Tensor, count: int) -> Array:
     return rng.normal(size=shape).astype(tensor.dtype)
 
 
-def _native(content: bytes, kernels: str, threads: int | None = None, preserve: bool = False) -> Any:
+def open_native(content: bytes, kernels: str, threads: int | None = None, preserve: bool = False) -> Any:
+    """LiteRT's own interpreter of a file on one kernel family. Raises RuntimeError, ValueError in its words."""
     from ai_edge_litert.interpreter import Interpreter as Native
     from ai_edge_litert.interpreter import OpResolverType
 
-    resolver = {
-        "xnnpack": OpResolverType.AUTO,
-        "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        "reference": OpResolverType.BUILTIN_REF,
-    }[kernels]
     with quietly():
         return Native(
             model_content=content,
-            experimental_op_resolver_type=resolver,
+            experimental_op_resolver_type=getattr(OpResolverType, RESOLVERS[kernels]),
             num_threads=threads,
             experimental_preserve_all_tensors=preserve,
         )

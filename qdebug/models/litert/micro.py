@@ -197,10 +197,6 @@ class MicroInterpreter(Interpreter):
         """A copy of a tensor after `run`; raises KeyError where it is not kept."""
         return self._held[key].copy()
 
-    def delegated(self) -> frozenset[Key]:
-        """None: TFLM has no delegates."""
-        return frozenset()
-
 
 def check_installed() -> None:
     """Raise UsageError where TFLM is not installed."""

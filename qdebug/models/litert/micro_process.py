@@ -2,16 +2,13 @@
 
 Run as `python -m qdebug.models.litert.micro_process`. Requests come on standard input, answers go to standard output:
 each a header in JSON with the sizes of the arrays behind it, then the bytes of these arrays. TFLM's own words go to
-standard error. Nothing but TFLM and NumPy is imported.
+standard error. No engine but TFLM is imported.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
-import signal
 import struct
 import sys
 from collections.abc import Callable, Sequence
@@ -19,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-DIE_WITH_PARENT = 1
-"""PR_SET_PDEATHSIG, by its number in prctl.h."""
+from qdebug.models.limits import limit_process
+
 SIZE = struct.Struct("<I")
 STEP = 16
 """Bytes: what TFLM aligns its arena to."""
@@ -116,22 +113,11 @@ def main() -> None:
     """Answer requests until there are no more."""
     told = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _limit(int(sys.argv[1]))
+    limit_process(None, int(sys.argv[1]))
     server = _Server()
     while (frame := unpack(sys.stdin.buffer.read)) is not None:
         told.write(server.answer(*frame))
         told.flush()
-
-
-def _limit(memory: int) -> None:
-    """Let the system end this process where it takes more memory, or outlives its parent (both on Linux alone)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
 if __name__ == "__main__":

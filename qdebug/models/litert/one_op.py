@@ -15,6 +15,7 @@ from qdebug.graph.graph import Graph, Op
 from qdebug.graph.quantization import Array
 from qdebug.models.litert.excerpt import excerpt
 from qdebug.models.litert.flatbuffer import packed, unpacked
+from qdebug.models.litert.interpreter import open_native
 from qdebug.models.quiet import quietly
 
 Change = Callable[[Any], None]
@@ -42,14 +43,9 @@ class OneOp:
     """A file of one op on LiteRT's plain reference kernels. Raises ModelError where these do not take it."""
 
     def __init__(self, content: bytes) -> None:
-        from ai_edge_litert.interpreter import Interpreter as Native
-        from ai_edge_litert.interpreter import OpResolverType
-
         try:
+            self._native = open_native(content, "reference", threads=1)
             with quietly():
-                self._native = Native(
-                    model_content=content, num_threads=1, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
-                )
                 self._native.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"LiteRT does not run this op alone: {next(iter(str(error).splitlines()), '')}") from error

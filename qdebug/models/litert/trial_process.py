@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from qdebug.models.kernels import RESOLVERS
 from qdebug.models.limits import limit_process
 
 TWO, MANY = 2, 64
@@ -85,17 +86,12 @@ def _run(content: bytes, told: IO[str], families: list[str]) -> None:
     """Try the file on each family."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    resolvers = {
-        "xnnpack": OpResolverType.AUTO,
-        "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        "reference": OpResolverType.BUILTIN_REF,
-    }
     for kernels in families:
         _tell(told, step="opened", kernels=kernels)
         try:
             native = Interpreter(
                 model_content=content,
-                experimental_op_resolver_type=resolvers[kernels],
+                experimental_op_resolver_type=getattr(OpResolverType, RESOLVERS[kernels]),
                 experimental_preserve_all_tensors=True,
             )
             shapes = _try(native, told, kernels)
