@@ -1,15 +1,16 @@
 """Layers to keep wider: convert with the layers of highest rank in float32, trace, and find the smallest set that does.
 
-Who converts stands behind a protocol: TensorFlow's converter for Keras models and functions, litert-quantizer's recipes
+Two converters do that: TensorFlow's converter for Keras models and functions, litert-quantizer's recipes
 for a float `.tflite` file.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Self
 
 from qdebug.align import Pair
 from qdebug.cures.choice import reaches
@@ -31,36 +32,36 @@ FLOAT32, INT16 = "float32", "int16"
 IN_BETWEEN = ("quantize", "dequantize")
 
 
-class Converter(Protocol):
+@dataclass(frozen=True, eq=False)
+class Converter(ABC):
     """Converts one reference, calibrated once."""
 
-    @property
-    def calibrated(self) -> bytes:
-        """The float file that sets of layers are quantized from."""
+    made: selective.Calibrated | recipes.CalibratedFile
+    """The float file that sets of layers are quantized from."""
 
+    @abstractmethod
     def convert(self, tensors: Sequence[str], kind: str) -> tuple[bytes, str | None]:
         """The int8 file in which the ops that make these tensors are `kind`, and its recipe. Raises ModelError."""
 
     def throughout(self) -> bytes | None:
         """The file with 16-bit activations throughout, where layers cannot have them alone. Raises ModelError."""
+        return None
 
-    def with_float_outputs(self) -> Converter | None:
+    def with_float_outputs(self) -> Self | None:
         """The same calibration with outputs in float32; `None` where they are that already."""
+        first, last = self.made.ends
+        made = dataclasses.replace(self.made, ends=(first, FLOAT32))
+        return None if last == FLOAT32 else dataclasses.replace(self, made=made)
 
 
 @dataclass(frozen=True, eq=False)
-class ByTensorFlow:
+class ByTensorFlow(Converter):
     """TensorFlow's converter, for what Keras and TensorFlow hold."""
 
     made: selective.Calibrated
 
-    @property
-    def calibrated(self) -> bytes:
-        """As the protocol says."""
-        return self.made.content
-
     def convert(self, tensors: Sequence[str], kind: str) -> tuple[bytes, str | None]:
-        """As the protocol says; it leaves layers in float32 alone."""
+        """As the base says; it leaves layers in float32 alone."""
         if kind != FLOAT32:
             raise ModelError("TensorFlow's converter gives 16-bit activations to all layers or to none")
         return self.made.without(tensors), None
@@ -69,55 +70,28 @@ class ByTensorFlow:
         """16-bit activations for every layer."""
         return self.made.wide()
 
-    def with_float_outputs(self) -> ByTensorFlow | None:
-        """As the protocol says."""
-        return (
-            None
-            if self.made.ends[1] == FLOAT32
-            else ByTensorFlow(dataclasses.replace(self.made, ends=(self.made.ends[0], FLOAT32)))
-        )
-
 
 @dataclass(frozen=True, eq=False)
-class ByRecipe:
+class ByRecipe(Converter):
     """litert-quantizer, for a float `.tflite` file."""
 
     made: recipes.CalibratedFile
 
-    @property
-    def calibrated(self) -> bytes:
-        """As the protocol says."""
-        return self.made.content
-
     def convert(self, tensors: Sequence[str], kind: str) -> tuple[bytes, str | None]:
-        """As the protocol says."""
+        """As the base says."""
         recipe = self.made.recipe(tensors, None if kind == FLOAT32 else 16)
         return self.made.quantized(recipe), recipes.as_text(recipe)
-
-    def throughout(self) -> bytes | None:
-        """Nothing: layers have them alone."""
-        return None
-
-    def with_float_outputs(self) -> ByRecipe | None:
-        """As the protocol says."""
-        return (
-            None
-            if self.made.ends[1] == FLOAT32
-            else ByRecipe(dataclasses.replace(self.made, ends=(self.made.ends[0], FLOAT32)))
-        )
 
 
 def converter_for(opened: Opened, representative: Sequence[Array]) -> Converter:
     """Who converts this reference; it is calibrated. Raises QDebugError."""
     graph = opened.candidate.graph
-    first, last = (graph.tensors[keys[0]].dtype for keys in (graph.inputs, graph.outputs))
-    ends = tuple(dtype if dtype in ("int8", "uint8") else "float32" for dtype in (first, last))
+    types = (graph.tensors[keys[0]].dtype for keys in (graph.inputs, graph.outputs))
+    first, last = (dtype if dtype in ("int8", "uint8") else FLOAT32 for dtype in types)
     reference = opened.reference
     if isinstance(reference, FileReference):
-        return ByRecipe(
-            recipes.calibrated_file(bytes(reference.model), reference.file, representative, (ends[0], ends[1]))
-        )
-    return ByTensorFlow(selective.calibrated(reference.model, representative, (ends[0], ends[1])))
+        return ByRecipe(recipes.calibrated_file(bytes(reference.model), reference.file, representative, (first, last)))
+    return ByTensorFlow(selective.calibrated(reference.model, representative, (first, last)))
 
 
 @dataclass(eq=False)
@@ -208,7 +182,7 @@ class Wider:
 
     def _read_names(self, content: bytes) -> None:
         """The layers, and the tensors that each of them makes, as the float file and the int8 file call them."""
-        for one in (content, self.converter.calibrated):
+        for one in (content, self.converter.made.content):
             opened = dataclasses.replace(self.bench.choosing.opened, candidate=Candidate.open(one, "converted"))
             try:
                 aligned = align_models(opened, Journal())
