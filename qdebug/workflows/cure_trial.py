@@ -63,13 +63,7 @@ class Part:
 
 def part(opened: Opened, dataset: Dataset, numbers: NDArray[np.int64]) -> Part:
     """The part of the data with these samples."""
-    chosen = dataclasses.replace(
-        dataset,
-        inputs={name: array[numbers] for name, array in dataset.inputs.items()},
-        labels={name: array[numbers] for name, array in dataset.labels.items()},
-        train_inputs=None,
-        train_labels=None,
-    )
+    chosen = dataclasses.replace(dataset.picked(numbers), train_inputs=None, train_labels=None)
     specs = opened.reference.frozen.specs
     return Part(
         dataclasses.replace(opened, inputs=datasets.arrange(chosen, specs), truth=labels_of(chosen, opened.reference)),

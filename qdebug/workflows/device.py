@@ -93,12 +93,7 @@ def chosen_samples(device: Device, dataset: Dataset) -> Dataset:
             f"--dump {device.dump.source} holds sample {last}, and {dataset.source} has samples 0 to "
             f"{dataset.count - 1}: give the data that the device was given"
         )
-    places = np.array(device.samples)
-    return replace(
-        dataset,
-        inputs={name: array[places] for name, array in dataset.inputs.items()},
-        labels={name: array[places] for name, array in dataset.labels.items()},
-    )
+    return dataset.picked(np.array(device.samples))
 
 
 def with_device(rows: Sequence[Row], report: DeviceReport) -> list[Row]:

@@ -117,7 +117,7 @@ def measure_family(
     count = len(opened.inputs[0])
     samples = opened.options.samples_on(family, count)
     if samples < count:
-        opened = opened.first(samples)
+        opened = opened.picked(slice(samples))
     with journal.timed(f"{family}_s"), _baseline_session(opened) as baseline:
         work = open_pass(opened, aligned, weights, family, journal, samples=samples)
         told, arena = _told(work, samples, count, journal)

@@ -63,12 +63,12 @@ class Opened:
         """The candidate on one kernel family; with `preserve` every intermediate tensor can be read after a run."""
         return self.candidate.run_on(family, threads=self.options.threads, preserve=preserve)
 
-    def first(self, samples: int) -> Opened:
-        """The same with the first so many samples."""
+    def picked(self, samples: slice) -> Opened:
+        """The same with these samples alone."""
         return dataclasses.replace(
             self,
-            inputs=[array[:samples] for array in self.inputs],
-            truth={output: labels[:samples] for output, labels in self.truth.items()},
+            inputs=[array[samples] for array in self.inputs],
+            truth={output: labels[samples] for output, labels in self.truth.items()},
         )
 
 
@@ -78,7 +78,7 @@ def for_tflm(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:
     samples = opened.options.samples_on(TFLM, count)
     if opened.options.families != (TFLM,) or samples == count:
         return opened, dataset
-    return opened.first(samples), dataset.first(samples)
+    return opened.picked(slice(samples)), dataset.first(samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +104,4 @@ def only_sample(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:
     if not 0 <= number < dataset.count:
         raise UsageError(f"--sample {number}: {dataset.source} has samples 0 to {dataset.count - 1}")
     chosen = slice(number, number + 1)
-    return (
-        dataclasses.replace(
-            opened,
-            inputs=[array[chosen] for array in opened.inputs],
-            truth={output: labels[chosen] for output, labels in opened.truth.items()},
-        ),
-        dataclasses.replace(
-            dataset,
-            inputs={name: array[chosen] for name, array in dataset.inputs.items()},
-            labels={name: array[chosen] for name, array in dataset.labels.items()},
-        ),
-    )
+    return opened.picked(chosen), dataset.picked(chosen)

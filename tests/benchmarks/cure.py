@@ -28,7 +28,6 @@ import loss_cases as cases  # noqa: E402
 import loss_nets as nets  # noqa: E402
 
 from qdebug.cures.choice import split  # noqa: E402
-from qdebug.models.data.dataset import from_arrays  # noqa: E402
 from qdebug.models.litert.parse import parse  # noqa: E402
 from qdebug.models.quiet import quietly  # noqa: E402
 from qdebug.models.reference.selective import Calibrated, calibrated  # noqa: E402
@@ -143,9 +142,7 @@ def ours(network: Network) -> Result:
     """`qdebug cure` on a run of the int8 file."""
     data = nets.digits()
     start = time.process_time()
-    run = trace(
-        network.net, network.made.without([]), from_arrays(data.test, data.test_labels), options=TraceOptions(threads=1)
-    )
+    run = trace(network.net, network.made.without([]), (data.test, data.test_labels), options=TraceOptions(threads=1))
     with tempfile.TemporaryDirectory() as folder:
         found = run.cure(Path(folder) / "best.tflite", target_drop=WITHIN)
         best = next(

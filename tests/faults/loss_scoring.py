@@ -16,7 +16,6 @@ from loss_nets import accuracy
 from loss_unseen import UNSEEN
 from loss_wide import WIDER
 
-from qdebug.models.data.dataset import from_arrays
 from qdebug.record.schema import Finding, Run
 from qdebug.workflows.trace import trace
 from qdebug.workflows.trace_options import TraceOptions
@@ -96,7 +95,7 @@ def _traced(pair: Any, case: Case) -> Run:
     return trace(
         pair.reference,
         pair.content,
-        from_arrays(data.test, data.test_labels),
+        (data.test, data.test_labels),
         baseline=pair.baseline,
         options=TraceOptions(threads=1),
     )

@@ -6,7 +6,6 @@ import loss_cases as cases
 import loss_nets as nets
 import pytest
 
-from qdebug.models.data.dataset import from_arrays
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.convert import converter_of
 from qdebug.workflows.trace import trace
@@ -25,7 +24,7 @@ def starved():
 
 def run_of(reference, content):
     data = nets.digits()
-    return trace(reference, content, from_arrays(data.test, data.test_labels), options=TraceOptions(threads=1))
+    return trace(reference, content, (data.test, data.test_labels), options=TraceOptions(threads=1))
 
 
 def test_the_smallest_set_of_layers_is_found(starved, tmp_path):
@@ -46,7 +45,7 @@ def test_the_smallest_set_of_layers_is_found(starved, tmp_path):
     again = trace(
         starved[0],
         tmp_path / "best.tflite",
-        from_arrays(nets.digits().test, nets.digits().test_labels),
+        (nets.digits().test, nets.digits().test_labels),
         options=TraceOptions(threads=1, handover=False),
     )
     assert again.cost.verdict == "kept"

@@ -155,7 +155,8 @@ def test_several_missing_files_are_told_at_once(tmp_path):
 
 def test_own_files_without_data_are_told_of_the_default():
     """The default data are named as such where they do not fit, with the options that give others."""
-    from qdebug.models.data.dataset import arrange, from_arrays, load
+    from qdebug.models.data.dataset import arrange, load
+    from qdebug.models.data.streams import from_python
 
     class Vector:
         name, shape, dtype = "input_1", (None, 12), np.float32
@@ -163,15 +164,7 @@ def test_own_files_without_data_are_told_of_the_default():
     with pytest.raises(InputError, match=r"digits, the default of --data, has \(N, 28, 28\): .*--data .*--x-key"):
         arrange(load("digits"), [Vector()])
     with pytest.raises(InputError, match=r"memory has \(N, 5\): reshape the data, or .*--x-key"):
-        arrange(from_arrays(np.zeros((2, 5))), [Vector()])
-
-
-def test_a_list_of_unlike_arrays_is_told_of_the_names():
-    """What Keras takes for several inputs cannot be told apart from one array of rows."""
-    from qdebug.models.data.dataset import from_arrays
-
-    with pytest.raises(InputError, match=r"for several inputs .* give a dict of arrays by name"):
-        from_arrays([np.zeros((4, 8, 8)), np.zeros((4, 6))])
+        arrange(from_python(np.zeros((2, 5)), None, [Vector()]), [Vector()])
 
 
 def test_labels_of_an_output_that_no_input_reaches_are_no_traceback(good):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qdebug.errors import UsageError
-from qdebug.models.data import dataset as datasets
+from qdebug.models.data.dataset import Dataset
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import Opened, only_sample
 from qdebug.workflows.trace import trace
@@ -35,7 +35,7 @@ class Told:
 def opened(sample):
     """Models are not looked at: five samples of three values, with labels."""
     values, labels = np.arange(15, dtype=np.float32).reshape(5, 3), np.arange(5)
-    dataset = datasets.from_arrays(values, labels)
+    dataset = Dataset("memory", "file", {"x": values}, {"y": labels})
     return Opened(None, None, [values], {0: labels}, options=TraceOptions(sample=sample)), dataset
 
 

@@ -66,8 +66,12 @@ class Dataset:
             raise InputError(f"samples is {samples}: give 1 or more")
         if samples > self.count:
             raise InputError(f"samples is {samples}, and {self.source} holds {self.count}: give {self.count} or fewer")
-        inputs = {name: array[:samples] for name, array in self.inputs.items()}
-        labels = {name: array[:samples] for name, array in self.labels.items()}
+        return self.picked(slice(samples))
+
+    def picked(self, samples: slice | Array) -> Dataset:
+        """The same with these samples alone; the training split stays whole."""
+        inputs = {name: array[samples] for name, array in self.inputs.items()}
+        labels = {name: array[samples] for name, array in self.labels.items()}
         return dataclasses.replace(self, inputs=inputs, labels=labels)
 
 
@@ -102,25 +106,6 @@ def load(
     for name, array in [*dataset.inputs.items(), *(dataset.train_inputs or {}).items()]:
         check_finite(dataset.source, name, array)
     return dataset if scale is None else scaled(dataset, scale)
-
-
-def from_arrays(data: Any, labels: Any = None, *, source: str = "memory") -> Dataset:
-    """Take samples and labels from memory: an array, or a dict by input (output) name. Raises InputError."""
-    inputs = dict(data) if isinstance(data, Mapping) else {"x": data}
-    named = {} if labels is None else dict(labels) if isinstance(labels, Mapping) else {"y": labels}
-    try:
-        dataset = Dataset(
-            source,
-            "file",
-            {name: np.asarray(array) for name, array in inputs.items()},
-            {name: np.asarray(array) for name, array in named.items()},
-        )
-    except ValueError as error:  # (a list of arrays of several shapes)
-        raise InputError(
-            f"the data are no array ({error}): for several inputs (or outputs with labels) give a dict of "
-            "arrays by name"
-        ) from error
-    return checked(dataset)
 
 
 def checked(dataset: Dataset) -> Dataset:

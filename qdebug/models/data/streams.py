@@ -213,7 +213,5 @@ def in_shape(table: Array, spec: InputSpec) -> Array:
 
 
 def _dataset(source: str, inputs: dict[str, Array], labels: dict[str, Array], samples: int | None) -> Dataset:
-    if samples is not None:
-        inputs = {name: one[:samples] for name, one in inputs.items()}
-        labels = {name: one[:samples] for name, one in labels.items()}
-    return checked(Dataset(source, "file", inputs, labels))
+    found = Dataset(source, "file", inputs, labels)
+    return checked(found if samples is None else found.picked(slice(samples)))
