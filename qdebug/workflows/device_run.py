@@ -20,6 +20,7 @@ from qdebug.models.kernels import DEVICE, Kernels
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.file_type import file_type
 from qdebug.models.litert.parse import read_file
+from qdebug.models.reference.frozen_graph import InputSpec
 from qdebug.models.reference.tflite_names import layer_names
 from qdebug.record import verdicts
 from qdebug.record.device import DeviceOp
@@ -39,22 +40,13 @@ SIMULATED = "each op was run on the device's own inputs: a prediction would repe
 NOT_CODES = "this tensor holds no codes"
 
 
-@dataclass(frozen=True)
-class FileInput:
-    """One input of a file, as data are arranged for it."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: Any
-
-
-def input_specs(graph: Graph) -> list[FileInput]:
+def input_specs(graph: Graph) -> list[InputSpec]:
     """What the data must be for each input of a file: real values where it takes codes."""
     found = []
     for name, key in zip(graph.input_names, graph.inputs, strict=True):
         tensor = graph.tensors[key]
-        dtype = np.float32 if tensor.grid is not None else np.dtype(tensor.dtype)
-        found.append(FileInput(name or tensor.name, (None, *tensor.shape[1:]), dtype))
+        dtype = "float32" if tensor.grid is not None else np.dtype(tensor.dtype).name
+        found.append(InputSpec(name or tensor.name, (None, *tensor.shape[1:]), dtype))
     return found
 
 

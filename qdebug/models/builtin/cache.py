@@ -53,7 +53,7 @@ def key(model: str, *, seed: int, data_sha256: str, qat_epochs: int | None, quan
     return f"{model}-s{seed}-{digest[:24]}"
 
 
-def find(folder: Path, name: str, *, note: Callable[[str], None] | None = None) -> Path | None:
+def find(folder: Path, name: str, *, note: Callable[[str], None] = lambda _: None) -> Path | None:
     """Return the entry's folder, or None. A damaged entry is told through `note`, and counts as absent."""
     entry = folder / name
     if not entry.exists():
@@ -61,8 +61,7 @@ def find(folder: Path, name: str, *, note: Callable[[str], None] | None = None) 
     trouble = _trouble(entry)
     if trouble is None:
         return entry
-    if note:
-        note(f"the trained model in {entry} is damaged ({trouble}): training it again")
+    note(f"the trained model in {entry} is damaged ({trouble}): training it again")
     return None
 
 

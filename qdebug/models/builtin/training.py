@@ -15,6 +15,7 @@ import dataclasses
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from qdebug.models.data.lazy_array import deferred
 from qdebug.models.kernels import BUILT_IN
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.convert import convert
+from qdebug.models.reference.frozen_graph import InputSpec
 from qdebug.models.tensorflow import load_tensorflow
 
 NAMES = BUILT_IN
@@ -67,13 +69,6 @@ class Prepared:
     """Whether it was trained now; False when it came from the cache."""
 
 
-@dataclass(frozen=True, slots=True)
-class _ImageSpec:
-    name: str = "image"
-    shape: tuple[int | None, ...] = (None, 28, 28)
-    dtype: Any = np.float32
-
-
 def lookup(name: str) -> str:
     """Return the model's own spelling of `name`, whatever its case. UsageError lists the choices."""
     for known in NAMES:
@@ -87,7 +82,7 @@ def images_for_builtin(dataset: Dataset) -> Dataset:
 
     def ready(arrays: dict[str, Array]) -> dict[str, Array]:
         plain = Dataset(source=dataset.source, split=dataset.split, inputs=arrays, labels={})
-        (images,) = arrange(plain, [_ImageSpec()])
+        (images,) = arrange(plain, [InputSpec("image", (None, 28, 28), "float32")])
         is_bytes = next(iter(arrays.values())).dtype == np.uint8
         return {"x": deferred(images, divisor=255) if is_bytes else images}
 
@@ -115,7 +110,7 @@ def baseline_epochs(images: int) -> int:
 
 
 def build_and_train(
-    name: str, dataset: Dataset, *, seed: int, qat_epochs: int | None = None, progress: Progress | None = None
+    name: str, dataset: Dataset, *, seed: int, qat_epochs: int | None = None, progress: Progress = lambda *_: None
 ) -> Trained:
     """Train the baseline, then fine-tune its quantization-aware copy; the same seed gives the same weights.
 
@@ -138,7 +133,7 @@ def build_and_train(
         batch=_BATCH,
         epochs=baseline_epochs(len(images)),
         is_logits=architectures.gives_logits(name),
-        report=_report(progress, f"training {name}"),
+        report=partial(progress, f"training {name}"),
     )
     with quietly():
         qat = stack.tfmot.quantization.keras.quantize_model(baseline)
@@ -150,7 +145,7 @@ def build_and_train(
         batch=_BATCH if qat_epochs else _QAT_BATCH,
         epochs=qat_epochs or 1,
         is_logits=architectures.gives_logits(name),
-        report=_report(progress, f"fine-tuning {name} (QAT)"),
+        report=partial(progress, f"fine-tuning {name} (QAT)"),
     )
     return Trained(baseline, qat)
 
@@ -163,8 +158,8 @@ def prepare(
     qat_epochs: int | None = None,
     quantize: bool = True,
     retrain: bool = False,
-    progress: Progress | None = None,
-    note: Callable[[str], None] | None = None,
+    progress: Progress = lambda *_: None,
+    note: Callable[[str], None] = lambda _: None,
     folder: Path | None = None,
 ) -> Prepared:
     """Train, fine-tune and convert a built-in model, or find that done in the cache.
@@ -183,12 +178,10 @@ def prepare(
         if found is not None:
             return _prepared(found, trained=False)
     trained = build_and_train(name, dataset, seed=seed, qat_epochs=qat_epochs, progress=progress)
-    if progress:
-        progress(f"converting {name}", 0, 1)
+    progress(f"converting {name}", 0, 1)
     images, _ = _training_split(dataset)
     candidate = convert(trained.qat, quantize=quantize, representative=[images[:_QAT_IMAGES]])
-    if progress:
-        progress(f"converting {name}", 1, 1)
+    progress(f"converting {name}", 1, 1)
 
     def write(target: Path) -> None:
         with quietly():
@@ -265,11 +258,3 @@ def _fit(
     )
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
         raise ModelError("training ended in NaN or infinite weights: check the data, or choose another seed")
-
-
-def _report(progress: Progress | None, doing: str) -> Callable[[int, int], None]:
-    def report(done: int, total: int) -> None:
-        if progress:
-            progress(doing, done, total)
-
-    return report
