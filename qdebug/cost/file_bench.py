@@ -33,14 +33,14 @@ class _Entry:
 class FileBench:
     """Both models; `subjects` are those of the given rows that can be tried, in order."""
 
-    def __init__(self, work: Pass, rows: Sequence[Row], cuts: Sequence[Cut], tails: Tails, threads: int | None) -> None:
+    def __init__(self, work: Pass, rows: Sequence[Row], cuts: Sequence[Cut], tails: Tails) -> None:
         self.work, self.tails = work, tails
         self.entries = _entries(work, rows, cuts)
         self.subjects = [_subject(entry) for entry in self.entries]
         taps = [entry.tap for entry in self.entries]
         again = [entry.again for entry in self.entries if entry.again is not None]
-        self.replay = UnroundedReplay(work.frozen, taps, work.plan.grids, threads=threads)
-        self.by_row = UnroundedReplay(work.frozen, again, work.plan.grids, threads=threads) if again else None
+        self.replay = UnroundedReplay(work.frozen, taps, work.plan.grids, threads=work.threads)
+        self.by_row = UnroundedReplay(work.frozen, again, work.plan.grids, threads=work.threads) if again else None
 
     def close(self) -> None:
         """Give the sessions' memory back."""

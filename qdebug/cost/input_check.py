@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from qdebug.cost.evaluation import thinned
 from qdebug.cost.intervals import JOINT_ERROR, paired_interval
 from qdebug.cost.second_verdict import is_no_better_than_chance
-from qdebug.cost.trials import thinned
 from qdebug.findings.evidence import InputStats
 from qdebug.graph.quantization import Array
 from qdebug.measure.batches import batches

@@ -5,26 +5,23 @@ Nothing is run where nothing is lost beyond chance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qdebug.cost import cost_record
+from qdebug.cost.evaluation import Evaluation
 from qdebug.cost.file_bench import FileBench
 from qdebug.cost.handover_curve import Tails
 from qdebug.cost.intervals import JOINT_ERROR, paired_interval
-from qdebug.cost.metrics import Metric, Top1
 from qdebug.cost.together import Ensemble
 from qdebug.cost.trained_bench import TrainedBench
-from qdebug.cost.trials import Bench, Subject, Trials, points, thinned
+from qdebug.cost.trials import Trials
 from qdebug.errors import ModelError
 from qdebug.findings.loss_evidence import LayerLoss, Losses
-from qdebug.graph.quantization import Array
 from qdebug.measure.labels import LabelArray
 from qdebug.measure.models_pass import Pass
-from qdebug.models.data.lazy_array import picked
 from qdebug.record.loss import LOST, judge
 from qdebug.record.schema import Row
 
@@ -32,23 +29,6 @@ TRAINED_SAMPLES = 500
 """Samples that the reference's own quantizers are tried on."""
 MOST = 0.5
 """Share of a loss that its causes must account for."""
-Step = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """By what a loss is judged, and on which samples."""
-
-    metric: Metric
-    inputs: Sequence[Array]
-    samples: NDArray[np.int64]
-    truth: LabelArray | None
-    """True labels of all samples."""
-    batch: int
-    threads: int | None
-    step: Step
-    floor: float = 0.0
-    """Points that count as none without a limit."""
 
 
 def in_conversion(
@@ -59,15 +39,15 @@ def in_conversion(
     Where these rows account for less than half of the loss, the first of the ranking are measured together.
     """
     kept = study.curve.kept
-    whole = points(on.metric, kept[0], kept[-1], kept[0], study.truth)
+    whole = on.points(kept[0], kept[-1], kept[0])
     if judge(whole.points, whole.low, limit=None, floor=on.floor) != LOST:
         return None
     by_labels = on.metric.name == "top1"
     least = 0.0 if by_labels else cost_record.LARGE * whole.points
     proven = [row for row in cost_record.proven(rows) if row.handover is not None and (row.handover.drop or 0) > least]
-    bench = FileBench(work, proven[: cost_record.NAMED_LAYERS], study.curve.cuts, tails, on.threads)
+    bench = FileBench(work, proven[: cost_record.NAMED_LAYERS], study.curve.cuts, tails)
     try:
-        layers = _trials(on, bench, bench.subjects, least)
+        layers = Trials(bench, bench.subjects, on, least).run()
     finally:
         bench.close()
     factor = 100.0 if by_labels else 1.0
@@ -78,16 +58,7 @@ def in_conversion(
             (row for row in rows if row.handover is not None and row.op_index is not None),
             key=lambda row: -(row.handover.drop or 0.0) if row.handover is not None else 0.0,
         )
-        together = Ensemble(
-            work,
-            on.metric,
-            on.inputs,
-            on.samples,
-            on.truth,
-            on.batch,
-            on.threads,
-            lambda done, total: on.step("computing layers together", done, total),
-        ).run(ranking)
+        together = Ensemble(work, on).run(ranking)
     return Losses(_unit(on), whole, layers, together=together)
 
 
@@ -100,40 +71,17 @@ def in_training(on: Evaluation, work: Pass, baseline: LabelArray | None, referen
     right = on.truth if on.truth is not None else baseline
     if right is None or (baseline is not None and not _is_lost(baseline, reference, right)):
         return None
-    samples = thinned(on.samples, TRAINED_SAMPLES)
-    names = {pair.reference: pair.layer for pair in reversed(work.alignment.pairs)}
-    output = on.metric.output if isinstance(on.metric, Top1) else 0
-    bench = TrainedBench(
-        work.frozen, names, Top1(output=output), picked(on.inputs, samples), right[samples], on.batch, on.threads
-    )
-    unit = "points of accuracy" if on.truth is not None else "points of agreement"
+    bench = TrainedBench(work, replace(on, truth=right).thinned(TRAINED_SAMPLES))
     try:
         ranges, whole = bench.ranges(), bench.measure()
         kernels, layers = bench.costly_kernels(), list[LayerLoss]()
         if whole.is_loss and (ranges is None or ranges.fitted.points < MOST * whole.points):
-            again = Evaluation(bench.metric, on.inputs, samples, right, on.batch, on.threads, on.step)
-            layers = _trials(again, bench, bench.choose())
+            layers = Trials(bench, bench.choose(), bench.on).run()
     except ModelError:
         return None
     finally:
         bench.close()
-    return Losses(unit, None, layers, kernels, None, ranges)
-
-
-def _trials(on: Evaluation, bench: Bench, subjects: Sequence[Subject], least: float = 0.0) -> list[LayerLoss]:
-    if not subjects:
-        return []
-    return Trials(
-        bench,
-        subjects,
-        on.metric,
-        on.inputs,
-        on.samples,
-        on.truth,
-        on.batch,
-        least,
-        lambda done, total: on.step("taking losses apart", done, total),
-    ).run()
+    return Losses(_unit(on), None, layers, kernels, None, ranges)
 
 
 def _is_lost(before: LabelArray, after: LabelArray, right: LabelArray) -> bool:

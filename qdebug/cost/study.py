@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.cost import cost_record, repair
+from qdebug.cost.evaluation import Evaluation, Step
 from qdebug.cost.handover_curve import Curve, CutError, Tails, Tracer
 from qdebug.cost.handover_cuts import choose_samples, plan
-from qdebug.cost.losses import Evaluation, in_conversion, in_training
+from qdebug.cost.losses import in_conversion, in_training
 from qdebug.cost.metrics import Metric, choose
 from qdebug.cost.second_verdict import loss_floor
 from qdebug.errors import ModelError
@@ -40,7 +41,6 @@ FEWEST_SAMPLES = 64
 EXTRA_FLIPS = 200
 """Flipped samples outside the sample that are handed over too, to find where each flips."""
 
-Step = Callable[[str, int, int], None]
 Elsewhere = Callable[[Tracer, NDArray[np.int64], int, Callable[[int], None]], Curve]
 """As `Tracer.run`, of a tracer."""
 
@@ -157,9 +157,7 @@ class CostStudy:
             self.judge.name if self.judge.name != "top1" else "agreement" if self.truth is None else "accuracy",
             self.spread,
         )
-        on = Evaluation(
-            self.judge, self.inputs, study.curve.samples, self.truth, self.batch, self.threads, self.step, floor
-        )
+        on = Evaluation(self.judge, self.inputs, study.curve.samples, self.truth, self.batch, self.step, floor)
         if self.kind == "float":
             return in_conversion(on, self.work, study, rows, tails)
         known = self._labels()

@@ -6,24 +6,21 @@ gives; then once more with the first layers of the ranking kept in float. Points
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qdebug.align import Pair
 from qdebug.converter.grids import FIXED_GRIDS
-from qdebug.cost.metrics import Kept, Metric
-from qdebug.cost.trials import SAMPLES, points, thinned
+from qdebug.cost.evaluation import Evaluation
+from qdebug.cost.metrics import Kept
+from qdebug.cost.trials import SAMPLES
 from qdebug.errors import ModelError
-from qdebug.findings.loss_evidence import Together
+from qdebug.findings.loss_evidence import Points, Together
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Array, Grid
-from qdebug.measure.batches import batches
-from qdebug.measure.labels import LabelArray
 from qdebug.measure.models_pass import Pass
-from qdebug.models.data.lazy_array import picked
 from qdebug.models.reference.cascade import Cascade
 from qdebug.models.reference.taps import Tap
 from qdebug.record.schema import Row
@@ -39,24 +36,19 @@ class Ensemble:
     """The file as a row of regions, of which some may be kept in float."""
 
     work: Pass
-    metric: Metric
-    inputs: Sequence[Array]
-    samples: NDArray[np.int64]
-    truth: LabelArray | None
-    """True labels of all samples."""
-    batch: int
-    threads: int | None = None
-    step: Callable[[int, int], None] = lambda *_: None
+    on: Evaluation
+
+    def __post_init__(self) -> None:
+        self.on = self.on.thinned(SAMPLES)
 
     def run(self, ranking: Sequence[Row]) -> Together | None:
         """Keep the first of `ranking` in float; `None` where the file cannot be computed so."""
-        self.samples = thinned(self.samples, SAMPLES)
         kept = [row for row in ranking if row.scale is not None][:FIRST]
         ends = {pair.reference: pair.candidate for pair in self.work.plan.pairs}
         if not kept or any(key not in ends for key in self.work.frozen.graph.outputs):
             return None
         floats = {row.tensor_index for row in kept}
-        cascade = Cascade(self.work.frozen, self.work.plan.taps, self.work.plan.grids, threads=self.threads)
+        cascade = Cascade(self.work.frozen, self.work.plan.taps, self.work.plan.grids, threads=self.work.threads)
         found: dict[str, list[Kept]] = {"reference": [], "file": [], "computed": [], "kept": [], "fitted": []}
         try:
             data = self._data_ranges(cascade)
@@ -66,19 +58,18 @@ class Ensemble:
                 "kept": (frozenset(floats), {}),
                 "fitted": (frozenset(), fitted),
             }
-            for part in batches(picked(self.inputs, self.samples), self.batch):
-                read = self.work.candidate_values(part.inputs)
-                wanted = cascade.outputs(part.inputs)
-                found["reference"].append(self.metric.keep(wanted, wanted))
-                found["file"].append(self.metric.keep(wanted, self.work.real_outputs(read)))
+            for inputs in self.on.batches("computing layers together"):
+                read = self.work.candidate_values(inputs)
+                wanted = cascade.outputs(inputs)
+                found["reference"].append(self.on.metric.keep(wanted, wanted))
+                found["file"].append(self.on.metric.keep(wanted, self.work.real_outputs(read)))
                 for name, (free, grids) in runs.items():
-                    values = self._values(cascade, part.inputs, free, grids)
+                    values = self._values(cascade, inputs, free, grids)
                     outputs = [
                         values[ends[key]].reshape(np.shape(plain))
                         for key, plain in zip(self.work.frozen.graph.outputs, wanted, strict=True)
                     ]
-                    found[name].append(self.metric.keep(wanted, outputs))
-                self.step(part.first + len(part.inputs[0]), len(self.samples))
+                    found[name].append(self.on.metric.keep(wanted, outputs))
         except (ModelError, KeyError, ValueError):
             return None
         finally:
@@ -93,27 +84,18 @@ class Ensemble:
         """Range of the reference's own values at every tensor whose grid was chosen for them; 0 is in it."""
         fixed = {pair.candidate for pair in self.work.plan.pairs if pair.op is not None and pair.op.kind in FIXED_GRIDS}
         taps = [tap for tap in cascade.taps if tap.grid is not None and tap.candidate not in fixed]
-        low, high = np.zeros(len(taps)), np.zeros(len(taps))
-        for part in batches(picked(self.inputs, self.samples), self.batch):
-            values = cascade.fetch([tap.reference for tap in taps], part.inputs)
-            low = np.minimum(low, [float(held.min()) for held in values])
-            high = np.maximum(high, [float(held.max()) for held in values])
+        low, high = self.on.extremes(lambda inputs: cascade.fetch([tap.reference for tap in taps], inputs))
         return {tap.candidate: (float(least), float(most)) for tap, least, most in zip(taps, low, high, strict=True)}
 
     def _together(
         self, kept: Sequence[Row], found: Mapping[str, Kept], ranges: Sequence[tuple[Tap, tuple[float, float]]]
     ) -> Together | None:
-        truth = None if self.truth is None else self.truth[self.samples]
+        def lost(before: str, after: str) -> Points:
+            return self.on.points(found[before], found[after], found["reference"])
 
-        def lost(before: str, after: str) -> float:
-            return points(self.metric, found[before], found[after], found["reference"], truth).points
-
-        if not abs(lost("file", "computed")) <= ALIKE * abs(lost("reference", "file")):
+        if not abs(lost("file", "computed").points) <= ALIKE * abs(lost("reference", "file").points):
             return None
-        gained, fitted = (
-            points(self.metric, found[name], found["computed"], found["reference"], truth)
-            for name in ("kept", "fitted")
-        )
+        gained, fitted = (lost(name, "computed") for name in ("kept", "fitted"))
         held = [((tap.rounded_on or Grid(1.0, 0)), tap.dtype, *data) for tap, data in ranges]
         wide = sum(grid.ends(dtype)[1] - grid.ends(dtype)[0] >= 2 * (high - low) for grid, dtype, low, high in held)
         narrow = sum(

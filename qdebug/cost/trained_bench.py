@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.cost.metrics import Kept, Metric
-from qdebug.cost.trials import EXACT, PLAIN, Subject, Values, points
+from qdebug.cost.evaluation import Evaluation
+from qdebug.cost.metrics import Kept
+from qdebug.cost.trials import EXACT, PLAIN, Subject, Values
 from qdebug.findings.loss_evidence import KernelLoss, Points, TrainedRanges
 from qdebug.graph.graph import Graph, Key, Op, Tensor
 from qdebug.graph.op_facts import fake_quant_grid, kernel
 from qdebug.graph.quantization import Array, Grid
-from qdebug.measure.batches import batches
-from qdebug.measure.labels import LabelArray
-from qdebug.models.reference.frozen_graph import Frozen
+from qdebug.measure.models_pass import Pass
 from qdebug.models.reference.released import released, unquantized
 from qdebug.models.reference.session import FrozenSession
 
@@ -74,21 +73,12 @@ def _layer(op: Op, names: Mapping[Key, str]) -> str:
 class TrainedBench:
     """The reference with its quantizers, without, and with the first of them; a bench for those given as `chosen`."""
 
-    def __init__(
-        self,
-        frozen: Frozen,
-        names: Mapping[Key, str],
-        metric: Metric,
-        inputs: list[Array],
-        truth: LabelArray,
-        batch: int,
-        threads: int | None,
-    ) -> None:
-        self.frozen, self.metric, self.inputs, self.truth, self.batch = frozen, metric, inputs, truth, batch
-        self.names = names
-        self.all = quantizers(frozen.graph, names)
-        self.tails = FrozenSession(frozen, threads=threads)
-        self.free = FrozenSession(released(frozen, [one.op.name for one in self.all]), threads=threads)
+    def __init__(self, work: Pass, on: Evaluation) -> None:
+        self.frozen, self.on = work.frozen, on
+        self.names = {pair.reference: pair.layer for pair in reversed(work.alignment.pairs)}
+        self.all = quantizers(self.frozen.graph, self.names)
+        self.tails = FrozenSession(self.frozen, threads=work.threads)
+        self.free = FrozenSession(released(self.frozen, [one.op.name for one in self.all]), threads=work.threads)
         self.kernels = self._kernels()
         self.parts: list[Quantizer | QuantizedKernel] = sorted([*self.all, *self.kernels], key=lambda one: one.op.index)
         self.now = self._kept({})
@@ -111,7 +101,8 @@ class TrainedBench:
         ]
         plain = (
             self.tails.fetch(
-                [unquantized(self.frozen, tensor.key) for _, tensor in held], [array[:1] for array in self.inputs]
+                [unquantized(self.frozen, tensor.key) for _, tensor in held],
+                [array[self.on.samples[:1]] for array in self.on.inputs],
             )
             if held
             else []
@@ -142,30 +133,25 @@ class TrainedBench:
             else []
         )
         ranked = sorted((entry for entry in gains if entry[1].is_loss), key=lambda entry: -entry[1].points)
-        return TrainedRanges(fitted, ranked[:NAMED], len(self.truth))
+        return TrainedRanges(fitted, ranked[:NAMED], len(self.on.samples))
 
     def _data_ranges(self) -> list[tuple[float, float]]:
         """Range of what goes into each quantizer where none of them rounds or cuts; 0 is in it."""
-        low, high = np.zeros(len(self.all)), np.zeros(len(self.all))
-        keys = [one.before for one in self.all]
-        for part in batches(self.inputs, self.batch):
-            values = self.free.fetch(keys, part.inputs)
-            low = np.minimum(low, [float(held.min()) for held in values])
-            high = np.maximum(high, [float(held.max()) for held in values])
+        low, high = self.on.extremes(lambda inputs: self.free.fetch([one.before for one in self.all], inputs))
         return list(zip(low, np.maximum(high, low + 1e-6), strict=True))
 
     def _kept(self, fed: Mapping[Key, Any]) -> Kept:
         kept = []
-        for part in batches(self.inputs, self.batch):
-            outputs = self.tails.outputs(part.inputs, fed)
-            kept.append(self.metric.keep(outputs, outputs))
+        for inputs in self.on.batches():
+            outputs = self.tails.outputs(inputs, fed)
+            kept.append(self.on.metric.keep(outputs, outputs))
         return np.concatenate(kept)
 
     def _gain(self, kept: Kept) -> Points:
         return self._lost(kept, self.now)
 
     def _lost(self, before: Kept, after: Kept) -> Points:
-        return points(self.metric, before, after, self.now, self.truth)
+        return self.on.points(before, after, self.now)
 
     # -- one quantizer after the other --------------------------------------------------------------------
 
@@ -182,11 +168,11 @@ class TrainedBench:
     def _quantized_up_to(self, counts: Sequence[int], kernels: Mapping[Key, Array] | None = None) -> list[Kept]:
         """What the metric keeps where the first parts of the reference are quantized, for each of these counts."""
         kept: list[list[Kept]] = [[] for _ in counts]
-        for part in batches(self.inputs, self.batch):
-            held = self._held(part.inputs) if any(counts) else {}
+        for inputs in self.on.batches():
+            held = self._held(inputs) if any(counts) else {}
             for place, count in enumerate(counts):
-                outputs = self.free.outputs(part.inputs, {**self._fed(count, held), **(kernels or {})})
-                kept[place].append(self.metric.keep(outputs, outputs))
+                outputs = self.free.outputs(inputs, {**self._fed(count, held), **(kernels or {})})
+                kept[place].append(self.on.metric.keep(outputs, outputs))
         return [np.concatenate(one) for one in kept]
 
     def _held(self, inputs: Sequence[Array]) -> dict[Key, Array]:
@@ -220,7 +206,7 @@ class TrainedBench:
                     by_row,
                     np.ravel(spans).astype(np.float64),
                     float(scale[0]) if scale.size == 1 else None,
-                    len(self.truth),
+                    len(self.on.samples),
                 )
             )
         return found[:NAMED]

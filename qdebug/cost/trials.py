@@ -8,21 +8,18 @@ stands behind a protocol; NumPy only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.cost.intervals import JOINT_ERROR
-from qdebug.cost.metrics import Kept, Metric
+from qdebug.cost.evaluation import Evaluation
+from qdebug.cost.metrics import Kept
 from qdebug.errors import ModelError
 from qdebug.findings.loss_evidence import Channels, KernelLoss, LayerLoss, Points
 from qdebug.graph.quantization import CODE_RANGES, Array, Grid
-from qdebug.measure.batches import batches
-from qdebug.measure.labels import LabelArray
-from qdebug.models.data.lazy_array import picked
 
 SAMPLES = 1000
 """Samples that trials run on: a loss of two points is then told from none."""
@@ -117,28 +114,21 @@ class Trials:
 
     bench: Bench
     subjects: Sequence[Subject]
-    metric: Metric
-    inputs: Sequence[Array]
-    """All samples of every input."""
-    samples: NDArray[np.int64]
-    truth: LabelArray | None
-    """True labels of all samples."""
-    batch: int
+    on: Evaluation
     least: float = 0.0
     """Points that count as none."""
-    step: Callable[[int, int], None] = lambda *_: None
-    kept: list[dict[str, list[Kept]]] = field(default_factory=list, init=False)
-    """By subject and variant."""
 
     def __post_init__(self) -> None:
-        self.samples = thinned(self.samples, SAMPLES)
-        self.right = None if self.truth is None else self.truth[self.samples]
-        self.kept = [{} for _ in self.subjects]
+        self.on = self.on.thinned(SAMPLES)
+        self.kept: list[dict[str, list[Kept]]] = [{} for _ in self.subjects]
+        """By subject and variant."""
         self.seen = [_Seen() for _ in self.subjects]
         self.reference: list[Kept] = []
 
     def run(self) -> list[LayerLoss]:
         """Take every subject apart; those that the model cannot go on from are left out."""
+        if not self.subjects:
+            return []
         self._pass([(EXACT, FILE, WEIGHTS, BY_ROW, "clipped", "stepped")] * len(self.subjects))
         others = [
             ("fitted", "by_channel", "trimmed", "alone")
@@ -153,17 +143,16 @@ class Trials:
     def _pass(self, wanted: Sequence[Sequence[str]]) -> None:
         """Run all samples once, every subject in its `wanted` variants; the first pass sees what there is."""
         is_first = not self.reference
-        for part in batches(picked(self.inputs, self.samples), self.batch):
-            outputs, values = self.bench.read(part.inputs)
+        for inputs in self.on.batches("taking losses apart"):
+            outputs, values = self.bench.read(inputs)
             if is_first:
-                self.reference.append(self.metric.keep(outputs, outputs))
+                self.reference.append(self.on.metric.keep(outputs, outputs))
             for number, held in enumerate(values):
                 if is_first:
                     self.seen[number].update(held, self.subjects[number])
                 for name in wanted[number]:
                     if name == FILE or name in held or name not in (WEIGHTS, BY_ROW):
-                        self._try(number, name, held, part.inputs, outputs)
-            self.step(part.first + len(part.inputs[0]), len(self.samples))
+                        self._try(number, name, held, inputs, outputs)
 
     def _try(
         self, number: int, name: str, held: Mapping[str, Values], inputs: Sequence[Array], outputs: Sequence[Array]
@@ -178,7 +167,7 @@ class Trials:
         except (ModelError, ValueError):
             self.kept[number] = {}  # as the handover itself found: the model cannot go on from here
             return
-        self.kept[number].setdefault(name, []).append(self.metric.keep(list(outputs), made))
+        self.kept[number].setdefault(name, []).append(self.on.metric.keep(list(outputs), made))
 
     def _variant(self, number: int, name: str, exact: Values) -> Values:
         subject, seen = self.subjects[number], self.seen[number]
@@ -199,8 +188,7 @@ class Trials:
     def _lost(self, number: int, name: str, since: str = EXACT) -> Points:
         """What `name` loses against another variant."""
         before, after = (np.concatenate(self.kept[number][one]) for one in (since, name))
-        found = points(self.metric, before, after, np.concatenate(self.reference), self.right)
-        return replace(found, least=self.least)
+        return replace(self.on.points(before, after, np.concatenate(self.reference)), least=self.least)
 
     def _loss(self, number: int) -> LayerLoss:
         subject, seen, kept = self.subjects[number], self.seen[number], self.kept[number]
@@ -213,7 +201,7 @@ class Trials:
         kernel = alone = None
         if "alone" in kept:
             before = np.concatenate(self.reference)
-            alone = points(self.metric, before, np.concatenate(kept["alone"]), before, self.right)
+            alone = self.on.points(before, np.concatenate(kept["alone"]), before)
         if WEIGHTS in kept and subject.kernel_spans is not None:
             kernel = KernelLoss(
                 subject.layer,
@@ -221,7 +209,7 @@ class Trials:
                 regained(BY_ROW, WEIGHTS),
                 subject.kernel_spans,
                 subject.kernel_step,
-                len(self.samples),
+                len(self.on.samples),
             )
         return LayerLoss(
             subject.layer,
@@ -236,7 +224,7 @@ class Trials:
             *subject.span,
             100 * seen.beyond / max(seen.total, 1),
             seen.deviation / subject.scale,
-            len(self.samples),
+            len(self.on.samples),
             alone,
         )
 
@@ -250,16 +238,3 @@ def on_grid(values: Values, low: Any, high: Any, *, steps: int) -> Values:
     step = np.maximum((high - low) / steps, 1e-30)
     zero = np.rint(-low / step)
     return np.asarray((np.clip(np.rint(values / step) + zero, 0, steps) - zero) * step, np.float32)
-
-
-def thinned(samples: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most `most` of `samples`, evenly spread."""
-    chosen = np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(np.int64)
-    return samples[np.unique(chosen)]
-
-
-def points(metric: Metric, before: Kept, after: Kept, reference: Kept, truth: LabelArray | None) -> Points:
-    """What is lost from `before` to `after`, as an interval of 99 %: percent points for labels."""
-    factor = 100.0 if metric.name == "top1" else 1.0
-    drop, low, high = metric.drop(before, after, reference, truth, error=JOINT_ERROR)
-    return Points(factor * drop, None if low is None else factor * low, None if high is None else factor * high)

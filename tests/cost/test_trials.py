@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from qdebug.cost.evaluation import Evaluation, thinned
 from qdebug.cost.metrics import choose
 from qdebug.cost.trained_bench import channel_spans
-from qdebug.cost.trials import EXACT, PLAIN, Subject, Trials, on_grid, thinned
+from qdebug.cost.trials import EXACT, PLAIN, Subject, Trials, on_grid
 from qdebug.errors import ModelError
 from qdebug.findings.loss_evidence import LayerLoss
 from qdebug.graph.graph import Op
@@ -19,6 +20,8 @@ COUNT = 400
 RNG = np.random.default_rng(0)
 SIGNAL = RNG.normal(size=(COUNT, 4)).astype(np.float32)
 TRUTH = SIGNAL.argmax(axis=1)
+NUMBERS = np.arange(COUNT, dtype=np.float32).reshape(-1, 1)
+ON = Evaluation(choose("top1", [(-1, 4)], has_labels=True), [NUMBERS], np.arange(COUNT), TRUTH, 64)
 
 
 class Hand:
@@ -47,9 +50,7 @@ def taken_apart(exact: np.ndarray, subject: Subject, read_out: Callable[[np.ndar
     """The loss of the file that puts `exact` on the subject's grid."""
     low, high = subject.span
     file = (np.rint(np.clip(exact, low, high) / subject.scale) * subject.scale).astype(np.float32)
-    metric = choose("top1", [(-1, 4)], has_labels=True)
-    numbers = np.arange(COUNT, dtype=np.float32).reshape(-1, 1)
-    (found,) = Trials(Hand(exact, file, read_out), [subject], metric, [numbers], np.arange(COUNT), TRUTH, 64).run()
+    (found,) = Trials(Hand(exact, file, read_out), [subject], ON).run()
     return found
 
 
@@ -91,11 +92,7 @@ def test_a_range_that_a_fault_further_up_leaves_empty_is_not_too_wide() -> None:
             super().__init__(SIGNAL, np.rint(SIGNAL).astype(np.float32), lambda values: values)
             self.plain = SIGNAL * np.float32(100)
 
-    metric = choose("top1", [(-1, 4)], has_labels=True)
-    numbers = np.arange(COUNT, dtype=np.float32).reshape(-1, 1)
-    (found,) = Trials(
-        Damaged(), [Subject("x", "int8", Grid(1.0, 0))], metric, [numbers], np.arange(COUNT), TRUTH, 64
-    ).run()
+    (found,) = Trials(Damaged(), [Subject("x", "int8", Grid(1.0, 0))], ON).run()
 
     assert found.steps.is_loss
     assert found.fitted is not None
@@ -146,11 +143,9 @@ def test_a_row_that_the_model_cannot_go_on_from_is_left_out() -> None:
             """Fail."""
             raise ModelError("no")
 
-    metric = choose("top1", [(-1, 4)], has_labels=True)
-    numbers = np.arange(COUNT, dtype=np.float32).reshape(-1, 1)
     bench = Broken(SIGNAL, SIGNAL, lambda values: values)
 
-    found = Trials(bench, [Subject("x", "int8", Grid(1.0, 0))], metric, [numbers], np.arange(COUNT), TRUTH, 64).run()
+    found = Trials(bench, [Subject("x", "int8", Grid(1.0, 0))], ON).run()
 
     assert found == []
 
