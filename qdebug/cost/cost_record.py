@@ -105,7 +105,7 @@ def summary(rows: Sequence[Row], study: Study, total: int) -> dict[str, Any]:
     """
     drop, _, _ = study.drop(0, -1, error=JOINT_ERROR)
     rest, _, _ = study.drop(-2, -1, error=JOINT_ERROR)
-    named = [(row, row.handover) for row in rows if row.handover is not None]
+    named = handed(rows)
     proven = any((given.low or 0) > 0 for _, given in named)
 
     def rank(item: tuple[Row, Handover]) -> tuple[float, float, int]:
@@ -144,10 +144,14 @@ def summary(rows: Sequence[Row], study: Study, total: int) -> dict[str, Any]:
     }
 
 
-def proven(rows: Sequence[Row]) -> list[Row]:
-    """The rows that lose more than chance explains, the costliest first."""
-    found = [row for row in rows if row.handover is not None and (row.handover.low or 0) > 0]
-    return sorted(found, key=lambda row: -(row.handover.drop or 0) if row.handover is not None else 0)
+def handed(rows: Sequence[Row]) -> list[tuple[Row, Handover]]:
+    """The rows that were handed over, with what that gave."""
+    return [(row, row.handover) for row in rows if row.handover is not None]
+
+
+def costliest(rows: Sequence[Row]) -> list[tuple[Row, Handover]]:
+    """The rows that were handed over, those with the largest drop first."""
+    return sorted(handed(rows), key=lambda item: -(item[1].drop or 0.0))
 
 
 def suspects(rows: Sequence[Row], study: Study) -> list[Row]:
@@ -159,18 +163,12 @@ def suspects(rows: Sequence[Row], study: Study) -> list[Row]:
     if agreement == 1 or (agreement is None and lost <= 0):
         return []
     least = 0.0 if agreement is not None else LARGE * lost
-
-    def cost(row: Row) -> tuple[float, float, int]:
-        given = row.handover
-        return (0.0, 0.0, row.index) if given is None else (-(given.agreement_drop or 0), -(given.drop or 0), row.index)
-
     found = [
-        row
-        for row in rows
-        if row.handover is not None
-        and (row.verdict == "diverged" or ((row.handover.low or 0) > 0 and (row.handover.drop or 0) >= least))
+        (-(given.agreement_drop or 0), -(given.drop or 0), row.index, row)
+        for row, given in handed(rows)
+        if row.verdict == "diverged" or ((given.low or 0) > 0 and (given.drop or 0) >= least)
     ]
-    return sorted(found, key=cost)[:SUSPECTS]
+    return [row for *_, row in sorted(found, key=lambda item: item[:3])[:SUSPECTS]]
 
 
 # -- label flips -------------------------------------------------------------------------------------------

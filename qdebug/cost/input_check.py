@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.cost.evaluation import thinned
-from qdebug.cost.intervals import JOINT_ERROR, paired_interval
+from qdebug.cost.intervals import JOINT_ERROR, paired_loss
 from qdebug.cost.second_verdict import is_no_better_than_chance
 from qdebug.findings.evidence import InputStats
 from qdebug.graph.quantization import Array
@@ -45,7 +45,7 @@ def judge_inputs(
 
     `labels`: the reference's on all samples; `truth`: the true ones; `labelled`: the output that they belong to.
     """
-    if labels is None or not any(_misses(one) for one in stats):
+    if labels is None:
         return tuple(stats)
     names = reference.frozen.graph.input_names
     return tuple(
@@ -84,16 +84,10 @@ def _is_right(
         ],
         labelled,
     )
-    before, after = scaled == truth[samples], labels[samples] == truth[samples]
-    better = paired_interval(
-        int(np.count_nonzero(before & ~after)), int(np.count_nonzero(~before & after)), len(samples), error=JOINT_ERROR
-    )
-    return not better[0] > 0
+    _, low, _ = paired_loss(scaled == truth[samples], labels[samples] == truth[samples], error=JOINT_ERROR)
+    return not low > 0
 
 
 def _labels(reference: Reference, inputs: Sequence[Array], labelled: int) -> Classes:
-    tails = FrozenSession(reference.frozen)
-    try:
-        return np.concatenate([top1(tails.outputs(part.inputs)[labelled]) for part in batches(inputs, BATCH)])
-    finally:
-        tails.close()
+    with FrozenSession(reference.frozen) as session:
+        return np.concatenate([top1(session.outputs(part.inputs)[labelled]) for part in batches(inputs, BATCH)])

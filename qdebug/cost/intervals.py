@@ -34,6 +34,12 @@ def paired_interval(lost: int, gained: int, samples: int, *, error: float) -> tu
     return low * (rate_low if low > 0 else rate_high), high * (rate_high if high > 0 else rate_low)
 
 
+def paired_loss(before: NDArray[np.bool_], after: NDArray[np.bool_], *, error: float) -> tuple[float, float, float]:
+    """P(lost) - P(gained) and its interval, from what was right `before` and `after`, one entry a sample."""
+    lost, gained = int(np.count_nonzero(before & ~after)), int(np.count_nonzero(after & ~before))
+    return (lost - gained) / len(before), *paired_interval(lost, gained, len(before), error=error)
+
+
 def share_interval(count: int, total: int, *, error: float) -> tuple[float, float]:
     """Clopper-Pearson interval of a share, `error` / 2 on each side; (0, 1) without a trial."""
     if total < 1:

@@ -18,7 +18,7 @@ from qdebug.align import Alignment, Pair
 from qdebug.cost.cost_record import NAMED_LAYERS, Study
 from qdebug.cost.handover_curve import CutError, Tracer
 from qdebug.cost.handover_cuts import choose_samples, plan
-from qdebug.cost.intervals import JOINT_ERROR, paired_interval
+from qdebug.cost.intervals import JOINT_ERROR, paired_loss
 from qdebug.cost.metrics import Top1
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
@@ -68,36 +68,33 @@ def parts(labels: Mapping[str, NDArray[np.int64]], truth: LabelArray | None) -> 
     right = truth if truth is not None else labels["baseline" if "baseline" in labels else "reference"]
     score = {model: int(np.count_nonzero(found == right)) for model, found in labels.items()}
     total = len(right)
+
+    def loss(first: str, second: str) -> tuple[float, float, float]:
+        return paired_loss(labels[first] == right, labels[second] == right, error=JOINT_ERROR / (len(stages) + 1))
+
     ends = list(dict.fromkeys(model for pair in stages.values() for model in pair))
-    whole = _interval(labels[ends[0]] == right, labels[ends[-1]] == right, len(stages) + 1)
-    return [
-        {
-            "part": name,
-            "from": first,
-            "to": second,
-            "metric": "accuracy" if truth is not None else "agreement",
-            "before": score[first] / total,
-            "after": score[second] / total,
-            "samples": total,
-            "lost_samples": score[first] - score[second],
-            "lost": (score[first] - score[second]) / total,
-            **dict(
-                zip(
-                    ("low", "high"),
-                    _interval(labels[first] == right, labels[second] == right, len(stages) + 1),
-                    strict=True,
-                )
-            ),
-            "whole_low": whole[0],
-            "whole_high": whole[1],
-        }
-        for name, (first, second) in stages.items()
-    ]
-
-
-def _interval(before: NDArray[np.bool_], after: NDArray[np.bool_], shared: int) -> tuple[float, float]:
-    lost, gained = int(np.count_nonzero(before & ~after)), int(np.count_nonzero(after & ~before))
-    return paired_interval(lost, gained, len(before), error=JOINT_ERROR / shared)
+    _, whole_low, whole_high = loss(ends[0], ends[-1])
+    found = []
+    for name, (first, second) in stages.items():
+        lost, low, high = loss(first, second)
+        found.append(
+            {
+                "part": name,
+                "from": first,
+                "to": second,
+                "metric": "accuracy" if truth is not None else "agreement",
+                "before": score[first] / total,
+                "after": score[second] / total,
+                "samples": total,
+                "lost_samples": score[first] - score[second],
+                "lost": lost,
+                "low": low,
+                "high": high,
+                "whole_low": whole_low,
+                "whole_high": whole_high,
+            }
+        )
+    return found
 
 
 PLAIN_BATCH = 32

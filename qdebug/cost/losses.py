@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from qdebug.cost import cost_record
 from qdebug.cost.evaluation import Evaluation
 from qdebug.cost.file_bench import FileBench
 from qdebug.cost.handover_curve import Tails
-from qdebug.cost.intervals import JOINT_ERROR, paired_interval
+from qdebug.cost.intervals import JOINT_ERROR, paired_loss
 from qdebug.cost.together import Ensemble
 from qdebug.cost.trained_bench import TrainedBench
 from qdebug.cost.trials import Trials
@@ -44,21 +42,17 @@ def in_conversion(
         return None
     by_labels = on.metric.name == "top1"
     least = 0.0 if by_labels else cost_record.LARGE * whole.points
-    proven = [row for row in cost_record.proven(rows) if row.handover is not None and (row.handover.drop or 0) > least]
-    bench = FileBench(work, proven[: cost_record.NAMED_LAYERS], study.curve.cuts, tails)
+    ranked = cost_record.costliest(rows)
+    proven = [(row, drop) for row, given in ranked if (given.low or 0) > 0 and (drop := given.drop or 0.0) > least]
+    bench = FileBench(work, [row for row, _ in proven[: cost_record.NAMED_LAYERS]], study.curve.cuts, tails)
     try:
         layers = Trials(bench, bench.subjects, on, least).run()
     finally:
         bench.close()
     factor = 100.0 if by_labels else 1.0
-    told = sum(factor * (row.handover.drop or 0.0) for row in proven if row.handover is not None)
     together = None
-    if told < MOST * whole.points:
-        ranking = sorted(
-            (row for row in rows if row.handover is not None and row.op_index is not None),
-            key=lambda row: -(row.handover.drop or 0.0) if row.handover is not None else 0.0,
-        )
-        together = Ensemble(work, on).run(ranking)
+    if sum(factor * drop for _, drop in proven) < MOST * whole.points:
+        together = Ensemble(work, on).run([row for row, _ in ranked if row.op_index is not None])
     return Losses(_unit(on), whole, layers, together=together)
 
 
@@ -69,7 +63,9 @@ def in_training(on: Evaluation, work: Pass, baseline: LabelArray | None, referen
     lost nothing beyond chance.
     """
     right = on.truth if on.truth is not None else baseline
-    if right is None or (baseline is not None and not _is_lost(baseline, reference, right)):
+    if right is None:
+        return None
+    if baseline is not None and paired_loss(baseline == right, reference == right, error=JOINT_ERROR)[1] <= 0:
         return None
     bench = TrainedBench(work, replace(on, truth=right).thinned(TRAINED_SAMPLES))
     try:
@@ -82,13 +78,6 @@ def in_training(on: Evaluation, work: Pass, baseline: LabelArray | None, referen
     finally:
         bench.close()
     return Losses(_unit(on), None, layers, kernels, None, ranges)
-
-
-def _is_lost(before: LabelArray, after: LabelArray, right: LabelArray) -> bool:
-    """Whether more labels went wrong than chance explains."""
-    lost = int(np.count_nonzero((before == right) & (after != right)))
-    gained = int(np.count_nonzero((before != right) & (after == right)))
-    return paired_interval(lost, gained, len(right), error=JOINT_ERROR)[0] > 0
 
 
 def _unit(on: Evaluation) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.cost.intervals import jackknife_interval, mean_interval, paired_interval
+from qdebug.cost.intervals import jackknife_interval, mean_interval, paired_loss
 from qdebug.errors import UsageError
 from qdebug.graph.quantization import Array
 from qdebug.measure.labels import LabelArray, has_classes, top_labels
@@ -104,12 +104,11 @@ class Top1(Metric):
     def drop(self, before: Kept, after: Kept, reference: Kept, truth: LabelArray | None, *, error: float) -> Drop:
         """Exact interval for one label per sample, Student's for a share of positions."""
         was, is_now = self._right(before, reference, truth), self._right(after, reference, truth)
+        if was.shape[1] == 1:
+            return paired_loss(was[:, 0], is_now[:, 0], error=error)
         change = was.mean(axis=1) - is_now.mean(axis=1)
-        if was.shape[1] > 1:
-            low, high = mean_interval(change, error=error) or (None, None)
-            return float(change.mean()), low, high
-        lost, gained = int((change > 0).sum()), int((change < 0).sum())
-        return (lost - gained) / len(change), *paired_interval(lost, gained, len(change), error=error)
+        low, high = mean_interval(change, error=error) or (None, None)
+        return float(change.mean()), low, high
 
     @staticmethod
     def _right(kept: Kept, reference: Kept, truth: LabelArray | None) -> Kept:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.cost.cost_record import Study
-from qdebug.cost.intervals import JOINT_ERROR, paired_interval, share_interval
+from qdebug.cost.cost_record import Study, handed
+from qdebug.cost.intervals import JOINT_ERROR, paired_loss, share_interval
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.record.loss import (
     COSINE_FLOOR,
@@ -152,9 +152,7 @@ def _by_labels(of: Judged) -> tuple[list[CostStage], str, Loss]:
     error = JOINT_ERROR / (len(of.labels) + 1)
 
     def loss(first: str, second: str, truth: NDArray[np.int64] = right) -> Loss:
-        before, after = of.labels[first] == truth, of.labels[second] == truth
-        lost, gained = int(np.count_nonzero(before & ~after)), int(np.count_nonzero(after & ~before))
-        return Loss.of(((lost - gained) / len(before), *paired_interval(lost, gained, len(before), error=error)), 100)
+        return Loss.of(paired_loss(of.labels[first] == truth, of.labels[second] == truth, error=error), 100)
 
     conversion = loss("reference", "candidate")
     own = conversion if of.truth is not None else loss("reference", "candidate", of.labels["reference"])
@@ -221,18 +219,14 @@ def _layers(of: Judged, unit: float) -> list[CostLayer]:
     What later layers give back is not counted: a row takes by how much it raises the least loss that is reached at it
     or behind it, so that all rows together take no more than the whole. Intervals move along.
     """
-    handed = [
-        (row, row.handover, row.handover.drop)
-        for row in of.rows
-        if row.handover is not None and row.handover.drop is not None
-    ]
-    if not handed or of.curve is None:
+    known = [(row, given, given.drop) for row, given in handed(of.rows) if given.drop is not None]
+    if not known or of.curve is None:
         return []
-    after = np.cumsum([drop for _, _, drop in handed], dtype=np.float64)
+    after = np.cumsum([drop for _, _, drop in known], dtype=np.float64)
     whole = of.curve.drop(0, -1, error=JOINT_ERROR)[0]
     kept = np.minimum.accumulate(np.append(after, whole)[::-1])[::-1][:-1]
     found = []
-    for place, (row, given, drop) in enumerate(handed):
+    for place, (row, given, drop) in enumerate(known):
         taken = float(kept[place] - max(kept[place - 1] if place else 0.0, 0.0))
         back = max(drop - taken, 0.0)
         if given.low is not None and given.low > back and taken > 0:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.cost.intervals import JOINT_ERROR, paired_interval
+from qdebug.cost.intervals import JOINT_ERROR, paired_loss
 from qdebug.cures.choice import reaches
 from qdebug.errors import QDebugError, first_line
 from qdebug.models.data import dataset as datasets
@@ -138,11 +138,7 @@ def measured(found: Traced, before: Traced) -> Measured:
     cost, old = cost_of(found.run), cost_of(before.run)
     won = low = high = None
     if found.right is not None and before.right is not None:
-        gained = int(np.count_nonzero(found.right & ~before.right))
-        lost = int(np.count_nonzero(before.right & ~found.right))
-        count = len(found.right)
-        ends = paired_interval(gained, lost, count, error=JOINT_ERROR)
-        won, low, high = (100 * value for value in ((gained - lost) / count, *ends))
+        won, low, high = (100 * value for value in paired_loss(found.right, before.right, error=JOINT_ERROR))
     elif cost.points is not None and old.points is not None:
         won = old.points - cost.points
     reasons: dict[str, Any] = {"points": cost.reasons["verdict"]} if "verdict" in cost.reasons else {}
