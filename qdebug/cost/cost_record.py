@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qdebug.cost.handover_curve import Curve
 from qdebug.cost.intervals import JOINT_ERROR
 from qdebug.cost.metrics import Drop, Metric
-from qdebug.measure.labels import LabelArray
+from qdebug.measure.labels import LabelArray, Labels
 from qdebug.record.schema import Handover, Row, WorstSample
 
 NAMED_FLIPS = 100
@@ -26,6 +26,11 @@ SUSPECTS = 3
 LARGE = 0.25
 """Share of the whole loss that makes a suspect of a row where the metric has no labels."""
 NO_METRIC = "this metric has no labels"
+
+
+def known_labels(labels: Labels) -> dict[str, LabelArray]:
+    """Labels of all samples by model, of those that give any."""
+    return {model: found for model in ("baseline", "reference", "candidate") if (found := labels.of(model)) is not None}
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.align import Alignment, Pair
-from qdebug.cost.cost_record import NAMED_LAYERS, Study
+from qdebug.cost.cost_record import NAMED_LAYERS, Study, known_labels
+from qdebug.cost.evaluation import Step
 from qdebug.cost.handover_curve import CutError, Tracer
 from qdebug.cost.handover_cuts import choose_samples, plan
 from qdebug.cost.intervals import JOINT_ERROR, paired_loss
@@ -24,6 +25,7 @@ from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
 from qdebug.measure.batches import batches
 from qdebug.measure.labels import LabelArray, Labels, top1
+from qdebug.measure.models_pass import Pass
 from qdebug.models.data.lazy_array import picked
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.reference.frozen_graph import Frozen
@@ -140,18 +142,16 @@ Elsewhere = Callable[[NDArray[np.int64], int, Callable[[int], None]], NDArray[np
 class LossStages:
     """Three models on the same data, one of them on two kernel families."""
 
-    reference: Frozen
+    work: Pass
+    """On the chosen kernels."""
     baseline: Frozen | None
     candidate: Candidate
-    alignment: Alignment
     inputs: Sequence[Array]
     labels: Labels
-    """Of all samples, the candidate's on the chosen `kernels`."""
+    """Of all samples, the candidate's on the chosen kernels."""
     labelled: int
     """Number of the output that labels belong to."""
-    kernels: str
-    threads: int | None
-    step: Callable[[str, int, int], None]
+    step: Step
     elsewhere: Elsewhere | None = None
 
     def run(self, conversion: Sequence[Mapping[str, Any]], plain: NDArray[np.int64] | None) -> list[dict[str, Any]]:
@@ -160,11 +160,7 @@ class LossStages:
         `conversion`: the layers that the handover found; `plain`: labels of all samples on the reference kernels, where
         those were run. Raises ModelError where these kernels do not take the file.
         """
-        known = {
-            model: found
-            for model in ("baseline", "reference", "candidate")
-            if (found := self.labels.of(model)) is not None
-        }
+        known = known_labels(self.labels)
         if "reference" not in known:
             return []
         count = len(self.inputs[0])
@@ -187,9 +183,11 @@ class LossStages:
 
     def _training(self, baseline: Frozen, truth: NDArray[np.int64] | None) -> list[dict[str, Any]]:
         """The layers with the largest changes, for better or worse, when the baseline takes over from the reference."""
-        cuts, _ = plan(baseline.graph, self.reference.graph, twins(baseline.graph, self.reference.graph), {})
+        reference, threads = self.work.frozen, self.work.threads
+        pairs = twins(baseline.graph, reference.graph)
+        cuts, _ = plan(baseline.graph, reference.graph, pairs, {})
         samples = choose_samples(len(self.inputs[0]), wanted=None, limit=TRAINING_SAMPLES)
-        tails, source = FrozenSession(baseline, threads=self.threads), _Trained(self.reference, self.threads)
+        tails, source = FrozenSession(baseline, threads=threads), _Trained(reference, threads)
         source.keys = list(dict.fromkeys(entry.candidate.key for cut in cuts for entry in cut.crossing))
         try:
             tracer = Tracer(cuts, Top1(output=self.labelled), tails, source, self.inputs)
@@ -202,14 +200,13 @@ class LossStages:
             tails.close()
             source.tails.close()
         study = Study(curve, tracer.metric, None if truth is None else truth[samples])
-        names = [pair.layer for pair in twins(baseline.graph, self.reference.graph)]
         drops = {
             cut.row: study.drop(place - 1, place, error=JOINT_ERROR / len(cuts)) for place, cut in enumerate(cuts, 1)
         }
         ranked = sorted((row for row in drops if drops[row][0]), key=lambda row: -abs(drops[row][0]))
         return [
             {
-                "layer": names[row],
+                "layer": pairs[row].layer,
                 **dict(zip(("drop", "low", "high"), drops[row], strict=True)),
                 "samples": len(samples),
             }
@@ -220,43 +217,37 @@ class LossStages:
 
     def _plain_labels(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
         """Labels that the candidate gives on the reference kernels."""
-        plain = PlainKernels(self.candidate, self.threads)
+        plain = PlainKernels(self.candidate, self.work.threads)
 
         def told(done: int) -> None:
             self.step("running the candidate on reference kernels", done, len(samples))
 
         if self.elsewhere is not None:
             return self.elsewhere(samples, self.labelled, told)
-        return plain.labels(picked(self.inputs, samples), self.alignment, self.labelled, told)
+        return plain.labels(picked(self.inputs, samples), self.work.alignment, self.labelled, told)
 
     def _kernels(self, changed: NDArray[np.int64]) -> list[dict[str, Any]]:
         """The first row that the two families compute otherwise, on the samples whose label that changes."""
-        samples = changed[:KERNEL_SAMPLES]
-        if not samples.size or self.kernels == "reference":
+        samples, kernels, alignment = changed[:KERNEL_SAMPLES], self.work.interpreter.kernels, self.work.alignment
+        if not samples.size or kernels == "reference":
             return []
-        both = [self.candidate.run_on(family, threads=self.threads) for family in (self.kernels, "reference")]
-        unlike, total = dict.fromkeys(self.alignment.pairs, 0), dict.fromkeys(self.alignment.pairs, 0)
+        both = [self.candidate.run_on(family, threads=self.work.threads) for family in (kernels, "reference")]
+        unlike, total = dict.fromkeys(alignment.pairs, 0), dict.fromkeys(alignment.pairs, 0)
         for sample in samples:
             for interpreter in both:
-                interpreter.run(self._ordered(np.array([sample])))
-            for pair in self.alignment.pairs:
+                interpreter.run([self.inputs[number][[sample]] for number in alignment.inputs])
+            for pair in alignment.pairs:
                 try:
                     one, other = (interpreter.get(pair.candidate) for interpreter in both)
                 except KeyError:
                     continue
                 unlike[pair] += int(np.count_nonzero(one != other))
                 total[pair] += one.size
-        first = next((pair for pair in self.alignment.pairs if unlike[pair]), None)
-        return (
-            []
-            if first is None
-            else [
-                {"layer": first.layer, "changed_percent": 100 * unlike[first] / total[first], "samples": len(samples)}
-            ]
-        )
-
-    def _ordered(self, samples: NDArray[np.int64]) -> list[Array]:
-        return [self.inputs[number][samples] for number in self.alignment.inputs]
+        return [
+            {"layer": pair.layer, "changed_percent": 100 * unlike[pair] / total[pair], "samples": len(samples)}
+            for pair in alignment.pairs
+            if unlike[pair]
+        ][:1]
 
 
 class _Trained:

@@ -31,6 +31,7 @@ from qdebug.models.litert.tail import CandidateTail
 from qdebug.models.reference.replay import Replay
 from qdebug.models.reference.session import FrozenSession, pays
 from qdebug.models.reference.taps import Tap
+from qdebug.models.reference.tflite_tail import FileTails
 from qdebug.record.schema import Row
 
 MOST_SAMPLES = 4000
@@ -77,6 +78,24 @@ class _Flips:
     """Flipped samples that were handed over."""
 
 
+@dataclass(frozen=True, eq=False)
+class CandidateSource:
+    """The candidate of a pass as a handover reads it."""
+
+    work: Pass
+
+    def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array]]:
+        """Its tensors on one batch, and its outputs in real values."""
+        values = self.work.candidate_values(inputs)
+        return values, self.work.real_outputs(values)
+
+
+def open_tails(work: Pass) -> FrozenSession | FileTails:
+    """The reference of a pass, which goes on from any of its tensors: a file on its own kernels."""
+    own = work.reference_file
+    return FrozenSession(work.frozen, threads=work.threads) if own is None else own.tails()
+
+
 @dataclass(eq=False)
 class CostStudy:
     """Measures what the layers of one kernel family cost."""
@@ -91,7 +110,6 @@ class CostStudy:
     metric: str | None = None
     wanted: int | None = None
     """Samples to hand over, where the user says so."""
-    threads: int | None = None
     kind: str = "qat"
     """The reference's kind."""
     spread: OutputSpread = field(default_factory=OutputSpread)
@@ -119,9 +137,8 @@ class CostStudy:
         """Hand over at every row, and repair the suspects."""
         graph, pairs = self.work.frozen.graph, self.work.alignment.pairs
         cuts, reasons = plan(graph, self.work.candidate, pairs, self.work.plan.unmeasurable.reasons)
-        own = self.work.reference_file
-        tails = FrozenSession(self.work.frozen, threads=self.threads) if own is None else own.tails()
-        tracer = Tracer(cuts, self.judge, tails, self, self.inputs)
+        tails = open_tails(self.work)
+        tracer = Tracer(cuts, self.judge, tails, CandidateSource(self.work), self.inputs)
         try:
             study = self._study(tracer, reasons)
             flips = self._flips(tracer, study.curve, reasons)
@@ -141,11 +158,6 @@ class CostStudy:
             flips.first,
             losses,
         )
-
-    def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array]]:
-        """The candidate's tensors on one batch, and its outputs in real values."""
-        values = self.work.candidate_values(inputs)
-        return values, self.work.real_outputs(values)
 
     def _label_flips(self, rows: Sequence[Row], flips: _Flips) -> dict[str, Any] | None:
         known = self._labels()
@@ -205,11 +217,7 @@ class CostStudy:
 
     def _labels(self) -> dict[str, NDArray[np.int64]] | None:
         """Labels of all samples by model; `None` where the outputs are no classes."""
-        known = {
-            model: found
-            for model in ("baseline", "reference", "candidate")
-            if (found := self.labels.of(model)) is not None
-        }
+        known = cost_record.known_labels(self.labels)
         if self.truth is not None:
             known["truth"] = self.truth
         return known if "reference" in known and "candidate" in known else None
@@ -226,9 +234,9 @@ class CostStudy:
                 tail = CandidateTail(
                     self.work.interpreter.content,
                     self.work.candidate,
-                    _last_op(row),
+                    -1 if row.op_index is None else row.op_index,
                     kernels=on_host(self.work.interpreter.kernels),
-                    threads=self.threads,
+                    threads=self.work.threads,
                 )
                 self.work.interpreter.allocate(1)
                 for key in tail.inputs:
@@ -257,10 +265,6 @@ class CostStudy:
         return repair.report(found, reference, candidate, self.judge, truth) + failed
 
 
-def _last_op(row: Row) -> int:
-    return -1 if row.op_index is None else row.op_index
-
-
 class _Bench:
     """Both models for a repair: the candidate with every tensor that crosses, the reference's suspect regions."""
 
@@ -283,7 +287,7 @@ class _Bench:
         self.keys = [entry.key for entry in repairs]
         self.extra = [key for entry in repairs for key in entry.tail.inputs]
         many = pays(work.frozen.graph, samples)
-        self.regions = Regions(lambda: Replay(work.frozen, taps, work.plan.grids, threads=of.threads, optimized=many))
+        self.regions = Regions(lambda: Replay(work.frozen, taps, work.plan.grids, threads=work.threads, optimized=many))
 
     def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array], dict[Key, Array]]:
         """The candidate's tensors, the reference's outputs, and what the regions make of the candidate's inputs."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from qdebug.align import Aligned, align
 from qdebug.converter.moved_biases import align_settled
+from qdebug.cost.cost_record import known_labels
 from qdebug.cost.loss_stages import LossStages
 from qdebug.cost.second_verdict import NO_HANDOVER, Judged, second_verdict
 from qdebug.cost.study import Costs, CostStudy
@@ -92,7 +93,7 @@ def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
             save_tensors(opened.options.save_tensors, measured[0].work, opened.inputs)
         _tell_grids(aligned, measured[0], journal)
         first, *others = _with_differences(opened, measured, journal)
-        costs = measure_costs(opened, aligned, (first, *others), journal)
+        costs = measure_costs(opened, (first, *others), journal)
         main = replace(first, rows=costs.rows)
         cost = judge_costs(opened, main, costs)
     return Comparison(
@@ -113,7 +114,7 @@ def _measure(
         return None
 
 
-def measure_costs(opened: Opened, aligned: Aligned, families: Sequence[FamilyResult], journal: Journal) -> Costs:
+def measure_costs(opened: Opened, families: Sequence[FamilyResult], journal: Journal) -> Costs:
     """Hand over at every row of the first family, where that was not left out, and follow the label flips."""
     main, options = families[0], opened.options
     study = CostStudy(
@@ -125,7 +126,6 @@ def measure_costs(opened: Opened, aligned: Aligned, families: Sequence[FamilyRes
         journal.step,
         metric=options.metric,
         wanted=options.handover_samples,
-        threads=options.threads,
         kind=opened.reference.kind,
         spread=main.spreads["reference"],
         elsewhere=None if opened.team is None else handed_over(opened.team, main.kernels),
@@ -135,14 +135,11 @@ def measure_costs(opened: Opened, aligned: Aligned, families: Sequence[FamilyRes
     with journal.timed("handover_s"):
         costs = study.run(main.rows)
     with journal.timed("parts_s"):
-        return _with_parts(opened, aligned, families, costs, journal)
+        return _with_parts(opened, families, costs, journal)
 
 
 def judge_costs(opened: Opened, main: FamilyResult, costs: Costs) -> Cost:
     """The second verdict, from what was measured: nothing is run for it."""
-    labels = {
-        model: found for model in ("baseline", "reference", "candidate") if (found := main.labels.of(model)) is not None
-    }
     graph, summary, options = opened.reference.frozen.graph, costs.summary or {}, opened.options
     units = abs(math.prod(graph.tensors[graph.outputs[main.labelled]].shape[1:]))
     return second_verdict(
@@ -150,7 +147,7 @@ def judge_costs(opened: Opened, main: FamilyResult, costs: Costs) -> Cost:
             metric=costs.metric,
             samples=len(opened.inputs[0]),
             rows=main.rows,
-            labels=labels,
+            labels=known_labels(main.labels),
             truth=costs.truth,
             classes=max(2, units),
             curve=costs.study,
@@ -201,23 +198,18 @@ def _differences(opened: Opened, first: FamilyResult, other: FamilyResult) -> Ma
     return found
 
 
-def _with_parts(
-    opened: Opened, aligned: Aligned, families: Sequence[FamilyResult], costs: Costs, journal: Journal
-) -> Costs:
+def _with_parts(opened: Opened, families: Sequence[FamilyResult], costs: Costs, journal: Journal) -> Costs:
     """The costs with what training, conversion and kernels cost; on fewer samples where kernels are slow."""
     main = families[0]
     plain = next((one.labels.of("candidate") for one in families if one.kernels == Kernels.REFERENCE), None)
     baseline = opened.baseline
     origins = LossStages(
-        opened.reference.frozen,
+        main.work,
         None if baseline is None else baseline.frozen,
         opened.candidate,
-        aligned.alignment,
         opened.inputs,
         main.labels,
         main.labelled,
-        main.kernels,
-        opened.options.threads,
         journal.step,
         None if opened.team is None else labelled_plainly(opened.team),
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from qdebug.cost.cost_record import with_flips
+from qdebug.cost.cost_record import known_labels, with_flips
 from qdebug.cost.second_verdict import attributed
 from qdebug.errors import ModelError
 from qdebug.measure.baseline_drift import layer_drift
@@ -47,9 +47,7 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
     rows, labels, options = with_unpaired(main.rows, comparison.aligned), main.labels, opened.options
     if opened.device is not None:
         rows = with_device(rows, opened.device.report)
-    models = ["baseline", "reference", "candidate"]
-    accuracy = {model: labels.accuracy(model) for model in models}
-    known = {model: found.tolist() for model in models if (found := labels.of(model)) is not None}
+    known = {model: found.tolist() for model, found in known_labels(labels).items()}
     if labels.truth is not None:
         known["truth"] = labels.truth.tolist()
     journal.step("looking for causes", 0, 0)
@@ -70,7 +68,7 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
             **({} if options.sample is None else {"sample": options.sample}),
         },
         seed=opened.seed,
-        accuracy=accuracy,
+        accuracy={model: labels.accuracy(model) for model in ("baseline", "reference", "candidate")},
         end_to_end=main.end_to_end,
         coverage=r.coverage(alignment, rows),
         layers=rows,

@@ -16,6 +16,7 @@ from qdebug.cost.handover_curve import CutError, Tracer
 from qdebug.cost.handover_cuts import Cut, plan
 from qdebug.cost.loss_stages import PlainKernels
 from qdebug.cost.metrics import Kept, Metric
+from qdebug.cost.study import CandidateSource, open_tails
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.end_to_end import Ends, EndTally
@@ -113,7 +114,11 @@ class Bench:
         """
         work = self._pass(family)
         tracer = Tracer(
-            [cut for cut in self._cuts(family) if cut.row in rows], metric, self._tails(work), _Candidate(work), inputs
+            [cut for cut in self._cuts(family) if cut.row in rows],
+            metric,
+            self._tails(work),
+            CandidateSource(work),
+            inputs,
         )
         tracer.chosen = chosen
         try:
@@ -159,24 +164,7 @@ class Bench:
 
     def _tails(self, work: Pass) -> Any:
         if self._open_tails is None:
-            threads = self.opened.options.threads
-            self._open_tails = (
-                FrozenSession(work.frozen, threads=threads)
-                if work.reference_file is None
-                else work.reference_file.tails()
-            )
+            self._open_tails = open_tails(work)
         return self._open_tails
 
     _open_tails: Any = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Candidate:
-    """The candidate as a handover reads it."""
-
-    work: Pass
-
-    def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array]]:
-        """Its tensors on one batch, and its outputs in real values."""
-        values = self.work.candidate_values(inputs)
-        return values, self.work.real_outputs(values)
