@@ -166,7 +166,7 @@ def crew() -> Iterator[Crew]:
 
 def processes(crew: Crew) -> list[int]:
     """The workers' numbers."""
-    return list(crew.pool._pool._processes)
+    return list(crew.pool._executor._processes)
 
 
 def lives(process: int) -> bool:

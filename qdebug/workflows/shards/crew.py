@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -114,7 +115,8 @@ class Hired:
                         sent.deaths += 1
                         again.append(sent)
                     elif isinstance(found, Missing):
-                        again.append(replace_models(sent))
+                        sent.with_models = True
+                        again.append(sent)
                     else:
                         results[sent.number] = found
                 if broken:
@@ -148,17 +150,14 @@ class Hired:
             self._send(_Sent(*one, with_models=isinstance(self.models, Path)), pending)
 
     def _send(self, sent: _Sent, pending: dict[Future[Any], _Sent]) -> None:
-        task = sent.task
-        models = self.models if sent.with_models else None
+        task, models = sent.task, self.models if sent.with_models else None
+        part = self.source.part(task.chosen)
+        begin = partial(self.pool.submit, perform, self.key, models, self.expected, task.work, part, task.options)
         try:
-            future = self.pool.submit(
-                perform, self.key, models, self.expected, task.work, self.source.part(task.chosen), task.options
-            )
+            future = begin()
         except BrokenExecutor:  # (nobody was told yet)
             self.pool.renew()
-            future = self.pool.submit(
-                perform, self.key, models, self.expected, task.work, self.source.part(task.chosen), task.options
-            )
+            future = begin()
         pending[future] = sent
 
     def _survive(self, pending: dict[Future[Any], _Sent]) -> list[_Sent]:
@@ -194,12 +193,6 @@ class Hired:
                 "them, perhaps; see the workers' logs"
             )
         return found.error(about) if isinstance(found, Refusal) else found
-
-
-def replace_models(sent: _Sent) -> _Sent:
-    """The same task, to be sent with the models."""
-    sent.with_models = True
-    return sent
 
 
 def told(chosen: Any) -> str:

@@ -11,10 +11,11 @@ import os
 import signal
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any
 
 from qdebug.errors import ModelError, UsageError, first_line
 from qdebug.workflows.shards.worker import awake
@@ -25,27 +26,32 @@ UNKNOWN_WORKERS = 4
 """Tasks that an executor is given at a time where it does not tell how many workers it has, twice."""
 
 
-class Pool(Protocol):
+class Pool(ABC):
     """Somewhere to run tasks."""
 
-    shares_files: bool
+    shares_files = False
     """Whether its workers read this machine's temporary files."""
+    _executor: Executor
 
     @property
+    @abstractmethod
     def workers(self) -> int:
         """Tasks that run at the same time."""
 
     def submit(self, function: Callable[..., Any], *given: Any) -> Future[Any]:
         """Begin one task."""
+        return self._executor.submit(function, *given)
 
+    @abstractmethod
     def renew(self) -> None:
         """Go on after a worker has died. Raises ModelError where that cannot be."""
 
+    @abstractmethod
     def close(self, *, at_once: bool) -> None:
         """End the workers that belong to this pool; `at_once` does not wait for what they are doing."""
 
 
-class Processes:
+class Processes(Pool):
     """New processes of this machine, which end when their client does, however it ends."""
 
     shares_files = True
@@ -56,19 +62,15 @@ class Processes:
 
     def _start(self) -> None:
         held, self._leash = multiprocessing.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _hold, (held,))
+        self._executor = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _hold, (held,))
         self._held = held
         for _ in range(self._count):
-            self._pool.submit(awake)
+            self._executor.submit(awake)
 
     @property
     def workers(self) -> int:
         """As `Pool.workers`."""
         return self._count
-
-    def submit(self, function: Callable[..., Any], *given: Any) -> Future[Any]:
-        """As `Pool.submit`."""
-        return self._pool.submit(function, *given)
 
     def renew(self) -> None:
         """End the workers that are left, and start as many anew."""
@@ -79,7 +81,7 @@ class Processes:
         """As `Pool.close`; once more does nothing."""
         if at_once:
             self._leash.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._executor.shutdown(wait=True, cancel_futures=True)
         for end in (self._leash, self._held):
             end.close()
 
@@ -97,10 +99,8 @@ def _hold(leash: Connection) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class Given:
+class Given(Pool):
     """An executor of the user's, who also ends it."""
-
-    shares_files = False
 
     def __init__(self, executor: Executor) -> None:
         context = getattr(executor, "_mp_context", None)
@@ -119,7 +119,7 @@ class Given:
     def submit(self, function: Callable[..., Any], *given: Any) -> Future[Any]:
         """As `Pool.submit`. Raises UsageError where the executor has been shut down."""
         try:
-            return self._executor.submit(function, *given)
+            return super().submit(function, *given)
         except BrokenExecutor:
             raise
         except RuntimeError as error:
@@ -138,10 +138,8 @@ class Given:
         """Leave it to its owner."""
 
 
-class Dask:
+class Dask(Pool):
     """A Dask cluster; its workers live on, tasks of a worker that dies are run again elsewhere."""
-
-    shares_files = False
 
     def __init__(self, address: str) -> None:
         try:
@@ -169,8 +167,7 @@ class Dask:
         """As `Pool.submit`."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # (that the models are large, where they are sent: it is meant so)
-            future: Future[Any] = self._executor.submit(function, *given)
-        return future
+            return super().submit(function, *given)
 
     def renew(self) -> None:
         """Raise ModelError: Dask has given up."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,6 @@ from qdebug.models.data.streams import from_python
 
 Chosen = slice | NDArray[np.int64]
 """Samples by number: from one to another, or any."""
-
-
-class Part(Protocol):
-    """Some samples of all inputs, on their way to a worker."""
-
-    def arrays(self) -> list[Array]:
-        """The samples, in the reference's order of inputs. Raises InputError where they cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class ArrayPart:
     late: tuple[tuple[float | None, str] | None, ...]
 
     def arrays(self) -> list[Array]:
-        """The samples. Raises InputError where a file cannot be read."""
+        """The samples, in the reference's order of inputs. Raises InputError where a file cannot be read."""
         plain = [one.read() if isinstance(one, Stored) else one for one in self.held]
         return [
             one if late is None else deferred(one, divisor=late[0], dtype=np.dtype(late[1]))
@@ -104,6 +97,10 @@ class MadePart:
             )
         found = found if self.scale is None else datasets.scaled(found, self.scale)
         return datasets.arrange(found, self.specs)
+
+
+Part = ArrayPart | MadePart
+"""Some samples of all inputs, on their way to a worker."""
 
 
 @dataclass(frozen=True, eq=False)
