@@ -1,23 +1,29 @@
 """The alignment alone, as a record: every pair with its evidence, and everything unpaired with its reason.
 
-Rules of this file: nothing is measured, and no run is recorded. Frameworks are imported when files are opened.
+Rules of this file: nothing is measured, and no run is recorded.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from qdebug.align import Alignment, Pair, Probe, align
+from qdebug.converter.moved_biases import align_settled
+from qdebug.errors import QDebugError
+from qdebug.graph.graph import Graph
+from qdebug.measure.probe import probe
+from qdebug.models.litert.candidate import Candidate
+from qdebug.models.litert.parse import read_file
+from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.graph_part import WHOLE, GraphPart
+from qdebug.models.reference.open import load_reference
 from qdebug.record.device import DeviceReport
 from qdebug.record.map import Map, MapCoverage, MappedPair
-from qdebug.record.schema import Unpaired
-
-if TYPE_CHECKING:
-    from qdebug.align import Alignment, Pair, Probe
-    from qdebug.graph.graph import Graph
-    from qdebug.models.litert.candidate import Candidate
-    from qdebug.models.reference.frozen_graph import Frozen
+from qdebug.workflows.device import open_device
+from qdebug.workflows.progress import Silent
 
 
 def map_files(
@@ -36,19 +42,11 @@ def map_files(
 
     Raises QDebugError where a file cannot be opened, and AlignmentError where the models do not belong together.
     """
-    from qdebug.align import align
-    from qdebug.converter.moved_biases import align_settled
-    from qdebug.models.litert.candidate import Candidate
-    from qdebug.models.litert.parse import read_file
-    from qdebug.models.reference.open import load_reference
-    from qdebug.workflows.device import open_device
-    from qdebug.workflows.progress import Silent
-
     opened = Candidate.open(read_file(candidate), candidate)
     frozen = load_reference(reference, custom_objects=custom_objects, allow_lambda=allow_lambda, graph=graph).frozen
     first = align(frozen.graph, opened.graph)
-    probe, note = _probe(frozen, opened, first, seed)
-    found = align_settled(frozen.graph, opened.graph, probe)
+    values, note = _probe(frozen, opened, first, seed)
+    found = align_settled(frozen.graph, opened.graph, values)
     mapped = to_map(found, frozen.graph, opened.graph, reference, candidate, notes=[note] if note else [])
     return mapped if dump is None else _with_device(mapped, open_device(dump, opened, Silent()).report)
 
@@ -65,9 +63,6 @@ def _with_device(found: Map, report: DeviceReport) -> Map:
 
 def _probe(frozen: Frozen, candidate: Candidate, alignment: Alignment, seed: int) -> tuple[Probe | None, str]:
     """Run both sides on random inputs. Where one cannot run, there is a note instead of values."""
-    from qdebug.errors import QDebugError
-    from qdebug.measure.probe import probe
-
     try:
         inputs = random_inputs(candidate.graph, alignment, seed)
         return probe(frozen, candidate.graph, alignment, candidate.runnable().run_on(), inputs), ""
@@ -77,8 +72,6 @@ def _probe(frozen: Frozen, candidate: Candidate, alignment: Alignment, seed: int
 
 def random_inputs(candidate: Graph, alignment: Alignment, seed: int) -> list[Any]:
     """Draw one sample for every reference input, within the range that the candidate's input can hold."""
-    import numpy as np
-
     draw = np.random.default_rng(seed)
     found: dict[int, Any] = {}
     for key, number in zip(candidate.inputs, alignment.inputs, strict=True):
@@ -111,7 +104,7 @@ def to_map(
     notes: list[str],
 ) -> Map:
     """Write an alignment down."""
-    left = [Unpaired(one.side, one.name, one.op, one.reason, one.op_index, one.layer) for one in alignment.leftovers]
+    left = list(alignment.leftovers)
     total, paired = alignment.candidate_ops, alignment.paired_ops
     coverage = MapCoverage(total, paired, 100 * paired / max(1, total), sum(one.needs_no_pair for one in left))
     return Map(
