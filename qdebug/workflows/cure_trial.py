@@ -16,13 +16,14 @@ from qdebug.errors import QDebugError, first_line
 from qdebug.models.data import dataset as datasets
 from qdebug.models.data.dataset import Dataset
 from qdebug.models.litert.candidate import Candidate
+from qdebug.models.litert.trial import digest_of
 from qdebug.record.cures import Cure, Measured
 from qdebug.record.loss import SHARES, cost_of
 from qdebug.record.schema import Run
 from qdebug.workflows.comparison import align_models, compare
 from qdebug.workflows.given import labels_of
 from qdebug.workflows.journal import Journal
-from qdebug.workflows.opened import Opened, sha256
+from qdebug.workflows.opened import Opened
 from qdebug.workflows.run_record import write_record
 
 Labels = Mapping[str, NDArray[np.int64]]
@@ -126,7 +127,7 @@ class Bench:
             list(layers),
             list(changes),
             len(content),
-            sha256(content),
+            digest_of(content),
             chosen,
             proved,
             all(reaches(one, self.target, kind) for one in (chosen, proved)),

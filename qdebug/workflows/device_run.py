@@ -20,6 +20,7 @@ from qdebug.models.kernels import DEVICE, Kernels
 from qdebug.models.litert.candidate import Candidate
 from qdebug.models.litert.file_type import file_type
 from qdebug.models.litert.parse import read_file
+from qdebug.models.litert.trial import digest_of
 from qdebug.models.reference.frozen_graph import InputSpec
 from qdebug.models.reference.tflite_names import layer_names
 from qdebug.record import verdicts
@@ -30,7 +31,6 @@ from qdebug.verdict.accumulators import Differences
 from qdebug.verdict.rows import first_divergent, first_over_tolerance, row_of_tensor
 from qdebug.workflows.device import Device, chosen_samples, open_device, with_device
 from qdebug.workflows.journal import Journal
-from qdebug.workflows.opened import sha256
 from qdebug.workflows.progress import Progress, Silent
 from qdebug.workflows.run_record import environment
 from qdebug.workflows.trace_options import TraceOptions
@@ -98,7 +98,7 @@ class _Host:
         if not any(row.verdict != "unmeasured" for row in rows) and not report.overwritten:
             reasons = "; ".join(dict.fromkeys(one.reason for one in report.ops)) or "the file has no op"
             raise ModelError(f"nothing could be compared: the dump holds no op's input and output together ({reasons})")
-        content = sha256(self.opened.content)
+        content = digest_of(self.opened.content)
         types = [graph.tensors[keys[0]].dtype for keys in (graph.inputs, graph.outputs)]
         return Run(
             id="",

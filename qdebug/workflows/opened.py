@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -89,11 +88,6 @@ class FromMemory:
     candidate: bytes | None = None
     baseline: Reference | None = None
     data: Dataset | None = None
-
-
-def sha256(content: bytes) -> str:
-    """Digest of a file's bytes, as records hold it."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def only_sample(opened: Opened, dataset: Dataset) -> tuple[Opened, Dataset]:

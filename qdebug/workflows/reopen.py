@@ -15,11 +15,11 @@ from qdebug.models.builtin import cache, training
 from qdebug.models.data.dataset import Dataset
 from qdebug.models.data.request import FUNCTION, DataRequest
 from qdebug.models.litert.parse import read_file
+from qdebug.models.litert.trial import digest_of
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.graph_part import GraphPart
 from qdebug.models.reference.open import file_sha256, load_reference
 from qdebug.record.schema import BUILT_IN, Run
-from qdebug.workflows.opened import sha256
 
 IN_CACHE = {"reference": cache.REFERENCE, "candidate": cache.CANDIDATE, "baseline": cache.BASELINE}
 
@@ -71,7 +71,7 @@ def reopen_candidate(run: Run, then: str, convert: Callable[[], bytes]) -> bytes
     if run.candidate.get("source") != "converted by qdebug":
         return read_file(reopen_file(run, "candidate", then))
     content = convert()
-    if sha256(content) != run.candidate.get("sha256"):
+    if digest_of(content) != run.candidate.get("sha256"):
         raise ModelError(
             f"the candidate of run {run.id} was converted while it was traced, and comes out otherwise "
             f"now: trace again with --save-candidate, and {then}"

@@ -14,6 +14,7 @@ from qdebug.errors import ModelError
 from qdebug.measure.baseline_drift import layer_drift
 from qdebug.models.data.dataset import Dataset
 from qdebug.models.litert.file_type import file_type
+from qdebug.models.litert.trial import digest_of
 from qdebug.record import verdicts
 from qdebug.record.samples import pack_samples
 from qdebug.record.schema import Row, Run
@@ -25,7 +26,6 @@ from qdebug.workflows.causes import find_causes
 from qdebug.workflows.comparison import Comparison
 from qdebug.workflows.device import with_device
 from qdebug.workflows.journal import Journal
-from qdebug.workflows.opened import sha256
 
 FIRST_SAMPLES = 4
 """Samples that are kept beside a record though they are not its worst."""
@@ -122,7 +122,7 @@ def _candidate(comparison: Comparison) -> dict[str, Any]:
     arena = next((one.arena for one in comparison.families if one.arena is not None), None)
     return {
         "source": candidate.source,
-        "sha256": sha256(candidate.content),
+        "sha256": digest_of(candidate.content),
         "kernels": comparison.main.kernels,
         "input_dtype": graph.tensors[graph.inputs[0]].dtype,
         "output_dtype": graph.tensors[graph.outputs[0]].dtype,

@@ -40,6 +40,11 @@ def bare_name(name: str) -> str:
     return name.removeprefix("serving_default_").removeprefix("quant_")
 
 
+def fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Whether an array of this shape is one of the `wanted` shape, where `None` is any size."""
+    return len(shape) == len(wanted) and all(want in (None, has) for want, has in zip(wanted, shape, strict=True))
+
+
 def as_array(value: Any, source: str) -> Array:
     """An array of numbers. Raises InputError, which says what the value is and what makes an array of it."""
     if isinstance(value, np.ndarray):

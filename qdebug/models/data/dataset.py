@@ -19,7 +19,7 @@ import numpy as np
 
 from qdebug.errors import InputError, first_line
 from qdebug.graph.quantization import Array
-from qdebug.models.data.arrays import InputSpec, bare_name
+from qdebug.models.data.arrays import InputSpec, bare_name, fits
 from qdebug.models.data.finite import check_finite, check_taken
 from qdebug.models.data.lazy_array import Deferred, deferred, pieces
 from qdebug.models.data.named import NAMES, named_images
@@ -283,10 +283,7 @@ def _fit(array: Array, spec: InputSpec, source: str) -> Array:
         array = array.reshape((*shape, 1))
     elif len(shape) == len(wanted) + 1 and shape[-1] == 1:
         array = array.reshape(shape[:-1])
-    fits = array.ndim == len(wanted) and all(
-        want in (None, has) for want, has in zip(wanted[1:], array.shape[1:], strict=True)
-    )
-    if not fits:
+    if not fits(array.shape, (None, *wanted[1:])):
         hint = (
             "give data of this shape with --data FILE.npz (--x-key names the array in it)"
             if source in NAMES

@@ -13,7 +13,7 @@ import numpy as np
 
 from qdebug.errors import InputError
 from qdebug.graph.quantization import Array
-from qdebug.models.data.arrays import InputSpec, as_array, bare_name
+from qdebug.models.data.arrays import InputSpec, as_array, bare_name, fits
 
 LABELS = ("y", "label", "labels", "target", "targets")
 """Keys of a dict that hold labels, where no model input has that name."""
@@ -94,19 +94,15 @@ def is_batch(inputs: Inputs, specs: Sequence[InputSpec]) -> bool:
     one = next(iter(inputs.values()))
     spec = next((spec for spec in specs if spec.name in inputs), specs[0])
     wanted, shape = tuple(spec.shape)[1:], np.shape(one)
-    if _fits(shape, wanted):
+    if fits(shape, wanted):
         return False
-    if _fits(shape[1:], wanted) and shape:
+    if fits(shape[1:], wanted) and shape:
         return True
     if _nearly(shape, wanted):
         return False
     return len(shape) > len(wanted) or _nearly(shape[1:], wanted)
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(want in (None, has) for want, has in zip(wanted, shape, strict=True))
-
-
 def _nearly(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     """Whether a last axis of 1 is all that is missing or too much."""
-    return _fits((*shape, 1), wanted) or (shape[-1:] == (1,) and _fits(shape[:-1], wanted))
+    return fits((*shape, 1), wanted) or (shape[-1:] == (1,) and fits(shape[:-1], wanted))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.errors import InputError
+from qdebug.errors import InputError, first_line
 from qdebug.graph.quantization import Array
 from qdebug.models.dumps.entries import Contents, Entry, digest, read_bytes
 from qdebug.models.limits import LimitError, check_archive
@@ -81,14 +81,14 @@ def _archive(place: Path, content: bytes) -> Iterator[tuple[str, Array]]:
     except LimitError as error:
         raise InputError(f"--dump {place}: {error}") from error
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
-        raise InputError(f"--dump {place}: damaged .npz file ({_first(error)}); copy it again") from error
+        raise InputError(f"--dump {place}: damaged .npz file ({first_line(error)}); copy it again") from error
 
 
 def _array(place: Path, content: bytes) -> Array:
     try:
         return _numbers(np.load(io.BytesIO(content), allow_pickle=False), place, "")
     except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"--dump {place}: damaged .npy file ({_first(error)}); copy it again") from error
+        raise InputError(f"--dump {place}: damaged .npy file ({first_line(error)}); copy it again") from error
 
 
 def _numbers(array: Any, place: Path, name: str) -> Array:
@@ -97,7 +97,3 @@ def _numbers(array: Any, place: Path, name: str) -> Array:
             f"--dump {place}: {f'array {name}' if name else 'the array'} is of type {array.dtype}: numbers are needed"
         )
     return np.asarray(array)
-
-
-def _first(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -12,6 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
+import numpy as np
+from flatbuffers import encode, packer
+from flatbuffers import number_types as numbers
+from flatbuffers.table import Table
+
 from qdebug.graph.quantization import Array
 from qdebug.models.dumps.entries import Contents, Entry, digest
 
@@ -44,9 +50,6 @@ def read_layer_tool(place: Path, content: bytes, inputs: Sequence[int]) -> Conte
 
 
 def _entries(content: bytes, inputs: Sequence[int]) -> Iterator[Entry]:
-    from flatbuffers import encode, packer
-    from flatbuffers.table import Table
-
     root = Table(bytearray(content), encode.Get(packer.uoffset, content, 0))
     for one in _tables(root, 0):
         place = _number(one, INPUT_INDEX)
@@ -58,8 +61,6 @@ def _entries(content: bytes, inputs: Sequence[int]) -> Iterator[Entry]:
 
 
 def _entry(table: Any, tensor: int, where: str) -> Entry:
-    from flatbuffers import number_types as numbers
-
     at = _offset(table, DATA)
     values = b"" if not at else table.GetVectorAsNumpy(numbers.Uint8Flags, at).tobytes()
     dtype = _number(table, DTYPE, numbers.Int8Flags)
@@ -71,15 +72,11 @@ def _offset(table: Any, slot: int) -> int:
 
 
 def _number(table: Any, slot: int, flags: Any = None) -> int:
-    from flatbuffers import number_types as numbers
-
     at = _offset(table, slot)
     return int(table.Get(flags or numbers.Uint32Flags, at + table.Pos)) if at else 0
 
 
 def _tables(table: Any, slot: int) -> Iterator[Any]:
-    from flatbuffers.table import Table
-
     at = _offset(table, slot)
     if not at:
         return
@@ -92,8 +89,6 @@ def _tables(table: Any, slot: int) -> Iterator[Any]:
 
 def write_layer_tool(place: Path, found: Mapping[int, Array], inputs: Sequence[int]) -> dict[Path, bytes]:
     """The file that holds one sample, by path: the inputs, then the other tensors in the order of `found`."""
-    import flatbuffers
-
     builder = flatbuffers.Builder(1 << 16)
     given = [_tensor(builder, key, found[key], inputs.index(key), NONE) for key in inputs if key in found]
     made = [
@@ -114,7 +109,7 @@ def write_layer_tool(place: Path, found: Mapping[int, Array], inputs: Sequence[i
 
 def _tensor(builder: Any, key: int, array: Array, place: int, layer: int) -> int:
     content = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    data, shape = builder.CreateByteVector(content), builder.CreateNumpyVector(_shape(array))
+    data, shape = builder.CreateByteVector(content), builder.CreateNumpyVector(np.array(array.shape, np.int32))
     builder.StartObject(7)
     builder.PrependUint32Slot(INPUT_INDEX, place, 0)
     builder.PrependUint32Slot(TENSOR_INDEX, key, 0)
@@ -124,12 +119,6 @@ def _tensor(builder: Any, key: int, array: Array, place: int, layer: int) -> int
     builder.PrependUint32Slot(NUM_BYTES, len(content), 0)
     builder.PrependUint32Slot(LAYER_NUMBER, layer, 0)
     return int(builder.EndObject())
-
-
-def _shape(array: Array) -> Array:
-    import numpy as np
-
-    return np.array(array.shape, np.int32)
 
 
 def _vector(builder: Any, offsets: Sequence[int]) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,50 +47,50 @@ class CalibratedFile:
 
     def quantized(self, recipe: Sequence[dict[str, Any]]) -> bytes:
         """The file by this recipe. Raises ModelError."""
-        with quietly() as said:
-            try:
-                quantizer = _library().Quantizer(self.content, list(recipe))
-                found = quantizer.quantize(self.ranges, enable_progress_bar=False, enable_progress_report=False)
-                return bytes(found.quantized_model)
-            except Exception as error:
-                raise ModelError(
-                    f"litert-quantizer fails: {first_line(error)}", details=f"{said.text()}\n{error}".strip()
-                ) from error
+        with _quantizing("fails"):
+            quantizer = _library().Quantizer(self.content, list(recipe))
+            found = quantizer.quantize(self.ranges, enable_progress_bar=False, enable_progress_report=False)
+            return bytes(found.quantized_model)
 
 
 def calibrated_file(
     content: bytes, graph: Graph, representative: Sequence[Array], ends: tuple[str, str]
 ) -> CalibratedFile:
     """Run a float file on samples, one array per input. Raises UsageError without litert-quantizer, ModelError."""
-    names = graph.input_names
-    with quietly() as said:
-        try:
-            _library()
-            from litert_quantizer import calibrator, recipe_manager
-            from litert_quantizer.utils import qsv_utils
+    with _quantizing("cannot calibrate"):
+        _library()
+        from litert_quantizer import calibrator, recipe_manager
+        from litert_quantizer.utils import qsv_utils
 
-            samples = [
-                {name: array[index : index + 1] for name, array in zip(names, representative, strict=True)}
-                for index in range(min(len(representative[0]), MOST_SAMPLES))
-            ]
-            rules = recipe_manager.RecipeManager()
-            rules.load_quantization_recipe([_static(".*", 8)])
-            # (its own update is a moving average of extremes, which clips what single samples reach)
-            run = calibrator.Calibrator(content, qsv_update_func=qsv_utils.min_max_update)
-            run.calibrate({_signature(content): samples}, rules)
-            ranges = run.get_model_qsvs()
-        except UsageError:
-            raise
-        except Exception as error:
-            raise ModelError(
-                f"litert-quantizer cannot calibrate: {first_line(error)}", details=f"{said.text()}\n{error}".strip()
-            ) from error
-    return CalibratedFile(content, ranges, ends)
+        samples = [
+            {name: array[index : index + 1] for name, array in zip(graph.input_names, representative, strict=True)}
+            for index in range(min(len(representative[0]), MOST_SAMPLES))
+        ]
+        rules = recipe_manager.RecipeManager()
+        rules.load_quantization_recipe([_static(".*", 8)])
+        # (its own update is a moving average of extremes, which clips what single samples reach)
+        run = calibrator.Calibrator(content, qsv_update_func=qsv_utils.min_max_update)
+        run.calibrate({_signature(content): samples}, rules)
+        return CalibratedFile(content, run.get_model_qsvs(), ends)
 
 
 def as_text(recipe: Sequence[dict[str, Any]]) -> str:
     """A recipe as the JSON that `litert-quantizer` reads."""
     return json.dumps(list(recipe), indent=1) + "\n"
+
+
+@contextmanager
+def _quantizing(failure: str) -> Iterator[None]:
+    """Hold back what litert-quantizer prints, and raise what it raises as a ModelError that tells of the failure."""
+    with quietly() as said:
+        try:
+            yield
+        except UsageError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"litert-quantizer {failure}: {first_line(error)}", details=f"{said.text()}\n{error}".strip()
+            ) from error
 
 
 def _library() -> Any:

@@ -6,7 +6,6 @@ results. A task that ends its worker three times ends the run, with the samples 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ from typing import Any, Self
 
 from qdebug.align import Aligned
 from qdebug.errors import ModelError, QDebugError, UsageError
+from qdebug.models.litert.trial import digest_of
 from qdebug.workflows.opened import Opened
 from qdebug.workflows.shards import bench
 from qdebug.workflows.shards.pools import Dask, Given, Pool, Processes
@@ -72,7 +72,7 @@ class Crew:
             each = max(1, (os.cpu_count() or 1) // self.pool.workers)
             opened = replace(opened, options=replace(opened.options, threads=each))
         content = bench.packed(opened, aligned)
-        key = hashlib.sha256(content).hexdigest()
+        key = digest_of(content)
         if not self.pool.shares_files:
             yield Hired(self.pool, key, content, source, versions())
             return
