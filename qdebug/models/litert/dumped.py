@@ -30,18 +30,15 @@ class DumpReader(Interpreter):
     """A dump in the place of LiteRT's interpreter: it "runs" the samples that it holds, and no other."""
 
     def __init__(self, content: bytes, graph: Graph, dumped: Dumped) -> None:
-        self.graph, self.kernels, self.preserve, self.role = graph, DEVICE, True, "candidate"
-        self.content = self.running = content
-        self.threads, self.batch, self.resizable, self.rewritten, self.grows = 1, 1, True, True, True
+        self.content, self.graph, self.kernels, self.resizable = content, graph, DEVICE, True
         self.dumped = dumped
         self._places: dict[bytes, list[int]] = {}
         for place in range(len(dumped.samples)):
             self._places.setdefault(self._mark(dumped.inputs, place), []).append(place)
         self._chosen: list[int] = []
 
-    def allocate(self, batch: int) -> bool:
+    def allocate(self, batch: int) -> bool:  # noqa: ARG002 as the base has it
         """Any number of samples can be read at once."""
-        self.batch = batch
         return True
 
     def run(self, values: Sequence[Array]) -> None:

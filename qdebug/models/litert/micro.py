@@ -165,9 +165,7 @@ class MicroInterpreter(Interpreter):
     """The candidate on TFLM, in the place of LiteRT's interpreter."""
 
     def __init__(self, content: bytes, graph: Graph, *, preserve: bool = True) -> None:
-        self.graph, self.kernels, self.preserve, self.role = graph, TFLM, preserve, "candidate"
-        self.content = self.running = content
-        self.threads, self.batch, self.resizable, self.rewritten, self.grows = 1, 1, False, True, False
+        self.content, self.graph, self.kernels, self.resizable = content, graph, TFLM, False
         if self.built_in > 1:
             raise ModelError(
                 f"TensorFlow Lite Micro runs a file as it is, and this one has a batch of {self.built_in} "
