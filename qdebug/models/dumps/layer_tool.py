@@ -21,20 +21,12 @@ from flatbuffers.table import Table
 from qdebug.graph.quantization import Array
 from qdebug.models.dumps.entries import Contents, Entry, digest
 
+# fmt: off
 TYPES = {
-    0: "float32",
-    1: "float16",
-    2: "int32",
-    3: "uint8",
-    4: "int64",
-    6: "bool",
-    7: "int16",
-    9: "int8",
-    10: "float64",
-    12: "uint64",
-    15: "uint32",
-    16: "uint16",
+    0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8", 10: "float64",
+    12: "uint64", 15: "uint32", 16: "uint16",
 }
+# fmt: on
 INPUT_INDEX, TENSOR_INDEX, SHAPE, DTYPE, DATA, NUM_BYTES, LAYER_NUMBER = range(7)
 NONE = 2**32 - 1
 """-1 in an unsigned field: the tensor is no input, or no op computes it."""

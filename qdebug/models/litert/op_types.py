@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 # fmt: off
-# fmt: off
 FIRST = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "PAD", "PADV2", "MIRROR_PAD",
          "GATHER", "GATHER_ND", "TILE", "REVERSE_V2", "REVERSE_SEQUENCE", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE",
          "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "BROADCAST_TO", "SPLIT_V", "UNPACK", "ROLL", "DYNAMIC_UPDATE_SLICE",
@@ -19,29 +18,13 @@ FIRST = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLI
          "RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU", "ELU", "GELU", "HARD_SWISH", "LOGISTIC", "TANH", "LOG_SOFTMAX",
          "L2_NORMALIZATION", "LOCAL_RESPONSE_NORMALIZATION", "ABS", "NEG", "SQRT", "RSQRT", "SQUARE", "EXP", "LOG",
          "SIN", "COS", "FLOOR", "CEIL", "ROUND", "SIGN", "LOGICAL_NOT", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_3D")
-# fmt: on
 """Ops that keep the type of their first input."""
-EVERY = (
-    "CONCATENATION",
-    "PACK",
-    "ADD",
-    "SUB",
-    "DIV",
-    "MAXIMUM",
-    "MINIMUM",
-    "SQUARED_DIFFERENCE",
-    "FLOOR_DIV",
-    "FLOOR_MOD",
-    "POW",
-    "LOGICAL_AND",
-    "LOGICAL_OR",
-    "ADD_N",
-    "ATAN2",
-)
+EVERY = ("CONCATENATION", "PACK", "ADD", "SUB", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "FLOOR_DIV",
+         "FLOOR_MOD", "POW", "LOGICAL_AND", "LOGICAL_OR", "ADD_N", "ATAN2")
+# fmt: on
 """Ops whose inputs are all of one type, which their output has too."""
 OTHERS = {"SPLIT": 1, "SELECT": 1, "SELECT_V2": 1, "TRANSPOSE_CONV": 2}
 """Ops that keep the type of another input: its number."""
-# fmt: on
 UNPACKED = {("INT4", "INT8"), ("INT2", "INT8"), ("UINT4", "UINT8")}
 """Types that a kernel may unpack."""
 READS: dict[str, slice] = (

@@ -36,24 +36,12 @@ KINDS = {
     "BROADCAST_TO": "broadcast", "SQUARED_DIFFERENCE": "squared_difference", "L2_NORMALIZATION": "l2_norm",
     "EMBEDDING_LOOKUP": "gather", "CAST": "cast",
 }
+DTYPES = {
+    0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16",
+    8: "complex64", 9: "int8", 10: "float64", 15: "uint32", 16: "uint16", 17: "int4",
+}
 # fmt: on
 ACTIVATION_NAMES = ("none", "relu", "relu_n1_to_1", "relu6", "tanh", "sign_bit")
-DTYPES = {
-    0: "float32",
-    1: "float16",
-    2: "int32",
-    3: "uint8",
-    4: "int64",
-    5: "string",
-    6: "bool",
-    7: "int16",
-    8: "complex64",
-    9: "int8",
-    10: "float64",
-    15: "uint32",
-    16: "uint16",
-    17: "int4",
-}
 MINIMUM_BYTES = 16
 
 

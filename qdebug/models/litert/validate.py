@@ -38,7 +38,6 @@ WITHOUT_OUTPUT = frozenset({"ASSIGN_VARIABLE", "CALL_ONCE", "HASHTABLE_IMPORT"})
 WITHOUT_INPUT = frozenset({"VAR_HANDLE", "HASHTABLE", "CALL_ONCE", "CUSTOM"})
 """Ops that work by what they do to a variable or a table, and ops that make one."""
 # fmt: off
-# fmt: off
 INPUTS_NEEDED = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "TRANSPOSE_CONV": 3, "CONV_3D": 2, "FULLY_CONNECTED": 2,
                  "BATCH_MATMUL": 2, "ADD": 2, "SUB": 2, "MUL": 2, "DIV": 2, "PRELU": 2, "MEAN": 2, "SUM": 2,
                  "REDUCE_MAX": 2, "REDUCE_MIN": 2, "REDUCE_PROD": 2, "PAD": 2, "PADV2": 3, "MIRROR_PAD": 2,
@@ -46,27 +45,16 @@ INPUTS_NEEDED = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "TRANSPOSE_CONV": 3, "CON
                  "STRIDED_SLICE": 4, "SPLIT": 2, "SPLIT_V": 3, "GATHER": 2, "GATHER_ND": 2, "SPACE_TO_BATCH_ND": 3,
                  "BATCH_TO_SPACE_ND": 3, "REVERSE_V2": 2, "TILE": 2, "BROADCAST_TO": 2, "SQUARED_DIFFERENCE": 2,
                  "EMBEDDING_LOOKUP": 2, "MAXIMUM": 2, "MINIMUM": 2}
-# fmt: on
 """Fewest inputs of an op, where that is more than 1."""
-# fmt: off
 OPTIONS = {"MAX_POOL_2D": "Pool2D", "AVERAGE_POOL_2D": "Pool2D", "L2_POOL_2D": "Pool2D", "MEAN": "Reducer",
            "SUM": "Reducer", "REDUCE_MAX": "Reducer", "REDUCE_MIN": "Reducer", "REDUCE_PROD": "Reducer",
            "REDUCE_ANY": "Reducer", "REDUCE_ALL": "Reducer", "MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum",
            "L2_NORMALIZATION": "L2Norm", "EMBEDDING_LOOKUP": "", "CUSTOM": ""}
-# fmt: on
 """Ops whose options are not named after them."""
-AT_LEAST_ONE = (
-    "strideH",
-    "strideW",
-    "strideD",
-    "dilationHFactor",
-    "dilationWFactor",
-    "dilationDFactor",
-    "filterHeight",
-    "filterWidth",
-)
-"""Options of convolutions and pools that kernels divide by."""
+AT_LEAST_ONE = ("strideH", "strideW", "strideD", "dilationHFactor", "dilationWFactor", "dilationDFactor",
+                "filterHeight", "filterWidth")
 # fmt: on
+"""Options of convolutions and pools that kernels divide by."""
 WINDOWED = frozenset(
     {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "MAX_POOL_2D", "AVERAGE_POOL_2D", "L2_POOL_2D"}
 )
