@@ -51,12 +51,8 @@ def reopen_reference(
     run: Run, side: str, then: str, *, custom_objects: str | None = None, allow_lambda: bool = False
 ) -> Reference:
     """The reference or the baseline. Raises ModelError."""
-    part = run.settings.get("graph") or {}
-    graph = (
-        GraphPart(part.get("signature"), tuple(part.get("inputs") or ()), tuple(part.get("outputs") or ()))
-        if side == "reference"
-        else GraphPart()
-    )
+    part = run.settings.get("graph") or {} if side == "reference" else {}
+    graph = GraphPart(part.get("signature"), tuple(part.get("inputs") or ()), tuple(part.get("outputs") or ()))
     return load_reference(
         reopen_file(run, side, then),
         name=str(getattr(run, side)["source"]),

@@ -381,9 +381,7 @@ def _check_exist(files: Mapping[str, str | None]) -> None:
         )
 
 
-def trace_opened(
-    opened: Opened, dataset: Dataset, settings: Mapping[str, Any], progress: Progress | None = None
-) -> Run:
-    """Trace opened models on these data, as `trace` does."""
+def trace_opened(opened: Opened, dataset: Dataset, settings: Mapping[str, Any]) -> Run:
+    """Trace opened models on these data, as `trace` does; nobody is told."""
     ready = dataclasses.replace(opened, inputs=datasets.arrange(dataset, opened.reference.frozen.specs))
-    return _trace(ready, dataset, settings, progress or Silent(), time.perf_counter())
+    return _trace(ready, dataset, settings, Silent(), time.perf_counter())
