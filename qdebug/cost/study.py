@@ -24,13 +24,11 @@ from qdebug.findings.loss_evidence import Losses
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.labels import Labels
-from qdebug.measure.models_pass import Pass, ReferenceModel, Regions
+from qdebug.measure.models_pass import Pass
 from qdebug.measure.output_spread import OutputSpread
 from qdebug.models.kernels import on_host
 from qdebug.models.litert.tail import CandidateTail
-from qdebug.models.reference.replay import Replay
-from qdebug.models.reference.session import FrozenSession, pays
-from qdebug.models.reference.taps import Tap
+from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_tail import FileTails
 from qdebug.record.schema import Row
 
@@ -143,11 +141,12 @@ class CostStudy:
             study = self._study(tracer, reasons)
             flips = self._flips(tracer, study.curve, reasons)
             named = cost_record.with_handovers(rows, study, reasons)
-            losses = self._losses(named, study, tails)
+            on = self._evaluation(study.curve.samples)
+            losses = self._losses(on, named, study, tails)
         finally:
             tails.close()
         summary = cost_record.summary(named, study, len(self.inputs[0]))
-        repairs = self._repairs(cost_record.suspects(named, study), study.curve.samples)
+        repairs = self._repairs(cost_record.suspects(named, study), on)
         return Costs(
             named,
             self.judge.name,
@@ -163,13 +162,15 @@ class CostStudy:
         known = self._labels()
         return None if known is None else cost_record.label_flips(known, flips.first, rows, flips.handed)
 
-    def _losses(self, rows: Sequence[Row], study: cost_record.Study, tails: Tails) -> Losses | None:
-        """Take losses apart: those of a float reference's file at its rows, those of training in the reference."""
+    def _evaluation(self, samples: NDArray[np.int64]) -> Evaluation:
         floor = loss_floor(
             self.judge.name if self.judge.name != "top1" else "agreement" if self.truth is None else "accuracy",
             self.spread,
         )
-        on = Evaluation(self.judge, self.inputs, study.curve.samples, self.truth, self.batch, self.step, floor)
+        return Evaluation(self.judge, self.inputs, samples, self.truth, self.batch, self.step, floor)
+
+    def _losses(self, on: Evaluation, rows: Sequence[Row], study: cost_record.Study, tails: Tails) -> Losses | None:
+        """Take losses apart: those of a float reference's file at its rows, those of training in the reference."""
         if self.kind == "float":
             return in_conversion(on, self.work, study, rows, tails)
         known = self._labels()
@@ -227,7 +228,7 @@ class CostStudy:
 
     # -- repairs ---------------------------------------------------------------------------------------
 
-    def _repairs(self, suspects: Sequence[Row], samples: NDArray[np.int64]) -> list[dict[str, Any]]:
+    def _repairs(self, suspects: Sequence[Row], on: Evaluation) -> list[dict[str, Any]]:
         found, failed = [], []
         for row in suspects:
             try:
@@ -254,48 +255,4 @@ class CostStudy:
             found.append(repair.Repair(row.layer, row.tensor_index, tail))
         if not found:
             return failed
-        bench = _Bench(self, found, len(samples))
-        try:
-            reference, candidate = repair.run(
-                found, bench, self.judge, self.inputs, samples, self.batch, self._told("repairing", len(samples))
-            )
-        finally:
-            bench.regions.close()
-        truth = None if self.truth is None else self.truth[samples]
-        return repair.report(found, reference, candidate, self.judge, truth) + failed
-
-
-class _Bench:
-    """Both models for a repair: the candidate with every tensor that crosses, the reference's suspect regions."""
-
-    def __init__(self, of: CostStudy, repairs: Sequence[repair.Repair], samples: int) -> None:
-        self.of, work = of, of.work
-        pairs = {pair.candidate: pair for pair in work.plan.pairs}
-        taps = []
-        for entry in repairs:
-            pair = pairs[entry.key]
-            taps.append(
-                Tap(
-                    pair.reference,
-                    pair.candidate,
-                    pair.region,
-                    pair.inputs,
-                    work.candidate.tensors[entry.key].dtype,
-                    work.plan.grids[entry.key],
-                )
-            )
-        self.keys = [entry.key for entry in repairs]
-        self.extra = [key for entry in repairs for key in entry.tail.inputs]
-        many = pays(work.frozen.graph, samples)
-        self.regions = Regions(lambda: Replay(work.frozen, taps, work.plan.grids, threads=work.threads, optimized=many))
-
-    def read(self, inputs: Sequence[Array]) -> tuple[dict[Key, Array], list[Array], dict[Key, Array]]:
-        """The candidate's tensors, the reference's outputs, and what the regions make of the candidate's inputs."""
-        codes = self.of.work.candidate_values(inputs, self.extra)
-        outputs, taken = ReferenceModel(self.regions, self.of.work.reference_file).run(inputs, codes)
-        local = {key: entry.local for key, entry in zip(self.keys, taken, strict=True) if entry.local is not None}
-        return codes, outputs, local
-
-    def real_outputs(self, read: Mapping[Key, Array]) -> list[Array]:
-        """The candidate's outputs in real values, in the reference's order."""
-        return self.of.work.real_outputs(read)
+        return repair.run(found, self.work, on) + failed
