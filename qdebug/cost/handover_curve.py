@@ -22,7 +22,8 @@ from qdebug.cost.metrics import Kept, Metric
 from qdebug.errors import ModelError
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
-from qdebug.models.data.lazy_array import let_go
+from qdebug.measure.batches import batches
+from qdebug.models.data.lazy_array import picked
 
 COARSE = 6
 """Cuts that all samples are run at, at least."""
@@ -96,17 +97,14 @@ class Tracer:
     chosen: list[int] | None = field(default=None, init=False)
     """Without labels: the cuts that the first block chose."""
 
-    def run(self, samples: NDArray[np.int64], batch: int, each: Callable[[int], None] | None = None) -> Curve:
+    def run(self, samples: NDArray[np.int64], batch: int, each: Callable[[int], None] = lambda _: None) -> Curve:
         """Trace `samples`; `each` is told how many are done."""
         parts, runs = [], 0
-        for first in range(0, len(samples), batch):
-            block = _Block(self, [array[samples[first : first + batch]] for array in self.inputs])
+        for part in batches(picked(self.inputs, samples), batch):
+            block = _Block(self, part.inputs)
             parts.append(block.run())
             runs += block.runs
-            for array in self.inputs:
-                let_go(array)
-            if each is not None:
-                each(min(first + batch, len(samples)))
+            each(part.first + len(part.inputs[0]))
         return Curve(self.cuts, samples, np.concatenate(parts, axis=1), runs, len(self.cuts) * len(samples))
 
     def corners(self) -> list[int]:
