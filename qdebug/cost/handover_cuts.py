@@ -121,9 +121,3 @@ def misfit(reference: Tensor, candidate: Tensor) -> str | None:
         return None if same else f"the reference tensor's shape {reference.shape} is open"
     ours = math.prod(entry for entry in inner if entry != -1)
     return None if ours and size % ours == 0 else f"the two tensors have {ours} and {size} values per sample"
-
-
-def choose_samples(count: int, *, wanted: int | None, limit: int) -> np.ndarray:
-    """Numbers of the samples to hand over: all, or `wanted` (else `limit`) of them, evenly spread."""
-    size = min(count, wanted if wanted is not None else limit)
-    return np.unique(np.linspace(0, count - 1, size).round().astype(np.int64))

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from qdebug.align import Alignment, Pair
 from qdebug.cost.cost_record import NAMED_LAYERS, Study, known_labels
-from qdebug.cost.evaluation import Step
+from qdebug.cost.evaluation import Step, thinned
 from qdebug.cost.handover_curve import CutError, Tracer
-from qdebug.cost.handover_cuts import choose_samples, plan
+from qdebug.cost.handover_cuts import plan
 from qdebug.cost.intervals import JOINT_ERROR, paired_loss
 from qdebug.cost.metrics import Top1
 from qdebug.graph.graph import Graph, Key, Op
@@ -166,7 +166,7 @@ class LossStages:
         count = len(self.inputs[0])
         samples = np.arange(count)
         if plain is None:
-            samples = choose_samples(count, wanted=None, limit=affordable(self.candidate.graph, count))
+            samples = thinned(samples, affordable(self.candidate.graph, count))
             plain = self._plain_labels(samples)
         known = {model: found[samples] for model, found in known.items()} | {"reference kernels": plain}
         truth = self.labels.truth if self.labels.accuracy("reference") is not None else None
@@ -186,7 +186,7 @@ class LossStages:
         reference, threads = self.work.frozen, self.work.threads
         pairs = twins(baseline.graph, reference.graph)
         cuts, _ = plan(baseline.graph, reference.graph, pairs, {})
-        samples = choose_samples(len(self.inputs[0]), wanted=None, limit=TRAINING_SAMPLES)
+        samples = thinned(np.arange(len(self.inputs[0])), TRAINING_SAMPLES)
         tails, source = FrozenSession(baseline, threads=threads), _Trained(reference, threads)
         source.keys = list(dict.fromkeys(entry.candidate.key for cut in cuts for entry in cut.crossing))
         try:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.cost import cost_record, repair
-from qdebug.cost.evaluation import Evaluation, Step
+from qdebug.cost.evaluation import Evaluation, Step, thinned
 from qdebug.cost.handover_curve import Curve, CutError, Tails, Tracer
-from qdebug.cost.handover_cuts import choose_samples, plan
+from qdebug.cost.handover_cuts import plan
 from qdebug.cost.losses import in_conversion, in_training
 from qdebug.cost.metrics import Metric, choose
 from qdebug.cost.second_verdict import loss_floor
@@ -185,7 +185,7 @@ class CostStudy:
         limit = MOST_SAMPLES
         if not self.judge.by_sample:
             limit = min(limit, max(FEWEST_SAMPLES, TAIL_RUNS * count // max(1, len(tracer.cuts))))
-        samples = choose_samples(count, wanted=self.wanted, limit=limit)
+        samples = thinned(np.arange(count), limit if self.wanted is None else self.wanted)
         curve = self._traced(tracer, samples, "handing over", reasons)
         return cost_record.Study(curve, self.judge, None if self.truth is None else self.truth[samples])
 

@@ -7,9 +7,7 @@ the arrays that lie beside the record.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,15 +45,6 @@ for name in ("expected", "actual"):
 '''
 
 
-@dataclass(frozen=True, eq=False)
-class _OneSample:
-    """The models of a record, opened and aligned, and one sample for them."""
-
-    work: Pass
-    inputs: Sequence[Array]
-    sample: int
-
-
 def reproduce(run: Run, layer: str, arrays: bytes | None) -> dict[str, bytes]:
     """The files of a reproducer by name: `op.tflite`, `codes.npz` and `run.py`. Raises QDebugError."""
     row = next((one for one in run.layers if one.layer == layer), None)
@@ -66,19 +55,19 @@ def reproduce(run: Run, layer: str, arrays: bytes | None) -> dict[str, bytes]:
         raise UsageError(f"--row {layer}: no op computes it, it is an input of the model; choose another row")
     if row.local is None:
         raise UsageError(f"--row {layer}: it was not measured ({row.reason}); choose another row")
-    opened = _open(run, layer, arrays)
-    pair = next((one for one in opened.work.plan.pairs if str(one.candidate) == str(row.tensor_index)), None)
-    if pair is None or pair not in opened.work.plan.tapped:
+    work, inputs, sample = _open(run, layer, arrays)
+    pair = next((one for one in work.plan.pairs if str(one.candidate) == str(row.tensor_index)), None)
+    if pair is None or pair not in work.plan.tapped:
         raise UsageError(f"--row {layer}: it only moves data, there is nothing to reproduce; choose another row")
-    return _files(run, opened, pair)
+    return _files(run, work, pair, inputs, sample)
 
 
-def _files(run: Run, opened: _OneSample, pair: Pair) -> dict[str, bytes]:
-    work, graph, kernels = opened.work, opened.work.candidate, str(run.candidate["kernels"])
+def _files(run: Run, work: Pass, pair: Pair, inputs: Sequence[Array], sample: int) -> dict[str, bytes]:
+    graph, kernels = work.candidate, str(run.candidate["kernels"])
     given = entries(graph, pair.candidate_ops)
-    read = work.candidate_values(opened.inputs, extra=given)
+    read = work.candidate_values(inputs, extra=given)
     replay = work.regions.session
-    _, fetched = replay.run(opened.inputs, read)
+    _, fetched = replay.run(inputs, read)
     measured = list(replay.values_of(fetched))[work.plan.tapped.index(pair)]
     own = pair.candidate in work.weights and measured.simulated is not None
     expected = measured.simulated if own else measured.local
@@ -95,7 +84,7 @@ def _files(run: Run, opened: _OneSample, pair: Pair) -> dict[str, bytes]:
         expected=np.reshape(expected, actual.shape).astype(actual.dtype),
     )
     ops = ", ".join(op.raw for op in pair.candidate_ops)
-    title = f"{ops} of {run.candidate['source']} ({pair.layer!r}), sample {opened.sample}, {kernels} kernels"
+    title = f"{ops} of {run.candidate['source']} ({pair.layer!r}), sample {sample}, {kernels} kernels"
     script = SCRIPT.format(title=title.replace("\\", "/").replace('"', "'"), resolver=RESOLVERS.get(kernels, "AUTO"))
     content = excerpt(work.interpreter.content, graph, pair.candidate_ops, pair.candidate)
     return {"op.tflite": content, "codes.npz": buffer.getvalue(), "run.py": script.encode()}
@@ -105,21 +94,20 @@ def _one(values: Array, shape: Sequence[int]) -> Array:
     return np.reshape(values, (1, *shape[1:])) if shape else values
 
 
-def _open(run: Run, layer: str, arrays: bytes | None) -> _OneSample:
-    reference, content = _models(run)
+def _open(run: Run, layer: str, arrays: bytes | None) -> tuple[Pass, list[Array], int]:
+    """The models where the record says they are, opened and aligned, one sample for them, and its number.
+
+    Raises ModelError where the models are gone or others.
+    """
+    paths = [reopen_file(run, side, "export from that run") for side in ("reference", "candidate")]
+    reference, content = load_reference(paths[0]), paths[1].read_bytes()
     inputs, sample = _sample(run, layer, arrays, reference)
     kernels = str(run.candidate["kernels"])
     candidate = Candidate.open(content, str(run.candidate["source"])).runnable()
     opened = Opened(reference, candidate, inputs, options=TraceOptions(kernels=kernels, handover=False))
     aligned = align_models(opened, Journal())
     work = open_pass(opened, aligned, file_weights(aligned), kernels, Journal(), samples=1)
-    return _OneSample(work, inputs, sample)
-
-
-def _models(run: Run) -> tuple[Reference, bytes]:
-    """Open both models where the record says they are. Raises ModelError where they are gone or others."""
-    paths = [reopen_file(run, side, "export from that run") for side in ("reference", "candidate")]
-    return load_reference(paths[0]), paths[1].read_bytes()
+    return work, inputs, sample
 
 
 def _sample(run: Run, layer: str, arrays: bytes | None, reference: Reference) -> tuple[list[Array], int]:
@@ -131,11 +119,7 @@ def _sample(run: Run, layer: str, arrays: bytes | None, reference: Reference) ->
     wanted = [one.index for one in run.worst_samples if one.layer == layer and one.index in numbers]
     place = numbers.index(wanted[0]) if wanted else 0
     names = [spec.name.replace("/", "_") for spec in reference.frozen.specs]
-    return _by_name(held, names, place), int(numbers[place])
-
-
-def _by_name(held: Mapping[str, Any], names: Sequence[str], place: int) -> list[Array]:
     missing = [name for name in names if name not in held]
     if missing:
         raise InputError(f"the samples beside the run hold no input {missing[0]!r}: trace again")
-    return [held[name][place : place + 1] for name in names]
+    return [held[name][place : place + 1] for name in names], int(numbers[place])

@@ -11,7 +11,7 @@ import pytest
 
 from qdebug.cost import cost_record, loss_stages
 from qdebug.cost.handover_curve import Curve, Tracer
-from qdebug.cost.handover_cuts import Crossing, choose_samples, misfit, plan
+from qdebug.cost.handover_cuts import Crossing, misfit, plan
 from qdebug.cost.intervals import mean_interval, paired_interval, share_interval, student
 from qdebug.cost.metrics import choose
 from qdebug.errors import UsageError
@@ -118,12 +118,6 @@ def test_codes_cross_as_real_values_in_the_reference_s_shape() -> None:
     real = entry.real(np.array([[-2, 0, 2, 4]], np.int8), 1)
     assert real.tolist() == [[[0.0, 1.0], [2.0, 3.0]]]
     assert real.dtype == np.float32
-
-
-def test_samples_are_spread_over_all() -> None:
-    """Data that is sorted by class is not cut off in the middle."""
-    assert choose_samples(10, wanted=None, limit=100).tolist() == list(range(10))
-    assert choose_samples(9, wanted=3, limit=100).tolist() == [0, 4, 8]
 
 
 # -- the curve ---------------------------------------------------------------------------------------------
