@@ -66,16 +66,6 @@ class Costs:
     """What was measured about points that are lost; `None` where none are, or nobody can tell."""
 
 
-@dataclass(frozen=True)
-class _Flips:
-    """Where labels flip first."""
-
-    first: Mapping[int, int] = field(default_factory=dict)
-    """Sample -> the first row whose handover changes its label."""
-    handed: int = 0
-    """Flipped samples that were handed over."""
-
-
 @dataclass(frozen=True, eq=False)
 class CandidateSource:
     """The candidate of a pass as a handover reads it."""
@@ -129,7 +119,7 @@ class CostStudy:
 
     def without_handover(self, rows: Sequence[Row]) -> Costs:
         """The labels that flip alone: nothing is run."""
-        return Costs(list(rows), self.judge.name, self.truth, label_flips=self._label_flips(rows, _Flips()))
+        return Costs(list(rows), self.judge.name, self.truth, label_flips=self._label_flips(rows, {}, 0))
 
     def run(self, rows: Sequence[Row]) -> Costs:
         """Hand over at every row, and repair the suspects."""
@@ -139,7 +129,7 @@ class CostStudy:
         tracer = Tracer(cuts, self.judge, tails, CandidateSource(self.work), self.inputs)
         try:
             study = self._study(tracer, reasons)
-            flips = self._flips(tracer, study.curve, reasons)
+            first, handed = self._flips(tracer, study.curve, reasons)
             named = cost_record.with_handovers(rows, study, reasons)
             on = self._evaluation(study.curve.samples)
             losses = self._losses(on, named, study, tails)
@@ -153,14 +143,14 @@ class CostStudy:
             self.truth,
             study,
             summary | {"repairs": repairs},
-            self._label_flips(named, flips),
-            flips.first,
+            self._label_flips(named, first, handed),
+            first,
             losses,
         )
 
-    def _label_flips(self, rows: Sequence[Row], flips: _Flips) -> dict[str, Any] | None:
+    def _label_flips(self, rows: Sequence[Row], first: Mapping[int, int], handed: int) -> dict[str, Any] | None:
         known = self._labels()
-        return None if known is None else cost_record.label_flips(known, flips.first, rows, flips.handed)
+        return None if known is None else cost_record.label_flips(known, first, rows, handed)
 
     def _evaluation(self, samples: NDArray[np.int64]) -> Evaluation:
         floor = loss_floor(
@@ -203,18 +193,21 @@ class CostStudy:
                 reasons[error.cut.row] = f"cannot be handed over: {error}"
                 tracer = replace(tracer, cuts=[cut for cut in tracer.cuts if cut is not error.cut])
 
-    def _flips(self, tracer: Tracer, curve: Curve, reasons: dict[int, str]) -> _Flips:
-        """Where each label flips first, also for flipped samples outside the curve's own."""
+    def _flips(self, tracer: Tracer, curve: Curve, reasons: dict[int, str]) -> tuple[dict[int, int], int]:
+        """The first row that changes each sample's label, and how many flipped samples were handed over.
+
+        Flipped samples outside the curve's own are handed over too, `EXTRA_FLIPS` at most.
+        """
         known = self._labels()
         if known is None or self.judge.name != "top1":
-            return _Flips()
+            return {}, 0
         flipped = np.flatnonzero(known["reference"] != known["candidate"])
         first = curve.first_change()
         others = np.setdiff1d(flipped, curve.samples)[:EXTRA_FLIPS]
         if others.size:
             tracer = replace(tracer, cuts=curve.cuts)
             first |= self._traced(tracer, others, "following label flips", reasons).first_change()
-        return _Flips(first, int(np.isin(flipped, np.concatenate([curve.samples, others])).sum()))
+        return first, int(np.isin(flipped, np.concatenate([curve.samples, others])).sum())
 
     def _labels(self) -> dict[str, NDArray[np.int64]] | None:
         """Labels of all samples by model; `None` where the outputs are no classes."""

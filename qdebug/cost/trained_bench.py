@@ -218,7 +218,7 @@ class TrainedBench:
         known = set(self.names.values())
         costly = (self.parts[place] for place, _ in self.costly)
         self.chosen = [one for one in costly if isinstance(one, Quantizer) and one.layer in known][:NAMED]
-        return [_subject(one) for one in self.chosen]
+        return [Subject(one.layer, "int8", one.grid) for one in self.chosen]
 
     def read(self, inputs: Sequence[Array]) -> tuple[list[Array], list[dict[str, Values]]]:
         """The outputs without quantizers, and what goes into the chosen ones: with those before them, and without."""
@@ -240,10 +240,6 @@ class TrainedBench:
     def alone(self, number: int, values: Values, inputs: Sequence[Array]) -> list[Array]:
         """The outputs without quantizers, with the output of one of them replaced."""
         return self.free.outputs(inputs, {**self._fed(0, {}), self.chosen[number].op.output: values})
-
-
-def _subject(one: Quantizer) -> Subject:
-    return Subject(one.layer, "int8", one.grid)
 
 
 def _by_channel(values: Array, op: Op) -> Array:

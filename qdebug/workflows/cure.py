@@ -137,11 +137,6 @@ def check_new(path: Path) -> None:
         raise UsageError(f"cannot write {path}: there is no directory {path.parent}; make it first")
 
 
-def recipe_path(path: Path) -> Path:
-    """Where the recipe of a file stands."""
-    return path.with_name(f"{path.stem}.recipe.json")
-
-
 def write_cure(found: Cured, path: Path) -> Cures:
     """Write the best file, if there is one, and its recipe; return the record with their names."""
     if found.content is None:
@@ -149,7 +144,7 @@ def write_cure(found: Cured, path: Path) -> Cures:
     check_new(path)
     beside = None
     if found.recipe is not None:
-        beside = recipe_path(path)
+        beside = path.with_name(f"{path.stem}.recipe.json")
         check_new(beside)
         keep_file(beside, found.recipe.encode())
     keep_file(path, found.content)

@@ -183,7 +183,7 @@ def _framed(frame: Any, labels: Any, specs: Sequence[InputSpec], source: str, sa
         labels, frame = frame[labels], frame[[name for name in names if name != labels]]
         names.remove(labels.name)
     for name in names:
-        if as_kind(frame[name]) not in "buif":
+        if np.asarray(frame[name].to_numpy()).dtype.kind not in "buif":
             raise InputError(
                 f"column {name!r} of {source} holds {frame[name].dtype}, no numbers: leave it out, "
                 f"data.drop(columns=[{name!r}]), or number its values"
@@ -192,11 +192,6 @@ def _framed(frame: Any, labels: Any, specs: Sequence[InputSpec], source: str, sa
         return _arrays({name: np.asarray(frame[name].to_numpy()) for name in names}, _column(labels), source, samples)
     table = np.asarray(frame.to_numpy())
     return _arrays({"x": in_shape(table, specs[0])}, _column(labels), source, samples)
-
-
-def as_kind(column: Any) -> str:
-    """The kind of a column's type, in NumPy's letters."""
-    return str(np.asarray(column.to_numpy()).dtype.kind)
 
 
 def _column(labels: Any) -> Any:

@@ -10,24 +10,18 @@ from typing import Any
 import numpy as np
 
 from qdebug.models.litert.flatbuffer import packed, unpacked
+from qdebug.models.litert.validate import op_names
 
 
 def with_free_batch(content: bytes) -> bytes | None:
     """A copy of the model in which every RESHAPE leaves its first axis open; `None` where there is none to free."""
-    from ai_edge_litert import schema_py_generated as schema
-
     model = unpacked(content)
     graph = model.subgraphs[0]
-    reshapes = [op for op in graph.operators if _code(model, op) == schema.BuiltinOperator.RESHAPE]
-    freed = [op for op in reshapes if _free(model, graph, op)]
+    names = op_names(model)
+    freed = [op for op in graph.operators if names[op.opcodeIndex] == "RESHAPE" and _free(model, graph, op)]
     if not freed:
         return None
     return packed(model)
-
-
-def _code(model: Any, op: Any) -> int:
-    code = model.operatorCodes[op.opcodeIndex]
-    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
 
 
 def _free(model: Any, graph: Any, op: Any) -> bool:

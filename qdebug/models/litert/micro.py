@@ -36,10 +36,13 @@ NOT_WORDS = ("Failed to initialize", "Failed to populate", "Unable to allocate",
 
 
 class Process:
-    """TFLM in a process of its own; it is asked one thing after the other."""
+    """TFLM in a process of its own; it is asked one thing after the other. Raises UsageError where there is no TFLM."""
 
     def __init__(self) -> None:
-        check_installed()
+        if not has_tflm():
+            raise UsageError(
+                "--kernels tflm needs TensorFlow Lite Micro, which is not installed: pip install 'qdebug[micro]'"
+            )
         self._seconds = trial.seconds()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 `end` closes it
         memory = 2 * MOST_ARENA + trial.LEAST_MEMORY
@@ -194,14 +197,6 @@ class MicroInterpreter(Interpreter):
     def get(self, key: Key) -> Array:
         """A copy of a tensor after `run`; raises KeyError where it is not kept."""
         return self._held[key].copy()
-
-
-def check_installed() -> None:
-    """Raise UsageError where TFLM is not installed."""
-    if not has_tflm():
-        raise UsageError(
-            "--kernels tflm needs TensorFlow Lite Micro, which is not installed: pip install 'qdebug[micro]'"
-        )
 
 
 def refusal(error: ModelError, process: Process, content: bytes, graph: Graph) -> ModelError:

@@ -48,17 +48,14 @@ def cut(content: bytes, graph: Graph, last: int) -> bytes:
     model = unpacked(content)
     main = model.subgraphs[0]
     kept = _after(graph, last)
+    read = {key for op in kept for key in graph.data_inputs(op)}
     made = {key for op in kept for key in op.outputs}
     constant = [op for op in graph.ops if not graph.data_inputs(op)]  # weights that are dequantized while running
     main.operators = [main.operators[op.index] for op in sorted({*constant, *kept}, key=lambda op: op.index)]
-    main.inputs = np.array([key for key in crossing(graph, last) if key in _inputs(graph, kept)], np.int32)
+    main.inputs = np.array([key for key in crossing(graph, last) if key in read], np.int32)
     main.outputs = np.array([key for key in graph.outputs if key in made], np.int32)
     model.signatureDefs = None
     return packed(model)
-
-
-def _inputs(graph: Graph, ops: Sequence[Op]) -> set[Key]:
-    return {key for op in ops for key in graph.data_inputs(op)}
 
 
 class CandidateTail:
