@@ -167,39 +167,30 @@ def _by_labels(of: Judged) -> tuple[list[CostStage], str, Loss]:
 
 def _split(of: Judged, both: Loss) -> list[CostStage]:
     """Conversion and kernels. Kernels that no more than chance tells apart count as none of the loss."""
-    part = next((one for one in of.parts or () if one["part"] == "kernels"), None)
+    parts = {str(one["part"]): one for one in of.parts or ()}
+    stages = {
+        name: CostStage(name, 100 * one["lost"], 100 * one["low"], 100 * one["high"], one["samples"])
+        for name, one in parts.items()
+    }
     whole = CostStage("conversion", both.points, both.low, both.high, of.samples)
-    if part is None:
+    if "kernels" not in parts:
         why = of.parts_reason or "the candidate did not run on the reference kernels"
         return [whole, CostStage("kernels", None, reasons={"points": why})]
-    low, high = 100 * part["low"], 100 * part["high"]
-    if low <= 0 <= high:
-        return [whole, CostStage("kernels", 0.0, low, high, part["samples"])]
-    kernels = CostStage("kernels", 100 * part["lost"], low, high, part["samples"])
-    first = next(one for one in of.parts or () if one["part"] == "conversion")
-    return [
-        CostStage("conversion", 100 * first["lost"], 100 * first["low"], 100 * first["high"], first["samples"]),
-        kernels,
-    ]
+    if parts["kernels"]["low"] <= 0 <= parts["kernels"]["high"]:
+        return [whole, replace(stages["kernels"], points=0.0)]
+    return [stages["conversion"], stages["kernels"]]
 
 
 def _by_curve(of: Judged, unit: float) -> tuple[list[CostStage], str, Loss]:
     """Conversion and kernels together, from the handover's two ends."""
-    why = {"points": "told by labels alone"}
-    training, kernels = CostStage("training", None, reasons=why), CostStage("kernels", None, reasons=why)
     if of.curve is None:
-        return (
-            [training, CostStage("conversion", None, reasons={"points": NO_HANDOVER}), kernels],
-            "reference",
-            Loss(None, None, None),
-        )
-    whole = Loss.of(of.curve.drop(0, -1, error=JOINT_ERROR), unit)
-    samples = len(of.curve.curve.samples)
-    return (
-        [training, CostStage("conversion", whole.points, whole.low, whole.high, samples), kernels],
-        "reference",
-        whole,
-    )
+        whole, conversion = Loss(None, None, None), CostStage("conversion", None, reasons={"points": NO_HANDOVER})
+    else:
+        whole = Loss.of(of.curve.drop(0, -1, error=JOINT_ERROR), unit)
+        conversion = CostStage("conversion", whole.points, whole.low, whole.high, len(of.curve.curve.samples))
+    why = {"points": "told by labels alone"}
+    training, kernels = (CostStage(name, None, reasons=why) for name in ("training", "kernels"))
+    return [training, conversion, kernels], "reference", whole
 
 
 def _ends(of: Judged, since: str, *, by_labels: bool) -> tuple[float | None, float | None]:
