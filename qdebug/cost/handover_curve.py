@@ -63,8 +63,11 @@ class Curve:
     """Shape (cuts + 2, samples, ...): the reference first, the candidate last."""
     runs: int = 0
     """Samples that a tail of the reference was run on."""
-    full_runs: int = 0
-    """What `runs` would be if every sample were run at every cut."""
+
+    @property
+    def full_runs(self) -> int:
+        """What `runs` would be if every sample were run at every cut."""
+        return len(self.cuts) * len(self.samples)
 
     @property
     def reference(self) -> Kept:
@@ -105,7 +108,7 @@ class Tracer:
             parts.append(block.run())
             runs += block.runs
             each(part.first + len(part.inputs[0]))
-        return Curve(self.cuts, samples, np.concatenate(parts, axis=1), runs, len(self.cuts) * len(samples))
+        return Curve(self.cuts, samples, np.concatenate(parts, axis=1), runs)
 
     def corners(self) -> list[int]:
         """The coarse cuts: 0 is the reference, the last one is the last row's."""

@@ -10,7 +10,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,19 +36,15 @@ class Metric(ABC):
     """How outputs are judged."""
 
     name: str
+    by_sample: ClassVar[bool] = False
+    """Whether a sample that is kept the same at two cuts counts as the same in between."""
+    shapes: list[tuple[int, ...]] = field(default_factory=list, compare=False)
+    """Shape of each output without the batch, where the metric goes by them; filled when outputs are first kept."""
 
-    @property
-    def by_sample(self) -> bool:
-        """Whether a sample that is kept the same at two cuts counts as the same in between."""
-        return False
-
-    @property
-    def seen(self) -> list[tuple[int, ...]]:
-        """Shapes of the outputs that were kept, where the metric goes by them."""
-        return []
-
-    def saw(self, shapes: list[tuple[int, ...]]) -> None:  # noqa: B027 most go by none
-        """Know the shapes of outputs that were kept in another process."""
+    def saw(self, shapes: list[tuple[int, ...]]) -> None:
+        """Know the shapes of outputs that were kept, maybe in another process."""
+        if not self.shapes:
+            self.shapes.extend(shapes)
 
     @abstractmethod
     def keep(self, reference: Sequence[Array], outputs: Sequence[Array]) -> Kept:
@@ -78,11 +74,8 @@ class Top1(Metric):
     output: int = 0
     """Number of the model output that holds the classes."""
     name: str = "top1"
-
-    @property
-    def by_sample(self) -> bool:
-        """Labels either are the same or not."""
-        return True
+    by_sample: ClassVar[bool] = True
+    """Labels either are the same or not."""
 
     def keep(self, reference: Sequence[Array], outputs: Sequence[Array]) -> Kept:
         """Labels, shape (samples, positions): one position, or one per pixel of a segmentation."""
@@ -148,24 +141,11 @@ class Function(Metric):
     """The user's function(reference outputs, outputs, labels) -> float, greater is better."""
 
     function: Callable[[Any, Any, Any], float]
-    shapes: list[tuple[int, ...]] = field(default_factory=list)
-    """Shape of each output without the batch; filled when outputs are first kept."""
-
-    @property
-    def seen(self) -> list[tuple[int, ...]]:
-        """As `Metric.seen`."""
-        return self.shapes
-
-    def saw(self, shapes: list[tuple[int, ...]]) -> None:
-        """As `Metric.saw`."""
-        if not self.shapes:
-            self.shapes.extend(shapes)
 
     def keep(self, reference: Sequence[Array], outputs: Sequence[Array]) -> Kept:
         """All outputs, shape (samples, elements)."""
         del reference
-        if not self.shapes:
-            self.shapes.extend(np.shape(output)[1:] for output in outputs)
+        self.saw([np.shape(output)[1:] for output in outputs])
         return flat(outputs)
 
     def value(self, kept: Kept, reference: Kept, truth: LabelArray | None) -> float:

@@ -125,7 +125,7 @@ class Bench:
             curve = tracer.run(np.arange(len(inputs[0])), len(inputs[0]))
         except CutError as error:
             return error.cut.row, str(error)
-        return curve.kept, curve.runs, tracer.chosen, metric.seen
+        return curve.kept, curve.runs, tracer.chosen, metric.shapes
 
     def plain_labels(self, inputs: Sequence[Array], labelled: int) -> NDArray[np.int64]:
         """Labels that the candidate gives on the reference kernels."""
