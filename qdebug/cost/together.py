@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qdebug.align import Pair
 from qdebug.converter.grids import FIXED_GRIDS
 from qdebug.cost.evaluation import Evaluation
 from qdebug.cost.metrics import Kept
@@ -121,13 +120,10 @@ class Ensemble:
                 grid = grids.get(pair.candidate) or tap.rounded_on
                 values[pair.candidate] = found if is_free or grid is None else _rounded(found, grid, tap.dtype)
             else:
-                values[pair.candidate] = self._moved(pair, values)
+                same = values[self.work.plan.aliases[pair.candidate]]  # only takes another shape
+                shape = self.work.candidate.tensors[pair.candidate].shape[1:]
+                values[pair.candidate] = same.reshape(len(same), *shape)
         return values
-
-    def _moved(self, pair: Pair, values: Mapping[Key, Array]) -> Array:
-        """What only takes another shape."""
-        source = self.work.plan.aliases[pair.candidate]
-        return values[source].reshape(len(values[source]), *self.work.candidate.tensors[pair.candidate].shape[1:])
 
     def _requantize(self, values: dict[Key, Array], inputs: Sequence[tuple[Key, Key | None]]) -> None:
         """Add the tensors that a QUANTIZE makes of known ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +25,6 @@ from qdebug.workflows.given import labels_of
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.opened import Opened
 from qdebug.workflows.run_record import write_record
-
-Labels = Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, eq=False)

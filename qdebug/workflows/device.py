@@ -75,13 +75,12 @@ def open_device(place: str, candidate: Candidate, progress: Progress, samples: i
 
 def inputs_of(device: Device, graph: Graph) -> list[Array]:
     """The real inputs that the device had, in the candidate's order. Raises InputError where the dump has them not."""
-    missing = [key for key in graph.inputs if device.dump.lacks(key, device.samples) is not None]
-    if missing:
-        why = device.dump.lacks(missing[0], device.samples)
-        raise InputError(
-            f"--dump {device.dump.source}: the input, tensor {missing[0]}, cannot be read ({why}); "
-            "give --data with the data that the device was given"
-        )
+    for key in graph.inputs:
+        if (why := device.dump.lacks(key, device.samples)) is not None:
+            raise InputError(
+                f"--dump {device.dump.source}: the input, tensor {key}, cannot be read ({why}); "
+                "give --data with the data that the device was given"
+            )
     return [graph.tensors[key].real(np.concatenate(device.dump.read(key, device.samples))) for key in graph.inputs]
 
 

@@ -80,13 +80,11 @@ def _buffer(model: Any, data: Array, own: int | None = None) -> int:
     """Put data into the buffer with this number, else into a new one: one that is there may serve several tensors."""
     from ai_edge_litert import schema_py_generated as schema
 
-    if own is not None:
-        model.buffers[own].data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-        return own
-    fresh = schema.BufferT()
-    fresh.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-    model.buffers.append(fresh)
-    return len(model.buffers) - 1
+    if own is None:
+        model.buffers.append(schema.BufferT())
+        own = len(model.buffers) - 1
+    model.buffers[own].data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+    return own
 
 
 def _four_bits(codes: Array) -> Array:

@@ -125,7 +125,7 @@ def _graph(model: Any, subgraph: Any) -> Graph:
         key for key, tensor in tensors.items() if tensor.data is None and key not in produced and key not in inputs
     ]
     for key in missing:  # an unused or empty constant: nothing computes it
-        tensors[key] = _empty(tensors[key])
+        tensors[key] = replace(tensors[key], data=np.zeros(0, np.float32))
     return Graph(
         tensors,
         ops,
@@ -171,10 +171,6 @@ def _compute_constants(ops: tuple[Op, ...], tensors: dict[Any, Tensor]) -> None:
         else:
             continue
         tensors[op.output] = replace(made, data=data)
-
-
-def _empty(tensor: Tensor) -> Tensor:
-    return Tensor(tensor.key, tensor.name, tensor.shape, tensor.dtype, tensor.quantization, np.zeros(0, np.float32))
 
 
 def _op_names(model: Any) -> list[str]:
