@@ -108,7 +108,7 @@ class Interpreter:
         free = with_free_batch(self.content)
         if free is None:
             return False
-        samples = self._random(2)
+        samples = self._random_samples(2)
         self._reopen(self.content)
         single = self._one_by_one(samples)
         try:
@@ -131,7 +131,7 @@ class Interpreter:
         self.rewritten = True
         if free is None:
             return False
-        samples = self._random(self.built_in)
+        samples = self._random_samples(self.built_in)
         self._native = self._open(self.content)
         try:
             with quietly():
@@ -145,7 +145,7 @@ class Interpreter:
         self.batch = 1
         return all(map(np.array_equal, single, whole))
 
-    def _random(self, count: int) -> list[Array]:
+    def _random_samples(self, count: int) -> list[Array]:
         """So many random samples, in the types of the inputs."""
         rng = np.random.default_rng(0)
         return [_random(rng, self.graph.tensors[key], count) for key in self.graph.inputs]
