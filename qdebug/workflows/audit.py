@@ -5,6 +5,7 @@ Rules of this file: no data and no inference.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from qdebug.align import Aligned
@@ -59,22 +60,9 @@ def audit_graphs(reference: Graph, candidate: Graph, *, kind: str, names: tuple[
 
 
 def _plain(one: Deviation) -> Deviating:
-    return Deviating(
-        one.layer,
-        one.what,
-        one.count,
-        one.total,
-        _text(one.expected),
-        _text(one.found),
-        one.largest,
-        one.channel,
-        None if one.first is None else list(one.first),
-        one.ratio,
-        one.has_effect,
-        one.detail,
-        one.op_index,
-        one.tensor,
-    )
+    same: dict[str, Any] = {field.name: getattr(one, field.name) for field in fields(Deviating)}
+    first = None if one.first is None else list(one.first)
+    return Deviating(**same | {"expected": _text(one.expected), "found": _text(one.found), "first": first})
 
 
 def _text(value: Any) -> str:
