@@ -60,7 +60,7 @@ class _Aligner:
             raise
         self._backward(outputs)
         self._quantized_inputs(inputs)
-        pairs = with_regions(self.reference, self.candidate, self.found)
+        pairs = tuple(with_regions(self.reference, self.candidate, self.found))
         reasons = {**self.reasons, **dict.fromkeys(shape_ops, SHAPE_REASON)}
         left = tuple(leftovers(self.reference, self.whole, pairs, reasons))
         return Alignment(pairs, left, len(self.whole.ops), inputs, outputs)

@@ -15,13 +15,12 @@ from qdebug.graph.op_facts import RESHAPES
 from qdebug.record.schema import Unpaired
 
 
-def with_regions(reference: Graph, candidate: Graph, found: Mapping[Key, Pair]) -> tuple[Pair, ...]:
+def with_regions(reference: Graph, candidate: Graph, found: Mapping[Key, Pair]) -> Iterator[Pair]:
     """The pairs in the candidate's order, with their names, regions, layers and what feeds them."""
     pairs = sorted(found.values(), key=lambda pair: pair.order)
     by_reference: dict[Key, list[Pair]] = {}
     for pair in pairs:
         by_reference.setdefault(pair.reference, []).append(pair)
-    done = []
     for pair, name in zip(pairs, layer_names(pairs, reference), strict=True):
         region, starts = _between(reference, pair.reference, set(by_reference) - {pair.reference})
         theirs, given = _between(candidate, pair.candidate, set(found) - {pair.candidate})
@@ -29,18 +28,15 @@ def with_regions(reference: Graph, candidate: Graph, found: Mapping[Key, Pair]) 
         if _only_rounds(pair, found):  # (the same reference tensor, on the codes' grid)
             region, fed = (), ((pair.reference, given[0]),)
         layers = dict.fromkeys(op.layer for op in region if op.layer is not None)
-        done.append(
-            replace(
-                pair,
-                layer=name,
-                region=region,
-                inputs=fed,
-                layers=tuple(layers),
-                candidate_ops=theirs,
-                candidate_inputs=given,
-            )
+        yield replace(
+            pair,
+            layer=name,
+            region=region,
+            inputs=fed,
+            layers=tuple(layers),
+            candidate_ops=theirs,
+            candidate_inputs=given,
         )
-    return tuple(done)
 
 
 def _only_rounds(pair: Pair, found: Mapping[Key, Pair]) -> bool:
@@ -65,17 +61,7 @@ def _source(key: Key, by_reference: Mapping[Key, list[Pair]], given: Sequence[Ke
 
 def layer_names(pairs: Sequence[Pair], reference: Graph) -> list[str]:
     """Name each pair uniquely: as the layer for its last row, `layer:op` for earlier ones, `#2` for later uses."""
-    plain = []
-    for pair in pairs:
-        producer = reference.producers.get(pair.reference)
-        if producer is None:
-            plain.append(reference.input_names[reference.inputs.index(pair.reference)])
-        elif producer.layer is None:
-            plain.append(producer.name)
-        else:
-            plain.append(
-                _short(producer.layer, reference) + (f"#{producer.layer.use}" if producer.layer.use > 1 else "")
-            )
+    plain = [_plain_name(reference, pair.reference) for pair in pairs]
     names: list[str] = []
     for number, own in enumerate(plain):
         op = pairs[number].op
@@ -83,6 +69,15 @@ def layer_names(pairs: Sequence[Pair], reference: Graph) -> list[str]:
         tries = (name if count == 1 else f"{name}_{count}" for count in itertools.count(1))
         names.append(next(entry for entry in tries if entry not in names))
     return names
+
+
+def _plain_name(reference: Graph, key: Key) -> str:
+    producer = reference.producers.get(key)
+    if producer is None:
+        return reference.input_names[reference.inputs.index(key)]
+    if producer.layer is None:
+        return producer.name
+    return _short(producer.layer, reference) + (f"#{producer.layer.use}" if producer.layer.use > 1 else "")
 
 
 def _short(layer: Layer, reference: Graph) -> str:

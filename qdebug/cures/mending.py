@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qdebug.align import Aligned, Pair
 from qdebug.converter.constants import as_stored
 from qdebug.converter.expected_kernel import ExpectedKernel, expected_kernel, quantized_again
-from qdebug.converter.tolerances import ROUNDED, SCALE_NOISE
+from qdebug.converter.tolerances import FLOAT16_WEIGHTS, FLOAT_WEIGHTS, ROUNDED, SCALE_NOISE
 from qdebug.cures.mending_options import mend_activation, mend_options
 from qdebug.findings.audit import Audit, Deviation
 from qdebug.findings.audit.weights import INT32_MAX, StoredKernel, compared_kernels, with_and_without_norm
@@ -200,7 +200,7 @@ def _real_kernel(candidate: Graph, pair: Pair, kernel: ExpectedKernel, stored: S
         return
     rows = stored.rows
     known = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
-    near = 1e-3 if held.dtype == "float16" else 1e-5
+    near = FLOAT16_WEIGHTS if held.dtype == "float16" else FLOAT_WEIGHTS
     options = with_and_without_norm(kernel)
     wrongs = [
         ~np.isfinite(rows) | (np.abs(known - one) > near * np.abs(one).max(axis=1, keepdims=True) + 1e-30)

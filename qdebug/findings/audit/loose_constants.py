@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from qdebug.align import Aligned
 from qdebug.converter.constants import as_stored
-from qdebug.converter.tolerances import ROUNDED
+from qdebug.converter.tolerances import FLOAT16_WEIGHTS, FLOAT_WEIGHTS, ROUNDED
 from qdebug.findings.audit.deviations import Deviation, Place, Unchecked
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Op, Tensor
 from qdebug.graph.quantization import CODE_RANGES
 
-FLOAT, HALF = 1e-5, 1e-3
-"""Noise of weights that stay float, or are held in half precision, relative to the largest."""
 MOST_PIECES = 8
 """Into how many parts of equal size a converter may cut a kernel: an LSTM has four gates, in two directions."""
 LEAST = 16
@@ -157,7 +155,7 @@ def _wrong(graph: Graph, one: Loose, wanted: Values) -> NDArray[np.bool_]:
             ~(
                 np.abs(values - order) <= tolerance * max(1.0, _largest(order))
                 if isinstance(tolerance, float)
-                else np.abs(values - order) <= tolerance + FLOAT * _largest(order)
+                else np.abs(values - order) <= tolerance + FLOAT_WEIGHTS * _largest(order)
             )
         )
         for order in orders
@@ -170,7 +168,7 @@ def _tolerance(graph: Graph, one: Loose) -> float | Values:
     quantization = one.tensor.quantization
     if quantization is None:
         stored = as_stored(graph, one.tensor) if one.tensor.key in graph.tensors else one.tensor
-        return HALF if stored.dtype == "float16" else FLOAT
+        return FLOAT16_WEIGHTS if stored.dtype == "float16" else FLOAT_WEIGHTS
     shape = [1] * one.values.ndim
     shape[quantization.axis] = -1
     return ROUNDED * np.broadcast_to(quantization.scale.reshape(shape), one.values.shape)

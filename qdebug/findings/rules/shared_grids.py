@@ -12,6 +12,14 @@ from qdebug.findings.rules.rule import NOT_QAT, WARNING, Context, Found, Rule, n
 from qdebug.graph import op_facts
 from qdebug.graph.graph import MOVEMENT, Key
 
+KNOWN_GRIDS = MOVEMENT | op_facts.WEIGHTED | {"quantize", "dequantize"}
+"""Kinds inside a layer whose codes QAT simulates, or that make none of their own."""
+WITHOUT = {
+    "qat": "QAT does not simulate",
+    "file": "the reference file has not",
+    "float": "the float reference does not have",
+}
+"""Kind of the reference -> what is said of a grid that it has not."""
 ON_GRID = 0.01
 """LSB, rms: values nearer to a grid than this are on it, but for the rounding of float32."""
 
@@ -114,25 +122,14 @@ def decomposed(context: Context) -> Iterator[Found]:
         last, apart = context.reference.producers.get(pair.reference), off_grid(context, pair.layer)
         if pair.op is None or last is None or last.layer is None or ":" not in pair.layer or last.kind == "fake_quant":
             continue
-        if pair.op.kind in MOVEMENT or pair.op.kind in op_facts.WEIGHTED or pair.op.kind in ("quantize", "dequantize"):
-            continue
-        if op_facts.grid_of(context.candidate.tensors[pair.candidate]) is None:
-            continue
-        if is_exact(context, pair.layer) and not apart:
-            continue
-        yield Found(
-            pair.layer,
-            f"{last.layer.name} became several ops: the codes of {pair.op.raw} inside it are not simulated by QAT",
-            {**flips(context, pair.layer), **apart},
-            "expected; use an activation with a kernel of its own (ReLU, hard swish) where it matters",
-        )
-
-
-def _without(context: Context) -> str:
-    """Say of a grid why the reference has none there, by what the reference is."""
-    return {"qat": "QAT does not simulate", "file": "the reference file has not"}.get(
-        context.aligned.kind, "the float reference does not have"
-    )
+        holds_codes = op_facts.grid_of(context.candidate.tensors[pair.candidate]) is not None
+        if pair.op.kind not in KNOWN_GRIDS and holds_codes and (apart or not is_exact(context, pair.layer)):
+            yield Found(
+                pair.layer,
+                f"{last.layer.name} became several ops: the codes of {pair.op.raw} inside it are not simulated by QAT",
+                {**flips(context, pair.layer), **apart},
+                "expected; use an activation with a kernel of its own (ReLU, hard swish) where it matters",
+            )
 
 
 def fixed_grid(context: Context) -> Iterator[Found]:
@@ -145,7 +142,7 @@ def fixed_grid(context: Context) -> Iterator[Found]:
         if grid is not None and (apart or not is_exact(context, pair.layer)):
             yield Found(
                 pair.layer,
-                f"{pair.op.raw} has a fixed output grid that {_without(context)}",
+                f"{pair.op.raw} has a fixed output grid that {WITHOUT[context.aligned.kind]}",
                 {"scale": grid.scale, "zero_point": grid.zero_point, **flips(context, pair.layer), **apart},
                 "expected: half a step of error, RMS 0.29 LSB; compare the logits in front of it",
             )
