@@ -100,10 +100,8 @@ class _Aligner:
                 break
             passed.append(entry)
             if entry.kind == "transpose":
-                name = core.layer.name if core.layer is not None else core.name
-                self.reasons.update(
-                    (step.index, f"a step inside {name}: the reference has no such tensor") for step in passed[:-1]
-                )
+                reason = f"a step inside {core.layer_name}: the reference has no such tensor"
+                self.reasons.update((step.index, reason) for step in passed[:-1])
                 return entry.output, entry
         return key, op
 

@@ -42,7 +42,7 @@ def _rolled(reference: Graph, candidate: Graph, matches: Matches) -> str:
         return ""
     taken = {r for r, _, _ in matches.values()}
     loops = [op for op in reference.ops if op.raw in op_facts.LOOPS and op.index not in taken]
-    return ", ".join(dict.fromkeys(repr(op.layer.name if op.layer is not None else op.name) for op in loops))
+    return ", ".join(dict.fromkeys(repr(op.layer_name) for op in loops))
 
 
 def partial(reference: Graph, candidate: Graph, matches: Matches, found: Mapping[Key, Pair]) -> str:
@@ -117,10 +117,9 @@ def _lost(reference: Graph, candidate: Graph, lost: Sequence[Op], missed: Sequen
 
 def _missed(reference: Graph, ours: Sequence[Op], missed: Sequence[Op]) -> str:
     op = missed[0]
-    name = op.layer.name if op.layer is not None else op.name
     return (
         f"{len(missed)} of {len(ours)} weighted ops of the reference have no counterpart, the first is in layer "
-        f"{name!r} with a kernel of {_shape(reference, op, 'reference')} (outputs x taps)"
+        f"{op.layer_name!r} with a kernel of {_shape(reference, op, 'reference')} (outputs x taps)"
     )
 
 

@@ -134,6 +134,11 @@ class Op:
         """The first output."""
         return self.outputs[0]
 
+    @property
+    def layer_name(self) -> str:
+        """The name of the user's layer that it is part of; its own without one."""
+        return self.layer.name if self.layer is not None else self.name
+
 
 SHAPE_KINDS = frozenset({"shape", "rank", "size"})
 """Kinds that give the shape of a tensor, or a number of it."""

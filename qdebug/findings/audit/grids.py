@@ -179,7 +179,7 @@ class _GridAudit:
         for op in (*pair.region, *readers):
             own = nudged(self.reference, op)
             if own is not None and same(grid, own):
-                return op.layer.name if op.layer is not None else op.name
+                return op.layer_name
         return None
 
     def _fixed(self, keys: Iterable[Key]) -> str | None:

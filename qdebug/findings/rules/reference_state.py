@@ -151,7 +151,7 @@ def _initial(context: Context) -> tuple[list[str], int]:
             if tensor.fake_quant is not None and tensor.data is not None and tensor.data.ndim >= 2:
                 total += 1
                 if np.all(tensor.fake_quant.minimum == -START) and np.all(tensor.fake_quant.maximum == START):
-                    initial.append(op.layer.name if op.layer is not None else op.name)
+                    initial.append(op.layer_name)
     return initial, total
 
 
@@ -159,11 +159,7 @@ def never_updated(context: Context) -> Iterator[Found]:
     """RC03: quantizers still hold their initial values."""
     needed(context.is_qat, NO_QUANTIZERS)
     initial, total = _initial(context)
-    empty = [
-        one.op.layer.name if one.op.layer is not None else one.op.name
-        for one in activation_quantizers(context.reference)
-        if one.low == one.high == 0
-    ]
+    empty = [one.op.layer_name for one in activation_quantizers(context.reference) if one.low == one.high == 0]
     if total and empty and not initial:
         yield Found(
             None,
