@@ -65,20 +65,19 @@ class GateOptions:
         """Say whether each gate holds, on standard error or where `write` puts it; return the exit code."""
         from qdebug.record.gates import check
 
+        def summary() -> str:
+            from qdebug.render.formats.github import run_summary
+
+            return run_summary(run, gates)
+
         gates = check(run, self.budget, self.against)
-        tell_github(lambda: _summary(run, gates), gates, run.findings)
+        tell_github(summary, gates, run.findings)
         if self.junit is not None:
             from qdebug.cli.output import write_file
-            from qdebug.render.formats.junit import junit
+            from qdebug.render.formats.junit import junit_of
 
-            write_file(self.junit, junit(run, gates), force=self.force)
+            write_file(self.junit, junit_of(run.id, gates, run.findings, created=run.created), force=self.force)
         return tell(gates, write)
-
-
-def _summary(run: Run, gates: Sequence[Gate]) -> str:
-    from qdebug.render.formats.github import run_summary
-
-    return run_summary(run, gates)
 
 
 def tell(gates: Sequence[Gate], write: Callable[[str], None] = say) -> int:

@@ -10,7 +10,7 @@ from qdebug.errors import UsageError
 from qdebug.record.gates import check
 from qdebug.record.limits import Budget, FailOn, Limits, find_budget, parse_budget, read_budget
 from qdebug.record.schema import Handover
-from qdebug.render.formats.junit import junit
+from qdebug.render.formats.junit import junit_of
 from tests.support import run_records
 
 
@@ -195,7 +195,8 @@ def test_budget_mistakes(plain, message):
 def test_junit():
     """JUnit has a case for each limit and layer: failures with the text, unmeasured layers skipped; counts add up."""
     run = run_records.named('<a>&"\x00')
-    root = ET.fromstring(junit(run, check(run, Budget(Limits(FailOn.DIVERGED, max_local_lsb=1)))))
+    gates = check(run, Budget(Limits(FailOn.DIVERGED, max_local_lsb=1)))
+    root = ET.fromstring(junit_of(run.id, gates, run.findings, created=run.created))
     suite = root[0]
     cases = suite.findall("testcase")
 

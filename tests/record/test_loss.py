@@ -12,7 +12,7 @@ from qdebug.record.limits import Budget, FailOn, Limits, parse_budget
 from qdebug.record.loss import constant_rows, cost_of, judge, worse
 from qdebug.record.schema import Handover, Run
 from qdebug.record.serialization import dumps, from_json
-from qdebug.render.formats.junit import junit
+from qdebug.render.formats.junit import junit_of
 from tests.support import run_records
 
 KEPT = run_records.cost(verdict="kept", points=0.5, low=-0.4, high=1.4, stage=None, layers=[])
@@ -129,7 +129,7 @@ def test_toml_knows_both_verdicts():
 def test_junit_has_a_case_for_the_loss():
     """A failed case with the limit's name, and its text."""
     run = run_records.lossy_run()
-    text = junit(run, check(run, Budget(Limits.of("lost"))))
+    text = junit_of(run.id, check(run, Budget(Limits.of("lost"))), run.findings)
     assert f'name="{run.id} --fail-on lost" classname="{run.id}"' in text
     assert "accuracy lost 41.1 points" in text
     assert 'failures="1"' in text

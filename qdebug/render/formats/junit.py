@@ -7,19 +7,15 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from qdebug.record.gates import FAILED, PASSED, UNMEASURED, Check, Gate
-from qdebug.record.schema import Finding, Run
+from qdebug.record.schema import Finding
 from qdebug.render import numbers
 
 
-def junit(run: Run, gates: Sequence[Gate]) -> str:
-    """Write one test case for each limit and layer; a layer that was not measured is skipped, with its reason."""
-    return junit_of(run.id, gates, run.findings, created=run.created)
-
-
 def junit_of(name: str, gates: Sequence[Gate], findings: Sequence[Finding], *, created: str = "") -> str:
-    """Write the gates of anything: its name is every case's class, layer and limit are the case's own name.
+    """Write one test case for each limit and layer; a layer that was not measured is skipped, with its reason.
 
-    A failure's text is the finding at its layer (else of the whole) with what to do, then what the gate says.
+    The name of what was checked is the class of every case, layer and limit are the name of its own. A failure's text
+    is the finding at its layer (else of the whole) with what to do, then what the gate says.
     """
     suite = ET.Element("testsuite", name=numbers.name(f"qdebug {name}"))
     if created:
