@@ -220,16 +220,12 @@ def _gaps(before: list[Row], after: list[Row], partner: Mapping[int, int]) -> It
     """Unmatched places of both sides that follow the same matched pair."""
     mates = {old: new for new, old in partner.items()}
     gaps: dict[int, tuple[list[int], list[int]]] = {}
-    last = -1
-    for place in range(len(after)):
-        last = place if place in partner else last
-        if place not in partner:
-            gaps.setdefault(last, ([], []))[1].append(place)
-    last = -1
-    for place in range(len(before)):
-        last = mates.get(place, last)
-        if place not in mates:
-            gaps.setdefault(last, ([], []))[0].append(place)
+    for side, (count, known) in enumerate(((len(before), mates), (len(after), {new: new for new in partner}))):
+        last = -1
+        for place in range(count):
+            last = known.get(place, last)
+            if place not in known:
+                gaps.setdefault(last, ([], []))[side].append(place)
     yield from gaps.values()
 
 
