@@ -94,22 +94,14 @@ def answer(found: Cures) -> str:
     best = next((one for one in found.tried if one.name == found.best), None)
     where = f", written to {numbers.name(found.file)}" if found.file is not None else ""
     beside = f" (recipe: {numbers.name(found.recipe)})" if found.recipe is not None else ""
+    if best is None and not found.tried:
+        return "No file could be built that is better: nothing was written."
     if best is None:
         tried = numbers.counted(len(found.tried), "cure")
-        return (
-            f"None of {tried} is better than the file as it is: nothing was written."
-            if found.tried
-            else "No file could be built that is better: nothing was written."
-        )
-    proof = best.proved_on
+        return f"None of {tried} is better than the file as it is: nothing was written."
+    proof, share = best.proved_on, found.metric in SHARES
     won = proof.won if proof is not None else None
-    gain = (
-        ""
-        if won is None
-        else f": {_size(won, found.metric in SHARES)} points won back"
-        if found.metric in SHARES
-        else f": {numbers.error(won)} won back"
-    )
+    gain = "" if won is None else f": {_size(won, share)}{' points' if share else ''} won back"
     gain += " (within chance)" if gain and proof is not None and not (proof.won_low or 0) > 0 else ""
     end = "reaches the target" if found.is_reached else "is the best, and does not reach the target"
     return f"{numbers.name(best.name)[:1].upper()}{numbers.name(best.name)[1:]} {end}{gain}{where}{beside}."

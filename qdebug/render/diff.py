@@ -37,11 +37,8 @@ def document(found: Difference, *, everything: bool = False) -> tuple[Block, ...
 def layers_table(found: Difference, *, everything: bool = True) -> Table:
     """Build one line for each layer that changed, or with `everything` for each layer of either run."""
     chosen = [one for one in found.layers if everything or one.change != SAME]
-    title = (
-        "Layer by layer"
-        if len(chosen) == len(found.layers)
-        else f"Layers that changed: {len(chosen)} of {len(found.layers)}"
-    )
+    some = f"Layers that changed: {len(chosen)} of {len(found.layers)}"
+    title = "Layer by layer" if len(chosen) == len(found.layers) else some
     fields = [
         text_field("layer", "layer", wrap=True),
         text_field("change", "change"),

@@ -57,25 +57,18 @@ class ShownProgress:
 
     def _started(self) -> Bars:
         if self._bars is None:
+            from rich import progress
             from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
 
             columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(compact=True),
+                progress.TextColumn("{task.description}", markup=False),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("{task.fields[rate]}"),
+                progress.TimeRemainingColumn(compact=True),
             )
-            self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bars = progress.Progress(*columns, console=Console(stderr=True), transient=True)
             self._bars.start()
         return self._bars
 

@@ -25,31 +25,18 @@ _DECISIVE = ("accuracy_reference", "accuracy_candidate", "lost")
 
 def summary_table(runs: Iterable[Run], by: str | None = None) -> Table:
     """Build one line for each run, or with `by="model"` one for each experiment over its seeds."""
-    summary = summarize(runs, by)
+    rows = summarize(runs, by).rows
     if by is None:
-        return build(
-            "summary",
-            "Runs",
-            _run_fields(summary.rows),
-            summary.rows,
-            status=lambda row: row.verdict,
-            status_column="verdict",
-        )
+        title, fields = "Runs", _run_fields(rows)
+    else:
+        title, fields = "Runs by model", _group_fields(rows)
     notes = [
         f"{numbers.name(row.model)}: {row.left_out} earlier {'run is' if row.left_out == 1 else 'runs are'} left out "
         "(same seeds)."
-        for row in summary.rows
+        for row in rows
         if isinstance(row, GroupRow) and row.left_out
     ]
-    return build(
-        "summary",
-        "Runs by model",
-        _group_fields(summary.rows),
-        summary.rows,
-        status=lambda row: row.verdict,
-        status_column="verdict",
-        notes=notes,
-    )
+    return build("summary", title, fields, rows, status=lambda row: row.verdict, status_column="verdict", notes=notes)
 
 
 def _run_fields(rows: list[Any]) -> list[Field]:

@@ -87,21 +87,17 @@ def _deviation(code: str, values: dict[str, Any]) -> list[str]:
     """What the file holds and the reference has, at which channel or place."""
     if "expected" not in values or "found" not in values:
         return []
-    expected, found = values.pop("expected"), values.pop("found")
+    expected, found = _text(values.pop("expected")), _text(values.pop("found"))
     channel, ratio = values.pop("channel", None), values.pop("ratio", None)
     first, codes = values.pop("first_index", None), values.pop("largest_difference_codes", None)
     op, off = values.pop("op_index", None), values.pop("off_by", None)
     upto = "" if values.pop("count", None) == 1 else "up to "
     values.pop("of", None)  # (the title has it, and the count)
     if code == "QD313":
-        return [f"operator {op} reads {_text(found)}, the reference's layer reads {_text(expected)}"]
+        return [f"operator {op} reads {found}, the reference's layer reads {expected}"]
     noun = _NOUNS.get(code, "")
     where = f"channel {channel}: " if channel is not None else f"operator {op}: " if op is not None else ""
-    text = (
-        f"{where}{noun} {_text(found)}, the reference has {_text(expected)}"
-        if noun
-        else f"{where}found {_text(found)}, expected {_text(expected)}"
-    )
+    text = f"{noun} {found}, the reference has {expected}" if noun else f"found {found}, expected {expected}"
     size = (
         f"{numbers.error(ratio)} times"
         if ratio is not None
@@ -113,7 +109,7 @@ def _deviation(code: str, values: dict[str, Any]) -> list[str]:
     )
     place = f"first at index ({_text(first)})" if first and channel is None else ""
     more = ", ".join(part for part in (size, place) if part)
-    told = [text + (f" ({more})" if more else "")]
+    told = [where + text + (f" ({more})" if more else "")]
     if "expected_zero_point" in values:
         told.append(
             f"zero point {values.pop('found_zero_point')}, the reference has {values.pop('expected_zero_point')}"
