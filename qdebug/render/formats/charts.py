@@ -78,6 +78,7 @@ def depth_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
         )
     ]
     ticks = _decades([one["value"] for one in values], _LEAST if coded else _LEAST_RELATIVE)
+    colours = {"cumulative": "var(--cumulative)", "local": "var(--local)", "expected, local": "var(--expected)"}
     title = "codes that differ, %" if coded else "relative error"
     return {
         "data": {"values": values},
@@ -94,9 +95,12 @@ def depth_chart(run: Run, least: int = NARROW) -> dict[str, Any] | None:
                 "axis": {"values": ticks, "labelExpr": "datum.value + ''", "labelOverlap": True},
                 "scale": {"type": "symlog", "constant": ticks[1], "domain": [0, ticks[-1]], "nice": False},
             },
-            "color": _colours(
-                {"cumulative": "var(--cumulative)", "local": "var(--local)", "expected, local": "var(--expected)"}
-            ),
+            "color": {
+                "field": "kind",
+                "type": "nominal",
+                "scale": {"domain": list(colours), "range": list(colours.values())},
+                "legend": {"title": None},
+            },
             "strokeDash": {"condition": {"test": "datum.kind == 'expected, local'", "value": [3, 3]}, "value": [1, 0]},
         },
     }
@@ -228,15 +232,6 @@ def _labels(rows: list[Row]) -> list[str]:
     short = [numbers.name(row.layer)[-_LABEL:] for row in rows]
     plain = ["".join(character if character <= _LAST else "\ufffd" for character in text) for text in short]
     return [text if plain.count(text) == 1 else f"{text} ({place})" for place, text in enumerate(plain)]
-
-
-def _colours(colours: dict[str, str]) -> dict[str, Any]:
-    return {
-        "field": "kind",
-        "type": "nominal",
-        "scale": {"domain": list(colours), "range": list(colours.values())},
-        "legend": {"title": None},
-    }
 
 
 def _width(count: int, least: int) -> int:

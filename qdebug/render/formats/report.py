@@ -81,7 +81,7 @@ def _told(run: Run, arrays: bytes | None) -> dict[str, Any]:
         "samples": _samples(run, arrays),
         "tables": _tables(run),
         "facts": header(run).pairs,
-        "accuracy": _accuracies(run),
+        "accuracy": [(name, f"{numbers.accuracy(one)} %") for name, one in run.accuracy.items() if one is not None],
         "notes": notes if run.cures is None else [*notes, cures_answer(run.cures)],
     }
 
@@ -108,10 +108,6 @@ def _cost(run: Run) -> tuple[str, ...]:
     """The lines of the block "What it costs", without its title."""
     found = cost_block(run)
     return () if found is None else (found.headline.removeprefix("What it costs: "), *found.lines)
-
-
-def _accuracies(run: Run) -> list[tuple[str, str]]:
-    return [(name, f"{numbers.accuracy(value)} %") for name, value in run.accuracy.items() if value is not None]
 
 
 def _all_samples(run: Run) -> str:

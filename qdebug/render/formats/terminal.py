@@ -84,10 +84,8 @@ def _draw(block: Block, width: int, color: bool) -> str:
     elif isinstance(block, Facts):
         parts = [Text(block.title, style="bold"), _facts(block)] if block.title else [_facts(block)]
     elif isinstance(block, Entry):
-        parts = [
-            Text(block.headline, style=_colour(block.status)),
-            *(_indented(line) for line in block.lines),
-        ]
+        lines = [Padding(Text(line, overflow="fold"), (0, 0, 0, 3)) for line in block.lines]
+        parts = [Text(block.headline, style=_colour(block.status)), *lines]
     else:
         parts = [Text(block.text, style=f"bold {_colour(block.status)}".strip() if block.status else "")]
     buffer = io.StringIO()
@@ -104,8 +102,7 @@ def _draw(block: Block, width: int, color: bool) -> str:
     )
     for part in parts:
         console.print(part, soft_wrap=False, overflow="fold")
-    lines = buffer.getvalue().splitlines()
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
 def _facts(facts: Facts) -> RichTable:
@@ -115,10 +112,6 @@ def _facts(facts: Facts) -> RichTable:
     for name, value in facts.pairs:
         grid.add_row(Text(name), Text(value))
     return grid
-
-
-def _indented(line: str) -> Padding:
-    return Padding(Text(line, overflow="fold"), (0, 0, 0, 3))
 
 
 def _grid(table: Table, width: int) -> tuple[RichTable, int]:

@@ -32,29 +32,20 @@ def kernel_layers_table(run: Run) -> Table:
         text_field("op", "op", lambda rows: numbers.name(rows[0].op), short_cells=SHORT_OPS),
     ]
     for number, name in enumerate(names):
-        fields.append(
-            column_field(
-                f"{name}_local_flip_percent",
-                f"{name} local flips %",
-                numbers.percent_column,
-                _of(number, "local.flip_percent"),
-                short=f"{_SHORT.get(name, name)} local %",
-            )
-        )
+        fields.append(_share(number, name, "local", f"{name} local flips %", f"{_SHORT.get(name, name)} local %"))
     for number, name in enumerate(names[1:], 1):
-        fields.append(
-            column_field(
-                f"{name}_between_flip_percent",
-                f"{name} vs {first} %",
-                numbers.percent_column,
-                _of(number, "between.flip_percent"),
-                short=f"{_SHORT.get(name, name)} vs {first} %",
-            )
-        )
+        versus = f"vs {first} %"
+        fields.append(_share(number, name, "between", f"{name} {versus}", f"{_SHORT.get(name, name)} {versus}"))
         fields.append(number_field(f"{name}_between_max_lsb", "max LSB", numbers.error, _of(number, "between.max_lsb")))
     fields.append(text_field("only", "only these differ", lambda rows: only(names, rows)))
     title = "Kernel families, layer by layer (local: against the reference; vs: against each other)"
     return build("kernel_layers", title, fields, lines)
+
+
+def _share(number: int, name: str, kind: str, heading: str, short: str) -> Field:
+    """The column of the share of codes that differ, of one family."""
+    share = _of(number, f"{kind}.flip_percent")
+    return column_field(f"{name}_{kind}_flip_percent", heading, numbers.percent_column, share, short=short)
 
 
 def _of(number: int, path: str) -> Callable[[tuple[Row, ...]], Any]:

@@ -52,6 +52,7 @@ def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
     codes = ESSENTIAL if len(floats) < len(measured) or not measured else DATA
     relative = ESSENTIAL if floats else DATA
     sqnr = ESSENTIAL if codes == DATA else USEFUL
+    decided = ESSENTIAL if any(row.decided_by and not _flips_tell(row) for row in rows) else DATA
     return [
         number_field("index", "#", detail=DATA),
         text_field("layer", "layer", wrap=True),
@@ -66,11 +67,7 @@ def _layer_fields(rows: list[Row], mark: Callable[[Row], str]) -> list[Field]:
         _error_field("cumulative", "max_relative", "rel. error", numbers.error_column, relative),
         _error_field("cumulative", "sqnr_db", "SQNR dB", _decibels, sqnr),
         text_field("verdict", "verdict"),
-        text_field(
-            "decided_by",
-            "decided by",
-            detail=ESSENTIAL if any(row.decided_by and not _flips_tell(row) for row in rows) else DATA,
-        ),
+        text_field("decided_by", "decided by", detail=decided),
         *handover_fields(rows),
         text_field("mark", "mark", mark, detail=USEFUL),
         text_field("shape", "shape", lambda row: numbers.shape(row.shape), detail=USEFUL),
