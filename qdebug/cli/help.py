@@ -46,11 +46,8 @@ class Command(TyperCommand):
         for one in self.get_params(ctx):
             record = one.get_help_record(ctx)
             if record is not None:
-                panel = (
-                    "Arguments"
-                    if one.param_type_name == "argument"
-                    else next((_PANEL_OF[name] for name in one.opts if name in _PANEL_OF), OTHER)
-                )
+                panel = next((_PANEL_OF[name] for name in one.opts if name in _PANEL_OF), OTHER)
+                panel = "Arguments" if one.param_type_name == "argument" else panel
                 found.setdefault(panel, []).append((_first(record[0]), record[1]))
         for panel in (one for one in ("Arguments", *PANELS) if one in found):
             with formatter.section(panel):

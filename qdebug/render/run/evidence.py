@@ -225,11 +225,8 @@ def _channels(_: str, values: dict[str, Any]) -> list[str]:
         told.append(f"codes that the poorest channels use (channel: codes): {worst_of(codes, least=True)}")
     channel = values.pop("odd_channel", values.pop("largest_weight_channel", None))  # (the second in older records)
     if channel is not None:
-        told.append(
-            f"the largest weight of channel {channel} is "
-            f"{_text(values.pop('largest_weight'))}, of the median channel "
-            f"{_text(values.pop('median_largest_weight'))}"
-        )
+        largest, median = _text(values.pop("largest_weight")), _text(values.pop("median_largest_weight"))
+        told.append(f"the largest weight of channel {channel} is {largest}, of the median channel {median}")
         values.pop("channels", None)
     return told
 

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from qdebug.record.loss import cost_of
 from qdebug.record.schema import Row, Run
-from qdebug.record.verdicts import SEVERITIES, VERDICTS
+from qdebug.record.verdicts import SEVERITIES, VERDICTS, rank
 from qdebug.render import numbers
 from qdebug.render.run.layers import layers_table
 from qdebug.render.table import ESSENTIAL, Line, Table
@@ -43,11 +43,8 @@ def folded_layers(run: Run, most: int) -> Table:
     lines = list[Line]()
     for is_shown, group in groupby(range(len(run.layers)), key=shown.__contains__):
         places = list(group)
-        lines += (
-            [table.lines[place] for place in places]
-            if is_shown
-            else [_fold(table, [run.layers[place] for place in places])]
-        )
+        folded = [] if is_shown else [_fold(table, [run.layers[place] for place in places])]
+        lines += folded or [table.lines[place] for place in places]
     return replace(table, title=f"{title}: {len(shown)} of {whole} rows", lines=tuple(lines))
 
 
@@ -105,7 +102,7 @@ def _by_importance(run: Run, marks: Sequence[str]) -> list[int]:
     flips = {place: _flips(row) for place, row in enumerate(run.layers)}
     most = sorted((place for place in flips if flips[place] > 0), key=lambda place: -flips[place])[:WORST]
 
-    def rank(place: int) -> tuple[float, float]:
+    def importance(place: int) -> tuple[float, float]:
         row = run.layers[place]
         if marks[place]:
             return 0, place
@@ -119,7 +116,7 @@ def _by_importance(run: Run, marks: Sequence[str]) -> list[int]:
             return 4, place
         return (5, -flips[place]) if place in most or place == len(run.layers) - 1 else (9, place)
 
-    ranked = sorted((rank(place), place) for place in range(len(run.layers)))
+    ranked = sorted((importance(place), place) for place in range(len(run.layers)))
     return [place for (first, _), place in ranked if first < 9]
 
 
@@ -147,13 +144,9 @@ def _lines(places: Sequence[int], count: int) -> int:
 def _fold(table: Table, rows: Sequence[Row]) -> Line:
     """One line for several rows: how many, and their verdicts."""
     found = Counter(row.verdict for row in rows)
-    verdicts = sorted(found, key=lambda one: VERDICTS.index(one) if one in VERDICTS else len(VERDICTS))
-    told = (
-        " or ".join(verdicts)
-        if set(verdicts) <= set(VERDICTS[:2])
-        else ", ".join(f"{found[one]} {one}" for one in verdicts)
-        if verdicts[1:]
-        else verdicts[0]
-    )
+    verdicts = sorted(found, key=rank)
+    told = " or ".join(verdicts)
+    if verdicts[1:] and not set(verdicts) <= set(VERDICTS[:2]):
+        told = ", ".join(f"{found[one]} {one}" for one in verdicts)
     words = {"layer": f"… {numbers.counted(len(rows), 'layer')}", table.status_column: told}
     return Line(tuple(words.get(column.name, "") for column in table.columns), verdicts[-1])

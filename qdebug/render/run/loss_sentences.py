@@ -101,11 +101,8 @@ def _lost(run: Run, cost: Cost) -> str:
         rest = others or ", not in conversion"
         cause = _cause(next((one for one in run.findings if one.code.startswith(TRAINING)), None)) + _grids(run, cost)
         return f"{size(cost, cost.points)}{unit(cost)} of {what}{interval(cost)} {verb} lost in training{rest}{cause}."
-    start = (
-        f"The outputs are {much} off on average (mae)"
-        if cost.metric == "mae"
-        else f"{what[:1].upper()}{what[1:]} falls {much}"
-    )
+    is_mae = cost.metric == "mae"
+    start = f"The outputs are {much} off on average (mae)" if is_mae else f"{what[:1].upper()}{what[1:]} falls {much}"
     if cost.stage == "kernels":
         chosen = numbers.name(run.candidate.get("kernels"))
         return f"{start} by the choice of kernels: {chosen} give other labels than the reference kernels{others}."
@@ -211,18 +208,12 @@ def _kept(cost: Cost) -> str:
             return f"{what[:1].upper()}{what[1:]} falls {much}{interval(cost)}, within the limit of {limit}."
         if cost.metric == "agreement":
             few = f"{numbers.error(cost.floor)} point{'s' * (cost.floor != 1)}"
-            start = (
-                "Little is lost"
-                if cost.points <= SMALL * cost.floor
-                else f"A loss beyond near-ties ({few}) is not proven"
-            )
-            return (
-                f"{start}: both models say the same on {level(cost, cost.after)} of "
-                f"{numbers.counted(cost.samples, 'sample')}."
-            )
-        share = (
-            f"less than {100 * SPREAD_SHARE:g} % of what they vary by" if cost.metric == "mae" else "as rounding does"
-        )
+            is_little = cost.points <= SMALL * cost.floor
+            start = "Little is lost" if is_little else f"A loss beyond near-ties ({few}) is not proven"
+            samples = numbers.counted(cost.samples, "sample")
+            return f"{start}: both models say the same on {level(cost, cost.after)} of {samples}."
+        varying = f"less than {100 * SPREAD_SHARE:g} % of what they vary by"
+        share = varying if cost.metric == "mae" else "as rounding does"
         return f"Little is lost: the outputs are {much} off on average ({what}), {share}."
     if cost.metric in SHARES and cost.high is not None and cost.high > TELLING:
         start = "A loss is not proven" if cost.points is not None and cost.points > 0 else "No loss shows"

@@ -102,12 +102,8 @@ def _compared(run: Run) -> str:
     """Which models, on which data."""
     reference = _KINDS.get(str(run.reference.get("kind")), str(run.reference.get("kind")))
     split = f" {run.data['split']}" if run.data.get("split") not in (None, "file") else ""
-    built_in = str(run.reference.get("source")).startswith(BUILT_IN)
-    ours, theirs = (
-        (source_name(run.reference), "its file")
-        if built_in
-        else _apart(str(run.reference.get("source")), str(run.candidate.get("source")))
-    )
+    one, other = (str(model.get("source")) for model in (run.reference, run.candidate))
+    ours, theirs = (source_name(run.reference), "its file") if one.startswith(BUILT_IN) else _apart(one, other)
     told = (
         f"{ours} ({reference}) with {theirs} on "
         f"{run.candidate.get('kernels')} kernels; {PurePath(str(run.data.get('source'))).name}{split}, "
