@@ -10,9 +10,12 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import IO
+
+_ONE_THREAD = threading.RLock()
 
 
 class Said:
@@ -33,10 +36,11 @@ def quietly() -> Iterator[Said]:
     """Hold back what TensorFlow's loggers, warnings and C++ code print on standard output and error.
 
     The C++ code writes to the file descriptors, so these are pointed at a file meanwhile: nothing for the
-    terminal may be printed inside, so no progress either.
+    terminal may be printed inside, so no progress either. They are the process's: one thread at a time.
     """
-    _flush()
     with contextlib.ExitStack() as undo:
+        undo.enter_context(_ONE_THREAD)
+        _flush()
         undo.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         for name in ("tensorflow", "absl"):
