@@ -9,10 +9,7 @@ import numpy as np
 
 from qdebug.graph.edits import BiasEdit, Edit, TensorEdit
 from qdebug.graph.quantization import Array
-from qdebug.models.litert.flatbuffer import packed, unpacked
-
-BIAS_TYPES = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64"}
-"""NumPy's name of a bias's type -> the schema's."""
+from qdebug.models.litert.flatbuffer import add_buffer, add_tensor, packed, unpacked
 
 
 def edited(content: bytes, edits: Sequence[Edit]) -> bytes:
@@ -53,20 +50,15 @@ def _edit_bias(model: Any, edit: BiasEdit) -> None:
     graph = model.subgraphs[0]
     op = graph.operators[edit.op_index]
     place = 3 if len(op.inputs) == 4 else 2  # (a transposed convolution reads the shape of its output first)
-    tensor = schema.TensorT()
-    tensor.shape = np.asarray(edit.data.shape, np.int32)
-    tensor.type = getattr(schema.TensorType, BIAS_TYPES[str(edit.data.dtype)])
-    tensor.name = bytes(graph.tensors[op.outputs[0]].name or b"") + b"/bias"
-    tensor.buffer = _buffer(model, edit.data)
+    name = bytes(graph.tensors[op.outputs[0]].name or b"").decode(errors="replace") + "/bias"
+    number = add_tensor(model, name, edit.data.shape, str(edit.data.dtype), edit.data)
     if edit.scale is not None:
-        tensor.quantization = schema.QuantizationParametersT()
-        tensor.quantization.scale = edit.scale.astype(np.float32)
-        tensor.quantization.zeroPoint = np.zeros(edit.scale.size, np.int64)
-        tensor.quantization.quantizedDimension = 0
-    graph.tensors.append(tensor)
+        graph.tensors[number].quantization = held = schema.QuantizationParametersT()
+        held.scale, held.zeroPoint = edit.scale.astype(np.float32), np.zeros(edit.scale.size, np.int64)
+        held.quantizedDimension = 0
     inputs = [int(key) for key in op.inputs]
     inputs += [-1] * (place + 1 - len(inputs))
-    inputs[place] = len(graph.tensors) - 1
+    inputs[place] = number
     op.inputs = np.asarray(inputs, np.int32)
 
 
@@ -78,11 +70,8 @@ def _own(model: Any, tensor: Any) -> int | None:
 
 def _buffer(model: Any, data: Array, own: int | None = None) -> int:
     """Put data into the buffer with this number, else into a new one: one that is there may serve several tensors."""
-    from ai_edge_litert import schema_py_generated as schema
-
     if own is None:
-        model.buffers.append(schema.BufferT())
-        own = len(model.buffers) - 1
+        return add_buffer(model, data)
     model.buffers[own].data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
     return own
 

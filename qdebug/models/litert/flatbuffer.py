@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
+
+from qdebug.graph.quantization import Array
 
 FIRST_BYTES = 1 << 20
 """Memory that the file is written into at first; it grows."""
+
+DTYPES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    5: "string",
+    6: "bool",
+    7: "int16",
+    8: "complex64",
+    9: "int8",
+    10: "float64",
+    15: "uint32",
+    16: "uint16",
+    17: "int4",
+}
+TYPES = {name: number for number, name in DTYPES.items()}
+"""NumPy's name of a type -> the schema's number."""
 
 
 def unpacked(content: bytes) -> Any:
@@ -15,6 +41,21 @@ def unpacked(content: bytes) -> Any:
     return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
+@lru_cache(maxsize=2)
+def _once(content: bytes) -> Any:
+    return unpacked(content)
+
+
+def opened(content: bytes) -> Any:
+    """The file as a `ModelT` whose lists can be changed; what they hold is shared with others: copy it first."""
+    model = copy(_once(content))
+    main = copy(model.subgraphs[0])
+    main.operators, main.tensors = list(main.operators), list(main.tensors)
+    model.subgraphs = [main, *model.subgraphs[1:]]
+    model.buffers, model.operatorCodes = list(model.buffers), list(model.operatorCodes)
+    return model
+
+
 def packed(model: Any) -> bytes:
     """The file that holds a `ModelT`."""
     import flatbuffers
@@ -22,3 +63,37 @@ def packed(model: Any) -> bytes:
     builder = flatbuffers.Builder(FIRST_BYTES)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def add_buffer(model: Any, data: Array) -> int:
+    """A new buffer with these values; its number."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    made = schema.BufferT()
+    made.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+    model.buffers.append(made)
+    return len(model.buffers) - 1
+
+
+def add_tensor(model: Any, name: str, shape: Sequence[int], dtype: str, data: Array | None = None) -> int:
+    """A new tensor of the main subgraph, a constant where there are `data`; its number."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    made, tensors = schema.TensorT(), model.subgraphs[0].tensors
+    made.name, made.shape, made.type = name.encode(), np.array(shape, np.int32), TYPES[dtype]
+    made.buffer = 0 if data is None else add_buffer(model, data)
+    tensors.append(made)
+    return len(tensors) - 1
+
+
+def opcode(model: Any, code: int) -> int:
+    """The place of a builtin operator in the model's list, where it is put if it is missing."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for number, held in enumerate(model.operatorCodes):
+        if max(held.builtinCode, held.deprecatedBuiltinCode) == code:
+            return number
+    made = schema.OperatorCodeT()
+    made.builtinCode, made.deprecatedBuiltinCode, made.version = code, min(code, 127), 1
+    model.operatorCodes.append(made)
+    return len(model.operatorCodes) - 1

@@ -14,7 +14,7 @@ from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Op, Tensor
 from qdebug.graph.quantization import CODE_RANGES, Quantization
 from qdebug.models.limits import LimitError, check_regular
-from qdebug.models.litert.flatbuffer import unpacked
+from qdebug.models.litert.flatbuffer import DTYPES, unpacked
 from qdebug.models.litert.op_names import subgraphs_of
 from qdebug.models.litert.validate import check_size, first_fault, op_names
 
@@ -35,10 +35,6 @@ KINDS = {
     "SPACE_TO_DEPTH": "space_to_depth", "DEPTH_TO_SPACE": "depth_to_space", "REVERSE_V2": "reverse", "TILE": "tile",
     "BROADCAST_TO": "broadcast", "SQUARED_DIFFERENCE": "squared_difference", "L2_NORMALIZATION": "l2_norm",
     "EMBEDDING_LOOKUP": "gather", "CAST": "cast",
-}
-DTYPES = {
-    0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16",
-    8: "complex64", 9: "int8", 10: "float64", 15: "uint32", 16: "uint16", 17: "int4",
 }
 # fmt: on
 ACTIVATION_NAMES = ("none", "relu", "relu_n1_to_1", "relu6", "tanh", "sign_bit")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from qdebug.errors import ModelError
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
 from qdebug.models.litert.excerpt import entries
-from qdebug.models.litert.flatbuffer import packed, unpacked
+from qdebug.models.litert.flatbuffer import opened, packed
 from qdebug.models.litert.tail import OnCodes
 from qdebug.models.quiet import quietly
 
@@ -39,14 +39,16 @@ def region_between(graph: Graph, inputs: Sequence[Key], output: Key) -> Region |
     return Region(ops, read, output) if ops and set(read) <= set(inputs) else None
 
 
-def cut_loose(content: bytes, graph: Graph, regions: Sequence[Region], shapes: Mapping[Key, Sequence[int]]) -> bytes:
-    """The file that holds these regions side by side; its inputs are theirs, one region after the other.
+def cut_loose(
+    content: bytes, graph: Graph, regions: Sequence[Region], shapes: Mapping[Key, Sequence[int]]
+) -> tuple[bytes, Graph]:
+    """The file that holds these regions side by side, and its tensors; its inputs are theirs, region after region.
 
     `shapes`: what the tensors at which regions begin have for one sample (a file may leave that open, or say it wrong).
     """
-    model = unpacked(content)
+    model = opened(content)
     main = model.subgraphs[0]
-    given = list(main.operators)
+    given, tensors = main.operators, dict(graph.tensors)
     main.operators = [given[op.index] for op in graph.ops if not graph.data_inputs(op)]  # weights made while running
     inputs: list[int] = []
     outputs: list[int] = []
@@ -55,8 +57,10 @@ def cut_loose(content: bytes, graph: Graph, regions: Sequence[Region], shapes: M
         for key in (*region.inputs, *(key for op in region.ops for key in op.outputs)):
             fresh[int(str(key))] = len(main.tensors)
             twin = copy(main.tensors[int(str(key))])
+            tensors[len(main.tensors)] = held = graph.tensors[key]
             if key in shapes:
                 twin.shape, twin.shapeSignature = np.array(shapes[key], np.int32), None
+                tensors[len(main.tensors)] = replace(held, shape=tuple(shapes[key]))
             main.tensors.append(twin)
         for op in region.ops:
             again = copy(given[op.index])
@@ -67,7 +71,7 @@ def cut_loose(content: bytes, graph: Graph, regions: Sequence[Region], shapes: M
         outputs.append(fresh[int(str(region.output))])
     main.inputs, main.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
     model.signatureDefs = None
-    return packed(model)
+    return packed(model), Graph(tensors, (), tuple(inputs), tuple(outputs))
 
 
 class RegionRunner:
@@ -83,8 +87,6 @@ class RegionRunner:
         kernels: str,
         threads: int | None = None,
     ) -> None:
-        from qdebug.models.litert.parse import parse
-
         self.regions = dict(regions)
         self.shapes = [tuple(shapes[key]) for region in self.regions.values() for key in region.inputs]
         """Of one sample, in the order of the inputs."""
@@ -92,15 +94,8 @@ class RegionRunner:
         """Whether a batch has failed: samples are then run alone."""
         self._interpreter = None
         if self.regions:
-            file = cut_loose(content, graph, list(self.regions.values()), shapes)
-            self._interpreter = _Loose(
-                file,
-                parse(file, "the reference, cut into layers"),
-                kernels=kernels,
-                threads=threads,
-                preserve=False,
-                role="reference",
-            )
+            file, loose = cut_loose(content, graph, list(self.regions.values()), shapes)
+            self._interpreter = _Loose(file, loose, kernels=kernels, threads=threads, preserve=False, role="reference")
 
     def run(self, given: Mapping[Key, Sequence[Array]], count: int) -> dict[Key, Array]:
         """What every region ends in, from what it is `given` at its inputs, for `count` samples.

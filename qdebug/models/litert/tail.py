@@ -13,7 +13,7 @@ import numpy as np
 
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
-from qdebug.models.litert.flatbuffer import packed, unpacked
+from qdebug.models.litert.flatbuffer import opened, packed
 from qdebug.models.litert.interpreter import Interpreter
 
 
@@ -39,40 +39,37 @@ def _after(graph: Graph, last: int) -> list[Op]:
     return sorted(graph.ancestors(graph.outputs, _done(graph, last)), key=lambda op: op.index)
 
 
-def cut(content: bytes, graph: Graph, last: int) -> bytes:
-    """The `.tflite` file of what comes after op number `last` of the main subgraph.
+def cut(content: bytes, graph: Graph, last: int) -> tuple[bytes, Graph]:
+    """The `.tflite` file of what comes after op number `last` of the main subgraph, and its graph.
 
     Its inputs are `crossing(graph, last)`, its outputs those of the model that are still to be computed; tensor
     numbers stay as they are. Weights stay in the file, needed or not.
     """
-    model = unpacked(content)
+    model = opened(content)
     main = model.subgraphs[0]
-    kept = _after(graph, last)
-    read = {key for op in kept for key in graph.data_inputs(op)}
-    made = {key for op in kept for key in op.outputs}
-    constant = [op for op in graph.ops if not graph.data_inputs(op)]  # weights that are dequantized while running
-    main.operators = [main.operators[op.index] for op in sorted({*constant, *kept}, key=lambda op: op.index)]
-    main.inputs = np.array([key for key in crossing(graph, last) if key in read], np.int32)
-    main.outputs = np.array([key for key in graph.outputs if key in made], np.int32)
+    after = _after(graph, last)
+    read = {key for op in after for key in graph.data_inputs(op)}
+    made = {key for op in after for key in op.outputs}
+    constant = {op for op in graph.ops if not graph.data_inputs(op)}  # weights that are dequantized while running
+    kept = tuple(sorted({*constant, *after}, key=lambda op: op.index))
+    inputs = tuple(key for key in crossing(graph, last) if key in read)
+    outputs = tuple(key for key in graph.outputs if key in made)
+    main.operators = [main.operators[op.index] for op in kept]
+    main.inputs, main.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
     model.signatureDefs = None
-    return packed(model)
+    return packed(model), Graph(graph.tensors, kept, inputs, outputs)
 
 
 class CandidateTail:
     """The candidate from op number `last` on, run on codes."""
 
     def __init__(self, content: bytes, graph: Graph, last: int, *, kernels: str, threads: int | None = None) -> None:
-        from qdebug.models.litert.parse import parse
-
         self.outputs, self.blocks_first = graph.outputs, graph.blocks_first
         self.inputs = crossing(graph, last)
-        kept = _after(graph, last)
         self._interpreter = None
-        if kept:
-            file = cut(content, graph, last)
-            self._interpreter = OnCodes(
-                file, parse(file, "the cut candidate"), kernels=kernels, threads=threads, preserve=False
-            )
+        if _after(graph, last):
+            file, rest = cut(content, graph, last)
+            self._interpreter = OnCodes(file, rest, kernels=kernels, threads=threads, preserve=False)
 
     def run(self, codes: Mapping[Key, Array], count: int) -> dict[Key, Array]:
         """The model's outputs, in codes, from the `codes` of the crossing tensors of `count` samples."""
