@@ -78,7 +78,6 @@ ReferenceKernelSet = Annotated[
         case_sensitive=False,
     ),
 ]
-CustomObjects = Annotated[str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")]
 AllowLambda = Annotated[
     bool, typer.Option("--allow-lambda", help="Run the Python code that a Keras file holds: trust it first.")
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdebug.cli.gates import GateOptions
 from qdebug.cli.output import Output, check_writable
 from qdebug.errors import StoreError, UsageError
-from qdebug.record.limits import option
 from qdebug.record.recorded import slug
 
 if TYPE_CHECKING:
@@ -26,65 +26,118 @@ def picked(kind: type[Any], given: Mapping[str, Any]) -> Any:
     return kind(**{field.name: given[field.name] for field in fields(kind) if field.name in given})
 
 
-_OF_FILES = ("dump", "reference", "candidate", "baseline", "x_key", "y_key", "custom_objects")
-_OF_IMAGES = ("image_size", "preprocess")
-_OF_GRAPHS = ("signature", "inputs", "outputs")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceRequest:
+    """Which models to compare: a built-in one, or the user's own files."""
 
+    model: str | None
+    seed: int
+    qat_epochs: int | None
+    retrain: bool
+    reference: str | None
+    candidate: str | None
+    baseline: str | None
+    save_candidate: Path | None
+    x_key: str | None
+    y_key: str | None
+    custom_objects: str | None = None
+    allow_lambda: bool = False
+    image_size: str | None = None
+    preprocess: str | None = None
+    signature: str | None = None
+    inputs: str | None = None
+    outputs: str | None = None
+    dump: str | None = None
 
-def check_models(given: Mapping[str, Any]) -> None:
-    """Raise UsageError if the arguments that say which models to trace contradict each other."""
-    model, dump, retrain, epochs = (given[name] for name in ("model", "dump", "retrain", "qat_epochs"))
-    files = [option(name) for name in (*_OF_FILES, *_OF_IMAGES, *_OF_GRAPHS) if given[name] is not None]
-    if model is not None and files:
-        raise UsageError(f"--model {model} excludes {files[0]}: trace a built-in model, or your own files")
-    if dump is not None and model is None and given["candidate"] is None:
-        raise UsageError(f"--dump {dump} needs the file that the device ran: give --candidate")
-    if model is None and given["reference"] is None and dump is None:
-        hint = "give --reference too" if files else "give --model dense4, or --reference and --candidate"
-        raise UsageError(f"nothing to trace: {hint}")
-    if model is None and (retrain or epochs is not None):
-        of_built_in = "--retrain" if retrain else "--qat-epochs"
-        raise UsageError(f"{of_built_in} is for built-in models: leave it out, or give --model")
-    if given["save_candidate"] is not None:
-        if given["candidate"] is not None:
-            raise UsageError("--save-candidate keeps a converted model: leave --candidate out to convert one")
-        check_writable(given["save_candidate"], force=given["force"])
-
-
-def trace_models(given: Mapping[str, Any], *, data: str | None, **how: Any) -> Run:
-    """Trace the models that the arguments name: a built-in one, the user's own files, or the file of a device."""
-    from qdebug.models.reference.graph_part import graph_part
-    from qdebug.workflows.trace import trace_builtin, trace_files
-
-    if given["model"] is None and given["reference"] is None:
-        return _trace_device(given, data, **how)
-    save = None if given["save_candidate"] is None else str(given["save_candidate"])
-    shared = {"data": data, "save_candidate": save, **_named(given, "samples", "scale", "quantize"), **how}
-    if given["model"] is not None:
-        return trace_builtin(given["model"], **_named(given, "seed", "qat_epochs", "retrain"), **shared)
-    graph = graph_part(*_named(given, *_OF_GRAPHS).values())
-    return trace_files(graph=graph, **_named(given, *_OF_FILES, *_OF_IMAGES, "allow_lambda"), **shared)
-
-
-def _named(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: given[name] for name in names}
-
-
-def _trace_device(
-    given: Mapping[str, Any], data: str | None, *, options: TraceOptions, executor: Crew | None, progress: Progress
-) -> Run:
-    """Compare a device with a host: no reference takes part."""
-    from qdebug.models.data.request import DataRequest
-    from qdebug.workflows.device_run import trace_device
-
-    candidate, dump, samples, scale = (given[name] for name in ("candidate", "dump", "samples", "scale"))
-    if executor is not None:
-        raise UsageError(
-            f"--dump {dump} holds what was run already, which workers cannot share: leave --workers or --scheduler out"
+    def check(self, *, force: bool) -> TraceRequest:
+        """Raise UsageError if the options contradict each other; return this."""
+        of_files = (
+            "dump",
+            "reference",
+            "candidate",
+            "baseline",
+            "x_key",
+            "y_key",
+            "custom_objects",
+            "image_size",
+            "preprocess",
+            "signature",
+            "inputs",
+            "outputs",
         )
-    keys = _named(given, "x_key", "y_key", *_OF_IMAGES)
-    request = None if data is None else DataRequest(data, None, scale, **keys)
-    return trace_device(candidate, dump, data=request, samples=samples, options=options, progress=progress)
+        files = [f"--{name.replace('_', '-')}" for name in of_files if getattr(self, name) is not None]
+        if self.model is not None and files:
+            raise UsageError(f"--model {self.model} excludes {files[0]}: trace a built-in model, or your own files")
+        if self.dump is not None and self.model is None and self.candidate is None:
+            raise UsageError(f"--dump {self.dump} needs the file that the device ran: give --candidate")
+        if self.model is None and self.reference is None and self.dump is None:
+            hint = "give --reference too" if files else "give --model dense4, or --reference and --candidate"
+            raise UsageError(f"nothing to trace: {hint}")
+        if self.model is None and (self.retrain or self.qat_epochs is not None):
+            option = "--retrain" if self.retrain else "--qat-epochs"
+            raise UsageError(f"{option} is for built-in models: leave it out, or give --model")
+        if self.candidate is not None and self.save_candidate is not None:
+            raise UsageError("--save-candidate keeps a converted model: leave --candidate out to convert one")
+        if self.save_candidate is not None:
+            check_writable(self.save_candidate, force=force)
+        return self
+
+    def trace(self, *, data: str | None, samples: int | None, scale: float | None, **shared: Any) -> Run:
+        """Trace these models."""
+        from qdebug.models.reference.graph_part import graph_part
+        from qdebug.workflows.trace import trace_builtin, trace_files
+
+        read: dict[str, Any] = {"data": data, "samples": samples, "scale": scale}
+        save = None if self.save_candidate is None else str(self.save_candidate)
+        if self.model is not None:
+            own: dict[str, Any] = {"seed": self.seed, "qat_epochs": self.qat_epochs, "retrain": self.retrain}
+            return trace_builtin(self.model, save_candidate=save, **own, **read, **shared)
+        if self.reference is None:
+            return self._trace_device(**read, **shared)
+        return trace_files(
+            self.reference,
+            self.candidate,
+            baseline=self.baseline,
+            save_candidate=save,
+            x_key=self.x_key,
+            y_key=self.y_key,
+            image_size=self.image_size,
+            preprocess=self.preprocess,
+            graph=graph_part(self.signature, self.inputs, self.outputs),
+            custom_objects=self.custom_objects,
+            allow_lambda=self.allow_lambda,
+            dump=self.dump,
+            **read,
+            **shared,
+        )
+
+    def _trace_device(
+        self,
+        *,
+        data: str | None,
+        samples: int | None,
+        scale: float | None,
+        options: TraceOptions,
+        executor: Crew | None,
+        progress: Progress,
+        **_quantize: Any,
+    ) -> Run:
+        """Compare a device with a host: no reference takes part."""
+        from qdebug.models.data.request import DataRequest
+        from qdebug.workflows.device_run import trace_device
+
+        if executor is not None:
+            raise UsageError(
+                f"--dump {self.dump} holds what was run already, which workers cannot share: leave "
+                "--workers or --scheduler out"
+            )
+        assert self.candidate is not None
+        assert self.dump is not None
+        keys = (self.x_key, self.y_key, self.image_size, self.preprocess)
+        request = None if data is None else DataRequest(data, None, scale, *keys)
+        return trace_device(
+            self.candidate, self.dump, data=request, samples=samples, options=options, progress=progress
+        )
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from qdebug.record.audit_gate import AuditFailOn
 def audit(
     reference: Annotated[str, typer.Option(help=o.REFERENCE_HELP, metavar="FILE")],
     candidate: Annotated[str, typer.Option(help="The .tflite file converted from it.", metavar="FILE")],
-    custom_objects: o.CustomObjects = None,
+    custom_objects: Annotated[
+        str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
+    ] = None,
     allow_lambda: o.AllowLambda = False,
     signature: o.Signature = None,
     inputs: o.GraphInputs = None,

@@ -41,7 +41,9 @@ def cure(
     data: Annotated[
         str | None, typer.Option(help="The run's data, where the record may not open them.", metavar="NAME|FILE")
     ] = None,
-    custom_objects: o.CustomObjects = None,
+    custom_objects: Annotated[
+        str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
+    ] = None,
     allow_lambda: o.AllowLambda = False,
     metric: o.MetricName = None,
     json: o.Json = None,

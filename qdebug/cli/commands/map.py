@@ -13,7 +13,9 @@ def map_models(
     reference: Annotated[str, typer.Option(help=o.REFERENCE_HELP, metavar="FILE")],
     candidate: Annotated[str, typer.Option(help="The .tflite file converted from it.", metavar="FILE")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random inputs that both run on.")] = 3,
-    custom_objects: o.CustomObjects = None,
+    custom_objects: Annotated[
+        str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
+    ] = None,
     dump: o.DumpPlace = None,
     allow_lambda: o.AllowLambda = False,
     signature: o.Signature = None,

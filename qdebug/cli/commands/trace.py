@@ -34,7 +34,9 @@ def trace(
     signature: o.Signature = None,
     inputs: o.GraphInputs = None,
     outputs: o.GraphOutputs = None,
-    custom_objects: o.CustomObjects = None,
+    custom_objects: Annotated[
+        str | None, typer.Option(help="Module with the model's own classes.", metavar="MODULE")
+    ] = None,
     allow_lambda: o.AllowLambda = False,
     seed: o.Seed = 3,
     quantize: o.Quantize = True,
@@ -79,12 +81,12 @@ def trace(
     from qdebug.cli.gates import GateOptions
     from qdebug.cli.output import Output, check_writable
     from qdebug.cli.progress import Progress
-    from qdebug.cli.trace_request import check_models, finish, picked, sharing, trace_models
+    from qdebug.cli.trace_request import TraceRequest, finish, picked, sharing
     from qdebug.errors import UsageError
     from qdebug.record.store import Store
     from qdebug.workflows.trace_options import TraceOptions
 
-    check_models(given)
+    request = picked(TraceRequest, given).check(force=force)
     if model is not None and reference_kernels is not None:
         raise UsageError(
             f"--reference-kernels {reference_kernels} is for a .tflite reference: leave it out, or leave "
@@ -98,6 +100,7 @@ def trace(
     gates = GateOptions.read(records, given)
     said = context.get_parameter_source("data")
     read = data if dump is None or (said is not None and said.name != "DEFAULT") else None
+    shared = {"data": read, "samples": samples, "scale": scale, "quantize": quantize}
     with Progress(quiet=quiet) as progress, sharing(workers, scheduler) as executor:
-        run = trace_models(given, data=read, options=gates.limited(options), executor=executor, progress=progress)
+        run = request.trace(**shared, options=gates.limited(options), executor=executor, progress=progress)
     raise typer.Exit(finish(run, records, target, gates, everything=everything))
