@@ -1,4 +1,4 @@
-"""Which builtin ops of a `.tflite` reference are lifted into float arithmetic: each is held against LiteRT.
+"""Which builtin ops of a `.tflite` reference are computed in float arithmetic: each is held against TensorFlow.
 
 `examples/lifted-ops.md` is made by this file: `python -m tests.models.test_lifted_ops` writes it again.
 """
@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 import qdebug
-from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.litert.parse import parse
+from qdebug.models.reference.float_ops import is_known
 from qdebug.models.reference.tflite_model import lift_file
-from qdebug.models.reference.tflite_ops import is_known
 
 OPTIONS = qdebug.TraceOptions(handover=False)
 TABLE = Path(__file__).parents[2] / "examples" / "lifted-ops.md"
@@ -185,29 +184,28 @@ def converted(call: Callable[[Any, Any], Any], shape: tuple[int, ...], data: np.
 
 @pytest.mark.tf
 @pytest.mark.parametrize("name", CASES)
-def test_a_lifted_op_computes_what_litert_computes(name: str):
-    """The file holds the op; its graph in TensorFlow and the file in LiteRT give the same on one sample."""
+def test_an_op_in_float_arithmetic_computes_what_tensorflow_computes(name: str):
+    """The file holds the op; in real values it gives on one sample what TensorFlow's own function gives."""
     from qdebug.models.reference.session import FrozenSession
+    from qdebug.models.tensorflow import load_tensorflow
 
     call, shape = CASES[name]
     content = converted(call, shape)
     graph = parse(content, name)
     assert name in {op.raw for op in graph.ops}
     sample = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
-    interpreter = Interpreter(content, graph, kernels="builtin")
-    interpreter.run([sample])
-    lifted = lift_file(graph, name).frozen
-    tails = FrozenSession(lifted)
-    (found,) = tails.outputs([sample])
-    tails.close()
+    tf = load_tensorflow().tf
+    expected = np.asarray(tf.function(lambda x: call(tf, x), autograph=False)(tf.constant(sample)))
+    with FrozenSession(lift_file(graph, name, content).frozen) as session:
+        (found,) = session.outputs([sample])
 
-    np.testing.assert_allclose(found, interpreter.get(graph.outputs[0]), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
 
 
-NOT_LIFTED = """\
-An op that is not lifted is computed by LiteRT's own kernel, so that all layers behind it have right values.
-Its own row is `unmeasured`, with the op's name: nothing tells what it should give. Only where both files
-hold it on the same grids is it measured: the reference's own kernel then runs on the candidate's codes.
+OTHERS = """\
+Any other op is computed by its own kernel, on the codes that the file gives it, so that all layers behind it have
+right values. Its own row is `unmeasured`, with the op's name: nothing tells what it should give. Only where both
+files hold it on the same grids is it measured: the reference's own kernel then runs on the candidate's codes.
 TensorFlow's own ops (Flex) are computed by TensorFlow, where they only compute: none that reads or writes
 files or calls Python is run. What nobody can run (other custom ops, delegates) ends the trace with its name.
 
@@ -225,16 +223,17 @@ def table() -> str:
         [
             "# Ops of a `.tflite` reference",
             "",
-            "A `.tflite` reference is lifted into TensorFlow's float arithmetic. This page is written by",
+            "A `.tflite` reference is computed in float arithmetic by LiteRT's float kernels: weights dequantized,",
+            "every grid simulated. TensorFlow is not needed for that. This page is written by",
             "`python -m tests.models.test_lifted_ops`; the tests fail where it is out of date.",
             "",
             "| | builtin operators |",
             "|---|---|",
-            f"| lifted, and held against LiteRT by a test ({len(checked)}) | {', '.join(checked)} |",
-            f"| lifted ({len(plain)}) | {', '.join(plain)} |",
-            f"| not lifted ({len(rest)}) | {', '.join(rest)} |",
+            f"| computed so, and held against TensorFlow by a test ({len(checked)}) | {', '.join(checked)} |",
+            f"| computed so ({len(plain)}) | {', '.join(plain)} |",
+            f"| by their own kernels ({len(rest)}) | {', '.join(rest)} |",
             "",
-            NOT_LIFTED,
+            OTHERS,
             "",
         ]
     )
@@ -249,7 +248,7 @@ def test_the_table_of_lifted_ops_is_up_to_date():
 @pytest.mark.tf
 def test_an_op_that_cannot_be_lifted_is_unmeasured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """LiteRT computes it, and the rest goes on: the layers behind it are compared as ever."""
-    from qdebug.models.reference import tflite_ops
+    from qdebug.models.reference import float_ops
 
     def call(tf: Any, x: Any) -> Any:
         return tf.matmul(tf.tanh(tf.nn.relu(tf.matmul(x, M))), M[:5, :3])
@@ -257,7 +256,7 @@ def test_an_op_that_cannot_be_lifted_is_unmeasured(monkeypatch: pytest.MonkeyPat
     data = np.random.default_rng(2).normal(size=(40, *ROW)).astype(np.float32)
     (tmp_path / "float.tflite").write_bytes(converted(call, ROW))
     (tmp_path / "int8.tflite").write_bytes(converted(call, ROW, data))
-    monkeypatch.delitem(tflite_ops.SIMPLE, "tanh")
+    monkeypatch.setattr(float_ops, "KNOWN", float_ops.KNOWN - {"TANH"})
     verdicts = {}
     for name in ("float", "int8"):
         run = qdebug.trace(tmp_path / "float.tflite", tmp_path / f"{name}.tflite", data, options=OPTIONS)

@@ -98,20 +98,22 @@ def _reduction(reference: Graph, candidate: Graph, core: Op, op: Op) -> Checked:
 
 
 def _axes(graph: Graph, op: Op, key: Key) -> tuple[int, ...] | None:
-    """The axes that a constant of the op names, of the tensor `key`."""
-    rank = len(graph.tensors[key].shape)
+    """The axes that an option or a constant of the op names, of the tensor `key`."""
+    rank, named = len(graph.tensors[key].shape), op.attributes.get("axis")
     found = [
         tensor.data
         for tensor in graph.constants(op)
         if tensor.data is not None and np.issubdtype(tensor.data.dtype, np.integer)
     ]
+    found = found if named is None else [np.asarray(named)]
     return tuple(sorted(int(axis) % rank for axis in found[0].reshape(-1))) if found and rank else None
 
 
 def _concat(reference: Graph, candidate: Graph, core: Op, op: Op) -> Checked:
-    ours, rank = _axes(reference, core, core.output), len(candidate.tensors[op.output].shape)
-    if ours is not None and len(reference.tensors[core.output].shape) == rank:
-        yield "axis", ours[0], int(op.attributes.get("axis", 0)) % rank
+    rank = len(candidate.tensors[op.output].shape)
+    if len(reference.tensors[core.output].shape) == rank:
+        ours, theirs = _axes(reference, core, core.output), _axes(candidate, op, op.output)
+        yield "axis", ours and ours[0], theirs and theirs[0]
 
 
 def _resize(_reference: Graph, _candidate: Graph, core: Op, op: Op) -> Checked:
@@ -132,9 +134,9 @@ def _constants(reference: Graph, candidate: Graph, core: Op, op: Op) -> Checked:
         yield core.kind, tuple(ours[0].reshape(-1).tolist()), tuple(theirs[0].reshape(-1).tolist())
 
 
-def _softmax(_reference: Graph, _candidate: Graph, _core: Op, op: Op) -> Checked:
+def _softmax(_reference: Graph, _candidate: Graph, core: Op, op: Op) -> Checked:
     if op.attributes.get("beta") is not None:
-        yield "beta", 1.0, round(float(op.attributes["beta"]), 6)
+        yield "beta", round(float(core.attributes.get("beta", 1.0)), 6), round(float(op.attributes["beta"]), 6)
 
 
 OPTIONS: dict[str, Callable[[Graph, Graph, Op, Op], Checked]] = {

@@ -6,12 +6,11 @@ rounding; the caller rounds. So any set of layers can be kept in float while all
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
-from qdebug.models.reference.session import engine_errors
 from qdebug.models.reference.taps import Tap
 from qdebug.models.reference.unrounded_replay import UnroundedReplay
 
@@ -24,6 +23,7 @@ class Cascade(UnroundedReplay):
         found = super()._tap(number, tap)
         if number == 0:
             self._ends: list[dict[str, Any]] = []
+            self._calls: dict[tuple[int, str], Callable[..., Any]] = {}
         self._ends.append(found)
         return found
 
@@ -34,9 +34,9 @@ class Cascade(UnroundedReplay):
         """
         tap = self.taps[number]
         starts = (*tap.inputs, *(tap.simulation.inputs or ()))
-        feeds: dict[Any, Any] = dict(zip(self.frozen.graph.inputs, inputs, strict=True))
-        fed = self._copier.tensors.fed
-        feeds |= {fed[key]: given[key] for _, key in starts if key is not None and key in given and key in fed}
-        with engine_errors(f"the region of {tap.reference} cannot run alone"):
-            found: Array = self._session.run(self._ends[number][which], feeds)
+        read = dict.fromkeys(key for _, key in starts if key is not None and key in given and key in self.engine.fed)
+        if (number, which) not in self._calls:
+            self._calls[number, which] = self.engine.call([self._ends[number][which]], list(read))
+        with self.engine.errors(f"the region of {tap.reference} cannot run alone"):
+            found: Array = self._calls[number, which](*inputs, *(given[key] for key in read))[0]
         return found

@@ -96,11 +96,11 @@ class InputSpec:
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """A model as one frozen TensorFlow graph, and the same in the common vocabulary."""
+    """A model as one graph in the common vocabulary, and as an engine runs it."""
 
     graph: Graph
     definition: Any
-    """The GraphDef, with every variable a constant."""
+    """TensorFlow's GraphDef, with every variable a constant; of a `.tflite` reference a `FloatFile`."""
     specs: tuple[InputSpec, ...]
     unknown: Mapping[str, str] = field(default_factory=dict)
     """Ops whose values are no measure of anything -> why: of a `.tflite` reference, those that LiteRT computes."""

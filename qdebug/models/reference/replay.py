@@ -1,7 +1,7 @@
 """Run the frozen reference: its outputs, every paired tensor, and every region on the candidate's own inputs.
 
-One TensorFlow graph holds the reference once (the cumulative pass), and a copy of each region whose inputs are what the
-candidate's codes stand for (the local pass). All of it is one `session.run` per batch. It takes and brings real values;
+One graph holds the reference once (the cumulative pass), and a copy of each region whose inputs are what the
+candidate's codes stand for (the local pass). All of it is one call per batch. It takes and brings real values;
 `values_of` makes codes of the candidate's own grid of them. Any tensor can also be fed, which is how handovers and
 repairs run.
 """
@@ -19,10 +19,8 @@ from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array, Grid
 from qdebug.models.reference.alike_inputs import AlikeInputs
 from qdebug.models.reference.frozen_graph import Frozen
-from qdebug.models.reference.region_copy import RegionCopier
-from qdebug.models.reference.session import FrozenSession, engine_errors
-from qdebug.models.reference.taps import Fetched, Reshaped, Tap, TapValues, as_values
-from qdebug.models.tensorflow import load_tensorflow
+from qdebug.models.reference.session import CANNOT_RUN, FrozenSession
+from qdebug.models.reference.taps import REFERENCE, Fetched, Reshaped, Simulation, Tap, TapValues, as_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +49,12 @@ class Replay(FrozenSession):
     ) -> None:
         super().__init__(frozen, threads=threads, optimized=optimized)
         self.taps, self.grids = tuple(taps), dict(grids)
-        self._copier = RegionCopier(frozen, self.graph)
         self._at_input: dict[int, int] = {}
         """Number of a tap that only rounds a model input -> number of that input: no session is needed for it."""
-        with self.graph.as_default():
-            fetches = [_cut(tap, self._tap(number, tap)) for number, tap in enumerate(self.taps)]
+        fetches = [self._cut(tap, self._tap(number, tap)) for number, tap in enumerate(self.taps)]
         self._outputs = list(frozen.graph.outputs)
         self._alike = AlikeInputs(self.taps, self._at_input, reshaped)
-        self._whole = self._compiled(fetches, self._copier.tensors.fed)
+        self._whole = self._compiled(fetches, self.engine.fed)
         self._shorter = self._without_copies(fetches, self._alike.readers) if self._alike.readers else self._whole
 
     def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Fetched]:
@@ -69,7 +65,7 @@ class Replay(FrozenSession):
         """
         alike = self._alike.hold_same_codes(inputs, codes)
         call = self._shorter if alike else self._whole
-        with engine_errors("TensorFlow cannot run the reference"):
+        with self.engine.errors(CANNOT_RUN):
             found = iter(call.run(*inputs, *(self._real(key, codes[key]) for key in call.fed)))
         outputs = [next(found) for _ in self._outputs]
         fetched: list[dict[str, Any]] = [{name: next(found) for name in names} for names in call.names]
@@ -91,29 +87,34 @@ class Replay(FrozenSession):
     # -- building the graph --------------------------------------------------------------------------
 
     def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
-        total, copy, as_file = self.graph.get_tensor_by_name(tap.reference), self._copier.copy, tap.simulation
-        local, before = copy(f"local{number}", tap, unrounded=tap.unrounded)
+        total, as_file = self.engine.tensor(tap.reference), tap.simulation
+        local, before = self._copied(f"local{number}", tap, unrounded=tap.unrounded)
         if tap.grid is None:
             entry = {"cumulative": total, "local": local}
             if tap.simulated:
-                entry["as_file"] = copy(f"as_file{number}", tap, unrounded=tap.unrounded, simulation=as_file)[0]
+                name = f"as_file{number}"
+                entry["as_file"] = self._copied(name, tap, unrounded=tap.unrounded, simulation=as_file)[0]
             return entry
-        if tap.fake_quant is not None and before.name in self.frozen.graph.inputs:
-            self._at_input[number] = self.frozen.graph.inputs.index(before.name)
+        begins = self.engine.key(before)
+        if tap.fake_quant is not None and begins in self.frozen.graph.inputs:
+            self._at_input[number] = self.frozen.graph.inputs.index(begins)
             return {}
         if tap.fake_quant is not None:
             return {"unrounded": before} if tap.first else {"cumulative": total, "unrounded": before}
         entry = {"cumulative": total} if tap.first else {"cumulative": total, "local": local}
         if tap.simulated:
-            entry["exact"] = copy(f"as_file{number}", tap, unrounded=True, simulation=as_file)[0]
+            entry["exact"] = self._copied(f"as_file{number}", tap, unrounded=True, simulation=as_file)[0]
         elif tap.limits is not None:
             entry["exact"] = before
         return entry
 
+    def _copied(self, scope: str, tap: Tap, *, unrounded: bool, simulation: Simulation = REFERENCE) -> tuple[Any, Any]:
+        return self.engine.copy(scope, tap, unrounded=unrounded, simulation=simulation)
+
     def _without_copies(self, fetches: Sequence[Mapping[str, Any]], alike: Collection[int]) -> _Call:
         """The call in which the reference's own run stands for the local pass too, at the taps of these numbers."""
         shorter = [
-            _cut(tap, self._whole_run(tap)) if number in alike else fetches[number]
+            self._cut(tap, self._whole_run(tap)) if number in alike else fetches[number]
             for number, tap in enumerate(self.taps)
         ]
         read = {
@@ -126,29 +127,27 @@ class Replay(FrozenSession):
 
     def _whole_run(self, tap: Tap) -> dict[str, Any]:
         """What to take of a tap in the reference's own run, which stands for the local pass too."""
-        before = self._copier.before_rounding(tap)
+        before = self.engine.before_rounding(tap)
         names = (
             {"unrounded": before}
             if tap.fake_quant is not None
             else {"cumulative": tap.reference} | ({} if tap.limits is None else {"exact": before})
         )
-        return {name: self.graph.get_tensor_by_name(tensor) for name, tensor in names.items()}
+        return {name: self.engine.tensor(tensor) for name, tensor in names.items()}
 
     def _compiled(self, fetches: Sequence[Mapping[str, Any]], fed: Collection[Key | None]) -> _Call:
-        """A callable: `Session.run` spends milliseconds in Python on some hundred fetches."""
-        wanted = self._outputs + [tensor for entry in fetches for tensor in entry.values()]
-        held = {key: tensor for key, tensor in self._copier.tensors.fed.items() if key in fed}
-        run = self._session.make_callable(wanted, [*self.frozen.graph.inputs, *held.values()])
-        return _Call(run, list(held), [list(entry) for entry in fetches])
+        """One call that brings the model's outputs and all of `fetches`, of the candidate's tensors in `fed`."""
+        wanted = [self.engine.tensor(key) for key in self._outputs]
+        wanted += [handle for entry in fetches for handle in entry.values()]
+        held = [key for key in self.engine.fed if key in fed]
+        return _Call(self.engine.call(wanted, held), held, [list(entry) for entry in fetches])
 
     def _real(self, key: Key, values: Array) -> Array:
         grid = self.grids[key]
         return np.asarray(values, np.float32) if grid is None else dequantize(values, *grid)
 
-
-def _cut(tap: Tap, fetched: dict[str, Any]) -> dict[str, Any]:
-    """What is fetched at a tap, with the file's activation applied."""
-    if tap.cut is None:
-        return fetched
-    tf = load_tensorflow().tf
-    return {name: tf.clip_by_value(tensor, *tap.cut) for name, tensor in fetched.items()}
+    def _cut(self, tap: Tap, fetched: dict[str, Any]) -> dict[str, Any]:
+        """What is fetched at a tap, with the file's activation applied."""
+        if tap.cut is None:
+            return fetched
+        return {name: self.engine.clipped(handle, *tap.cut) for name, handle in fetched.items()}

@@ -20,7 +20,7 @@ class UnroundedReplay(Replay):
 
     def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
         """Values of one region: `local`, `weights` where it has any, and `as_file`."""
-        simulation, copy = tap.simulation, self._copier.copy
+        simulation, copy = tap.simulation, self._copied
         found = {"local": copy(f"local{number}", tap, unrounded=True)[0]}
         weights = simulation.weights and replace(simulation.weights, gain=None)
         if weights is not None:

@@ -1,0 +1,203 @@
+"""Calls of a float file: some of its tensors computed from others, by LiteRT and, where it must be, by TensorFlow.
+
+Every call is a file of its own: the operators that its outputs depend on, cut out of the one file in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Protocol
+
+import numpy as np
+
+from qdebug.graph.quantization import Array
+from qdebug.models.litert.flatbuffer import DTYPES, packed
+from qdebug.models.litert.interpreter import open_native
+from qdebug.models.quiet import quietly
+from qdebug.models.reference.flex_ops import FlexOp, is_flex
+from qdebug.models.reference.float_file import BatchConstant
+
+
+class Call(Protocol):
+    """Gives the wanted tensors from arrays of the given ones, `count` samples. Raises RuntimeError or ValueError."""
+
+    def __call__(self, arrays: Sequence[Array], count: int) -> list[Array]:
+        """Run one batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenFile:
+    """A float file as an object of the schema, which may have grown by copies of regions."""
+
+    model: Any
+    growing: Sequence[BatchConstant]
+    threads: int | None
+
+    def call(self, wanted: Sequence[int], given: Sequence[int]) -> Call:
+        """A call by numbers of tensors."""
+        operators = self._needed(wanted, given)
+        if any(is_flex(self.model, operator) for operator in operators):
+            return _InSteps(self, operators, wanted, given)
+        return _ByLiteRT(self, operators, wanted, given)
+
+    def constant(self, number: int) -> Array | None:
+        """What a constant holds; `None` for a tensor that is computed."""
+        tensor = self.model.subgraphs[0].tensors[number]
+        held = self.model.buffers[tensor.buffer].data
+        if held is None or not len(held):
+            return None
+        shape = tuple(tensor.shape) if tensor.shape is not None else ()
+        return np.frombuffer(np.asarray(held, np.uint8).tobytes(), DTYPES[tensor.type]).reshape(shape)
+
+    def _needed(self, wanted: Collection[int], given: Collection[int]) -> list[Any]:
+        """The operators that compute the wanted tensors from those given, in running order."""
+        known = set(given)
+        kept, needed = [], set(wanted) - known
+        for operator in reversed(self.model.subgraphs[0].operators):
+            if not needed.isdisjoint(map(int, operator.outputs)):
+                kept.append(operator)
+                needed |= {int(key) for key in operator.inputs if key >= 0} - known
+        return kept[::-1]
+
+
+@dataclass(eq=False)
+class _ByLiteRT:
+    """One file; prepared anew where another number of samples comes."""
+
+    file: OpenFile
+    operators: Sequence[Any]
+    wanted: Sequence[int]
+    given: Sequence[int]
+    read: list[tuple[int, int]] = field(default_factory=list)
+    """Of the given tensors that something reads: place among them, and number in the file that runs."""
+    kernels: str = "xnnpack"
+    """LiteRT's fastest, or `builtin` where XNNPACK does not take the file."""
+    _native: Any = None
+    _shapes: tuple[tuple[int, ...], ...] = ()
+
+    def __call__(self, arrays: Sequence[Array], count: int) -> list[Array]:
+        """See `Call`."""
+        try:
+            return self._run(arrays, count)
+        except (RuntimeError, ValueError):
+            if self.kernels == "builtin":
+                raise
+            self.kernels, self._native, self._shapes = "builtin", None, ()
+            return self._run(arrays, count)
+
+    def _run(self, arrays: Sequence[Array], count: int) -> list[Array]:
+        shapes = (*(array.shape for array in arrays), (count,))
+        if shapes != self._shapes and self.operators:
+            content = self._content(arrays, count)
+            self._native = open_native(content, self.kernels, self.file.threads or os.cpu_count())
+            with quietly():
+                self._native.allocate_tensors()
+            self._shapes = shapes
+        for place, number in self.read:
+            dtype = DTYPES[self.file.model.subgraphs[0].tensors[number].type]
+            self._native.set_tensor(number, np.ascontiguousarray(arrays[place], dtype))
+        if self._native is not None:
+            self._native.reset_all_variables()  # (a batch must not see the state that the one before it left)
+            self._native.invoke()
+        given = dict(zip(self.given, arrays, strict=True))
+        return [self._value(number, given) for number in self.wanted]
+
+    def _value(self, number: int, given: Mapping[int, Array]) -> Array:
+        held = given[number] if number in given else self.file.constant(number)
+        found: Array = self._native.get_tensor(number) if held is None else held
+        return found
+
+    def _content(self, arrays: Sequence[Array], count: int) -> bytes:
+        """The file with these operators alone, for inputs of these shapes.
+
+        LiteRT computes shapes when it opens a file, and keeps some of them where an input is resized later.
+        """
+        read = {int(key) for operator in self.operators for key in operator.inputs}
+        self.read = [(place, number) for place, number in enumerate(self.given) if number in read]
+        model = copy(self.file.model)
+        main = copy(model.subgraphs[0])
+        model.buffers, main.tensors = list(model.buffers), list(main.tensors)
+        model.subgraphs = [main, *model.subgraphs[1:]]
+        main.operators = [_put_aside(operator, self.given, main) for operator in self.operators]
+        computed = {int(key) for operator in main.operators for key in operator.outputs}
+        main.inputs = np.array([number for _, number in self.read], np.int32)
+        main.outputs = np.array([number for number in dict.fromkeys(self.wanted) if number in computed], np.int32)
+        for place, number in self.read:
+            main.tensors[number] = copy(main.tensors[number])
+            main.tensors[number].shape = np.array(np.shape(arrays[place]), np.int32)
+            main.tensors[number].shapeSignature = None
+        for one in self.file.growing:
+            _hold(model, main, one.number, one.of(count))
+        _leave_out(model, read)
+        return packed(model)
+
+
+class _InSteps:
+    """Parts of a file that LiteRT runs, and between them single ops that TensorFlow runs."""
+
+    def __init__(self, file: OpenFile, operators: Sequence[Any], wanted: Sequence[int], given: Sequence[int]) -> None:
+        self.file, self.wanted, self.given = file, wanted, given
+        self.steps: list[tuple[Call, list[int], list[int]]] = []
+        """What runs, the numbers of what it reads, and of what it makes; constants are left out."""
+        groups = [
+            group
+            for flex, held in groupby(operators, key=lambda operator: is_flex(file.model, operator))
+            for group in (([one] for one in held) if flex else [list(held)])
+        ]
+        made = set(given).union(int(key) for one in operators for key in one.outputs)
+        for number, group in enumerate(groups):
+            after = {int(key) for later in groups[number + 1 :] for one in later for key in one.inputs} | set(wanted)
+            own = [int(key) for one in group for key in one.outputs]
+            reads = dict.fromkeys(int(key) for one in group for key in one.inputs)
+            given_here = [key for key in reads if key in made and key not in own]
+            if is_flex(file.model, group[0]):
+                self.steps.append((FlexOp(file, group[0], given_here), given_here, own))
+            else:
+                ends = [key for key in own if key in after and key not in given]
+                self.steps.append((_ByLiteRT(file, group, ends, given_here), given_here, ends))
+
+    def __call__(self, arrays: Sequence[Array], count: int) -> list[Array]:
+        """See `Call`."""
+        values = dict(zip(self.given, arrays, strict=True))
+        for run, reads, makes in self.steps:
+            found = run([values[key] for key in reads], count)
+            values = dict(zip(makes, found, strict=True)) | values
+        held = ((number, self.file.constant(number)) for number in self.wanted if number not in values)
+        values |= {number: constant for number, constant in held if constant is not None}
+        return [values[number] for number in self.wanted]
+
+
+def _put_aside(operator: Any, given: Collection[int], main: Any) -> Any:
+    """The operator; what it makes of tensors that are given goes into others, which nothing reads."""
+    made = [int(key) for key in operator.outputs]
+    if not set(given).intersection(made):
+        return operator
+    again = copy(operator)
+    for place, number in enumerate(made):
+        if number in given:
+            main.tensors.append(copy(main.tensors[number]))
+            made[place] = len(main.tensors) - 1
+    again.outputs = np.array(made, np.int32)
+    return again
+
+
+def _leave_out(model: Any, read: Collection[int]) -> None:
+    """Empty the buffers of a copy of a model that no operator of it reads: a small part needs few weights."""
+    main, *others = model.subgraphs
+    used = {main.tensors[number].buffer for number in read if number >= 0}
+    used |= {tensor.buffer for subgraph in others for tensor in subgraph.tensors}
+    empty = type(model.buffers[0])()
+    model.buffers = [held if number in used else empty for number, held in enumerate(model.buffers)]
+
+
+def _hold(model: Any, main: Any, number: int, values: Array) -> None:
+    """Put other values into a constant of a copy of a model."""
+    tensor, held = copy(main.tensors[number]), copy(model.buffers[main.tensors[number].buffer])
+    held.data = np.frombuffer(values.tobytes(), np.uint8)
+    model.buffers.append(held)
+    tensor.buffer = len(model.buffers) - 1
+    main.tensors[number] = tensor
