@@ -201,7 +201,7 @@ def test_every_key_of_a_rule_has_words():
     }
     words = Path(rules.parents[1], "render", "run", "evidence.py").read_text()
     joint = set(re.findall(r"[\"']([a-z_0-9]+)[\"']", words))
-    others = {"digits", "mnist", "file", "qat"}
+    others = {"digits", "mnist", "file", "float", "qat"}
 
     assert keys - joint - others == set()
     assert set(_WORDS) <= joint
