@@ -11,17 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qdebug.errors import ModelError
+import qdebug
+from qdebug.errors import ModelError, QDebugError
 from qdebug.models.litert.parse import parse
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_model import lift_file
 from qdebug.models.tensorflow import load_tensorflow
-from tests.support.float_models import file_of, net, samples
+from tests.models.test_lifted_ops import converted
+from tests.support.float_models import OPTIONS, file_of, net, samples
+from tests.support.tflite_edits import edit
 
 pytestmark = pytest.mark.tf
 KERNEL = np.random.default_rng(0).normal(size=(3, 3, 4, 2)).astype(np.float32)
 WIDE = np.random.default_rng(1).normal(size=(1, 4, 3)).astype(np.float32)
+LIMITS = np.linspace(-1, 1, 6, dtype=np.float32)
 
 WITHOUT = """
 import sys
@@ -122,3 +126,39 @@ def test_tensors_that_are_fed_stand_for_what_the_file_computes_there():
     assert sorted(ends) == [False, True]
     kept = ends.index(False)
     np.testing.assert_allclose(fed[kept], plain[kept], rtol=1e-6)
+
+
+def test_a_subgraph_without_tensors_is_refused_in_one_line(tmp_path: Path):
+    """LiteRT takes no file with one; its words are handed on."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = edit(file_of(net()), lambda model: model.subgraphs.append(schema.SubGraphT()))
+    (tmp_path / "reference.tflite").write_bytes(content)
+    with pytest.raises(QDebugError, match="Did not get tensors"):
+        qdebug.trace(tmp_path / "reference.tflite", content, samples(), options=OPTIONS)
+
+
+def test_the_constants_of_an_int8_reference_have_been_rounded(tmp_path: Path):
+    """A float file holds them as they were: their difference is that rounding, whatever op reads them."""
+
+    def call(tf: Any, x: Any) -> Any:
+        return tf.pad(tf.maximum(x, LIMITS), [[0, 0], [1, 1]], constant_values=0.7)
+
+    data = np.random.default_rng(5).normal(size=(40, 6)).astype(np.float32)
+    (tmp_path / "int8.tflite").write_bytes(converted(call, (6,), data))
+    (tmp_path / "float.tflite").write_bytes(converted(call, (6,)))
+    run = qdebug.trace(tmp_path / "int8.tflite", tmp_path / "float.tflite", data, options=OPTIONS)
+
+    assert [(row.op, row.verdict) for row in run.layers] == [("MAXIMUM", "rounding"), ("PADV2", "rounding")]
+    assert all("rounded to 8 bits" in row.reason for row in run.layers)
+
+
+def test_an_output_without_values_is_told_in_one_line(tmp_path: Path):
+    """How many there are depends on the sample, and some have none."""
+    content = converted(lambda tf, x: tf.where(x > 1.5), (6,))
+    (tmp_path / "where.tflite").write_bytes(content)
+    data = np.random.default_rng(6).normal(size=(12, 6)).astype(np.float32)
+    with pytest.raises(QDebugError) as raised:
+        qdebug.trace(tmp_path / "where.tflite", content, data, options=OPTIONS)
+
+    assert "\n" not in str(raised.value)

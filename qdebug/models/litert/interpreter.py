@@ -189,7 +189,7 @@ class Interpreter:
         try:
             value: Array = self._native.get_tensor(key)
         except ValueError as error:
-            raise KeyError(key) from error
+            value = self._without_values(key, error)
         tensor = self.graph.tensors[key]
         if tensor.dtype in WHOLE_CODES and value.dtype != tensor.dtype:
             raise ModelError(
@@ -197,6 +197,14 @@ class Interpreter:
                 f"{value.dtype} there: a damaged file, convert the model again"
             )
         return value
+
+    def _without_values(self, key: Key, error: ValueError) -> Array:
+        """An array of a tensor that has no values on this batch, which LiteRT does not hand out; else KeyError."""
+        details = (detail for detail in self._native.get_tensor_details() if detail["index"] == key)
+        shape = next((tuple(map(int, detail["shape"])) for detail in details), ())
+        if 0 not in shape:
+            raise KeyError(key) from error
+        return np.empty(shape, self.graph.tensors[key].dtype)
 
     def why_not(self, key: Key) -> str | None:  # noqa: ARG002 a dump knows more
         """Why a tensor cannot be read, where more is known than that it is not kept."""

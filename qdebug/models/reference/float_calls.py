@@ -189,7 +189,7 @@ def _leave_out(model: Any, read: Collection[int]) -> None:
     """Empty the buffers of a copy of a model that no operator of it reads: a small part needs few weights."""
     main, *others = model.subgraphs
     used = {main.tensors[number].buffer for number in read if number >= 0}
-    used |= {tensor.buffer for subgraph in others for tensor in subgraph.tensors}
+    used |= {tensor.buffer for subgraph in others for tensor in subgraph.tensors or ()}
     empty = type(model.buffers[0])()
     model.buffers = [held if number in used else empty for number, held in enumerate(model.buffers)]
 

@@ -246,7 +246,7 @@ class FloatWriter:
             laid = float_ops.in_reference(op, self.file, made.data)
             return replace(made, data=laid, shape=laid.shape, quantization=stored.quantization, dtype=stored.dtype)
         rounded = stored.dtype == "float16" or stored.quantization is not None
-        if op.kind in op_facts.ELEMENTWISE_CONSTANT | {"prelu"} and rounded:
+        if rounded and made.dtype == "float32":
             return replace(made, quantization=stored.quantization, dtype=stored.dtype)
         return made
 
