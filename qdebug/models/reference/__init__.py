@@ -1,1 +1,1 @@
-"""The reference side: opened, frozen into one TensorFlow graph, run and replayed."""
+"""The reference side: opened, frozen into one graph, run by TensorFlow or LiteRT, and replayed."""

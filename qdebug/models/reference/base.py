@@ -1,4 +1,4 @@
-"""What every reference has: where it came from, its kind, and its one TensorFlow graph."""
+"""What every reference has: where it came from, its kind, and its one graph."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ class Reference(ABC):
     @property
     @abstractmethod
     def frozen(self) -> Frozen:
-        """The reference as one TensorFlow graph."""
+        """The reference as one graph."""

@@ -1,4 +1,4 @@
-"""TensorFlow's own ops in a `.tflite` reference (Flex...): TensorFlow's interpreter computes them.
+"""TensorFlow's own ops in a `.tflite` reference (Flex...): TensorFlow computes them, one by one.
 
 The file holds such an op as a NodeDef in a flexbuffer, [name, NodeDef]. Only ops of `PURE` are computed: others could
 read and write files, or call Python.

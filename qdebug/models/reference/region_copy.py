@@ -1,4 +1,4 @@
-"""Copies of parts of the frozen reference that compute on the candidate's own tensors, in the graph of a session."""
+"""Copies of parts of the frozen reference that compute on the candidate's own tensors, in a graph of TensorFlow."""
 
 from __future__ import annotations
 
