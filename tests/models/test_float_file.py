@@ -162,3 +162,15 @@ def test_an_output_without_values_is_told_in_one_line(tmp_path: Path):
         qdebug.trace(tmp_path / "where.tflite", content, data, options=OPTIONS)
 
     assert "\n" not in str(raised.value)
+
+
+def test_a_model_that_reads_a_table_by_float_numbers_is_opened():
+    """Random values would be no rows of the table; what it gives of real ones is right."""
+    table = np.random.default_rng(7).normal(size=(9, 3)).astype(np.float32)
+    content = converted(lambda tf, x: tf.gather(table, tf.cast(x * 8.0, tf.int32)) * 2.0, (4,))
+    frozen = lift_file(parse(content), "table", content).frozen
+    data = np.random.default_rng(8).integers(0, 9, (5, 4))
+    with FrozenSession(frozen) as session:
+        (found,) = session.outputs([(data / 8).astype(np.float32)])
+
+    np.testing.assert_allclose(found, 2 * table[data], rtol=1e-6)

@@ -37,20 +37,25 @@ def settled(graph: Graph, file: FloatFile) -> tuple[Graph, bool]:
 
 
 def _values(graph: Graph, file: FloatFile, keys: list[Key], count: int) -> Mapping[Key, Array]:
-    """These tensors for so many random samples; nothing where the file takes one alone."""
+    """These tensors for so many samples: random ones, or zeros where a model takes no others (numbers of a table).
+
+    Nothing where the file takes one sample alone.
+    """
     engine, rng = LiteRTEngine(graph, file, threads=None), np.random.default_rng(0)
-    given: dict[Key, Array] = {}
-    for key in graph.inputs:
-        tensor = graph.tensors[key]
-        shape = (count, *map(abs, tensor.shape[1:])) if tensor.shape else ()
-        real = tensor.dtype.startswith("float")
-        given[key] = (rng.normal(size=shape) if real else np.zeros(shape)).astype(tensor.dtype)
-    try:
-        return dict(zip(keys, engine.fetch(keys, given), strict=True))
-    except (RuntimeError, ValueError):
-        if count == 1:
-            raise
-        return {}
+    inputs = {key: graph.tensors[key] for key in graph.inputs}
+    shapes = {key: (count, *map(abs, one.shape[1:])) if one.shape else () for key, one in inputs.items()}
+    zeros = {key: np.zeros(shapes[key], one.dtype) for key, one in inputs.items()}
+    random = {
+        key: rng.normal(size=shapes[key]).astype(one.dtype) if one.dtype.startswith("float") else zeros[key]
+        for key, one in inputs.items()
+    }
+    for given in (random, zeros):
+        try:
+            return dict(zip(keys, engine.fetch(keys, given), strict=True))
+        except (RuntimeError, ValueError):
+            if count == 1 and given is zeros:
+                raise
+    return {}
 
 
 def _shape(one: Array, two: Array | None) -> tuple[int, ...]:
