@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from qdebug.errors import ModelError
 from qdebug.graph.quantization import Array
 from qdebug.models.data.lazy_array import let_go
 from qdebug.models.reference.taps import TapValues
@@ -52,8 +53,13 @@ def by_sample(values: Array, samples: int, ahead: int) -> Array:
     """A tensor whose first axis is not that of the samples alone, as (samples, ...); the last axis stays.
 
     `ahead` values of each stand before the samples' axis (`Graph.ahead`); a dense layer on several axes folds them in
-    behind.
+    behind. Raises ModelError where the values do not belong to one sample each.
     """
+    if values.size % samples:
+        raise ModelError(
+            f"a tensor holds {len(values)} entries for {samples} samples: how many depends on the data, so that they "
+            "cannot be compared sample by sample; take the output that ends in it out of both models"
+        )
     last = values.shape[-1] if values.size % (samples * values.shape[-1]) == 0 else 1
     if ahead == 1:
         return values.reshape(samples, -1, last)

@@ -15,7 +15,9 @@ import qdebug
 from qdebug.errors import ModelError, QDebugError
 from qdebug.models.litert.parse import parse
 from qdebug.models.quiet import quietly
+from qdebug.models.reference.litert_engine import LiteRTEngine
 from qdebug.models.reference.session import FrozenSession
+from qdebug.models.reference.taps import REFERENCE, Tap
 from qdebug.models.reference.tflite_model import lift_file
 from qdebug.models.tensorflow import load_tensorflow
 from tests.models.test_lifted_ops import converted
@@ -174,3 +176,84 @@ def test_a_model_that_reads_a_table_by_float_numbers_is_opened():
         (found,) = session.outputs([(data / 8).astype(np.float32)])
 
     np.testing.assert_allclose(found, 2 * table[data], rtol=1e-6)
+
+
+def test_nan_passes_the_grids_of_an_int8_reference():
+    """What a logarithm makes of a negative number is no code of the grid."""
+    data = np.abs(np.random.default_rng(9).normal(size=(40, 6))).astype(np.float32) + 0.1
+    content = converted(lambda tf, x: tf.math.log(x), (6,), data)
+    quantized = int(str(parse(content).ops[0].output))
+
+    def about_zero(model: Any) -> None:
+        model.subgraphs[0].tensors[quantized].quantization.zeroPoint = np.array([0])
+
+    content = edit(content, about_zero)
+    frozen = lift_file(parse(content), "log", content).frozen
+    rounded = [op.output for op in frozen.graph.ops if op.kind == "fake_quant"]
+    with FrozenSession(frozen) as session:
+        (found,) = session.fetch(rounded[-1:], [np.array([[1.0, -0.5, 0.5, 1.0, 1.0, 1.0]], np.float32)])
+
+    assert np.isnan(found).tolist() == [[False, True, False, False, False, False]]
+
+
+def test_the_last_elements_of_a_large_batch_are_rounded_too():
+    """LiteRT's FAKE_QUANT counts elements in float32: beyond 2 to the power of 24, odd numbers are rounded."""
+    few = np.random.default_rng(10).normal(size=(8, 4097)).astype(np.float32)
+    few[-1, -3:] = 2.0
+    content = converted(lambda tf, x: tf.nn.relu(x), (4097,), few)
+    frozen = lift_file(parse(content), "large", content).frozen
+    with FrozenSession(frozen) as session:
+        (alone,) = session.outputs([few])
+        (among,) = session.outputs([np.concatenate([np.zeros((4089, 4097), np.float32), few])])
+
+    assert np.count_nonzero(alone) > 0
+    np.testing.assert_allclose(among[-8:], alone, atol=0.04)  # (a step: ties are rounded in another way)
+
+
+def test_a_copy_of_an_op_with_a_state_has_a_state_of_its_own():
+    """Run beside the op itself, on the same input, it gives the same."""
+    keras = load_tensorflow().tf_keras
+    model = keras.Sequential([keras.layers.InputLayer((5, 3), batch_size=1), keras.layers.LSTM(4)])
+    with quietly():
+        content = bytes(load_tensorflow().tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    frozen = lift_file(parse(content), "lstm", content).frozen
+    engine = LiteRTEngine(frozen.graph, frozen.definition, threads=1)
+    op = next(op for op in frozen.graph.ops if op.name in frozen.unknown)
+    tap = Tap(op.output, 0, (op,), tuple((key, None) for key in frozen.graph.data_inputs(op)), "float32")
+    end, _ = engine.copy("local", tap, unrounded=False, simulation=REFERENCE)
+    sample = np.random.default_rng(11).normal(size=(1, 5, 3)).astype(np.float32)
+    own, copied = engine.call([engine.tensor(op.output), end], [])(sample)
+
+    assert np.any(own)
+    np.testing.assert_array_equal(own, copied)
+
+
+def test_a_float16_kernel_of_an_op_that_keeps_its_own_kernel_is_held():
+    """The file makes it by a DEQUANTIZE, which the float file leaves out."""
+    tf = load_tensorflow().tf
+    kernel = np.random.default_rng(12).normal(size=(2, 2, 2, 3, 4)).astype(np.float32)
+    function = tf.function(lambda x: tf.nn.conv3d_transpose(x, kernel, (1, 4, 4, 4, 3), 2), autograph=False)
+    with quietly():
+        made = function.get_concrete_function(tf.TensorSpec((1, 2, 2, 2, 4), tf.float32, name="x"))
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([made])
+        converter.optimizations, converter.target_spec.supported_types = [tf.lite.Optimize.DEFAULT], [tf.float16]
+        content = bytes(converter.convert())
+    graph = parse(content)
+    sample = np.random.default_rng(13).normal(size=(1, 2, 2, 2, 4)).astype(np.float32)
+    with FrozenSession(lift_file(graph, "half", content).frozen) as session:
+        (found,) = session.outputs([sample])
+
+    assert {"DEQUANTIZE", "CONV_3D_TRANSPOSE"} <= {op.raw for op in graph.ops}
+    np.testing.assert_allclose(found, function(tf.constant(sample)), rtol=1e-2, atol=1e-2)
+
+
+def test_a_tensor_without_values_inside_a_reference_is_no_error():
+    """How many there are depends on the sample; on those that the file is opened with there may be none."""
+    content = converted(lambda tf, x: tf.cast(tf.where(x > 9.0), tf.float32), (6,))
+    frozen = lift_file(parse(content), "none", content).frozen
+    data = np.zeros((3, 6), np.float32)
+    data[1, 4] = 10.0
+    with FrozenSession(frozen) as session:
+        (found,) = session.outputs([data])
+
+    assert found.tolist() == [[1.0, 4.0]]

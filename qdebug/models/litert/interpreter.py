@@ -189,7 +189,10 @@ class Interpreter:
         try:
             value: Array = self._native.get_tensor(key)
         except ValueError as error:
-            value = self._without_values(key, error)
+            try:
+                value = without_values(self._native, int(str(key)))
+            except ValueError:
+                raise KeyError(key) from error
         tensor = self.graph.tensors[key]
         if tensor.dtype in WHOLE_CODES and value.dtype != tensor.dtype:
             raise ModelError(
@@ -197,14 +200,6 @@ class Interpreter:
                 f"{value.dtype} there: a damaged file, convert the model again"
             )
         return value
-
-    def _without_values(self, key: Key, error: ValueError) -> Array:
-        """An array of a tensor that has no values on this batch, which LiteRT does not hand out; else KeyError."""
-        details = (detail for detail in self._native.get_tensor_details() if detail["index"] == key)
-        shape = next((tuple(map(int, detail["shape"])) for detail in details), ())
-        if 0 not in shape:
-            raise KeyError(key) from error
-        return np.empty(shape, self.graph.tensors[key].dtype)
 
     def why_not(self, key: Key) -> str | None:  # noqa: ARG002 a dump knows more
         """Why a tensor cannot be read, where more is known than that it is not kept."""
@@ -276,6 +271,14 @@ def _random(rng: np.random.Generator, tensor: Tensor, count: int) -> Array:
         low, high = CODE_RANGES.get(tensor.dtype, (0, 2))
         return rng.integers(low, high, shape).astype(tensor.dtype)
     return rng.normal(size=shape).astype(tensor.dtype)
+
+
+def without_values(native: Any, number: int) -> Array:
+    """The array of a tensor that has no values on this batch, which LiteRT does not hand out; else ValueError."""
+    for detail in native.get_tensor_details():
+        if detail["index"] == number and 0 in list(detail["shape"]):
+            return np.empty(tuple(map(int, detail["shape"])), detail["dtype"])
+    raise ValueError(f"tensor {number} is not kept")
 
 
 def open_native(content: bytes, kernels: str, threads: int | None = None, preserve: bool = False) -> Any:

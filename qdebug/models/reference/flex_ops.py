@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from qdebug.errors import ModelError, first_line
 from qdebug.graph.graph import Op
 from qdebug.graph.quantization import Array
@@ -68,15 +70,22 @@ class FlexOp:
             }
             values = [given[number] if number in given else tf.constant(file.constant(number)) for number in numbers]
             (made,) = tf.import_graph_def(definition, dict(zip(names, values, strict=True)), ["op"], name="flex")
+        self._made, self._shapes = [int(key) for key in operator.outputs], list[tuple[int, ...]]()
         session = tf.compat.v1.Session(graph=graph)
         self._run = session.make_callable(list(made.outputs), [given[number] for number in reads])
 
     def __call__(self, arrays: Sequence[Array], count: int) -> list[Array]:  # noqa: ARG002 the arrays tell
         """Run it. Raises ValueError where TensorFlow does not take the arrays."""
         try:
-            return list(self._run(*arrays))
+            found = list(self._run(*arrays))
+            self._shapes = [np.shape(one) for one in found]
+            return found
         except load_tensorflow().tf.errors.OpError as error:
             raise ValueError(first_line(error)) from error
+
+    def shapes(self) -> dict[int, tuple[int, ...]]:
+        """Of its outputs, by number, as the last batch left them."""
+        return dict(zip(self._made, self._shapes, strict=False))
 
 
 def _types(node: Any, count: int) -> list[Any]:

@@ -15,11 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from qdebug.graph.quantization import Array
-from qdebug.models.litert.flatbuffer import DTYPES, packed
-from qdebug.models.litert.interpreter import open_native
+from qdebug.models.litert.flatbuffer import DTYPES, TYPES, opcode, packed
+from qdebug.models.litert.interpreter import open_native, without_values
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.flex_ops import FlexOp, is_flex
 from qdebug.models.reference.float_file import BatchConstant
+
+COUNTED = 2**24
+"""Elements that float32 can count."""
 
 
 class Call(Protocol):
@@ -27,6 +30,9 @@ class Call(Protocol):
 
     def __call__(self, arrays: Sequence[Array], count: int) -> list[Array]:
         """Run one batch."""
+
+    def shapes(self) -> dict[int, tuple[int, ...]]:
+        """Of all that was computed, by number, as the last batch left them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +42,14 @@ class OpenFile:
     model: Any
     growing: Sequence[BatchConstant]
     threads: int | None
+    kernels: str = "xnnpack"
 
     def call(self, wanted: Sequence[int], given: Sequence[int]) -> Call:
         """A call by numbers of tensors."""
         operators = self._needed(wanted, given)
         if any(is_flex(self.model, operator) for operator in operators):
             return _InSteps(self, operators, wanted, given)
-        return _ByLiteRT(self, operators, wanted, given)
+        return _ByLiteRT(self, operators, wanted, given, kernels=self.kernels)
 
     def constant(self, number: int) -> Array | None:
         """What a constant holds; `None` for a tensor that is computed."""
@@ -108,8 +115,19 @@ class _ByLiteRT:
 
     def _value(self, number: int, given: Mapping[int, Array]) -> Array:
         held = given[number] if number in given else self.file.constant(number)
-        found: Array = self._native.get_tensor(number) if held is None else held
+        if held is not None:
+            return held
+        try:
+            found: Array = self._native.get_tensor(number)
+        except ValueError:
+            found = without_values(self._native, number)
         return found
+
+    def shapes(self) -> dict[int, tuple[int, ...]]:
+        """See `Call`."""
+        made = {int(key) for operator in self.operators for key in operator.outputs}
+        details = self._native.get_tensor_details() if self._native is not None else ()
+        return {one["index"]: tuple(map(int, one["shape"])) for one in details if one["index"] in made}
 
     def _content(self, arrays: Sequence[Array], count: int) -> bytes:
         """The file with these operators alone, for inputs of these shapes.
@@ -121,6 +139,7 @@ class _ByLiteRT:
         model = copy(self.file.model)
         main = copy(model.subgraphs[0])
         model.buffers, main.tensors = list(model.buffers), list(main.tensors)
+        model.operatorCodes = list(model.operatorCodes)
         model.subgraphs = [main, *model.subgraphs[1:]]
         main.operators = [_put_aside(operator, self.given, main) for operator in self.operators]
         computed = {int(key) for operator in main.operators for key in operator.outputs}
@@ -132,6 +151,7 @@ class _ByLiteRT:
             main.tensors[number].shapeSignature = None
         for one in self.file.growing:
             _hold(model, main, one.number, one.of(count))
+        _round_large(model, main, count)
         _leave_out(model, read)
         return packed(model)
 
@@ -158,7 +178,11 @@ class _InSteps:
                 self.steps.append((FlexOp(file, group[0], given_here), given_here, own))
             else:
                 ends = [key for key in own if key in after and key not in given]
-                self.steps.append((_ByLiteRT(file, group, ends, given_here), given_here, ends))
+                self.steps.append((_ByLiteRT(file, group, ends, given_here, kernels=file.kernels), given_here, ends))
+
+    def shapes(self) -> dict[int, tuple[int, ...]]:
+        """See `Call`."""
+        return {number: shape for run, _, _ in self.steps for number, shape in run.shapes().items()}
 
     def __call__(self, arrays: Sequence[Array], count: int) -> list[Array]:
         """See `Call`."""
@@ -183,6 +207,36 @@ def _put_aside(operator: Any, given: Collection[int], main: Any) -> Any:
             made[place] = len(main.tensors) - 1
     again.outputs = np.array(made, np.int32)
     return again
+
+
+def _round_large(model: Any, main: Any, count: int) -> None:
+    """Put a QUANTIZE and a DEQUANTIZE in the place of each FAKE_QUANT of a large tensor.
+
+    LiteRT's FAKE_QUANT counts elements in float32: of more than `COUNTED` it may leave out the last one.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    code, kept = opcode(model, schema.BuiltinOperator.FAKE_QUANT), []
+    for operator in main.operators:
+        tensor = main.tensors[int(operator.outputs[0])]
+        size = count * int(np.prod(tensor.shape[1:])) if tensor.shape is not None and len(tensor.shape) else 1
+        if operator.opcodeIndex != code or size <= COUNTED:
+            kept.append(operator)
+            continue
+        options, codes = operator.builtinOptions, copy(tensor)
+        codes.type = TYPES["int16" if options.numBits == 16 else "int8"]
+        codes.quantization = schema.QuantizationParametersT()
+        step = (options.max - options.min) / (2**options.numBits - 1)
+        codes.quantization.scale = np.array([step], np.float32)
+        codes.quantization.zeroPoint = np.array([round(-options.min / step) - 2 ** (options.numBits - 1)], np.int64)
+        main.tensors.append(codes)
+        between = np.array([len(main.tensors) - 1], np.int32)
+        for name, read, made in (("QUANTIZE", operator.inputs, between), ("DEQUANTIZE", between, operator.outputs)):
+            one = schema.OperatorT()
+            one.opcodeIndex = opcode(model, getattr(schema.BuiltinOperator, name))
+            one.inputs, one.outputs = read, made
+            kept.append(one)
+    main.operators = kept
 
 
 def _leave_out(model: Any, read: Collection[int]) -> None:

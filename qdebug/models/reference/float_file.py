@@ -18,7 +18,7 @@ from qdebug.converter.constants import as_stored
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.graph.quantization import Array, Grid
-from qdebug.models.litert.flatbuffer import add_tensor, opcode, packed, unpacked
+from qdebug.models.litert.flatbuffer import add_buffer, add_tensor, opcode, packed, unpacked
 from qdebug.models.litert.parse import KINDS
 from qdebug.models.litert.runnable_part import FLEX
 from qdebug.models.reference import flex_ops, float_ops
@@ -86,6 +86,8 @@ class FloatWriter:
         )
         self.batch = max(1, *(shape[0] for key in self.file.inputs if (shape := self.file.tensors[key].shape)), 1)
         self.scope, self._layer = "", Layer("", "")
+        self.may_be_nan = False
+        """Whether an op so far can make NaN of numbers, or a constant is not finite."""
 
     def write(self) -> FloatFile:
         """Write everything; `tensors`, `ops`, `values` and `unknown` then tell of it.
@@ -145,6 +147,7 @@ class FloatWriter:
             operator.builtinOptions.fusedActivationFunction = 0
         float_ops.open_batch(op, file, operator.builtinOptions)
         keys = [None if key < 0 else self._read(op, number, key) for number, key in enumerate(entries)]
+        self.may_be_nan |= op.kind not in float_ops.FINITE
         kind = kind_of(op.raw.removeprefix(FLEX)) if op.raw.startswith(FLEX) else op.kind
         made = self._emit(kind, float_ops.title(op), keys, op.outputs, float_ops.attributes(op), operator)
         if has_bias:
@@ -165,7 +168,7 @@ class FloatWriter:
     def _add_foreign(self, op: Op) -> None:
         """The op as it is, on codes."""
         first, data = len(self.main.operators), self.file.data_inputs(op)
-        codes = {key: self._as_codes(key) for key in data}
+        codes = {key: self._as_codes(key) for key in data} | self._made_constants(op)
         operator = copy(self.given[op.index])
         operator.inputs = np.array([codes.get(int(key), int(key)) for key in operator.inputs], np.int32)
         ends = {key: self._twin(key) for key in op.outputs}
@@ -180,7 +183,7 @@ class FloatWriter:
                 self._activation(name, tensor)
                 self._operator("DEQUANTIZE", [ends[key]], [self.numbers[name]])
             self.values[key] = name
-        name = keys[0].rpartition(":")[0]
+        self.may_be_nan, name = True, keys[0].rpartition(":")[0]
         self.unknown[name] = float_ops.reason(op)
         self.operators[name] = tuple(range(first, len(self.main.operators)))
         read = tuple(self.values[key] for key in data)
@@ -194,6 +197,16 @@ class FloatWriter:
         twin = self._twin(key)
         self._operator("QUANTIZE", [value], [twin])
         return twin
+
+    def _made_constants(self, op: Op) -> dict[Key, int]:
+        """Constants that the file makes by a QUANTIZE or DEQUANTIZE of its own, which is left out here."""
+        found: dict[Key, int] = {}
+        for key in op.inputs:
+            held = self.file.tensors[key].data
+            if held is not None and held.size and not self._holds(int(str(key))):
+                found[key] = self._twin(key)
+                self.main.tensors[found[key]].buffer = add_buffer(self.model, held)
+        return found
 
     # -- what ops are given --------------------------------------------------------------------------
 
@@ -219,6 +232,7 @@ class FloatWriter:
         data = tensor.constant.reshape(tensor.data.shape)  # (a scalar with a scale stays one)
         if data.dtype == np.float16 or (tensor.quantization is not None and data.dtype.kind == "f"):
             data = data.astype(np.float32)
+        self.may_be_nan |= data.dtype.kind == "f" and not bool(np.all(np.isfinite(data)))
         same = self.file.tensors.get(tensor.key)
         kept = same is not None and (not data.size or (tensor.constant is same.data and tensor.dtype != "float16"))
         if kept and (not data.size or self._holds(int(str(tensor.key)))):
@@ -303,7 +317,21 @@ class FloatWriter:
             self.tensors[key] = Tensor(key, key, (), "float32", data=np.asarray(end))
         about = {"num_bits": options.numBits, "narrow_range": False}
         title = "FakeQuantWithMinMaxVars"
-        return self._emit("fake_quant", title, [value], [tensor.key], about, operator, beside=ends)[0]
+        (made,) = self._emit("fake_quant", title, [value], [tensor.key], about, operator, beside=ends)
+        if self.may_be_nan:
+            self._keep_nan(value, made, tensor)
+        return made
+
+    def _keep_nan(self, value: Key, made: Key, tensor: Tensor) -> None:
+        """Let NaN pass the FAKE_QUANT that ends the file so far: LiteRT makes the lowest value of it."""
+        given, rounded = self.numbers[value], self.numbers[made]
+        is_nan = add_tensor(self.model, "is_nan", tensor.shape, "bool")
+        self.main.tensors[is_nan].shapeSignature = self.main.tensors[rounded].shapeSignature
+        self._activation(made, tensor)
+        self._operator("NOT_EQUAL", [given, given], [is_nan])
+        self._operator("SELECT_V2", [is_nan, given, rounded], [self.numbers[made]])
+        name, last = str(made).rpartition(":")[0], len(self.main.operators)
+        self.operators[name] = (last - 3, last - 2, last - 1)
 
     def _activation(self, key: Key, tensor: Tensor) -> None:
         """A tensor of the float file that is computed, shaped as the file's own."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.graph.graph import Graph, Op
+from qdebug.graph.graph import MOVEMENT, Graph, Op
+from qdebug.graph.op_facts import WEIGHTED
 from qdebug.graph.quantization import Array
 
 NAMES = """
@@ -26,6 +27,13 @@ UNSORTED_SEGMENT_MIN UNSORTED_SEGMENT_PROD UNSORTED_SEGMENT_SUM WHERE ZEROS_LIKE
 """
 KNOWN = set(NAMES.split())
 """Operators that LiteRT computes in real values as TensorFlow defines them."""
+FINITE_KINDS = """
+add sub mul maximum minimum relu relu6 relu_n1_to_1 relu_0_to_1 leaky_relu prelu elu gelu hard_swish logistic tanh
+softmax log_softmax mean sum reduce_max reduce_min max_pool avg_pool concat mirror_pad resize_bilinear matmul abs neg
+square squared_difference cast floor ceil round sign shape rank l2_norm
+"""
+FINITE = MOVEMENT | WEIGHTED | set(FINITE_KINDS.split())
+"""Kinds that make numbers of numbers, short of overflow: no logarithm, root, power or quotient."""
 BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "CONV_3D": 2, "TRANSPOSE_CONV": 3}
 """Weighted operators -> the number of the input that is their bias."""
 TITLES = {

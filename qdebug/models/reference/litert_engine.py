@@ -41,13 +41,13 @@ class _Given:
 class LiteRTEngine:
     """A float file that is open."""
 
-    def __init__(self, graph: Graph, file: FloatFile, *, threads: int | None) -> None:
+    def __init__(self, graph: Graph, file: FloatFile, *, threads: int | None, kernels: str = "xnnpack") -> None:
         from ai_edge_litert import schema_py_generated as schema
 
         self.schema: Any = schema
         self.graph, self.file = graph, file
         self.model = unpacked(file.content)
-        self.open = OpenFile(self.model, file.growing, threads)
+        self.open = OpenFile(self.model, file.growing, threads, kernels)
         self.main = self.model.subgraphs[0]
         self.keys = {number: key for key, number in file.numbers.items()}
         self._fed: dict[Key, list[_Given]] = {}
@@ -109,6 +109,19 @@ class LiteRTEngine:
             ):
                 raise ValueError(f"{key} is fed with shape {np.shape(values)}, and has {shape}")
         return self._calls[name](list(feeds.values()), len(feeds[self.graph.inputs[0]]))
+
+    def looked_at(
+        self, keys: Sequence[Key], inputs: Sequence[Array]
+    ) -> tuple[dict[Key, Array], dict[Key, tuple[int, ...]]]:
+        """What these tensors hold, and the shapes of all that the model's outputs and they depend on.
+
+        XNNPACK does not tell the shapes of what it computes: for an engine on `builtin` kernels.
+        """
+        wanted = [*map(self.tensor, keys), *map(self.tensor, self.graph.outputs)]
+        call = self.open.call(wanted, list(map(self.tensor, self.graph.inputs)))
+        values = call(inputs, len(inputs[0]))
+        shapes = {self.keys[number]: shape for number, shape in call.shapes().items() if number in self.keys}
+        return dict(zip(keys, values, strict=False)), shapes
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
@@ -181,6 +194,9 @@ class _Copy:
                 fresh[of.tensor(key)] = self._number(key) if held is None else held
         for place in of.file.operators[op.name]:
             again = copy(of.main.operators[place])
+            for state in map(int, again.inputs):
+                if state >= 0 and state not in fresh and of.main.tensors[state].isVariable:
+                    fresh[state] = of.twin(state)
             for made in map(int, again.outputs):
                 fresh[made] = of.twin(made)
             again.inputs = np.array([fresh.get(int(key), int(key)) for key in again.inputs], np.int32)

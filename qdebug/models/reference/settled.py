@@ -23,25 +23,26 @@ def settled(graph: Graph, file: FloatFile) -> tuple[Graph, bool]:
     for op in graph.ops:
         if op.kind not in SHAPE_KINDS and not data.isdisjoint(op.inputs):
             data.update(op.outputs)
-    keys = [key for op in graph.ops for key in op.outputs]
-    one, two = (_values(graph, file, keys, count) for count in (1, 2))
-    made = {
-        key: replace(graph.tensors[key], shape=_shape(one[key], two.get(key)))
-        if key in data
-        else _constant(graph.tensors[key], one[key], two.get(key))
-        for key in keys
-    }
+    aside = [key for op in graph.ops for key in op.outputs if key not in data]
+    (one, shapes), (two, larger) = (_looked_at(graph, file, aside, count) for count in (1, 2))
+    made = {key: _constant(graph.tensors[key], one[key], two.get(key)) for key in aside}
+    for key in data - set(graph.inputs) & shapes.keys():
+        made[key] = replace(graph.tensors[key], shape=_shape(shapes[key], larger.get(key)))
     kept = [op for op in graph.ops if not data.isdisjoint(op.outputs)]
     ops = tuple(replace(op, index=number) for number, op in enumerate(kept))
-    return replace(graph, tensors={**graph.tensors, **made}, ops=ops), bool(two)
+    return replace(graph, tensors={**graph.tensors, **made}, ops=ops), bool(larger)
 
 
-def _values(graph: Graph, file: FloatFile, keys: list[Key], count: int) -> Mapping[Key, Array]:
-    """These tensors for so many samples: random ones, or zeros where a model takes no others (numbers of a table).
+def _looked_at(
+    graph: Graph, file: FloatFile, aside: list[Key], count: int
+) -> tuple[Mapping[Key, Array], Mapping[Key, tuple[int, ...]]]:
+    """What stands `aside` for so many samples, and all shapes.
 
-    Nothing where the file takes one sample alone.
+    The samples are random, or zeros where a model takes no others (numbers of a table). Nothing where it takes one
+    sample alone.
     """
-    engine, rng = LiteRTEngine(graph, file, threads=None), np.random.default_rng(0)
+    engine = LiteRTEngine(graph, file, threads=None, kernels="builtin")
+    rng = np.random.default_rng(0)
     inputs = {key: graph.tensors[key] for key in graph.inputs}
     shapes = {key: (count, *map(abs, one.shape[1:])) if one.shape else () for key, one in inputs.items()}
     zeros = {key: np.zeros(shapes[key], one.dtype) for key, one in inputs.items()}
@@ -51,20 +52,20 @@ def _values(graph: Graph, file: FloatFile, keys: list[Key], count: int) -> Mappi
     }
     for given in (random, zeros):
         try:
-            return dict(zip(keys, engine.fetch(keys, given), strict=True))
+            return engine.looked_at(aside, list(given.values()))
         except (RuntimeError, ValueError):
             if count == 1 and given is zeros:
                 raise
-    return {}
+    return {}, {}
 
 
-def _shape(one: Array, two: Array | None) -> tuple[int, ...]:
+def _shape(one: tuple[int, ...], two: tuple[int, ...] | None) -> tuple[int, ...]:
     """The shape of an activation; -1 where that of two samples is another."""
     if two is None:
-        return (-1, *one.shape[1:]) if one.ndim else ()
-    if one.ndim != two.ndim:
+        return (-1, *one[1:]) if one else ()
+    if len(one) != len(two):
         return (-1,)
-    return tuple(size if size == other else -1 for size, other in zip(one.shape, two.shape, strict=True))
+    return tuple(size if size == other else -1 for size, other in zip(one, two, strict=True))
 
 
 def _constant(made: Tensor, one: Array, two: Array | None) -> Tensor:
