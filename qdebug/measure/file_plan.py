@@ -56,7 +56,7 @@ def plan_file(
     for pair in alike:
         given = None if pair.candidate in at_inputs else planner.feeds(pair)
         region = None if given is None else region_between(file, list(given), tensors[pair.candidate])
-        if given is not None and region is not None and all(key in kept for key in region.inputs):
+        if given is not None and region is not None:
             regions[pair.candidate] = region
             feeds[pair.candidate] = {key: given[key] for key in region.inputs}
     return FilePlan(tensors, regions, feeds, at_inputs)

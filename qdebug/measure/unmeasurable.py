@@ -30,6 +30,9 @@ class Runner(Protocol):
         """Why a tensor cannot be read, where more is known than that it is not kept."""
 
 
+ONE_FOR_ALL = "it holds one value for all samples of a batch"
+
+
 @dataclass(frozen=True, eq=False)
 class Unmeasurable:
     """Candidate tensors that cannot be compared with their counterparts."""
@@ -52,7 +55,7 @@ class Unmeasurable:
             for why in [next((unknown[op.name] for op in pair.region if op.name in unknown), None)]
             if why is not None
         }
-        return replace(self, reasons={**self.reasons, **found}, readable=frozenset(found))
+        return replace(self, reasons={**self.reasons, **found}, readable=self.readable | found.keys())
 
 
 def find_unmeasurable(
@@ -75,8 +78,11 @@ def find_unmeasurable(
         except KeyError:
             reasons[pair.candidate] = runner.why_not(pair.candidate) or UNREADABLE
             unheld |= {pair.candidate} if runner.why_not(pair.candidate) else set()
+    scalars = frozenset(pair.candidate for pair, shape in shapes.items() if not shape)
+    reasons |= dict.fromkeys(scalars, ONE_FOR_ALL)
+    shapes = {pair: shape for pair, shape in shapes.items() if shape}
     if all(shape == aligned.candidate.tensors[pair.candidate].shape for pair, shape in shapes.items()):
-        return Unmeasurable(reasons, unheld=frozenset(unheld))
+        return Unmeasurable(reasons, readable=scalars, unheld=frozenset(unheld))
     ours = fetch([pair.reference for pair in shapes])
     misshapen = {
         pair.candidate: f"shape: {pair.op.raw if pair.op is not None else 'the input'} gives {_by(shape)}, "
@@ -91,7 +97,7 @@ def find_unmeasurable(
             f"the candidate's output {aligned.candidate.tensors[lost].name} cannot be compared: at "
             f"{wrong[0].layer} already, {misshapen[wrong[0].candidate]}; convert the model again"
         )
-    return Unmeasurable(reasons | misshapen, frozenset(misshapen), unheld=frozenset(unheld))
+    return Unmeasurable(reasons | misshapen, frozenset(misshapen), readable=scalars, unheld=frozenset(unheld))
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -257,3 +257,19 @@ def test_a_tensor_without_values_inside_a_reference_is_no_error():
         (found,) = session.outputs([data])
 
     assert found.tolist() == [[1.0, 4.0]]
+
+
+def test_a_branch_and_what_holds_one_value_for_all_samples_are_unmeasured(tmp_path: Path):
+    """Of a file with an IF the rest is compared: a number that a whole batch shares belongs to no sample."""
+
+    def call(tf: Any, x: Any) -> Any:
+        return tf.nn.relu(tf.cond(tf.reduce_sum(x) > 0, lambda: x * 2.0, lambda: tf.exp(x)) + 1.0)
+
+    content = of_one(call, (6,))
+    (tmp_path / "branch.tflite").write_bytes(content)
+    data = np.random.default_rng(14).normal(size=(12, 6)).astype(np.float32)
+    run = qdebug.trace(tmp_path / "branch.tflite", content, data, options=OPTIONS)
+    verdicts = {row.op: row.verdict for row in run.layers}
+
+    assert verdicts["IF"] == verdicts["SUM"] == "unmeasured"
+    assert {verdicts[op] for op in verdicts if op not in ("IF", "SUM", "GREATER")} == {"exact"}

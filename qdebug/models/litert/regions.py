@@ -88,7 +88,11 @@ class RegionRunner:
         threads: int | None = None,
     ) -> None:
         self.regions = dict(regions)
-        self.shapes = [tuple(shapes[key]) for region in self.regions.values() for key in region.inputs]
+        self.shapes = [
+            tuple(shapes.get(key, graph.tensors[key].shape))
+            for region in self.regions.values()
+            for key in region.inputs
+        ]
         """Of one sample, in the order of the inputs."""
         self.one_by_one = False
         """Whether a batch has failed: samples are then run alone."""
@@ -117,9 +121,9 @@ class RegionRunner:
                     raise
             else:
                 return {key: running.get(end) for key, end in ends.items()}
-        whole = {key for key in self.regions if all(len(array) == count for array in given[key])}
+        whole = {key for key in self.regions if all(np.ndim(array) and len(array) == count for array in given[key])}
         fed = [
-            array if len(array) == count else np.zeros((count, *shape[1:]), array.dtype)
+            array if np.ndim(array) and len(array) == count else np.zeros((count, *shape[1:]), array.dtype)
             for array, shape in zip(fed, self.shapes, strict=True)
         ]
         running.fits(self.shapes)
@@ -133,7 +137,7 @@ class RegionRunner:
 
 def _shaped(values: Array, shape: tuple[int, ...]) -> Array:
     """Values in the axes that the file has, `shape` for one sample; a batch that is not on the first axis stays."""
-    folded = values.ndim == len(shape) and len(values) == shape[0] and values.size != np.prod(shape)
+    folded = values.ndim == len(shape) > 0 and len(values) == shape[0] and values.size != np.prod(shape)
     return values if folded or values.shape[1:] == shape[1:] else values.reshape(-1, *shape[1:])
 
 
@@ -156,4 +160,4 @@ class _Loose(OnCodes):
 
     def feed(self, values: Sequence[Array]) -> list[Array]:
         """Nothing is quantized, and no shape is changed."""
-        return [np.ascontiguousarray(value) for value in values]
+        return [np.asarray(value, order="C") for value in values]

@@ -106,7 +106,7 @@ class _ByLiteRT:
             self._shapes = shapes
         for place, number in self.read:
             dtype = DTYPES[self.file.model.subgraphs[0].tensors[number].type]
-            self._native.set_tensor(number, np.ascontiguousarray(arrays[place], dtype))
+            self._native.set_tensor(number, np.asarray(arrays[place], dtype, order="C"))
         if self._native is not None:
             self._native.reset_all_variables()  # (a batch must not see the state that the one before it left)
             self._native.invoke()

@@ -35,7 +35,7 @@ class _Given:
     def of(self, values: Array) -> Array:
         """Values of the candidate, so."""
         shape = self.shape if self.shape.count(-1) <= 1 else values.shape
-        return np.ascontiguousarray(values.reshape(shape), self.dtype)
+        return np.asarray(values.reshape(shape), self.dtype, order="C")
 
 
 class LiteRTEngine:
