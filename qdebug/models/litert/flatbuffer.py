@@ -41,19 +41,24 @@ def unpacked(content: bytes) -> Any:
     return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _once(content: bytes) -> Any:
+    """One unpacked model for all who share it: the candidate's, a reference file's, and that in real values."""
     return unpacked(content)
 
 
 def opened(content: bytes) -> Any:
-    """The file as a `ModelT` whose lists can be changed; what they hold is shared with others: copy it first."""
-    model = copy(_once(content))
-    main = copy(model.subgraphs[0])
+    """The file as `branched` gives it, unpacked once for all who ask."""
+    return branched(_once(content))
+
+
+def branched(model: Any) -> Any:
+    """A model whose lists can be changed; what they hold is shared with `model`: copy it first."""
+    again, main = copy(model), copy(model.subgraphs[0])
     main.operators, main.tensors = list(main.operators), list(main.tensors)
-    model.subgraphs = [main, *model.subgraphs[1:]]
-    model.buffers, model.operatorCodes = list(model.buffers), list(model.operatorCodes)
-    return model
+    again.subgraphs = [main, *model.subgraphs[1:]]
+    again.buffers, again.operatorCodes = list(model.buffers), list(model.operatorCodes)
+    return again
 
 
 def packed(model: Any) -> bytes:
@@ -97,3 +102,13 @@ def opcode(model: Any, code: int) -> int:
     made.builtinCode, made.deprecatedBuiltinCode, made.version = code, min(code, 127), 1
     model.operatorCodes.append(made)
     return len(model.operatorCodes) - 1
+
+
+def builtin_operator(model: Any, name: str, inputs: Sequence[int], outputs: Sequence[int]) -> Any:
+    """A builtin operator without options, for the list of whoever made it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    made = schema.OperatorT()
+    made.opcodeIndex = opcode(model, getattr(schema.BuiltinOperator, name))
+    made.inputs, made.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
+    return made

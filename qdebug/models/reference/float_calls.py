@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from qdebug.graph.quantization import Array
-from qdebug.models.litert.flatbuffer import DTYPES, TYPES, opcode, packed
+from qdebug.models.litert.flatbuffer import DTYPES, TYPES, add_buffer, branched, builtin_operator, opcode, packed
 from qdebug.models.litert.interpreter import open_native, without_values
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.flex_ops import FlexOp, is_flex
@@ -136,11 +136,8 @@ class _ByLiteRT:
         """
         read = {int(key) for operator in self.operators for key in operator.inputs}
         self.read = [(place, number) for place, number in enumerate(self.given) if number in read]
-        model = copy(self.file.model)
-        main = copy(model.subgraphs[0])
-        model.buffers, main.tensors = list(model.buffers), list(main.tensors)
-        model.operatorCodes = list(model.operatorCodes)
-        model.subgraphs = [main, *model.subgraphs[1:]]
+        model = branched(self.file.model)
+        main = model.subgraphs[0]
         main.operators = [_put_aside(operator, self.given, main) for operator in self.operators]
         computed = {int(key) for operator in main.operators for key in operator.outputs}
         main.inputs = np.array([number for _, number in self.read], np.int32)
@@ -150,7 +147,8 @@ class _ByLiteRT:
             main.tensors[number].shape = np.array(np.shape(arrays[place]), np.int32)
             main.tensors[number].shapeSignature = None
         for one in self.file.growing:
-            _hold(model, main, one.number, one.of(count))
+            main.tensors[one.number] = held = copy(main.tensors[one.number])
+            held.buffer = add_buffer(model, one.of(count))
         _round_large(model, main, count)
         _leave_out(model, read)
         return packed(model)
@@ -230,12 +228,9 @@ def _round_large(model: Any, main: Any, count: int) -> None:
         codes.quantization.scale = np.array([step], np.float32)
         codes.quantization.zeroPoint = np.array([round(-options.min / step) - 2 ** (options.numBits - 1)], np.int64)
         main.tensors.append(codes)
-        between = np.array([len(main.tensors) - 1], np.int32)
-        for name, read, made in (("QUANTIZE", operator.inputs, between), ("DEQUANTIZE", between, operator.outputs)):
-            one = schema.OperatorT()
-            one.opcodeIndex = opcode(model, getattr(schema.BuiltinOperator, name))
-            one.inputs, one.outputs = read, made
-            kept.append(one)
+        between = [len(main.tensors) - 1]
+        kept.append(builtin_operator(model, "QUANTIZE", operator.inputs, between))
+        kept.append(builtin_operator(model, "DEQUANTIZE", between, operator.outputs))
     main.operators = kept
 
 
@@ -246,12 +241,3 @@ def _leave_out(model: Any, read: Collection[int]) -> None:
     used |= {tensor.buffer for subgraph in others for tensor in subgraph.tensors or ()}
     empty = type(model.buffers[0])()
     model.buffers = [held if number in used else empty for number, held in enumerate(model.buffers)]
-
-
-def _hold(model: Any, main: Any, number: int, values: Array) -> None:
-    """Put other values into a constant of a copy of a model."""
-    tensor, held = copy(main.tensors[number]), copy(model.buffers[main.tensors[number].buffer])
-    held.data = np.frombuffer(values.tobytes(), np.uint8)
-    model.buffers.append(held)
-    tensor.buffer = len(model.buffers) - 1
-    main.tensors[number] = tensor

@@ -18,7 +18,7 @@ from qdebug.converter.constants import as_stored
 from qdebug.graph import op_facts
 from qdebug.graph.graph import Graph, Key, Layer, Op, Tensor
 from qdebug.graph.quantization import Array, Grid
-from qdebug.models.litert.flatbuffer import add_buffer, add_tensor, opcode, packed, unpacked
+from qdebug.models.litert.flatbuffer import add_buffer, add_tensor, builtin_operator, packed, unpacked
 from qdebug.models.litert.parse import KINDS
 from qdebug.models.litert.runnable_part import FLEX
 from qdebug.models.reference import flex_ops, float_ops
@@ -349,14 +349,11 @@ class FloatWriter:
         return len(self.main.tensors) - 1
 
     def _builtin(self, name: str) -> Any:
-        operator = self.schema.OperatorT()
-        operator.opcodeIndex = opcode(self.model, getattr(self.schema.BuiltinOperator, name))
-        return operator
+        """One whose inputs and outputs `_emit` sets."""
+        return builtin_operator(self.model, name, [], [])
 
     def _operator(self, name: str, inputs: list[int], outputs: list[int]) -> None:
-        operator = self._builtin(name)
-        operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
-        self.main.operators.append(operator)
+        self.main.operators.append(builtin_operator(self.model, name, inputs, outputs))
 
 
 def grid_of_codes(tensor: Tensor) -> Grid | None:

@@ -14,7 +14,7 @@ import numpy as np
 from qdebug.errors import ModelError, first_line
 from qdebug.graph.graph import Graph, Key, Op
 from qdebug.graph.quantization import Array
-from qdebug.models.litert.flatbuffer import add_tensor, opcode, unpacked
+from qdebug.models.litert.flatbuffer import add_tensor, builtin_operator, opened
 from qdebug.models.reference import float_ops
 from qdebug.models.reference.float_calls import Call, OpenFile
 from qdebug.models.reference.float_file import FloatFile
@@ -42,11 +42,8 @@ class LiteRTEngine:
     """A float file that is open."""
 
     def __init__(self, graph: Graph, file: FloatFile, *, threads: int | None, kernels: str = "xnnpack") -> None:
-        from ai_edge_litert import schema_py_generated as schema
-
-        self.schema: Any = schema
         self.graph, self.file = graph, file
-        self.model = unpacked(file.content)
+        self.model = opened(file.content)
         self.open = OpenFile(self.model, file.growing, threads, kernels)
         self.main = self.model.subgraphs[0]
         self.keys = {number: key for key, number in file.numbers.items()}
@@ -139,11 +136,8 @@ class LiteRTEngine:
 
     def add(self, name: str, inputs: Sequence[int], like: int) -> int:
         """One more operator without options; its output, shaped as the tensor `like`."""
-        operator = self.schema.OperatorT()
-        operator.opcodeIndex = opcode(self.model, getattr(self.schema.BuiltinOperator, name))
         made = self.twin(like)
-        operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array([made], np.int32)
-        self.main.operators.append(operator)
+        self.main.operators.append(builtin_operator(self.model, name, inputs, [made]))
         return made
 
     def twin(self, number: int) -> int:
