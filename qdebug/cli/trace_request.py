@@ -82,6 +82,11 @@ class TraceRequest:
             check_writable(self.save_candidate, force=force)
         return self
 
+    def is_of_files(self) -> bool:
+        """Whether both sides are `.tflite` files, by their names: these need no TensorFlow."""
+        read = [name for name in (self.reference, self.baseline) if name is not None]
+        return bool(read) and all(name.endswith(".tflite") for name in read)
+
     def trace(self, *, data: str | None, samples: int | None, scale: float | None, **shared: Any) -> Run:
         """Trace these models."""
         from qdebug.models.reference.graph_part import graph_part
@@ -141,7 +146,7 @@ class TraceRequest:
 
 
 @contextmanager
-def sharing(workers: int | None, scheduler: str | None) -> Iterator[Crew | None]:
+def sharing(workers: int | None, scheduler: str | None, request: TraceRequest) -> Iterator[Crew | None]:
     """Who shares a trace's samples, `None` for nobody; the workers end with the block. Raises UsageError."""
     if workers is None and scheduler is None:
         yield None
@@ -150,7 +155,7 @@ def sharing(workers: int | None, scheduler: str | None) -> Iterator[Crew | None]
         raise UsageError(f"--workers {workers} starts processes here, --scheduler {scheduler} uses a cluster: give one")
     from qdebug.workflows.shards.crew import crew_of
 
-    with crew_of(workers, scheduler) as crew:
+    with crew_of(workers, scheduler, tensorflow=not request.is_of_files()) as crew:
         yield crew
 
 

@@ -34,6 +34,8 @@ OF_THE_RUN = ("id", "created", "timing")
 SAMPLES = 90
 SMALL = TraceOptions(batch_size=16, threads=1)
 """Six batches: six legs, which are as many tasks."""
+ALONE = TraceOptions(batch_size=16, handover=False, threads=1)
+"""The same, without what each layer costs."""
 
 
 class Inline(Executor):
@@ -75,6 +77,13 @@ def case(name: str) -> tuple[Any, bytes, np.ndarray, np.ndarray | None]:
     return model, candidate, float_models.samples(SAMPLES), None
 
 
+@cache
+def alone(name: str, options: TraceOptions) -> dict[str, Any]:
+    """The facts of the record of one process."""
+    reference, candidate, inputs, labels = case(name)
+    return facts(qdebug.trace(reference, candidate, inputs, labels, options=options))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "work"),
     [
@@ -86,29 +95,26 @@ def case(name: str) -> tuple[Any, bytes, np.ndarray, np.ndarray | None]:
             marks=pytest.mark.study,
         ),
         ("float", SMALL, {"count", "hand_over", "plain_labels"}),
-        ("files", TraceOptions(batch_size=16, handover=False, threads=1), {"count"}),
+        ("files", ALONE, {"count"}),
     ],
 )
 def test_the_record_is_that_of_one_process(name, options, work):
     """Counts, curves, labels, parts and findings: every number is the same, to the last bit."""
     reference, candidate, inputs, labels = case(name)
     executor = Inline()
-    alone = qdebug.trace(reference, candidate, inputs, labels, options=options)
     shared = qdebug.trace(reference, candidate, inputs, labels, options=options, executor=executor)
 
     assert set(executor.tasks) == work
-    assert facts(shared) == facts(alone)
+    assert facts(shared) == alone(name, options)
 
 
 def test_a_function_with_a_shard_argument_makes_each_slice_where_it_is_counted():
     """The record is that of the whole array; one that gives another number of samples is refused."""
-    reference, candidate, inputs, _ = case("float")
-    options = TraceOptions(batch_size=16, handover=False, threads=1)
-    alone = qdebug.trace(reference, candidate, inputs, options=options)
-    shared = qdebug.trace(reference, candidate, shard_data.sliced, options=options, executor=Inline())
+    reference, candidate, _, _ = case("float")
+    shared = qdebug.trace(reference, candidate, shard_data.sliced, options=ALONE, executor=Inline())
     short = MadePart(lambda shard: shard_data.whole()[shard][1:], 16, 32, None, load_reference(reference).frozen.specs)
 
-    assert facts(shared) == facts(alone)
+    assert facts(shared) == alone("float", ALONE)
     with pytest.raises(InputError, match="gives 15 samples, not 16"):
         short.arrays()
 
@@ -207,15 +213,30 @@ def test_a_bad_shard_ends_the_run_with_its_samples(crew):
 def test_a_killed_process_changes_nothing(crew):
     """Its samples are run again; the record is that of one process."""
     reference, candidate, inputs, labels = case("qat")
-    alone = qdebug.trace(reference, candidate, inputs, labels, options=SMALL)
     before = processes(crew)
     killer = At(lambda: os.kill(processes(crew)[0], signal.SIGKILL))
     shared = qdebug.trace(reference, candidate, inputs, labels, options=SMALL, executor=crew, progress=killer)
 
     assert killer.done
-    assert facts(shared) == facts(alone)
+    assert facts(shared) == alone("qat", SMALL)
     assert not set(before) & set(processes(crew))
     assert ended(before)
+
+
+def test_no_message_of_a_worker_is_longer_than_what_a_pipe_takes_at_once(crew, tmp_path, monkeypatch):
+    """Of a longer one, a worker that is killed leaves a half, and its pool waits for the rest without end."""
+    mark = tmp_path / "to be done"
+    mark.touch()
+    monkeypatch.setenv("QDEBUG_TEST_DIES", str(mark))
+    crew.pool.renew()  # (a process has the environment that it was started in)
+    before = processes(crew)
+    shared = qdebug.trace(
+        case("float")[0], case("float")[1], shard_data.dying_while_it_answers, options=ALONE, executor=crew
+    )
+
+    assert not mark.exists()
+    assert processes(crew) == before
+    assert facts(shared) == alone("float", ALONE)
 
 
 def test_more_workers_than_can_be_of_use_are_refused_before_one_starts(crew):
@@ -250,15 +271,14 @@ def test_a_killed_worker_of_a_dask_cluster_changes_nothing():
     """The cluster runs its samples again in a new worker, the record is the same; closed, it leaves no process."""
     from distributed import LocalCluster
 
-    reference, candidate, inputs, labels = case("qat")
-    alone = qdebug.trace(reference, candidate, inputs, labels, options=SMALL)
+    reference, candidate, inputs, labels = case("files")
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         numbers = [worker.pid for worker in cluster.workers.values()]
         killer = At(lambda: os.kill(numbers[0], signal.SIGKILL))
         with crew_of(None, cluster.scheduler_address) as mine:
-            shared = qdebug.trace(reference, candidate, inputs, labels, options=SMALL, executor=mine, progress=killer)
+            shared = qdebug.trace(reference, candidate, inputs, labels, options=ALONE, executor=mine, progress=killer)
         numbers += [worker.pid for worker in cluster.workers.values()]
 
     assert killer.done
-    assert facts(shared) == facts(alone)
+    assert facts(shared) == alone("files", ALONE)
     assert ended([number for number in numbers if number])

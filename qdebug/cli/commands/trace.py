@@ -101,6 +101,6 @@ def trace(
     said = context.get_parameter_source("data")
     read = data if dump is None or (said is not None and said.name != "DEFAULT") else None
     shared = {"data": read, "samples": samples, "scale": scale, "quantize": quantize}
-    with Progress(quiet=quiet) as progress, sharing(workers, scheduler) as executor:
+    with Progress(quiet=quiet) as progress, sharing(workers, scheduler, request) as executor:
         run = request.trace(**shared, options=gates.limited(options), executor=executor, progress=progress)
     raise typer.Exit(finish(run, records, target, gates, everything=everything))

@@ -26,6 +26,7 @@ from qdebug.models.reference.base import Reference
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_model import FileReference
+from qdebug.models.tensorflow import load_tensorflow
 from qdebug.verdict.accumulators import Counts, Differences
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.kernel_family import FileWeights, file_weights, open_pass
@@ -55,7 +56,9 @@ def packed(opened: Opened, aligned: Aligned) -> bytes:
     baseline = None if opened.baseline is None else _sent(opened.baseline)
     labelled = dict.fromkeys(opened.truth, np.zeros(0, np.int64))
     bare = replace(opened, reference=_sent(opened.reference), inputs=(), truth=labelled, baseline=baseline, team=None)
-    return pickle.dumps((bare, aligned, len(opened.inputs[0])), pickle.HIGHEST_PROTOCOL)
+    files = isinstance(bare.reference, FileReference) and isinstance(baseline, FileReference | None)
+    content = pickle.dumps((bare, aligned, len(opened.inputs[0])), pickle.HIGHEST_PROTOCOL)
+    return pickle.dumps((not files, content), pickle.HIGHEST_PROTOCOL)
 
 
 def _sent(reference: Reference) -> Reference:
@@ -82,7 +85,10 @@ class Bench:
     @classmethod
     def unpacked(cls, content: bytes) -> Bench:
         """What `packed` has put together."""
-        return cls(*pickle.loads(content))  # noqa: S301 from the client that this worker serves
+        tensorflow, models = pickle.loads(content)  # noqa: S301 from the client that this worker serves
+        if tensorflow:
+            load_tensorflow()  # (before the models import it, with other settings)
+        return cls(*pickle.loads(models))  # noqa: S301 as above
 
     def count(self, inputs: Sequence[Array], first: int, family: str, batch: int) -> tuple[Counts, EndTally]:
         """Count a leg of the pass on one kernel family; `first` is the number of its first sample."""

@@ -7,6 +7,7 @@ results. A task that ends its worker three times ends the run, with the samples 
 from __future__ import annotations
 
 import os
+import pickle
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
@@ -24,7 +25,7 @@ from qdebug.workflows.opened import Opened
 from qdebug.workflows.shards import bench
 from qdebug.workflows.shards.pools import Dask, Given, Pool, Processes
 from qdebug.workflows.shards.slices import Source
-from qdebug.workflows.shards.worker import Missing, Refusal, perform, versions
+from qdebug.workflows.shards.worker import Missing, Refusal, deliver, perform, versions
 from qdebug.workflows.team import Task
 
 DEATHS = 3
@@ -79,7 +80,7 @@ class Crew:
         with tempfile.TemporaryDirectory(prefix="qdebug-") as folder:
             file = Path(folder, "models")
             file.write_bytes(content)
-            yield Hired(self.pool, key, file, source, versions())
+            yield Hired(self.pool, key, file, source, versions(), Path(folder))
 
 
 @dataclass(eq=False)
@@ -92,6 +93,8 @@ class Hired:
     source: Source
     expected: dict[str, str]
     """Versions that every worker must have."""
+    folder: Path | None = None
+    """Where workers leave their results, if they share this machine's files."""
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Any]:
         """As `Team.run`."""
@@ -152,7 +155,8 @@ class Hired:
     def _send(self, sent: _Sent, pending: dict[Future[Any], _Sent]) -> None:
         task, models = sent.task, self.models if sent.with_models else None
         part = self.source.part(task.chosen)
-        begin = partial(self.pool.submit, perform, self.key, models, self.expected, task.work, part, task.options)
+        work = perform if self.folder is None else partial(deliver, self.folder)
+        begin = partial(self.pool.submit, work, self.key, models, self.expected, task.work, part, task.options)
         try:
             future = begin()
         except BrokenExecutor:  # (nobody was told yet)
@@ -192,7 +196,17 @@ class Hired:
                 f"the worker died again and again while it ran the models{about}: too little memory for "
                 "them, perhaps; see the workers' logs"
             )
+        if isinstance(found, Path):
+            found = _taken(found)
         return found.error(about) if isinstance(found, Refusal) else found
+
+
+def _taken(file: Path) -> Any:
+    """What a worker left in a file, which is gone then."""
+    with file.open("rb") as opened:
+        found = pickle.load(opened)  # noqa: S301 from a worker that this client started
+    file.unlink()
+    return found
 
 
 def told(chosen: Any) -> str:
@@ -216,9 +230,10 @@ def hire(executor: Executor | Crew | None) -> Crew | None:
     return Crew(Given(executor))
 
 
-def crew_of(workers: int | None, scheduler: str | None) -> Crew:
+def crew_of(workers: int | None, scheduler: str | None, *, tensorflow: bool = True) -> Crew:
     """So many new processes, or the workers of a Dask cluster.
 
+    The processes import TensorFlow while the client opens the models, unless it is said that these need none.
     Raises UsageError for more processes than a machine can use, and where the cluster is not there.
     """
     cores = os.cpu_count() or 1
@@ -227,4 +242,4 @@ def crew_of(workers: int | None, scheduler: str | None) -> Crew:
             f"--workers {workers} on {cores} core{'s' * (cores != 1)}: each is a process that imports "
             f"TensorFlow; give {cores}, and {MOST_PER_CORE * cores} at most"
         )
-    return Crew(Processes(workers) if workers is not None else Dask(str(scheduler)))
+    return Crew(Processes(workers, tensorflow=tensorflow) if workers is not None else Dask(str(scheduler)))

@@ -56,8 +56,8 @@ class Processes(Pool):
 
     shares_files = True
 
-    def __init__(self, workers: int) -> None:
-        self._count = workers
+    def __init__(self, workers: int, *, tensorflow: bool = True) -> None:
+        self._count, self._tensorflow = workers, tensorflow
         self._start()
 
     def _start(self) -> None:
@@ -65,7 +65,7 @@ class Processes(Pool):
         self._executor = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _hold, (held,))
         self._held = held
         for _ in range(self._count):
-            self._executor.submit(awake)
+            self._executor.submit(awake, tensorflow=self._tensorflow)
 
     @property
     def workers(self) -> int:
@@ -110,6 +110,7 @@ class Given(Pool):
                 "ProcessPoolExecutor(N, mp_context=multiprocessing.get_context('spawn'))"
             )
         self._executor = executor
+        self.shares_files = isinstance(executor, ProcessPoolExecutor)
 
     @property
     def workers(self) -> int:

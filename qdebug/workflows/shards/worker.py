@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,10 +50,11 @@ def versions() -> dict[str, str]:
     return {"qdebug": __version__, **{name: installed(package) or "none" for name, package in PACKAGES.items()}}
 
 
-def awake() -> str:
+def awake(*, tensorflow: bool) -> str:
     """Import what takes long, before there is work; the name of this worker."""
     with _ONE_AT_A_TIME:
-        load_tensorflow()
+        if tensorflow:
+            load_tensorflow()
     return me()
 
 
@@ -84,9 +87,23 @@ def perform(
             return Refusal(type(error).__name__, str(error), error.details)
 
 
+def deliver(folder: Path, *given: Any) -> Any:
+    """`perform`, its result left as a file in `folder`, which is the client's to read and delete: the path.
+
+    The pipe of a pool of processes carries little then, which is written at once or not at all (POSIX: up to PIPE_BUF
+    bytes). Of a longer message a worker that is killed leaves a half, and whoever reads the pipe waits for the rest.
+    """
+    found = perform(*given)
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            pickle.dump(found, file, pickle.HIGHEST_PROTOCOL)
+    except OSError as error:
+        return Refusal("StoreError", f"worker {me()} cannot write its result: {error}; make room in {folder}")
+    return Path(file.name)
+
+
 def _bench(key: str, models: bytes | Path | None) -> Bench:
     if key not in _BENCHES:
-        load_tensorflow()  # (before anything else imports it, with other settings)
         assert models is not None
         _BENCHES.clear()
         _BENCHES[key] = Bench.unpacked(models if isinstance(models, bytes) else models.read_bytes())
