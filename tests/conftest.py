@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="train the built-in models anew, from other random numbers: N is added to every seed",
     )
-    parser.addoption("--fuzz", type=int, default=0, metavar="N", help="damage N files of every kind, not a minute's")
+    parser.addoption("--fuzz", type=int, default=0, metavar="N", help="damage N files of every kind, not a few")
     parser.addoption("--fuzz-seed", type=int, default=1, metavar="N", help="seed of the damage")
 
 

@@ -7,7 +7,7 @@ import types
 import typing
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qdebug.record import schema, serialization
@@ -64,6 +64,7 @@ def records_of(kind) -> st.SearchStrategy:
 def test_round_trip(kind):
     """from_json(to_json(x)) == x for every record, through the text as well."""
 
+    @settings(max_examples=30)
     @given(records_of(kind))
     def check(value):
         assert serialization.from_json(kind, serialization.to_json(value)) == value

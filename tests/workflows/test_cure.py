@@ -1,7 +1,9 @@
 """From a run to a cured file: written whole or not at all, proved by tracing it, recorded with what was tried."""
 
+import contextlib
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -35,22 +37,31 @@ def _ops(content, kind):
     return [op.index for op in parse(content).ops if op.kind == kind]
 
 
-@pytest.fixture
-def case(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder with the three files, and the run of them, by names that hold wherever the files are copied."""
     import qdebug
     from qdebug.models.quiet import quietly
 
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path_factory.mktemp("made")
     net, content = converted_models.make("plain")
     with quietly():
-        net.save(tmp_path / "qat.h5")
+        net.save(folder / "qat.h5")
     first, *_, last = _ops(content, "conv")
     broken = planting.edit(content, first, planting.bias(planting.zeroed))
     broken = planting.edit(broken, last, planting.weight(60))
-    (tmp_path / "model.tflite").write_bytes(broken)
-    data = converted_models.batches(net, 60)[0]
-    np.savez(tmp_path / "data.npz", x=data)
-    run = qdebug.trace(tmp_path / "qat.h5", tmp_path / "model.tflite", str(tmp_path / "data.npz"))
+    (folder / "model.tflite").write_bytes(broken)
+    np.savez(folder / "data.npz", x=converted_models.batches(net, 60)[0])
+    with contextlib.chdir(folder):
+        return folder, qdebug.trace("qat.h5", "model.tflite", "data.npz")
+
+
+@pytest.fixture
+def case(made, tmp_path, monkeypatch):
+    """The files and the kept run in a folder of the test's own."""
+    folder, run = made
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return Case(tmp_path, Store(tmp_path / "store").save(run, slug="model"))
 
 

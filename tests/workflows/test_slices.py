@@ -10,6 +10,7 @@ import pytest
 
 from qdebug.errors import InputError, UsageError
 from qdebug.models.data.lazy_array import deferred, let_go, picked
+from qdebug.workflows.shards import pools
 from qdebug.workflows.shards.crew import crew_of, hire, told
 from qdebug.workflows.shards.slices import ArrayPart, Source, Stored, takes_shard
 from qdebug.workflows.team import legs
@@ -94,8 +95,9 @@ def test_samples_in_words():
     assert told(np.array([5, 2, 8])) == "samples 2 to 8"
 
 
-def test_what_is_no_executor_and_a_cluster_that_is_not_there_are_refused():
+def test_what_is_no_executor_and_a_cluster_that_is_not_there_are_refused(monkeypatch):
     """One line each, with the value."""
+    monkeypatch.setattr(pools, "SECONDS", 1)
     with pytest.raises(UsageError, match="executor is a int: give a"):
         hire(2)
     with pytest.raises(UsageError, match=r"--scheduler tcp://127\.0\.0\.1:9 cannot be reached"):
