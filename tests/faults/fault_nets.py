@@ -1,13 +1,16 @@
-"""The networks that faults are planted in: the built-in ones as trained, and tiny ones that bring the converter to err.
+"""The networks that faults are planted in: the built-in ones, and tiny ones that bring the converter to err.
 
 Trained networks lie in the cache of the built-in models (`QDEBUG_CACHE`), never in the repository.
 """
 
 from __future__ import annotations
 
+import atexit
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from qdebug.models.reference.convert import converter_of
 from qdebug.models.reference.keras_model import KerasReference
 from qdebug.models.reference.open import load_reference
 from qdebug.models.tensorflow import load_tensorflow
+from tests.support.digit_classifiers import classifier, quantized_pair
 
 SAMPLES = 96
 
@@ -65,23 +69,52 @@ def digits() -> Any:
 
 
 @cache
-def builtin(name: str, seed: int = 3) -> Net:
-    """A built-in model, trained and converted, int8 input and output."""
+def trained(name: str, seed: int = 3) -> tuple[Path, Path, bytes]:
+    """A built-in model as files, before and after quantization-aware training, and its int8 file."""
     made = training.prepare(name, digits(), seed=seed)
-    reference = load_reference(made.reference_path)
+    return made.baseline_path, made.reference_path, made.candidate_path.read_bytes()
+
+
+@cache
+def computed(name: str, seed: int = 3) -> tuple[Path, Path, bytes]:
+    """The same with weights that are computed: training takes most of a minute, and finds what the faults need no more.
+
+    The files lie in a folder that goes with the process.
+    """
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    images, labels = np.asarray(digits().train_inputs["x"]), digits().train_labels["y"]
+    baseline = classifier(name, images, labels, seed=seed)
+    qat, content = quantized_pair(baseline, images)
+    paths = Path(folder.name, "baseline.h5"), Path(folder.name, "qat.h5")
+    with quietly():
+        for model, path in zip((baseline, qat), paths, strict=True):
+            model.save(path, save_format="h5")
+    return *paths, content
+
+
+made: Callable[..., tuple[Path, Path, bytes]] = computed
+"""How the built-in models are made; the long studies train them."""
+
+
+@cache
+def builtin(name: str, seed: int = 3) -> Net:
+    """A built-in model, quantization-aware, against its int8 file."""
+    _, path, content = made(name, seed)
+    reference = load_reference(path)
     inputs = [array[:SAMPLES] for array in datasets.arrange(digits(), reference.frozen.specs)]
-    return Net(name, reference, made.candidate_path.read_bytes(), inputs, str(made.reference_path))
+    return Net(name, reference, content, inputs, str(path))
 
 
 @cache
 def float_file(name: str, seed: int = 3) -> Net:
     """The float baseline of a built-in model against its float32 file."""
-    made = training.prepare(name, digits(), seed=seed)
-    reference = load_reference(made.baseline_path)
+    path, _, _ = made(name, seed)
+    reference = load_reference(path)
     with quietly():
         content = bytes(converter_of(reference.model).convert())
     inputs = [array[:SAMPLES] for array in datasets.arrange(digits(), reference.frozen.specs)]
-    return Net(f"{name} (float32)", reference, content, inputs, str(made.baseline_path))
+    return Net(f"{name} (float32)", reference, content, inputs, str(path))
 
 
 # -- tiny networks --------------------------------------------------------------------------------------------

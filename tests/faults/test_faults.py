@@ -34,7 +34,16 @@ def test_a_healthy_pair_has_no_error(name):
     assert [one for one in findings if one.severity == "error"] == []
 
 
+@pytest.fixture
+def _trained(monkeypatch):
+    """The built-in networks as they are trained."""
+    monkeypatch.setattr(nets, "made", nets.trained)
+    nets.builtin.cache_clear()
+    nets.float_file.cache_clear()
+
+
 @pytest.mark.study
+@pytest.mark.usefixtures("_trained")
 def test_the_whole_suite(capsys):
     """At least 40 faults in at least 8 networks: all named, all localized, no false alarm."""
     scores = [score(fault) for fault in FAULTS]
@@ -46,6 +55,7 @@ def test_the_whole_suite(capsys):
 
 
 @pytest.mark.study
+@pytest.mark.usefixtures("_trained")
 @pytest.mark.parametrize("name", training.NAMES)
 @pytest.mark.parametrize("quantize", [True, False])
 def test_a_healthy_built_in_model_has_no_deviation_and_no_error(name, quantize):
