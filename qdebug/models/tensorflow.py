@@ -71,10 +71,27 @@ def load_tensorflow() -> Stack:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
     _keep_freed_memory()
-    with _importing():
+    with _importing(), _without_keras():
         import tensorflow as tf
 
     return Stack(tf)
+
+
+@contextmanager
+def _without_keras() -> Iterator[None]:
+    """Keep TensorFlow's import from importing Keras at its end, as it does, if it can, to register optimizers.
+
+    That is a third of its time, which a reference that was opened before does not need (`kept_graphs`). What is None
+    among the modules cannot be imported.
+    """
+    name = "tf_keras.src.optimizers"
+    held = name in sys.modules
+    sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if not held:
+            del sys.modules[name]
 
 
 def _keep_freed_memory() -> None:

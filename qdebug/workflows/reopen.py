@@ -12,6 +12,7 @@ from typing import Any
 
 from qdebug.errors import InputError, ModelError
 from qdebug.models.builtin import cache, training
+from qdebug.models.cache_folder import default_folder
 from qdebug.models.data.dataset import Dataset
 from qdebug.models.data.request import FUNCTION, DataRequest
 from qdebug.models.litert.parse import read_file
@@ -42,7 +43,7 @@ def reopen_file(run: Run, side: str, then: str) -> Path:
 
 
 def _cached(name: str, sha256: str) -> Path | None:
-    folder = cache.default_folder()
+    folder = default_folder()
     found = sorted(folder.glob(f"*/{name}")) if folder.is_dir() else []
     return next((path for path in found if file_sha256(path) == sha256), None)
 

@@ -30,6 +30,7 @@ from qdebug.models.reference.base import Reference
 from qdebug.models.reference.convert import convert
 from qdebug.models.reference.graph_part import WHOLE, GraphPart
 from qdebug.models.reference.open import load_reference
+from qdebug.models.reference.tflite_model import FileReference
 from qdebug.record.schema import BUILT_IN, Run
 from qdebug.record.store import keep_file
 from qdebug.workflows.comparison import align_models, compare, warn_of_range
@@ -235,12 +236,12 @@ def trace(
         device = open_device(str(dump), chosen, progress, samples)
         options = dataclasses.replace(options, device=True)
     opened = load(reference, graph=GraphPart(signature, tuple(graph_inputs), tuple(graph_outputs)))
-    if isinstance(opened.model, bytes):
+    if isinstance(opened, FileReference):
         trial.begin(
             opened.model, [options.reference_kernels] if options.reference_kernels else map(on_host, options.families)
         )
     before = None if baseline is None else load(baseline, option="--baseline")
-    if before is not None and isinstance(before.model, bytes):
+    if before is not None and isinstance(before, FileReference):
         raise ModelError(
             f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
             "the .tflite goes to --candidate"
@@ -256,7 +257,7 @@ def trace(
     dataset = as_dataset(data, labels, opened.frozen.specs, shared=crew is not None and function is None)
     inputs = datasets.arrange(dataset, opened.frozen.specs)
     truth = labels_of(dataset, opened)
-    if chosen is None and isinstance(opened.model, bytes):
+    if chosen is None and isinstance(opened, FileReference):
         raise UsageError(f"--reference {opened.source} is a .tflite file: give --candidate to compare it with")
     if chosen is None:
         progress.step("converting", 0, 0)

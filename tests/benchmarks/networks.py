@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qdebug.models.builtin.cache import default_folder
+from qdebug.models.cache_folder import default_folder
 from qdebug.models.quiet import quietly
 from qdebug.models.tensorflow import load_tensorflow
 from tests.support.converted_models import converted, quantized

@@ -23,7 +23,7 @@ from tabulate import tabulate
 from qdebug.align import Aligned, align
 from qdebug.measure.models_pass import open_models
 from qdebug.models.builtin import training
-from qdebug.models.builtin.cache import default_folder
+from qdebug.models.cache_folder import default_folder
 from qdebug.models.data import dataset as datasets
 from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.litert.parse import parse

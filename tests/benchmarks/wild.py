@@ -24,7 +24,7 @@ import numpy as np
 from tabulate import tabulate
 
 from qdebug.errors import QDebugError
-from qdebug.models.builtin.cache import default_folder
+from qdebug.models.cache_folder import default_folder
 from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.litert.parse import parse
 from qdebug.models.quiet import quietly

@@ -14,6 +14,7 @@ import pytest
 
 from qdebug.errors import InputError, ModelError, StoreError, UsageError
 from qdebug.models.builtin import architectures, cache, training
+from qdebug.models.cache_folder import default_folder
 from qdebug.models.data import dataset
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.convert import convert
@@ -118,11 +119,11 @@ def test_the_cache_is_where_the_environment_says(monkeypatch):
     """QDEBUG_CACHE wins over XDG_CACHE_HOME, which wins over the home folder."""
     monkeypatch.delenv("QDEBUG_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert cache.default_folder() == Path.home() / ".cache" / "qdebug"
+    assert default_folder() == Path.home() / ".cache" / "qdebug"
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache.default_folder() == Path("/somewhere/qdebug")
+    assert default_folder() == Path("/somewhere/qdebug")
     monkeypatch.setenv("QDEBUG_CACHE", "/elsewhere")
-    assert cache.default_folder() == Path("/elsewhere")
+    assert default_folder() == Path("/elsewhere")
 
 
 def test_every_part_of_a_configuration_changes_its_key():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 from qdebug.record.device import DeviceOp, DeviceReport
@@ -19,6 +20,7 @@ from qdebug.record.schema import (
     Unpaired,
     WorstSample,
 )
+from qdebug.record.serialization import dumps
 
 
 def stats(flip_percent: float | None, max_lsb: int | None, **given: Any) -> ErrorStats:
@@ -324,3 +326,12 @@ def device_run() -> Run:
         "last 2 channels only (8 to 9 of 10, those beyond a multiple of 8)",
     )
     return run(device=DeviceReport("console.log", "log", "", 4, [], [op], [], 14))
+
+
+OF_THE_RUN = ("id", "created", "timing")
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """All of a record but what differs from run to run."""
+    found = {key: value for key, value in json.loads(dumps(run)).items() if key not in OF_THE_RUN}
+    return found | {"notes": [note for note in found["notes"] if " ms each on this machine" not in note]}

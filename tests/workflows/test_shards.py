@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -21,16 +20,14 @@ import pytest
 import qdebug
 from qdebug.errors import InputError, UsageError
 from qdebug.models.reference.open import load_reference
-from qdebug.record.schema import Run
-from qdebug.record.serialization import dumps
 from qdebug.workflows.shards.crew import Crew, crew_of
 from qdebug.workflows.shards.slices import MadePart
 from qdebug.workflows.shards.worker import versions
 from qdebug.workflows.trace_options import TraceOptions
 from tests.support import converted_models, float_models, shard_data
+from tests.support.run_records import facts
 
 pytestmark = [pytest.mark.tf, pytest.mark.filterwarnings("ignore:.*what lies beyond is clipped")]
-OF_THE_RUN = ("id", "created", "timing")
 SAMPLES = 90
 SMALL = TraceOptions(batch_size=16, threads=1)
 """Six batches: six legs, which are as many tasks."""
@@ -53,12 +50,6 @@ class Inline(Executor):
         except Exception as error:  # noqa: BLE001 the future raises it
             future.set_exception(error)
         return future
-
-
-def facts(run: Run) -> dict[str, Any]:
-    """All of a record but what differs from run to run."""
-    found = {key: value for key, value in json.loads(dumps(run)).items() if key not in OF_THE_RUN}
-    return found | {"notes": [note for note in found["notes"] if " ms each on this machine" not in note]}
 
 
 @cache

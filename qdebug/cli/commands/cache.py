@@ -1,4 +1,4 @@
-"""`qdebug cache`: where the trained built-in models are, and how much room they take."""
+"""`qdebug cache`: where trained built-in models and opened references are, and how much room they take."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove them all.")] = False,
     debug: o.Debug = False,  # noqa: ARG001 its callback remembers it
 ) -> None:
-    """Show where the trained built-in models are kept, and their size."""
+    """Show where trained built-in models and opened references are kept, and their size."""
     import shutil
 
     from qdebug.errors import StoreError
-    from qdebug.models.builtin.cache import default_folder
+    from qdebug.models.cache_folder import REFERENCES, default_folder
 
     folder = default_folder()
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-    entries = len({path.relative_to(folder).parts[0] for path in files})
+    references = [path for path in files if path.parent == folder / REFERENCES]
+    models = {path.relative_to(folder).parts[0] for path in files} - {REFERENCES}
     size = sum(path.stat().st_size for path in files)
-    typer.echo(f"{folder}: {entries} trained models, {size / 1e6:.1f} MB")
+    typer.echo(f"{folder}: {len(models)} trained models, {len(references)} opened references, {size / 1e6:.1f} MB")
     if clear:
         try:
             for entry in folder.iterdir() if folder.is_dir() else ():

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -28,14 +27,6 @@ _META = "meta.json"
 _FILES = (BASELINE, REFERENCE, CANDIDATE)
 _ATTEMPTS = 100
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-model-optimization")
-
-
-def default_folder() -> Path:
-    """Return `$QDEBUG_CACHE`, else `$XDG_CACHE_HOME/qdebug`, else `~/.cache/qdebug`."""
-    if os.environ.get("QDEBUG_CACHE"):
-        return Path(os.environ["QDEBUG_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "qdebug"
 
 
 def key(model: str, *, seed: int, data_sha256: str, qat_epochs: int | None, quantize: bool, recipe: int) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 from qdebug.errors import InputError, ModelError, UsageError
 from qdebug.graph.quantization import Array
 from qdebug.models.builtin import architectures, cache
+from qdebug.models.cache_folder import default_folder
 from qdebug.models.data.dataset import Dataset, arrange
 from qdebug.models.data.lazy_array import deferred
 from qdebug.models.kernels import BUILT_IN
@@ -165,11 +166,11 @@ def prepare(
     """Train, fine-tune and convert a built-in model, or find that done in the cache.
 
     `retrain` trains again and replaces the entry; a damaged entry is told through `note` and trained again.
-    `folder` is the cache's place (by default `cache.default_folder()`).
+    `folder` is the cache's place (by default `default_folder()`).
     """
     name = lookup(name)
     _training_split(dataset)
-    folder = folder or cache.default_folder()
+    folder = folder or default_folder()
     key = cache.key(
         name, seed=seed, data_sha256=dataset.train_sha256 or "", qat_epochs=qat_epochs, quantize=quantize, recipe=RECIPE
     )

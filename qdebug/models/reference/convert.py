@@ -15,6 +15,7 @@ from qdebug.errors import ModelError
 from qdebug.graph.quantization import Array
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.base import Reference
+from qdebug.models.reference.tflite_model import FileReference
 from qdebug.models.tensorflow import load_tensorflow
 
 
@@ -84,7 +85,7 @@ def _by_serving_signature(model: Any) -> Any:
 
 def can_convert(reference: Reference) -> bool:
     """Whether something converts this reference: a Keras model, a TensorFlow function, or a `.tflite` file in float."""
-    return not isinstance(reference.model, bytes) or reference.kind == "float"
+    return not isinstance(reference, FileReference) or reference.kind == "float"
 
 
 def one_by_one(model: Any, arrays: Sequence[Array]) -> Iterator[list[Array] | dict[str, Array]]:

@@ -27,7 +27,8 @@ def is_function(source: Any) -> bool:
 
 def load_saved_model(path: Path, *, option: str, signature: str | None) -> tuple[Any, Any]:
     """The signature of a SavedModel that is meant, and the model that owns it. Raises ModelError, UsageError."""
-    tf = load_tensorflow().tf
+    stack = load_tensorflow()
+    tf, _ = stack.tf, stack.tf_keras  # (which registers the classes of what Keras has saved)
     try:
         with quietly():
             owner = tf.saved_model.load(str(path))

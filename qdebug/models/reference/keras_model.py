@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ PRESERVING_HINT = (
 class KerasReference(Reference):
     """A Keras model, QAT or float; `model` is the opened model."""
 
+    keep: Callable[[str, Frozen], None] | None = None
+    """Keeps its kind and its graph for the next time; `None` for a model that no file says all about."""
+
     @property
     def kind(self) -> str:
         """`qat` where any layer carries tfmot's quantizers, else `float`."""
@@ -47,7 +50,36 @@ class KerasReference(Reference):
     @cached_property
     def frozen(self) -> Frozen:
         """The model as one graph; frozen when first asked for."""
-        return freeze(self.model)
+        found = freeze(self.model)
+        if self.keep is not None:
+            self.keep(self.kind, found)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class KeptReference(Reference):
+    """A Keras file whose graph is known from before; the model itself is loaded when it is asked for."""
+
+    model: Any = field(init=False, repr=False)
+    load: Callable[[], Any]
+    sort: str
+    graph: Frozen
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "model":
+            raise AttributeError(name)
+        object.__setattr__(self, "model", self.load())
+        return self.model
+
+    @property
+    def kind(self) -> str:
+        """As it was."""
+        return self.sort
+
+    @property
+    def frozen(self) -> Frozen:
+        """As it was frozen before."""
+        return self.graph
 
 
 def flat_layers(model: Any) -> Iterator[Any]:

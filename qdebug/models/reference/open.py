@@ -10,12 +10,13 @@ from typing import Any
 
 from qdebug.errors import ModelError, UsageError
 from qdebug.models.limits import LimitError, check_regular
+from qdebug.models.reference import kept_graphs
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.functions import is_function, load_frozen, load_saved_model, of_object
 from qdebug.models.reference.graph_model import GraphReference, function_sha256
 from qdebug.models.reference.graph_part import WHOLE, GraphPart
 from qdebug.models.reference.keras_file import has_layers
-from qdebug.models.reference.keras_model import KerasReference, load_keras, weights_sha256
+from qdebug.models.reference.keras_model import KeptReference, KerasReference, load_keras, weights_sha256
 from qdebug.models.reference.layer_config import ConfigError
 from qdebug.models.reference.tflite_model import FileReference
 
@@ -39,7 +40,7 @@ def load_reference(
     """
     if not isinstance(source, (str, Path)):
         return _in_memory(source, name or "memory", graph)
-    path, named = Path(source), name or str(source)
+    path, named, may_be_kept = Path(source), name or str(source), custom_objects is None and not allow_lambda
     try:
         there = path.exists()
         check_regular(path)
@@ -49,10 +50,10 @@ def load_reference(
         raise ModelError(f"{option} {path}: no such file or folder; give a Keras model (.h5, .keras or SavedModel)")
     keras = partial(load_keras, option=option, custom_objects=custom_objects, allow_lambda=allow_lambda)
     if path.is_dir():
-        return _folder(path, option, keras, named, graph)
+        return _folder(path, option, keras, named, graph, may_be_kept)
     if path.suffix == ".pb":
         if path.name == "saved_model.pb":
-            return _folder(path.parent, option, keras, named, graph)
+            return _folder(path.parent, option, keras, named, graph, may_be_kept)
         return GraphReference(
             load_frozen(path, option=option, inputs=graph.inputs, outputs=graph.outputs), named, file_sha256(path)
         )
@@ -60,7 +61,23 @@ def load_reference(
         raise UsageError(f"{graph.option} is for SavedModels and frozen graphs (.pb): {path} is neither, leave it out")
     if _is_tflite(path):
         return FileReference(path.read_bytes(), named, file_sha256(path))
-    return KerasReference(keras(path), named, file_sha256(path))
+    return _keras_file(path, keras, named, may_be_kept)
+
+
+def _keras_file(path: Path, keras: Callable[[Path], Any], name: str, may_be_kept: bool) -> Reference:
+    """A Keras file, or the graph of it that was kept: with code of the user's in it, the file does not say all."""
+    digest = file_sha256(path)
+
+    def load() -> Any:
+        model = keras(path)
+        if file_sha256(path) != digest:
+            raise ModelError(f"{path} was written while it was read: try again")
+        return model
+
+    found = kept_graphs.find(digest) if may_be_kept else None
+    if found is not None:
+        return KeptReference(name, digest, load, *found)
+    return KerasReference(load(), name, digest, partial(kept_graphs.keep, digest) if may_be_kept else None)
 
 
 def _in_memory(source: Any, name: str, graph: GraphPart) -> Reference:
@@ -83,7 +100,9 @@ def _check_member(path: Path) -> None:
         raise LimitError(f"its {path.name} {error}") from error
 
 
-def _folder(path: Path, option: str, keras: Callable[[Path], Any], name: str, graph: GraphPart) -> Reference:
+def _folder(
+    path: Path, option: str, keras: Callable[[Path], Any], name: str, graph: GraphPart, may_be_kept: bool
+) -> Reference:
     """A SavedModel: by its Keras layers where Keras can open them, else one of its signatures."""
     failed: ModelError | None = None
     try:
@@ -95,7 +114,7 @@ def _folder(path: Path, option: str, keras: Callable[[Path], Any], name: str, gr
         raise ModelError(f"{option} {path}: {error}") from error
     if graph.signature is None and layered:
         try:
-            return KerasReference(keras(path), name, file_sha256(path))
+            return _keras_file(path, keras, name, may_be_kept)
         except ModelError as error:
             if isinstance(error.__cause__, (ConfigError, LimitError)):  # (code in it, or more than is believed)
                 raise

@@ -1,0 +1,192 @@
+"""Graphs of model files that were opened before: the same answers without Keras, and never another file's."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qdebug
+from qdebug.errors import ModelError
+from qdebug.models.cache_folder import REFERENCES
+from qdebug.models.quiet import quietly
+from qdebug.models.reference import kept_graphs
+from qdebug.models.reference import open as opening
+from qdebug.models.reference.base import Reference
+from qdebug.models.reference.keras_model import KeptReference, KerasReference
+from qdebug.models.reference.open import load_reference
+from tests.support import converted_models, float_models
+from tests.support.run_records import facts
+
+pytestmark = [pytest.mark.tf, pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")]
+
+WITHOUT = """
+import sys
+import numpy as np
+import qdebug
+run = qdebug.trace(sys.argv[1], sys.argv[2], np.load(sys.argv[3]))
+print(run.verdict, *sorted({"tf_keras", "keras", "tensorflow_model_optimization"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees what another has kept."""
+    monkeypatch.setenv("QDEBUG_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def qat(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, np.ndarray]:
+    """A quantization-aware model's file, its candidate and data."""
+    path = tmp_path_factory.mktemp("qat") / "qat.h5"
+    net, content = converted_models.make("plain")
+    with quietly():
+        net.save(path)
+    return path, content, converted_models.batches(net, 20)[0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A float model in every format."""
+    made, model = tmp_path_factory.mktemp("float"), float_models.net()
+    with quietly():
+        for name in ("float.h5", "float.keras", "float"):
+            model.save(made / name)
+    return made
+
+
+def kept(tmp_path: Path) -> list[Path]:
+    """The files in the cache."""
+    return sorted((tmp_path / "cache" / REFERENCES).glob("*"))
+
+
+def opened(path: Path, **options: Any) -> Reference:
+    """The reference, with its graph."""
+    found = load_reference(path, **options)
+    assert found.frozen.graph.ops
+    return found
+
+
+def test_a_file_that_was_opened_before_gives_the_same_record(qat, monkeypatch):
+    """Every number, without Keras having loaded anything; nor may a trace ask for the model itself."""
+    path, content, data = qat
+    first = qdebug.trace(path, content, data)
+
+    def unasked(*_: object, **__: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(opening, "load_keras", unasked)
+    again = qdebug.trace(path, content, data)
+
+    assert isinstance(load_reference(path), KeptReference)
+    assert facts(again) == facts(first)
+
+
+def test_keras_is_not_imported_for_it(qat, tmp_path):
+    """In a process of its own: neither Keras, nor tfmot."""
+    path, content, data = qat
+    opened(path)
+    (tmp_path / "model.tflite").write_bytes(content)
+    np.save(tmp_path / "data.npy", data)
+    given = [str(path), str(tmp_path / "model.tflite"), str(tmp_path / "data.npy")]
+    done = subprocess.run([sys.executable, "-c", WITHOUT, *given], check=True, capture_output=True, text=True)
+
+    assert done.stdout.split()[1:] == []
+
+
+@pytest.mark.parametrize("name", ["float.h5", "float.keras", "float"])
+def test_every_format_is_kept(folder, name):
+    """HDF5, an archive and a folder; the model is loaded when it is asked for."""
+    path = folder / name
+    first, again = opened(path), opened(path)
+
+    assert (type(first), type(again)) == (KerasReference, KeptReference)
+    assert (again.kind, again.sha256, again.source) == ("float", first.sha256, first.source)
+    assert again.frozen.definition == first.frozen.definition
+    assert [layer.name for layer in again.model.layers] == [layer.name for layer in first.model.layers]
+
+
+def test_another_file_is_not_the_one_that_was_kept(folder, tmp_path):
+    """Not by its name: a file that was written anew is opened, and one that changes meanwhile is refused."""
+    path = tmp_path / "float.h5"
+    path.write_bytes((folder / "float.h5").read_bytes())
+    opened(path)
+    held = load_reference(path)
+    model = float_models.net()
+    model.set_weights([2 * one for one in model.get_weights()])
+    with quietly():
+        model.save(path)
+
+    assert isinstance(load_reference(path), KerasReference)
+    with pytest.raises(ModelError, match="was written while it was read"):
+        _ = held.model
+
+
+def test_a_file_with_code_of_the_user_is_not_kept(folder, tmp_path):
+    """The module that holds it may change without the file."""
+    path = folder / "float.h5"
+    for options in ({"custom_objects": "json"}, {"allow_lambda": True}):
+        assert isinstance(opened(path, **options), KerasReference)
+    assert kept(tmp_path) == []
+
+
+def test_nothing_is_kept_where_that_is_not_wanted(folder, tmp_path, monkeypatch):
+    """Nor found, if it was kept before."""
+    monkeypatch.setenv(kept_graphs.WANTED, "0")
+    opened(folder / "float.h5")
+    assert kept(tmp_path) == []
+    monkeypatch.delenv(kept_graphs.WANTED)
+    opened(folder / "float.h5")
+    monkeypatch.setenv(kept_graphs.WANTED, "0")
+    assert isinstance(opened(folder / "float.h5"), KerasReference)
+
+
+def test_what_is_damaged_or_no_graph_counts_as_absent(folder, tmp_path):
+    """A byte that changed, half a file, and an object that would run code."""
+    import hashlib
+    import os
+
+    path = folder / "float.h5"
+    opened(path)
+    (file,) = kept(tmp_path)
+    content = file.read_bytes()
+    code = pickle.dumps(os.getcwd, pickle.HIGHEST_PROTOCOL)
+    for wrong in (
+        content[:100] + bytes([content[100] ^ 1]) + content[101:],
+        content[: len(content) // 2],
+        b"",
+        hashlib.sha256(code).digest() + code,
+    ):
+        file.write_bytes(wrong)
+        assert isinstance(opened(path), KerasReference)
+        assert isinstance(opened(path), KeptReference)
+
+
+def test_those_read_longest_ago_go(folder, tmp_path, monkeypatch):
+    """As many stay as are wanted; a larger graph is not kept at all."""
+    import os
+
+    monkeypatch.setattr(kept_graphs, "MOST", 2)
+    frozen = opened(folder / "float.h5").frozen
+    kept(tmp_path)[0].unlink()
+    for number, digest in enumerate("abc"):
+        kept_graphs.keep(digest, "float", frozen)
+        os.utime(kept_graphs._path(digest), (number, number))
+    kept_graphs.keep("d", "float", frozen)
+
+    assert [kept_graphs.find(digest) is not None for digest in "abcd"] == [False, False, True, True]
+    monkeypatch.setattr(kept_graphs, "LARGEST", 10)
+    kept_graphs.keep("e", "float", frozen)
+    assert kept_graphs.find("e") is None
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(folder, tmp_path):
+    """A file in the place of its folder: the model is opened all the same."""
+    (tmp_path / "cache").write_text("")
+
+    assert isinstance(opened(folder / "float.h5"), KerasReference)
