@@ -135,6 +135,47 @@ def test_a_file_with_code_of_the_user_is_not_kept(folder, tmp_path):
     assert kept(tmp_path) == []
 
 
+@pytest.mark.parametrize("registered", [True, False])
+def test_a_model_with_a_layer_of_the_user_is_not_kept(tmp_path, registered):
+    """Whether the process has registered it for good, or for as long as the file is opened: it may change."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    keras = load_tensorflow().tf_keras
+
+    class Half(keras.layers.Layer):
+        """A layer of the user's."""
+
+        def call(self, values: Any) -> Any:
+            """Half of them."""
+            return values / 2
+
+    i = keras.Input((4,))
+    with quietly():
+        keras.Model(i, Half()(keras.layers.Dense(3)(i))).save(tmp_path / "own.h5")
+        known: dict[str, Any] = keras.utils.get_custom_objects() if registered else {}
+        known["Half"] = Half
+        try:
+            with keras.utils.custom_object_scope({"Half": Half}):
+                opened(tmp_path / "own.h5")
+        finally:
+            del known["Half"]
+    assert kept(tmp_path) == []
+
+
+def test_what_this_process_has_registered_may_stand_in_any_file(folder):
+    """Also in one that was kept before, under the name of something that Keras has too."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    opened(folder / "float.h5")
+    known = load_tensorflow().tf_keras.utils.get_custom_objects()
+    known["relu"] = opened
+    try:
+        assert isinstance(load_reference(folder / "float.h5"), KerasReference)
+    finally:
+        del known["relu"]
+    assert isinstance(load_reference(folder / "float.h5"), KeptReference)
+
+
 def test_nothing_is_kept_where_that_is_not_wanted(folder, tmp_path, monkeypatch):
     """Nor found, if it was kept before."""
     monkeypatch.setenv(kept_graphs.WANTED, "0")

@@ -16,7 +16,7 @@ import numpy as np
 from qdebug.errors import ModelError, UsageError, first_line
 from qdebug.models.limits import LimitError
 from qdebug.models.quiet import quietly
-from qdebug.models.reference import layer_config
+from qdebug.models.reference import layer_config, own_code
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.frozen_graph import Frozen, freeze
 from qdebug.models.reference.keras_file import ARCHIVE, DAMAGED, read_keras
@@ -51,7 +51,7 @@ class KerasReference(Reference):
     def frozen(self) -> Frozen:
         """The model as one graph; frozen when first asked for."""
         found = freeze(self.model)
-        if self.keep is not None:
+        if self.keep is not None and not own_code.is_in(self.model):
             self.keep(self.kind, found)
         return found
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from qdebug.errors import ModelError, UsageError
 from qdebug.models.limits import LimitError, check_regular
-from qdebug.models.reference import kept_graphs
+from qdebug.models.reference import kept_graphs, own_code
 from qdebug.models.reference.base import Reference
 from qdebug.models.reference.functions import is_function, load_frozen, load_saved_model, of_object
 from qdebug.models.reference.graph_model import GraphReference, function_sha256
@@ -40,7 +40,8 @@ def load_reference(
     """
     if not isinstance(source, (str, Path)):
         return _in_memory(source, name or "memory", graph)
-    path, named, may_be_kept = Path(source), name or str(source), custom_objects is None and not allow_lambda
+    path, named = Path(source), name or str(source)
+    may_be_kept = custom_objects is None and not allow_lambda and not own_code.is_registered()
     try:
         there = path.exists()
         check_regular(path)
