@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from qdebug.models.quiet import quietly
+from tests.fuzz import small_files
 from tests.fuzz.campaign import MAKERS, ROOT
 from tests.fuzz.children import (
     ANSWER,
@@ -26,14 +29,16 @@ A_FEW = {"candidates": 6, "references": 4, "data": 4, "records": 8}
 
 
 @pytest.mark.tf
-def test_no_damage_breaks_a_promise(request: pytest.FixtureRequest) -> None:
-    """Run in a process of its own, since it forks: this one may have run TensorFlow."""
+def test_no_damage_breaks_a_promise(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Run in a process of its own, since it forks: this one has run TensorFlow."""
+    with quietly():
+        small_files.main(tmp_path)
     every, seed = request.config.getoption("--fuzz"), request.config.getoption("--fuzz-seed")
     counts = {kind: every or A_FEW[kind] for kind in MAKERS}
     limit = [] if every else ["--minutes", "3"]
     options = [text for kind, count in counts.items() for text in (f"--{kind}", str(count))]
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.campaign", *options, *limit, "--seed", str(seed)],
+        [sys.executable, "-m", "tests.fuzz.campaign", *options, *limit, "--seed", str(seed), "--files", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,

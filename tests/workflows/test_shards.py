@@ -85,7 +85,7 @@ def alone(name: str, options: TraceOptions) -> dict[str, Any]:
             {"count", "differ", "hand_over"},
             marks=pytest.mark.study,
         ),
-        ("float", SMALL, {"count", "hand_over", "plain_labels"}),
+        pytest.param("float", SMALL, {"count", "hand_over", "plain_labels"}, marks=pytest.mark.study),
         ("files", ALONE, {"count"}),
     ],
 )
@@ -156,7 +156,7 @@ class At:
 @pytest.fixture(scope="module")
 def crew() -> Iterator[Crew]:
     """Two processes, which end with the module."""
-    found = crew_of(2, None)
+    found = crew_of(2, None, tensorflow=False)
     yield found
     found.pool.close(at_once=True)
 
@@ -185,7 +185,7 @@ def ended(numbers: Sequence[int], seconds: float = 20) -> bool:
 
 def test_a_worker_of_another_version_is_refused_by_name(crew, monkeypatch):
     """Kernels decide codes: which package differs, and on which worker, is said."""
-    reference, candidate, inputs, _ = case("float")
+    reference, candidate, inputs, _ = case("files")
     monkeypatch.setattr("qdebug.workflows.shards.crew.versions", lambda: {**versions(), "LiteRT": "1.0"})
 
     with pytest.raises(UsageError, match=r"worker .*, process \d+ has LiteRT [\d.]+, the client 1.0: kernels"):
@@ -194,10 +194,10 @@ def test_a_worker_of_another_version_is_refused_by_name(crew, monkeypatch):
 
 def test_a_bad_shard_ends_the_run_with_its_samples(crew):
     """One line: what failed, and which samples."""
-    reference, candidate, _, _ = case("float")
+    reference, candidate, _, _ = case("files")
 
     with pytest.raises(InputError, match=r"the disk has a bad block.*\(samples 48 to 63\)$") as raised:
-        qdebug.trace(reference, candidate, shard_data.broken, options=SMALL, executor=crew)
+        qdebug.trace(reference, candidate, shard_data.broken, options=ALONE, executor=crew)
     assert len(str(raised.value).splitlines()) == 1
 
 
@@ -222,12 +222,12 @@ def test_no_message_of_a_worker_is_longer_than_what_a_pipe_takes_at_once(crew, t
     crew.pool.renew()  # (a process has the environment that it was started in)
     before = processes(crew)
     shared = qdebug.trace(
-        case("float")[0], case("float")[1], shard_data.dying_while_it_answers, options=ALONE, executor=crew
+        case("files")[0], case("files")[1], shard_data.dying_while_it_answers, options=ALONE, executor=crew
     )
 
     assert not mark.exists()
     assert processes(crew) == before
-    assert facts(shared) == alone("float", ALONE)
+    assert facts(shared) == alone("files", ALONE)
 
 
 def test_more_workers_than_can_be_of_use_are_refused_before_one_starts(crew):
@@ -244,7 +244,7 @@ def test_more_workers_than_can_be_of_use_are_refused_before_one_starts(crew):
 
 def test_ctrl_c_ends_the_workers(crew):
     """What the interpreter raises on Ctrl-C comes out as it is, and no process is left."""
-    reference, candidate, inputs, _ = case("float")
+    reference, candidate, inputs, _ = case("files")
     seen: list[int] = []
 
     def stop() -> None:
@@ -252,7 +252,7 @@ def test_ctrl_c_ends_the_workers(crew):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), crew:
-        qdebug.trace(reference, candidate, inputs, options=SMALL, executor=crew, progress=At(stop))
+        qdebug.trace(reference, candidate, inputs, options=ALONE, executor=crew, progress=At(stop))
     assert len(seen) == 2
     assert ended(seen)
 
