@@ -12,7 +12,7 @@ so the parts of every element add up to its error. Sums of squares and maxima ar
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,31 +158,31 @@ SAMPLES = 32
 """Samples that the parts are measured on: about three extra passes of the reference each."""
 
 
-def open_unrounded(work: Pass) -> UnroundedReplay:
-    """The session that `measure_parts` runs."""
-    taps = [tap for tap in work.plan.taps if tap.grid is not None]
-    return UnroundedReplay(work.frozen, taps, work.plan.grids, threads=work.threads)
+Read = tuple[Sequence[Array], Mapping[Key, Array]]
+"""A batch of the reference's inputs, and what the candidate gave for them."""
+
+
+def first_values(work: Pass, inputs: Sequence[Array], batch: int) -> Iterator[Read]:
+    """What `measure_parts` is measured on, batch by batch: it needs the candidate no more."""
+    for one in batches([array[:SAMPLES] for array in inputs], min(batch, SAMPLES)):
+        yield one.inputs, work.candidate_values(one.inputs)
 
 
 def measure_parts(
-    work: Pass,
-    weights: Mapping[Key, Weights | str],
-    inputs: Sequence[Array],
-    batch: int,
-    replay: UnroundedReplay | None = None,
+    work: Pass, weights: Mapping[Key, Weights | str], values: Iterable[Read]
 ) -> dict[Key, dict[str, Any]]:
-    """The record's `parts` of every pair that holds codes, by candidate tensor; `replay` is closed."""
-    replay = replay or open_unrounded(work)
+    """The record's `parts` of every pair that holds codes, by candidate tensor."""
+    taps = [tap for tap in work.plan.taps if tap.grid is not None]
+    replay = UnroundedReplay(work.frozen, taps, work.plan.grids, threads=work.threads)
     grids = {tap.candidate: tap.rounded_on for tap in replay.taps}
     counts = {
         tap.candidate: Parts(tap.dtype, *grid) for tap in replay.taps if (grid := grids[tap.candidate]) is not None
     }
     try:
-        for one in batches([array[:SAMPLES] for array in inputs], min(batch, SAMPLES)):
-            read = work.candidate_values(one.inputs)
-            for tap, values in zip(replay.taps, replay.values(one.inputs, read), strict=True):
+        for inputs, read in values:
+            for tap, found in zip(replay.taps, replay.values(inputs, read), strict=True):
                 counts[tap.candidate].update(
-                    read[tap.candidate], values["local"], values.get("weights"), values["as_file"]
+                    read[tap.candidate], found["local"], found.get("weights"), found["as_file"]
                 )
     finally:
         replay.close()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +15,7 @@ from qdebug.converter.weights import Weights, find_weights
 from qdebug.graph.graph import Key
 from qdebug.measure.batches import leg_size
 from qdebug.measure.end_to_end import Ends
-from qdebug.measure.error_parts import measure_parts, open_unrounded
+from qdebug.measure.error_parts import SAMPLES, first_values, measure_parts
 from qdebug.measure.file_reference import FileSide, open_file_side
 from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, open_models
@@ -26,7 +26,6 @@ from qdebug.models.litert.micro import MicroInterpreter
 from qdebug.models.litert.op_names import is_foreign
 from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_model import FileReference
-from qdebug.models.reference.unrounded_replay import UnroundedReplay
 from qdebug.record.schema import EndToEnd, Row
 from qdebug.verdict.accumulators import Counts
 from qdebug.verdict.expectation import expect
@@ -139,7 +138,7 @@ def measure_family(
         with ThreadPoolExecutor(1) as aside:  # builds graphs, which is Python, while engines run
             if opened.team is None:
                 aside.submit(lambda: work.regions.session)
-            variants = aside.submit(open_unrounded, work) if opened.reference.kind == "float" else None
+            parts = _parts(opened, work, weights, batch, aside)
             counts = _counted(opened, work, ends if complete else None, batch)
         tally = ends.finish()
         if not work.interpreter.resizable and arena is None:
@@ -149,7 +148,7 @@ def measure_family(
             counts,
             work.expectations,
             weights,
-            _parts(opened, work, weights, batch, variants),
+            parts(),
             max(abs(end) for one in opened.spans for end in (one.least, one.most)),
         )
         rows = with_steps(rows, work, opened.candidate.content, inputs)
@@ -238,16 +237,25 @@ def _baseline_session(opened: Opened) -> AbstractContextManager[FrozenSession | 
 
 
 def _parts(
-    opened: Opened, work: Pass, weights: FileWeights, batch: int, variants: Future[UnroundedReplay] | None
-) -> dict[Key, dict[str, Any]]:
-    """The parts of the local errors; of two files, where their weights or grids are not the same."""
+    opened: Opened, work: Pass, weights: FileWeights, batch: int, aside: Executor
+) -> Callable[[], dict[Key, dict[str, Any]]]:
+    """What gives the parts of the local errors; of two files, where their weights or grids are not the same.
+
+    Where one batch holds the samples for them, they are measured aside, while engines and counts leave a core free.
+    """
     if opened.reference.kind == "qat":
-        return {}
-    if variants is not None:
-        return measure_parts(work, weights, opened.inputs, batch, variants.result())
+        return dict
     unlike = {key for key, one in work.expectations.items() if one.grid.own is not None or key in work.weights}
-    found = measure_parts(work, weights, opened.inputs, batch) if unlike else {}
-    return {key: parts for key, parts in found.items() if key in unlike}
+    of_float = opened.reference.kind == "float"
+    values = first_values(work, opened.inputs, batch)
+    if of_float and batch >= min(SAMPLES, len(opened.inputs[0])):
+        return aside.submit(measure_parts, work, weights, list(values)).result
+
+    def found() -> dict[Key, dict[str, Any]]:
+        parts = measure_parts(work, weights, values) if of_float or unlike else {}
+        return {key: part for key, part in parts.items() if of_float or key in unlike}
+
+    return found
 
 
 def _observe(opened: Opened, work: Pass, batch: int, journal: Journal) -> int:

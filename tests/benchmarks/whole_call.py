@@ -39,7 +39,8 @@ class Models:
     """The reference, both its files and the samples."""
 
     def __init__(self, folder: Path, samples: int) -> None:
-        self.reference = load_reference(folder / "pretrainedResnet.h5")
+        self.path = folder / "pretrainedResnet.h5"
+        self.reference = load_reference(self.path)
         self.file = (folder / "pretrainedResnet_quant.tflite").read_bytes()
         with np.load(folder / "cifar10_300.npz") as held:
             self.images, self.labels = held["x"][:samples], held["y"][:samples].reshape(-1)
@@ -53,12 +54,12 @@ class Models:
         self.session.outputs([self.real])
         self.bare.run([self.real])
 
-    def trace(self, *, handover: bool) -> qdebug.Run:
-        """The whole call, from a model in memory to the record."""
+    def trace(self, *, handover: bool = False, path: bool = False) -> qdebug.Run:
+        """The whole call, from a model in memory (or the path of one that was opened before) to the record."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return qdebug.trace(
-                self.reference.model,
+                self.path if path else self.reference.model,
                 self.file,
                 self.images,
                 self.labels,
@@ -128,7 +129,8 @@ def main() -> None:
     debugger = models.debugger()
     works: dict[str, Callable[[], object]] = {
         "limit": models.limit,
-        "qdebug.trace": lambda: models.trace(handover=False),
+        "qdebug.trace": models.trace,
+        "qdebug.trace, file opened before": lambda: models.trace(path=True),
         "qdebug.trace with handover": lambda: models.trace(handover=True),
         "QuantizationDebugger.run": debugger.run,
         "QuantizationDebugger, made and run": lambda: models.debugger().run(),
@@ -136,7 +138,8 @@ def main() -> None:
     }
     works = {name: work for name, work in works.items() if name not in given.without.split(",")}
     models.limit()
-    models.trace(handover=False)
+    models.trace()
+    models.trace(path=True)
     assert models.signature
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for _ in range(given.rounds):
