@@ -156,7 +156,7 @@ class Trial:
     def __init__(self, content: bytes, families: Sequence[str]) -> None:
         self.families = tuple(families)
         self._seconds = seconds()
-        self._given, self._told = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 `wait` closes both
+        self._given, self._told = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 `close` closes both
         self._given.write(content)
         self._given.seek(0)
         memory = max(LEAST_MEMORY, PER_BYTE * len(content))
@@ -175,10 +175,14 @@ class Trial:
         left = max(1.0, self._started + 2 * self._seconds - time.monotonic())
         code = self._server.wait(self._number, left)
         last = {str(line["kernels"]): line for line in _lines(self._told)}
-        self._given.close()
-        self._told.close()
+        self.close()
         reached = [kernels for kernels in self.families if kernels in last] or self.families[:1]
         return {kernels: self._outcome(last.get(kernels), code) for kernels in reached}
+
+    def close(self) -> None:
+        """Let go of its files."""
+        self._given.close()
+        self._told.close()
 
     def _outcome(self, line: Mapping[str, Any] | None, code: int | None) -> Outcome:
         if line is not None and line["step"] == "done":
@@ -193,6 +197,14 @@ _TRIALS: dict[tuple[str, str], Trial | Outcome] = {}
 """By digest of a file and kernel family: the process that tries it, then what came of it."""
 _WATCHED: set[str] = set()
 """Digests of the files from outside; what qdebug itself makes of them is run without a trial."""
+
+
+@atexit.register
+def _let_go() -> None:
+    """Close the files of trials that nobody has waited for."""
+    for trial in _TRIALS.values():
+        if isinstance(trial, Trial):
+            trial.close()
 
 
 def digest_of(content: bytes) -> str:
