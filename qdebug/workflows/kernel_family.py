@@ -248,7 +248,8 @@ def _parts(
     unlike = {key for key, one in work.expectations.items() if one.grid.own is not None or key in work.weights}
     of_float = opened.reference.kind == "float"
     values = first_values(work, opened.inputs, batch)
-    if of_float and batch >= min(SAMPLES, len(opened.inputs[0])):
+    by_tensorflow = not isinstance(opened.reference, FileReference)  # (LiteRT is opened in silence, which all share)
+    if of_float and by_tensorflow and batch >= min(SAMPLES, len(opened.inputs[0])):
         return aside.submit(measure_parts, work, weights, list(values)).result
 
     def found() -> dict[Key, dict[str, Any]]:

@@ -16,6 +16,7 @@ import pickle
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def main() -> None:
     clocks = {}
     for workers in (1, 2):
         with crew_of(workers, None) as crew:
-            for future in [crew.pool.submit(awake) for _ in range(2 * workers)]:
+            for future in [crew.pool.submit(partial(awake, tensorflow=True)) for _ in range(2 * workers)]:
                 future.result()
             run(crew)
             times = [run(crew) for _ in range(given.rounds)]

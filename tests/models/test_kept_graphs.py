@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +131,27 @@ def test_another_file_is_not_the_one_that_was_kept(folder, tmp_path):
         _ = held.model
 
 
+def test_a_folder_that_a_link_leads_out_of_is_not_kept(folder, tmp_path):
+    """Its digest is not of all that is in it."""
+    path = shutil.copytree(folder / "float", tmp_path / "linked")
+    (path / "variables").rename(tmp_path / "variables")
+    (path / "variables").symlink_to(tmp_path / "variables")
+    opened(path)
+
+    assert isinstance(opened(path), KerasReference)
+    assert kept(tmp_path) == []
+
+
+def test_who_has_no_home_opens_files_all_the_same(folder, monkeypatch):
+    """There is no place for a cache then."""
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(kept_graphs, "default_folder", nowhere)
+    assert isinstance(opened(folder / "float.h5"), KerasReference)
+
+
 def test_a_file_with_code_of_the_user_is_not_kept(folder, tmp_path):
     """The module that holds it may change without the file."""
     path = folder / "float.h5"
@@ -167,12 +192,15 @@ def test_what_this_process_has_registered_may_stand_in_any_file(folder):
     from qdebug.models.tensorflow import load_tensorflow
 
     opened(folder / "float.h5")
-    known = load_tensorflow().tf_keras.utils.get_custom_objects()
-    known["relu"] = opened
-    try:
+    known, tf = load_tensorflow().tf_keras.utils.get_custom_objects(), load_tensorflow().tf
+    for name, found in (("relu", opened), ("act", tf.nn.relu), ("act", functools.partial(tf.nn.leaky_relu, alpha=0.3))):
+        known[name] = found
+        try:
+            assert isinstance(load_reference(folder / "float.h5"), KerasReference)
+        finally:
+            del known[name]
+    with load_tensorflow().tf_keras.utils.custom_object_scope({"relu": tf.function(tf.nn.tanh)}):
         assert isinstance(load_reference(folder / "float.h5"), KerasReference)
-    finally:
-        del known["relu"]
     assert isinstance(load_reference(folder / "float.h5"), KeptReference)
 
 
@@ -188,18 +216,16 @@ def test_nothing_is_kept_where_that_is_not_wanted(folder, tmp_path, monkeypatch)
 
 
 def test_what_is_damaged_or_no_graph_counts_as_absent(folder, tmp_path):
-    """A byte that changed, half a file, and an object that would run code."""
-    import hashlib
-    import os
-
+    """A byte that changed, half a file, what another version wrote, and an object that would run code."""
     path = folder / "float.h5"
     opened(path)
     (file,) = kept(tmp_path)
     content = file.read_bytes()
-    code = pickle.dumps(os.getcwd, pickle.HIGHEST_PROTOCOL)
+    code, old = pickle.dumps(os.getcwd, pickle.HIGHEST_PROTOCOL), pickle.dumps(("float", None))
     for wrong in (
         content[:100] + bytes([content[100] ^ 1]) + content[101:],
         content[: len(content) // 2],
+        hashlib.sha256(old).digest() + old,
         b"",
         hashlib.sha256(code).digest() + code,
     ):
@@ -210,8 +236,6 @@ def test_what_is_damaged_or_no_graph_counts_as_absent(folder, tmp_path):
 
 def test_those_read_longest_ago_go(folder, tmp_path, monkeypatch):
     """As many stay as are wanted; a larger graph is not kept at all."""
-    import os
-
     monkeypatch.setattr(kept_graphs, "MOST", 2)
     frozen = opened(folder / "float.h5").frozen
     kept(tmp_path)[0].unlink()
@@ -221,9 +245,12 @@ def test_those_read_longest_ago_go(folder, tmp_path, monkeypatch):
     kept_graphs.keep("d", "float", frozen)
 
     assert [kept_graphs.find(digest) is not None for digest in "abcd"] == [False, False, True, True]
-    monkeypatch.setattr(kept_graphs, "LARGEST", 10)
+    monkeypatch.setattr(kept_graphs, "ROOM", 10)
     kept_graphs.keep("e", "float", frozen)
-    assert kept_graphs.find("e") is None
+    assert [kept_graphs.find(digest) is not None for digest in "cde"] == [False, False, True]
+    monkeypatch.setattr(kept_graphs, "LARGEST", 10)
+    kept_graphs.keep("f", "float", frozen)
+    assert kept_graphs.find("f") is None
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(folder, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import os
 import pickle
 import sys
@@ -23,9 +24,9 @@ from qdebug.models.cache_folder import REFERENCES, default_folder
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.tensorflow import load_tensorflow
 
-LARGEST, MOST = 256 << 20, 24
-"""Bytes of a graph that is kept, and how many are: then those that were read longest ago go."""
-PACKAGES = ("tensorflow", "tf-keras", "keras", "tensorflow-model-optimization")
+LARGEST, MOST, ROOM = 256 << 20, 24, 1 << 30
+"""Bytes of a GraphDef that is kept; how many graphs are, and in how many bytes."""
+PACKAGES = ("numpy", "tensorflow", "tf-keras", "keras", "tensorflow-model-optimization")
 SETTINGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_USE_LEGACY_KERAS")
 """Of the environment: what may change the last digit of a folded constant, or which Keras loads a file."""
 WANTED = "QDEBUG_KEEP_REFERENCES"
@@ -53,9 +54,9 @@ class _Values(pickle.Unpickler):
 
 def find(sha256: str) -> tuple[str, Frozen] | None:
     """The kind (`qat` or `float`) and the graph of the model file with this digest, `None` where none is kept."""
-    if os.environ.get(WANTED) == "0":
-        return None
     path = _path(sha256)
+    if path is None:
+        return None
     try:
         content = path.read_bytes()
     except OSError:
@@ -67,37 +68,49 @@ def find(sha256: str) -> tuple[str, Frozen] | None:
         return None
     try:
         kind, graph, specs, definition = _Values(io.BytesIO(held)).load()
-    except pickle.UnpicklingError:
+        return kind, Frozen(graph, load_tensorflow().tf.compat.v1.GraphDef.FromString(definition), specs)
+    except Exception:  # noqa: BLE001 whatever is wrong with what is no graph: it counts as absent
         return None
-    return kind, Frozen(graph, load_tensorflow().tf.compat.v1.GraphDef.FromString(definition), specs)
 
 
 def keep(sha256: str, kind: str, frozen: Frozen) -> None:
     """Keep a graph, whole or not at all. A cache that cannot be written costs time, and nothing else."""
-    if os.environ.get(WANTED) == "0" or frozen.definition.ByteSize() > LARGEST:
+    path = _path(sha256)
+    if path is None or frozen.definition.ByteSize() > LARGEST:
         return
     values = kind, frozen.graph, frozen.specs, frozen.definition.SerializeToString()
     held = pickle.dumps(values, pickle.HIGHEST_PROTOCOL)
-    path = _path(sha256)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as work:
-            file = Path(work, "graph")
-            file.write_bytes(hashlib.sha256(held).digest() + held)
-            file.replace(path)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file, contextlib.ExitStack() as undo:
+            undo.callback(os.unlink, file.name)
+            file.write(hashlib.sha256(held).digest() + held)
+            file.flush()
+            undo.pop_all()
+        Path(file.name).replace(path)
         _prune(path.parent)
 
 
 def _prune(folder: Path) -> None:
-    kept = [path for path in folder.iterdir() if path.is_file()]
-    for path in sorted(kept, key=lambda path: path.stat().st_mtime)[:-MOST]:
-        path.unlink()
+    """Remove what was read longest ago: what is more than `MOST`, and what takes more than `ROOM` with the rest."""
+    kept = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    room = itertools.accumulate(path.stat().st_size for path in kept)
+    for number, (path, taken) in enumerate(zip(kept, room, strict=True)):
+        if number and (number >= MOST or taken > ROOM):
+            path.unlink()
 
 
-def _path(sha256: str) -> Path:
+def _path(sha256: str) -> Path | None:
+    """The file of a graph; `None` where none is wanted, or nobody has a place for it."""
+    if os.environ.get(WANTED) == "0":
+        return None
     load_tensorflow()  # (which settles what of the environment is not set)
     parts = sha256, _versions(), [os.environ.get(name) for name in SETTINGS]
-    return default_folder() / REFERENCES / hashlib.sha256(repr(parts).encode()).hexdigest()
+    try:
+        folder = default_folder()
+    except RuntimeError:  # (a user without a home)
+        return None
+    return folder / REFERENCES / hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 @cache

@@ -20,6 +20,15 @@ from qdebug.models.reference.keras_model import KeptReference, KerasReference, l
 from qdebug.models.reference.layer_config import ConfigError
 from qdebug.models.reference.tflite_model import FileReference
 
+HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+"""How the files of Keras begin."""
+PART = 1 << 24
+"""Bytes that are read at a time."""
+
+
+class ChangedError(ModelError):
+    """A file is another one than it was when it was opened."""
+
 
 def load_reference(
     source: str | Path | Any,
@@ -67,18 +76,31 @@ def load_reference(
 
 def _keras_file(path: Path, keras: Callable[[Path], Any], name: str, may_be_kept: bool) -> Reference:
     """A Keras file, or the graph of it that was kept: with code of the user's in it, the file does not say all."""
+    if not may_be_kept or not _may_be_keras(path):
+        return KerasReference(keras(path), name, file_sha256(path))
     digest = file_sha256(path)
 
     def load() -> Any:
         model = keras(path)
         if file_sha256(path) != digest:
-            raise ModelError(f"{path} was written while it was read: try again")
+            raise ChangedError(f"{path} was written while it was read: try again")
         return model
 
-    found = kept_graphs.find(digest) if may_be_kept else None
+    found = kept_graphs.find(digest)
     if found is not None:
         return KeptReference(name, digest, load, *found)
-    return KerasReference(load(), name, digest, partial(kept_graphs.keep, digest) if may_be_kept else None)
+    return KerasReference(load(), name, digest, partial(kept_graphs.keep, digest))
+
+
+def _may_be_keras(path: Path) -> bool:
+    """Whether it can be read and begins as a Keras file does; of a folder, whether its digest is that of all in it."""
+    try:
+        if path.is_dir():
+            return not any(entry.is_symlink() and entry.is_dir() for entry in path.rglob("*"))
+        with path.open("rb") as file:
+            return file.read(len(HDF5)).startswith((HDF5, ZIP))
+    except OSError:  # (whoever loads it tells)
+        return False
 
 
 def _in_memory(source: Any, name: str, graph: GraphPart) -> Reference:
@@ -116,6 +138,8 @@ def _folder(
     if graph.signature is None and layered:
         try:
             return _keras_file(path, keras, name, may_be_kept)
+        except ChangedError:
+            raise
         except ModelError as error:
             if isinstance(error.__cause__, (ConfigError, LimitError)):  # (code in it, or more than is believed)
                 raise
@@ -141,5 +165,7 @@ def file_sha256(path: Path) -> str:
     for entry in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if entry.is_file():
             digest.update(entry.relative_to(path).as_posix().encode() if path.is_dir() else b"")
-            digest.update(entry.read_bytes())
+            with entry.open("rb") as file:
+                while part := file.read(PART):
+                    digest.update(part)
     return digest.hexdigest()

@@ -12,21 +12,35 @@ LIBRARIES = frozenset((*KERAS, "tensorflow", "tensorflow_model_optimization", "n
 
 
 def is_registered() -> bool:
-    """Whether this process has given either Keras a class or a function of its own, which any file may name."""
-    loaded = [sys.modules[name] for name in KERAS if name in sys.modules]
-    return any(_is_own(found) for keras in loaded for found in keras.utils.get_custom_objects().values())
+    """Whether this process has given either Keras a class or a function, for good or in a scope: any file may name it.
+
+    What the libraries register themselves are classes and functions of theirs, as `package>name`.
+    """
+    for keras in filter(None, map(sys.modules.get, KERAS)):
+        known = keras.utils.get_custom_objects()
+        if _scope(keras) or any(">" not in name or _is_own(found) for name, found in known.items()):
+            return True
+    return False
+
+
+def _scope(keras: Any) -> Any:
+    """What `custom_object_scope` has added in this thread, which neither Keras tells."""
+    if keras.__name__ == "tf_keras":
+        from tf_keras.src.saving import object_registration
+
+        return object_registration._THREAD_LOCAL_CUSTOM_OBJECTS.__dict__
+    from keras.src.backend.common import global_state
+
+    return global_state.get_global_attribute("custom_objects_scope_dict")
 
 
 def is_in(model: Any) -> bool:
     """Whether a layer of the model, or what it holds, is of a class or a function from elsewhere than the libraries."""
     layers = list(model._flatten_layers()) if hasattr(model, "_flatten_layers") else [model]
-    return any(_is_own(type(layer)) or any(map(_is_own, _held(layer))) for layer in layers)
-
-
-def _held(layer: Any) -> list[Any]:
-    """The functions that a layer holds, and the classes of the other things."""
-    return [value if isinstance(value, FunctionType | type) else type(value) for value in vars(layer).values()]
+    return any(_is_own(type(layer)) or any(map(_is_own, vars(layer).values())) for layer in layers)
 
 
 def _is_own(found: Any) -> bool:
-    return str(getattr(found, "__module__", None) or "builtins").partition(".")[0] not in LIBRARIES
+    """Whether a class or a function, or the class of anything else, is from elsewhere."""
+    made = found if isinstance(found, FunctionType | type) else type(found)
+    return str(getattr(made, "__module__", None) or "builtins").partition(".")[0] not in LIBRARIES

@@ -77,7 +77,7 @@ class Crew:
         if not self.pool.shares_files:
             yield Hired(self.pool, key, content, source, versions())
             return
-        with tempfile.TemporaryDirectory(prefix="qdebug-") as folder:
+        with tempfile.TemporaryDirectory(prefix="qdebug-", ignore_cleanup_errors=True) as folder:
             file = Path(folder, "models")
             file.write_bytes(content)
             yield Hired(self.pool, key, file, source, versions(), Path(folder))

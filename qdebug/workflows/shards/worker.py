@@ -92,6 +92,7 @@ def deliver(folder: Path, *given: Any) -> Any:
 
     The pipe of a pool of processes carries little then, which is written at once or not at all (POSIX: up to PIPE_BUF
     bytes). Of a longer message a worker that is killed leaves a half, and whoever reads the pipe waits for the rest.
+    An error that nobody expects ends the run, and is still told through the pipe.
     """
     found = perform(*given)
     try:
