@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pickle
 import time
 from collections.abc import Callable
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-workers", action="store_true")
     given = parser.parse_args()
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"  # (for the workers too: one thread each, and the same sums here)
     dataset = training.images_for_builtin(datasets.load(given.data))
     made = training.prepare(given.model, dataset)
     inputs = next(iter(dataset.inputs.values()))

@@ -258,3 +258,34 @@ def test_a_cache_that_cannot_be_written_is_no_error(folder, tmp_path):
     (tmp_path / "cache").write_text("")
 
     assert isinstance(opened(folder / "float.h5"), KerasReference)
+
+
+WITH_ONE_THREAD = """
+import sys
+import numpy as np
+from qdebug.models.reference.open import load_reference
+from qdebug.models.reference.session import FrozenSession
+with FrozenSession(load_reference(sys.argv[1]).frozen, threads=1) as session:
+    np.save(sys.argv[2], session.outputs([np.load(sys.argv[3])])[0])
+"""
+
+
+def test_a_worker_with_one_thread_gives_the_sums_of_several(tmp_path, monkeypatch):
+    """To the last bit: workers share the samples of a run that one process would run on all cores."""
+    from qdebug.models.reference.session import FrozenSession
+    from qdebug.models.tensorflow import load_tensorflow
+
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    keras = load_tensorflow().tf_keras
+    keras.utils.set_random_seed(0)
+    i = keras.Input((8, 8, 128))
+    with quietly():
+        keras.Model(i, keras.layers.Conv2D(16, 3)(i)).save(tmp_path / "wide.h5")
+    data = np.random.default_rng(0).normal(size=(64, 8, 8, 128)).astype(np.float32)
+    np.save(tmp_path / "data.npy", data)
+    with FrozenSession(opened(tmp_path / "wide.h5").frozen, threads=2) as session:
+        (several,) = session.outputs([data])
+    given = [str(tmp_path / name) for name in ("wide.h5", "one.npy", "data.npy")]
+    subprocess.run([sys.executable, "-c", WITH_ONE_THREAD, *given], check=True, capture_output=True)
+
+    np.testing.assert_array_equal(np.load(tmp_path / "one.npy"), several)

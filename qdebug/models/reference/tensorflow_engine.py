@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,12 @@ from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.region_copy import RegionCopier
 from qdebug.models.reference.taps import Simulation, Tap
 from qdebug.models.tensorflow import load_tensorflow
+
+LEAST_THREADS = 2
+"""In TensorFlow's pool for one op, which is the whole process's. With one thread alone Eigen cuts long sums elsewhere
+than with several: a worker with one would find an element in 20 million on the other side of a boundary."""
+SET_BY_USER = "TF_NUM_INTRAOP_THREADS"
+"""TensorFlow's own variable for the size of that pool: where it is set, it counts."""
 
 
 class TensorFlowEngine:
@@ -28,8 +35,9 @@ class TensorFlowEngine:
         self.frozen, self.graph = frozen, tf.Graph()
         with self.graph.as_default():
             tf.import_graph_def(frozen.definition, name="")
+        pool = 0 if threads is None or SET_BY_USER in os.environ else max(threads, LEAST_THREADS)
         settings = tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=threads or 0, inter_op_parallelism_threads=threads or 0
+            intra_op_parallelism_threads=pool, inter_op_parallelism_threads=threads or 0
         )
         if not optimized:
             settings.graph_options.rewrite_options.disable_meta_optimizer = True
