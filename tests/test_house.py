@@ -125,8 +125,9 @@ def room_of(module):
 
 @pytest.mark.parametrize("module", [name for name in MODULES if part(name) not in ("", "__main__")])
 def test_imports_point_one_way(module):
-    """No module imports what its room may not, not even inside of a function."""
+    """No module imports what its room may not, not even inside of a function; nor the package, which imports them."""
     room = room_of(module.removeprefix("qdebug."))
+    assert "qdebug" not in imports(MODULES[module], late=True)
     seen = {name.removeprefix("qdebug.") for name in imports(MODULES[module], late=True) if name.startswith("qdebug.")}
 
     assert sorted(name for name in seen if not within(name, (room, *MAY_IMPORT[room]))) == []

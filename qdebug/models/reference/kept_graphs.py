@@ -19,7 +19,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import qdebug
 from qdebug.models.cache_folder import REFERENCES, default_folder
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.tensorflow import load_tensorflow
@@ -116,7 +115,7 @@ def _path(sha256: str) -> Path | None:
 @cache
 def _versions() -> tuple[Any, ...]:
     """Of everything that makes the graph: the packages, and qdebug's own files as they are now."""
-    root = Path(qdebug.__file__).parent
+    root = Path(__file__).parents[2]
     own = [(str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns) for path in root.rglob("*.py")]
     versions = []
     for package in PACKAGES:
