@@ -27,3 +27,21 @@ class Reference(ABC):
     @abstractmethod
     def frozen(self) -> Frozen:
         """The reference as one graph."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenReference(Reference):
+    """A reference of which the graph is known, from before or from another process, and no Keras is needed."""
+
+    sort: str
+    graph: Frozen
+
+    @property
+    def kind(self) -> str:
+        """As the opened model's."""
+        return self.sort
+
+    @property
+    def frozen(self) -> Frozen:
+        """As the opened model's."""
+        return self.graph

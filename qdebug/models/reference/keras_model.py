@@ -17,7 +17,7 @@ from qdebug.errors import ModelError, UsageError, first_line
 from qdebug.models.limits import LimitError
 from qdebug.models.quiet import quietly
 from qdebug.models.reference import layer_config, own_code
-from qdebug.models.reference.base import Reference
+from qdebug.models.reference.base import FrozenReference, Reference
 from qdebug.models.reference.frozen_graph import Frozen, freeze
 from qdebug.models.reference.keras_file import ARCHIVE, DAMAGED, read_keras
 from qdebug.models.tensorflow import load_tensorflow
@@ -57,29 +57,17 @@ class KerasReference(Reference):
 
 
 @dataclass(frozen=True, eq=False)
-class KeptReference(Reference):
+class KeptReference(FrozenReference):
     """A Keras file whose graph is known from before; the model itself is loaded when it is asked for."""
 
     model: Any = field(init=False, repr=False)
     load: Callable[[], Any]
-    sort: str
-    graph: Frozen
 
     def __getattr__(self, name: str) -> Any:
         if name != "model":
             raise AttributeError(name)
         object.__setattr__(self, "model", self.load())
         return self.model
-
-    @property
-    def kind(self) -> str:
-        """As it was."""
-        return self.sort
-
-    @property
-    def frozen(self) -> Frozen:
-        """As it was frozen before."""
-        return self.graph
 
 
 def flat_layers(model: Any) -> Iterator[Any]:

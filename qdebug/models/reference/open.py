@@ -88,7 +88,7 @@ def _keras_file(path: Path, keras: Callable[[Path], Any], name: str, may_be_kept
 
     found = kept_graphs.find(digest)
     if found is not None:
-        return KeptReference(name, digest, load, *found)
+        return KeptReference(name, digest, *found, load)
     return KerasReference(load(), name, digest, partial(kept_graphs.keep, digest))
 
 

@@ -22,8 +22,7 @@ from qdebug.graph.quantization import Array
 from qdebug.measure.end_to_end import Ends, EndTally
 from qdebug.measure.kernel_families import between
 from qdebug.measure.models_pass import Pass
-from qdebug.models.reference.base import Reference
-from qdebug.models.reference.frozen_graph import Frozen
+from qdebug.models.reference.base import FrozenReference, Reference
 from qdebug.models.reference.session import FrozenSession
 from qdebug.models.reference.tflite_model import FileReference
 from qdebug.models.tensorflow import load_tensorflow
@@ -31,24 +30,6 @@ from qdebug.verdict.accumulators import Counts, Differences
 from qdebug.workflows.journal import Journal
 from qdebug.workflows.kernel_family import FileWeights, file_weights, open_pass
 from qdebug.workflows.opened import Opened
-
-
-@dataclass(frozen=True, eq=False)
-class SentReference(Reference):
-    """A reference that another process has opened and frozen: its graph alone, no Keras."""
-
-    sort: str
-    graph: Frozen
-
-    @property
-    def kind(self) -> str:
-        """As the opened model's."""
-        return self.sort
-
-    @property
-    def frozen(self) -> Frozen:
-        """As the opened model's."""
-        return self.graph
 
 
 def packed(opened: Opened, aligned: Aligned) -> bytes:
@@ -66,7 +47,7 @@ def _sent(reference: Reference) -> Reference:
         sent = FileReference(reference.model, reference.source, reference.sha256)
         sent.__dict__["file"] = reference.file  # (parsed and tried here: no worker tries it again)
         return sent
-    return SentReference(None, reference.source, reference.sha256, reference.kind, reference.frozen)
+    return FrozenReference(None, reference.source, reference.sha256, reference.kind, reference.frozen)
 
 
 @dataclass(eq=False)
