@@ -83,9 +83,8 @@ class TraceRequest:
         return self
 
     def is_of_files(self) -> bool:
-        """Whether both sides are `.tflite` files, by their names: these need no TensorFlow."""
-        read = [name for name in (self.reference, self.baseline) if name is not None]
-        return bool(read) and all(name.endswith(".tflite") for name in read)
+        """Whether both sides are `.tflite` files, by their names, which need no TensorFlow; a baseline is Keras'."""
+        return self.baseline is None and self.reference is not None and self.reference.endswith(".tflite")
 
     def trace(self, *, data: str | None, samples: int | None, scale: float | None, **shared: Any) -> Run:
         """Trace these models."""

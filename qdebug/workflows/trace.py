@@ -241,7 +241,7 @@ def trace(
             opened.model, [options.reference_kernels] if options.reference_kernels else map(on_host, options.families)
         )
     before = None if baseline is None else load(baseline, option="--baseline")
-    if before is not None and isinstance(before, FileReference):
+    if isinstance(before, FileReference):
         raise ModelError(
             f"--baseline {before.source}: a .tflite file, where the float Keras model is needed; "
             "the .tflite goes to --candidate"

@@ -85,7 +85,7 @@ def alone(name: str, options: TraceOptions) -> dict[str, Any]:
             {"count", "differ", "hand_over"},
             marks=pytest.mark.study,
         ),
-        pytest.param("float", SMALL, {"count", "hand_over", "plain_labels"}, marks=pytest.mark.study),
+        ("float", SMALL, {"count", "hand_over", "plain_labels"}),
         ("files", ALONE, {"count"}),
     ],
 )

@@ -18,7 +18,7 @@ from qdebug.models.reference.layer_config import ConfigError, parsed
 from qdebug.models.tensorflow import load_tensorflow
 
 HDF5, ARCHIVE, FOLDER = "HDF5", "archive", "SavedModel"
-HDF5_MARK = b"\x89HDF\r\n\x1a\n"
+HDF5_MARK, ZIP_MARK = b"\x89HDF\r\n\x1a\n", b"PK"
 KERAS_LAYER = b"_tf_keras_"
 """How a SavedModel from before TensorFlow 2.5, which has no file for them, names the Keras layers in it."""
 QAT_KEPT_AS_KERAS = (
@@ -49,16 +49,22 @@ def read_keras(path: Path) -> KerasFile:
     check_regular(path)
     if path.is_dir():
         return _folder(path)
-    with path.open("rb") as file:
-        head = file.read(8)
-    if head == HDF5_MARK:
+    mark = mark_of(path)
+    if mark == HDF5_MARK:
         return _hdf5(path)
-    if head[:2] == b"PK":
+    if mark == ZIP_MARK:
         return _archive(path)
     raise ConfigError(
         f"neither HDF5 nor a .keras archive ({path.stat().st_size} bytes); give a Keras model (.h5, .keras "
         "or SavedModel)"
     )
+
+
+def mark_of(path: Path) -> bytes | None:
+    """How a file begins, if that is how one of Keras does: `HDF5_MARK` or `ZIP_MARK`. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(len(HDF5_MARK))
+    return next((mark for mark in (HDF5_MARK, ZIP_MARK) if head.startswith(mark)), None)
 
 
 def _hdf5(path: Path) -> KerasFile:

@@ -15,13 +15,11 @@ from qdebug.models.reference.base import Reference
 from qdebug.models.reference.functions import is_function, load_frozen, load_saved_model, of_object
 from qdebug.models.reference.graph_model import GraphReference, function_sha256
 from qdebug.models.reference.graph_part import WHOLE, GraphPart
-from qdebug.models.reference.keras_file import has_layers
+from qdebug.models.reference.keras_file import has_layers, mark_of
 from qdebug.models.reference.keras_model import KeptReference, KerasReference, load_keras, weights_sha256
 from qdebug.models.reference.layer_config import ConfigError
 from qdebug.models.reference.tflite_model import FileReference
 
-HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
-"""How the files of Keras begin."""
 PART = 1 << 24
 """Bytes that are read at a time."""
 
@@ -97,8 +95,7 @@ def _may_be_keras(path: Path) -> bool:
     try:
         if path.is_dir():
             return not any(entry.is_symlink() and entry.is_dir() for entry in path.rglob("*"))
-        with path.open("rb") as file:
-            return file.read(len(HDF5)).startswith((HDF5, ZIP))
+        return mark_of(path) is not None
     except OSError:  # (whoever loads it tells)
         return False
 

@@ -37,7 +37,7 @@ def packed(opened: Opened, aligned: Aligned) -> bytes:
     baseline = None if opened.baseline is None else _sent(opened.baseline)
     labelled = dict.fromkeys(opened.truth, np.zeros(0, np.int64))
     bare = replace(opened, reference=_sent(opened.reference), inputs=(), truth=labelled, baseline=baseline, team=None)
-    files = isinstance(bare.reference, FileReference) and isinstance(baseline, FileReference | None)
+    files = isinstance(bare.reference, FileReference) and baseline is None
     content = pickle.dumps((bare, aligned, len(opened.inputs[0])), pickle.HIGHEST_PROTOCOL)
     return pickle.dumps((not files, content), pickle.HIGHEST_PROTOCOL)
 
