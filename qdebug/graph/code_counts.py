@@ -19,6 +19,14 @@ BLOCK = 256
 """Elements that are looked at together: where nothing differs among them, that is all there is to do."""
 SPARSE = 8
 """One in so many elements of a block must differ before all of them are counted without looking at each."""
+SCARCE = 24
+"""One in so many elements of a block must be marked before all of its elements are counted, by channel."""
+EACH_BYTE = np.uint64(0x0101010101010101)
+COUNTED = 5
+"""Counts of `ByChannel`, in its order: the rows of what `_explain` finds."""
+MOST_BLOCKS = 1 << 13
+"""Blocks that are counted by their places in 32 bits before these are added up: 16-bit codes differ by less than
+2^16."""
 TABLES = 8
 """Tables that 8-bit counts are spread over: adding to one place twice in a row makes the processor wait."""
 
@@ -44,6 +52,12 @@ class ByChannel:
     """Largest absolute difference."""
     near_boundary: Counts
     unexplained: Counts
+
+    def add(self, found: Counts) -> None:
+        """Add what `_explain` counted, a row for each of these."""
+        for counts, row in ((self.flips, 0), (self.sums, 1), (self.near_boundary, 3), (self.unexplained, 4)):
+            np.add(counts, found[row], out=counts)
+        np.maximum(self.largest, found[2], out=self.largest)
 
 
 def count_codes(codes: Array) -> Counts:
@@ -71,10 +85,10 @@ def same_codes(first: Array, second: Array) -> bool:
 
 def compare(candidate: Array, reference: Array, zero_point: int, samples: int) -> tuple[Compared, Counts, Counts]:
     """What differs between two flat arrays of `samples` samples; per sample the largest |difference| and the flips."""
-    tables = np.zeros((TABLES if candidate.dtype.itemsize == 1 else 1, _differences(candidate)), np.int64)
+    tables = _tables(candidate)
     largest, flips = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
     product = _compare(candidate, reference, zero_point, tables, largest, flips)
-    return _compared(tables.sum(axis=0), int(product)), largest, flips
+    return _compared(tables, int(product)), largest, flips
 
 
 def explain(
@@ -92,31 +106,21 @@ def explain(
     from the simulated codes if given, else from the local pass. Without marks every difference is unexplained. Also
     returned: how many simulated codes are not the local ones, and the largest difference from the simulated codes.
     """
-    counts = np.zeros(_differences(candidate), np.int64)
+    tables, found = _tables(candidate), np.zeros((COUNTED, channels.flips.size), np.int64)
     none = np.zeros(candidate.size, np.bool_) if near_boundary is None else near_boundary
-    product, simulated_flips, farthest = _explain(
-        candidate,
-        local,
-        none,
-        simulated,
-        zero_point,
-        counts,
-        channels.flips,
-        channels.sums,
-        channels.largest,
-        channels.near_boundary,
-        channels.unexplained,
-    )
-    return _compared(counts, int(product)), int(simulated_flips), int(farthest)
+    product, simulated_flips, farthest = _explain(candidate, local, none, simulated, zero_point, tables, found)
+    channels.add(found)
+    return _compared(tables, int(product)), int(simulated_flips), int(farthest)
 
 
-def _differences(codes: Array) -> int:
-    """How many differences there can be, the one that cannot at the lower end counted: 0 is in the middle."""
-    return 2 << 8 * codes.dtype.itemsize
+def _tables(codes: Array) -> Counts:
+    """Tables to count differences in, the one that cannot be at the lower end included: 0 is in the middle."""
+    return np.zeros((TABLES if codes.dtype.itemsize == 1 else 1, 2 << 8 * codes.dtype.itemsize), np.int64)
 
 
-def _compared(counts: Counts, product: int) -> Compared:
+def _compared(tables: Counts, product: int) -> Compared:
     """Counts of differences as they are kept; `product` is the sum of (candidate's steps from zero) x difference."""
+    counts = tables.sum(axis=0)
     middle = counts.size // 2
     counts[middle] = 0
     at = counts.nonzero()[0]
@@ -151,29 +155,56 @@ def _equal(first: Array, second: Array) -> bool:
 
 @compiled
 def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, largest: Counts, flips: Counts) -> np.int64:
-    middle, last_table, product = tables.shape[1] // 2, tables.shape[0] - 1, np.int64(0)
-    change = np.empty(BLOCK, np.int32)
+    product, change = np.int64(0), np.empty(BLOCK, np.int32)
     per_sample = candidate.size // max(largest.size, 1)
     for sample in range(largest.size):
-        worst, total = np.int32(0), np.int64(0)
+        worst, total = np.int64(0), np.int64(0)
         for first in range(sample * per_sample, (sample + 1) * per_sample, BLOCK):
             last = min(first + BLOCK, (sample + 1) * per_sample)
             ours, theirs = candidate[first:last], reference[first:last]
             different = np.int32(0)
             for at in range(ours.size):
                 different += np.int32(ours[at] != theirs[at])
-            if different == 0:
-                continue
-            total += different
-            for at in range(ours.size):
-                change[at] = np.int32(ours[at]) - np.int32(theirs[at])
-                worst = max(worst, abs(change[at]))
-            for at in range(ours.size):
-                if different * SPARSE > ours.size or change[at] != 0:
-                    tables[at & last_table, change[at] + middle] += 1
-                    product += (np.int64(ours[at]) - zero) * change[at]
+            if different != 0:
+                total += different
+                farthest, more = _tabulate(ours, theirs, zero, change, tables)
+                worst, product = max(worst, farthest), product + more
         largest[sample], flips[sample] = worst, total
     return product
+
+
+@compiled
+def _tabulate(
+    ours: Array, theirs: Array, zero: int, change: NDArray[np.int32], tables: Counts
+) -> tuple[np.int64, np.int64]:
+    """Count the differences of one block, and leave them in `change`; the largest one, and see `_compared`.
+
+    The tables are needed only for differences beyond 1: the others follow from how many there are and from their sum.
+    """
+    middle, product = tables.shape[1] // 2, np.int64(0)
+    high, low, total, different = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    for at in range(ours.size):
+        step = np.int32(np.int32(ours[at]) - np.int32(theirs[at]))
+        change[at] = step
+        high, low = max(high, step), min(low, step)
+        total += step
+        different += np.int32(step != 0)
+        product += np.int64(np.int32(ours[at]) - zero) * step
+    if high <= 1 and low >= -1:
+        tables[0, middle + 1] += (different + total) // 2
+        tables[0, middle - 1] += (different - total) // 2
+    elif different * SPARSE > ours.size and tables.shape[0] == TABLES:
+        whole = ours.size // TABLES * TABLES
+        for first in range(0, whole, TABLES):
+            for table in range(TABLES):  # (an unsigned index is not looked at for being negative)
+                tables[table, np.uint32(change[first + table] + middle)] += 1
+        for at in range(whole, ours.size):
+            tables[0, np.uint32(change[at] + middle)] += 1
+    else:
+        for at in range(ours.size):
+            if change[at] != 0:
+                tables[0, np.uint32(change[at] + middle)] += 1
+    return max(np.int64(high), -np.int64(low)), product
 
 
 @compiled
@@ -183,42 +214,104 @@ def _explain(
     near_boundary: Array,
     simulated: Array | None,
     zero: int,
-    counts: Counts,
-    flips: Counts,
-    sums: Counts,
-    largest: Counts,
-    doubts: Counts,
-    unexplained: Counts,
+    tables: Counts,
+    found: Counts,
 ) -> tuple[np.int64, np.int64, np.int64]:
-    middle, product, simulated_flips, farthest = counts.size // 2, np.int64(0), np.int64(0), np.int64(0)
-    marks = np.zeros(BLOCK, np.uint8)
-    words = marks.view(np.uint64)
-    for first in range(0, candidate.size, BLOCK):
-        last = min(first + BLOCK, candidate.size)
+    product, simulated_flips, farthest, counted = np.int64(0), np.int64(0), np.int64(0), 0
+    channels = max(1, found.shape[1])
+    width = channels * max(1, BLOCK // channels)  # (whole rows of channels)
+    marks, change = np.zeros((width + 7) // 8 * 8, np.uint8), np.empty(width, np.int32)
+    words, places = marks.view(np.uint64), np.zeros((COUNTED, width), np.int32)
+    for first in range(0, candidate.size, width):
+        last = min(first + width, candidate.size)
         ours, theirs, unsure = candidate[first:last], local[first:last], near_boundary[first:last]
         exact = theirs if simulated is None else simulated[first:last]
         for at in range(ours.size):
             marks[at] = np.uint8(ours[at] != theirs[at]) | np.uint8(unsure[at])
         if simulated is not None:
             for at in range(ours.size):
-                marks[at] |= np.uint8(exact[at] != theirs[at]) | np.uint8(exact[at] != ours[at])
-        for word in range((ours.size + 7) // 8):
-            if words[word] == 0:
-                continue
-            for at in range(8 * word, min(8 * word + 8, ours.size)):
-                if marks[at] == 0:
-                    continue
-                channel = (first + at) % flips.size
-                change = np.int64(ours[at]) - np.int64(theirs[at])
-                if change != 0:
-                    counts[change + middle] += 1
-                    product += (np.int64(ours[at]) - zero) * change
-                    flips[channel] += 1
-                    sums[channel] += change
-                    largest[channel] = max(largest[channel], abs(change))
-                simulated_flips += np.int64(exact[at] != theirs[at])
-                doubts[channel] += np.int64(unsure[at])
-                far = abs(np.int64(ours[at]) - np.int64(exact[at]))
-                farthest = max(farthest, far)
-                unexplained[channel] += np.int64(far > 1 or (far == 1 and not unsure[at]))
+                marks[at] |= np.uint8(exact[at] != theirs[at])
+        marked = np.uint64(0)
+        for word in words[: (ours.size + 7) // 8]:
+            marked += (word * EACH_BYTE) >> np.uint64(56)  # (the sum of its bytes)
+        if marked == 0:
+            continue
+        if marked * np.uint64(SCARCE) > np.uint64(ours.size):
+            more = _tabulate(ours, theirs, zero, change, tables)[1]
+            others, far = _explain_all(ours, theirs, exact, unsure, change, places)
+            counted += 1
+            if counted % MOST_BLOCKS == 0:
+                _add_places(places, found)
+        else:
+            more, others, far = _explain_marked(ours, theirs, exact, unsure, marks, words, zero, tables, found)
+        product, simulated_flips, farthest = product + more, simulated_flips + others, max(farthest, far)
+    _add_places(places, found)
     return product, simulated_flips, farthest
+
+
+@compiled
+def _explain_all(
+    ours: Array, theirs: Array, exact: Array, unsure: Array, change: NDArray[np.int32], places: NDArray[np.int32]
+) -> tuple[np.int64, np.int64]:
+    """Count a block in which many elements are marked, place by place: these loops take several at once."""
+    others, farthest = np.int32(0), np.int32(0)
+    for at in range(ours.size):
+        places[0, at] += np.int32(change[at] != 0)
+        places[1, at] += change[at]
+        places[2, at] = max(places[2, at], abs(change[at]))
+    for at in range(ours.size):
+        far = np.int32(abs(np.int32(ours[at]) - np.int32(exact[at])))
+        farthest = max(farthest, far)
+        places[3, at] += np.int32(unsure[at])
+        places[4, at] += np.int32(far > np.int32(unsure[at]))
+    for at in range(ours.size):
+        others += np.int32(exact[at] != theirs[at])
+    return np.int64(others), np.int64(farthest)
+
+
+@compiled
+def _add_places(places: NDArray[np.int32], found: Counts) -> None:
+    """Add what was counted place by place to the channels, and begin anew."""
+    for at in range(places.shape[1]):
+        channel = at % found.shape[1]
+        for row in (0, 1, 3, 4):
+            found[row, channel] += places[row, at]
+        found[2, channel] = max(found[2, channel], np.int64(places[2, at]))
+    places[:] = 0
+
+
+@compiled
+def _explain_marked(
+    ours: Array,
+    theirs: Array,
+    exact: Array,
+    unsure: Array,
+    marks: NDArray[np.uint8],
+    words: NDArray[np.uint64],
+    zero: int,
+    tables: Counts,
+    found: Counts,
+) -> tuple[np.int64, np.int64, np.int64]:
+    """Count a block in which few elements are marked, one by one."""
+    middle, channels = tables.shape[1] // 2, found.shape[1]
+    product, others, farthest = np.int64(0), np.int64(0), np.int64(0)
+    for word in range((ours.size + 7) // 8):
+        if words[word] == 0:
+            continue
+        for at in range(8 * word, min(8 * word + 8, ours.size)):
+            if marks[at] == 0:
+                continue
+            channel = at % channels
+            change = np.int64(ours[at]) - np.int64(theirs[at])
+            if change != 0:
+                tables[0, change + middle] += 1
+                product += (np.int64(ours[at]) - zero) * change
+                found[0, channel] += 1
+                found[1, channel] += change
+                found[2, channel] = max(found[2, channel], abs(change))
+            others += np.int64(exact[at] != theirs[at])
+            found[3, channel] += np.int64(unsure[at])
+            far = abs(np.int64(ours[at]) - np.int64(exact[at]))
+            farthest = max(farthest, far)
+            found[4, channel] += np.int64(far > 1 or (far == 1 and not unsure[at]))
+    return product, others, farthest
