@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.converter.weights import Weights
-from qdebug.graph.codes import BLOCK, CLIPPED, flattened
+from qdebug.graph.codes import CLIPPED, flattened
 from qdebug.graph.compiled import compiled
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Array
@@ -31,6 +31,8 @@ from qdebug.models.reference.unrounded_replay import UnroundedReplay
 NAMES = ("weights", "bias", "range", "rounding", "kernel")
 FLOOR_LSB = 1 / math.sqrt(12)
 """Root mean square error that no quantizer can avoid on values that fall anywhere between two codes."""
+BLOCK = 256
+"""Elements that are split together: their parts stay in the processor's nearest cache."""
 NO_WEIGHTS = "this op has no weights of its own"
 
 
@@ -116,28 +118,52 @@ def _split(
     ends: tuple[int, int],
     sums: NDArray[np.float64],
 ) -> None:
-    """Add each part's count, squares, largest and elements beyond one step; what is not finite counts for nothing."""
-    for first in range(0, candidate.size, BLOCK):  # (sums of blocks are added up: thousands of squares lose no digits)
-        squares = np.zeros(sums.shape[0])
-        for at in range(first, min(first + BLOCK, candidate.size)):
-            own, exact = weights[at] / scale + zero, simulated[at] / scale + zero
-            within = exact if np.isnan(exact) else min(max(exact, float(ends[0])), float(ends[1]))
+    """Add each part's count, squares, largest and elements beyond one step; what is not finite counts for nothing.
+
+    Squares are added up place by place in a block, and then the places: so loops take several at once.
+    """
+    low, high = float(ends[0]), float(ends[1])
+    parts = np.empty((sums.shape[0], BLOCK))
+    squares, largest = np.zeros_like(parts), np.zeros_like(parts)
+    for first in range(0, candidate.size, BLOCK):
+        last = min(first + BLOCK, candidate.size)
+        codes, plain = candidate[first:last], local[first:last]
+        with_kernel, with_bias = weights[first:last], simulated[first:last]
+        for at in range(codes.size):
+            own, exact = with_kernel[at] / scale + zero, with_bias[at] / scale + zero
+            within = exact if np.isnan(exact) else min(max(exact, low), high)
             rounded = np.rint(within)
-            parts = (
-                own - (local[at] / scale + zero),
-                exact - own,
-                within - exact,
-                rounded - within,
-                candidate[at] - rounded,
-            )
-            for number in range(len(parts)):
-                size = abs(parts[number])
-                if size < np.inf:
-                    sums[number, 0] += 1
-                    squares[number] += size * size
-                    sums[number, 2] = max(sums[number, 2], size)
-                    sums[number, 3] += size > CLIPPED
-        sums[:, 1] += squares
+            parts[0, at] = own - (plain[at] / scale + zero)
+            parts[1, at] = exact - own
+            parts[2, at] = within - exact
+            parts[3, at] = rounded - within
+            parts[4, at] = codes[at] - rounded
+        for number in range(sums.shape[0]):
+            finite, beyond = _add_part(parts[number, : codes.size], squares[number], largest[number])
+            sums[number, 0] += finite
+            sums[number, 3] += beyond
+    for number in range(sums.shape[0]):
+        sums[number, 1] += squares[number].sum()
+        sums[number, 2] = max(sums[number, 2], largest[number].max())
+
+
+@compiled
+def _add_part(
+    part: NDArray[np.float64], squares: NDArray[np.float64], largest: NDArray[np.float64]
+) -> tuple[np.int64, np.int64]:
+    """Add one part of a block to its places; how many values are finite, and how many lie beyond one step."""
+    bad, beyond = np.int64(0), np.int64(0)
+    for at in range(part.size):
+        bad += np.int64(not abs(part[at]) < np.inf)
+    if bad != 0:
+        for at in range(part.size):
+            part[at] = part[at] if abs(part[at]) < np.inf else 0.0
+    for at in range(part.size):
+        size = abs(part[at])
+        squares[at] += size * size
+        largest[at] = max(largest[at], size)
+        beyond += np.int64(size > CLIPPED)
+    return part.size - bad, beyond
 
 
 def weights_in_words(weights: Weights) -> Mapping[str, float | int | None]:

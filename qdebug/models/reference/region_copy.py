@@ -1,60 +1,150 @@
-"""Copies of parts of the frozen reference that compute on the candidate's own tensors, in a graph of TensorFlow."""
+"""Copies of parts of the frozen reference that compute on the candidate's own tensors, in a graph of TensorFlow.
+
+Nodes are written down first, and added to the graph together: TensorFlow takes milliseconds for each time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
-from qdebug.converter.weights import Weights
+import numpy as np
+
 from qdebug.graph.graph import Key, Op
 from qdebug.models.reference.frozen_graph import PASS_THROUGH, Frozen
 from qdebug.models.reference.taps import REFERENCE, Simulation, Tap
 from qdebug.models.tensorflow import load_tensorflow
 
-OWN_BIAS, OWN_GAIN, BIASED = "own_bias:0", "own_gain:0", "own_biased:0"
-"""In a copy of a region: the file's bias and gain, and the output of the weighted op with them in it."""
+MOST_BYTES = 256 * 2**20
+"""Constants that wait for the graph, about: TensorFlow takes no more than 2 GiB of nodes at once."""
+
+
+class NewNodes:
+    """Nodes on their way into a graph, under a name of their own. A tensor goes by its name."""
+
+    def __init__(self, graph: Any, definition: Any) -> None:
+        self.graph, self._versions = graph, definition.versions
+        taken = {node.name.partition("/")[0] for node in definition.node}
+        self.scope = next(name for name in _scopes() if name not in taken)
+        self._waiting, self._count = self._empty(), 0
+        self.bytes = 0
+        """Of the constants that wait."""
+
+    def node(self, name: str, op: str, inputs: Sequence[str], **types: Any) -> Any:
+        """One more node, called `name` below the scope; `types` are its attributes that are types."""
+        made = self._waiting.node.add(name=f"{self.scope}/{name}", op=op, input=inputs)
+        for attribute, dtype in types.items():
+            made.attr[attribute].type = dtype.as_datatype_enum
+        return made
+
+    def copy(self, name: str, source: Any, inputs: Sequence[str]) -> Any:
+        """A copy of a node that is in the graph, on other inputs; the new node."""
+        made = self._waiting.node.add()
+        made.CopyFrom(source)
+        made.name = f"{self.scope}/{name}"
+        made.attr.pop("_class", None)  # (names the nodes that it was to run beside)
+        del made.input[:]
+        made.input.extend(inputs)
+        return made
+
+    def add(self, op: str, inputs: Sequence[str], **types: Any) -> str:
+        """One more node under a number; its output."""
+        self._count += 1
+        return f"{self.node(str(self._count), op, inputs, **types).name}:0"
+
+    def constant(self, value: Any, dtype: str = "float32") -> str:
+        """One more constant."""
+        tf, held = load_tensorflow().tf, np.asarray(value, dtype)
+        self._count, self.bytes = self._count + 1, self.bytes + held.nbytes
+        made = self.node(str(self._count), "Const", (), dtype=tf.as_dtype(dtype))
+        made.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(held))
+        return f"{made.name}:0"
+
+    def hand_over(self) -> None:
+        """Add the nodes that wait to the graph."""
+        if not self._waiting.node:
+            return
+        fresh = {node.name for node in self._waiting.node}
+        outside = {
+            tensor_name(name) for node in self._waiting.node for name in node.input if node_name(name) not in fresh
+        }
+        given = {name: self.graph.get_tensor_by_name(name) for name in outside}
+        with self.graph.as_default():
+            load_tensorflow().tf.import_graph_def(self._waiting, input_map=given, name="")
+        self._waiting, self.bytes = self._empty(), 0
+
+    def _empty(self) -> Any:
+        return load_tensorflow().tf.compat.v1.GraphDef(versions=self._versions)
 
 
 class CandidateTensors:
     """The candidate's tensors as placeholders for real values in a TensorFlow graph, made where a region reads them."""
 
-    def __init__(self) -> None:
-        self.fed: dict[Key, Any] = {}
-        self._shaped: dict[tuple[Key, str], Any] = {}
+    def __init__(self, nodes: NewNodes) -> None:
+        self.fed: dict[Key, str] = {}
+        self._nodes = nodes
+        self._shaped: dict[tuple[Key, str], str] = {}
 
-    def like(self, source: Key, other: Any) -> Any:
-        """The candidate's tensor `source` in rank and type of the reference tensor that it stands for."""
-        if (source, other.name) not in self._shaped:
-            self._shaped[source, other.name] = _cast(_reshaped(self._placeholder(source), other), other)
-        return self._shaped[source, other.name]
+    def like(self, source: Key, other: str) -> str:
+        """The candidate's tensor `source` in rank and type of the reference tensor `other` that it stands for."""
+        if (source, other) not in self._shaped:
+            self._shaped[source, other] = self._cast(self._reshaped(self._placeholder(source), other), other)
+        return self._shaped[source, other]
 
-    def _placeholder(self, key: Key) -> Any:
-        tf = load_tensorflow().tf
+    def _placeholder(self, key: Key) -> str:
         if key not in self.fed:
-            self.fed[key] = tf.compat.v1.placeholder(tf.float32, name=f"candidate_{key}")
+            self.fed[key] = self._nodes.add("Placeholder", (), dtype=load_tensorflow().tf.float32)
         return self.fed[key]
+
+    def _cast(self, value: str, other: str) -> str:
+        """In the type that the reference's ops take: a truth value, say."""
+        tf, dtype = load_tensorflow().tf, self._nodes.graph.get_tensor_by_name(other).dtype
+        return value if dtype == tf.float32 else self._nodes.add("Cast", [value], SrcT=tf.float32, DstT=dtype)
+
+    def _reshaped(self, value: str, other: str) -> str:
+        """In the reference tensor's rank (a reshape may be missing on one side)."""
+        tf, like = load_tensorflow().tf, self._nodes.graph.get_tensor_by_name(other)
+        if like.shape.rank is None:
+            return value
+        sizes = [-1 if size is None else int(size) for size in like.shape]
+        wanted = (
+            self._nodes.add("Shape", [other], T=like.dtype, out_type=tf.int32)
+            if sizes.count(-1) > 1
+            else self._nodes.constant(sizes, "int32")
+        )
+        return self._nodes.add("Reshape", [value, wanted], T=tf.float32, Tshape=tf.int32)
 
 
 class RegionCopier:
-    """Copies regions of the reference within the session's graph."""
+    """Copies regions of the reference within the session's graph; they are there after `hand_over`."""
 
     def __init__(self, frozen: Frozen, graph: Any) -> None:
-        self.frozen, self.graph = frozen, graph
+        self.frozen, self.new = frozen, NewNodes(graph, frozen.definition)
         self.nodes = {node.name: node for node in frozen.definition.node}
-        self.tensors = CandidateTensors()
+        self.tensors = CandidateTensors(self.new)
 
     def copy(
         self, scope: str, tap: Tap, *, unrounded: bool = False, simulation: Simulation = REFERENCE
-    ) -> tuple[Any, Any]:
+    ) -> tuple[str, str]:
         """Copy the tap's region with the candidate's inputs; returns its end and what stands before its last rounding.
 
         `unrounded`: without its FakeQuants. It begins, and computes, as `simulation` says.
         """
-        return _Copy(self, tap, unrounded=unrounded, simulation=simulation).add(scope)
+        if self.new.bytes > MOST_BYTES:
+            self.new.hand_over()
+        return _Copy(self, scope, tap, unrounded=unrounded, simulation=simulation).add()
+
+    def clipped(self, value: str, low: float, high: float) -> str:
+        """Real values, cut off at both ends."""
+        dtype = load_tensorflow().tf.float32
+        for op, end in (("Minimum", high), ("Maximum", low)):
+            value = self.new.add(op, [value, self.new.constant(end)], T=dtype)
+        return value
 
     def before_rounding(self, tap: Tap) -> str:
         """The tensor before the FakeQuant that the tap's region ends in; its end, if it ends in none."""
-        last = self.nodes[str(tap.reference).rpartition(":")[0]]
+        last = self.nodes[node_name(str(tap.reference))]
         return tensor_name(last.input[0]) if last.op.startswith("FakeQuant") else str(tap.reference)
 
 
@@ -65,8 +155,8 @@ class _Copy:
     is left out.
     """
 
-    def __init__(self, of: RegionCopier, tap: Tap, *, unrounded: bool, simulation: Simulation) -> None:
-        self.of, self.tap, self.unrounded = of, tap, unrounded
+    def __init__(self, of: RegionCopier, scope: str, tap: Tap, *, unrounded: bool, simulation: Simulation) -> None:
+        self.of, self.scope, self.tap, self.unrounded = of, scope, tap, unrounded
         self.weights, self.dropped = simulation.weights, simulation.dropped
         self.core = self.weights.core if self.weights is not None else None
         self.folded: Mapping[str, int] = self.weights.folded if self.weights is not None else {}
@@ -75,106 +165,72 @@ class _Copy:
         }
         self.skipped = {op.name for op in tap.region} - self.inside
         self.starts = dict(tap.inputs if simulation.inputs is None else simulation.inputs)
-        self.values: dict[str, Any] = {}
-        """What the copy reads from outside, by the name that it has in the copy."""
+        self.biased: str | None = None
+        """The output of the weighted op with the file's bias in it."""
 
-    def add(self, scope: str) -> tuple[Any, Any]:
-        """Add the copy to the graph; see `RegionCopier.copy`."""
-        tf = load_tensorflow().tf
-        source = self.of.frozen.definition
-        definition = tf.compat.v1.GraphDef(versions=source.versions, library=source.library)
+    def add(self) -> tuple[str, str]:
+        """Write the copy down; see `RegionCopier.copy`."""
         for op in self.tap.region:
             if op.name in self.inside:
-                self._add_node(definition, op)
+                self._add_node(op)
         end = self._attach(str(self.tap.reference))
-        before = end if self.unrounded else self._attach(self.of.before_rounding(self.tap))
-        wanted = [name for name in dict.fromkeys([end, before]) if name not in self.values]
-        found = dict(self.values)
-        if definition.node:
-            made = tf.import_graph_def(definition, input_map=self.values, return_elements=wanted, name=scope)
-            found.update(zip(wanted, made, strict=True))
-        shape = self.of.graph.get_tensor_by_name(self.tap.reference).shape
-        for tensor in (found[end], found[before]):
-            if tensor.shape.rank is None:
-                tensor.set_shape(shape)
-        return found[end], found[before]
+        return end, end if self.unrounded else self._attach(self.of.before_rounding(self.tap))
 
-    def _add_node(self, definition: Any, op: Op) -> None:
-        node = definition.node.add()
-        node.CopyFrom(self.of.nodes[op.name])
+    def _add_node(self, op: Op) -> None:
+        source = self.of.nodes[op.name]
         read = [
             self._constant(op.name, number) or self._attach(name)
-            for number, name in enumerate(node.input)
+            for number, name in enumerate(source.input)
             if not name.startswith("^")
         ]
-        del node.input[:]
-        node.input.extend(read)
-        if self.weights is not None and op is self.core:
-            self.values.update(_add_bias(definition, node, self.weights))
+        self.of.new.copy(f"{self.scope}/{op.name}", source, read)
 
     def _constant(self, node: str, number: int) -> str | None:
         """What takes the place of an input of a node: the file's own constant, or 0 for one that it leaves out."""
         held = self.weights.constants.get((node, number)) if self.weights is not None else None
         if held is None and (node, number) not in self.dropped:
             return None
-        name = f"own_{len(self.values)}:0"
-        self.values[name] = load_tensorflow().tf.constant(0.0 if held is None else held)
-        return name
+        return self.of.new.constant(0.0 if held is None else held)
 
     def _attach(self, name: str) -> str:
-        """The name in the copy of what the reference calls `name`; a value from outside is taken in."""
+        """What the copy reads where the reference reads `name`; a value from outside is taken in."""
         name = self._resolve(name)
-        if name not in self.starts and name.rpartition(":")[0] in self.inside:
-            return BIASED if self.core is not None and name == self.core.output else name
-        alias = "outside_" + name.replace("/", "_").replace(":", "_") + ":0"
-        if alias not in self.values:
-            given, source = self.of.graph.get_tensor_by_name(name), self.starts.get(name)
-            self.values[alias] = given if source is None else self.of.tensors.like(source, given)
-        return alias
+        if name not in self.starts and node_name(name) in self.inside:
+            copied = f"{self.of.new.scope}/{self.scope}/{name}"
+            return self._with_bias(copied) if self.core is not None and name == self.core.output else copied
+        source = self.starts.get(name)
+        return name if source is None else self.of.tensors.like(source, name)
 
     def _resolve(self, name: str) -> str:
         """The tensor that `name` is a copy of: ops that hand a value on, or that the copy leaves out, are skipped."""
         name = tensor_name(name)
         while True:
-            node = name.rpartition(":")[0]
+            node = node_name(name)
             passed = self.of.nodes[node].op in PASS_THROUGH or node in self.skipped
             if name in self.starts or node in self.inside or not passed:
                 return name
             name = tensor_name(self.of.nodes[node].input[self.folded.get(node, 0)])
 
-
-def _cast(value: Any, like: Any) -> Any:
-    """A candidate's tensor in the type that the reference's ops take: a truth value, say."""
-    return value if value.dtype == like.dtype else load_tensorflow().tf.cast(value, like.dtype)
-
-
-def _reshaped(value: Any, like: Any) -> Any:
-    """A candidate's tensor in the reference tensor's rank (a reshape may be missing on one side)."""
-    tf = load_tensorflow().tf
-    if like.shape.rank is None:
-        return value
-    sizes = [-1 if size is None else int(size) for size in like.shape]
-    if sizes.count(-1) > 1:
-        return tf.reshape(value, tf.shape(like))
-    return tf.reshape(value, sizes)
+    def _with_bias(self, value: str) -> str:
+        """The output of the weighted op with the file's bias added (and rescaled)."""
+        if self.biased is None:
+            assert self.weights is not None
+            for op, held in (("AddV2", self.weights.bias), ("Mul", self.weights.gain)):
+                if held is not None:
+                    constant = self.of.new.constant(held)
+                    value = self.of.new.add(op, [value, constant], T=load_tensorflow().tf.float32)
+            self.biased = value
+        return self.biased
 
 
-def _add_bias(definition: Any, node: Any, weights: Weights) -> dict[str, Any]:
-    """Add nodes that add the file's bias to the output of a weighted op (and rescale it); the values that they use."""
-    tf = load_tensorflow().tf
-    held = {OWN_BIAS: tf.constant(weights.bias)}
-    steps = [("AddV2", OWN_BIAS)]
-    if weights.gain is not None:
-        held[OWN_GAIN] = tf.constant(weights.gain)
-        steps.append(("Mul", OWN_GAIN))
-    given = f"{node.name}:0"
-    for number, (kind, constant) in enumerate(steps):
-        added = definition.node.add()
-        added.name, added.op = BIASED.rpartition(":")[0] if number + 1 == len(steps) else "own_sum", kind
-        added.attr["T"].type = tf.float32.as_datatype_enum
-        added.input.extend([given, constant])
-        given = f"{added.name}:0"
-    return held
+def _scopes() -> Iterator[str]:
+    """Names for what is added to a graph, of which one is free."""
+    return (f"copies{number}" for number in count())
+
+
+def node_name(name: str) -> str:
+    """The node of a tensor, or of a node's input."""
+    return name.partition(":")[0]
 
 
 def tensor_name(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from qdebug.errors import ModelError, first_line
 from qdebug.graph.graph import Key
@@ -46,34 +45,33 @@ class TensorFlowEngine:
         self._copier = RegionCopier(frozen, self.graph)
 
     @property
-    def fed(self) -> Mapping[Key, Any]:
+    def fed(self) -> Mapping[Key, str]:
         """See `Engine.fed`."""
         return self._copier.tensors.fed
 
-    def tensor(self, key: Key) -> Any:
-        """See `Engine.tensor`."""
-        return self.graph.get_tensor_by_name(key)
+    def tensor(self, key: Key) -> str:
+        """See `Engine.tensor`: its name."""
+        return str(key)
 
-    def key(self, handle: Any) -> Key:
+    def key(self, handle: str) -> Key:
         """See `Engine.key`."""
-        return str(handle.name)
+        return handle
 
-    def copy(self, scope: str, tap: Tap, *, unrounded: bool, simulation: Simulation) -> tuple[Any, Any]:
+    def copy(self, scope: str, tap: Tap, *, unrounded: bool, simulation: Simulation) -> tuple[str, str]:
         """See `Engine.copy`."""
-        with self.graph.as_default():
-            return self._copier.copy(scope, tap, unrounded=unrounded, simulation=simulation)
+        return self._copier.copy(scope, tap, unrounded=unrounded, simulation=simulation)
 
     def before_rounding(self, tap: Tap) -> Key:
         """See `Engine.before_rounding`."""
         return self._copier.before_rounding(tap)
 
-    def clipped(self, handle: Any, low: float, high: float) -> Any:
+    def clipped(self, handle: str, low: float, high: float) -> str:
         """See `Engine.clipped`."""
-        with self.graph.as_default():
-            return load_tensorflow().tf.clip_by_value(handle, low, high)
+        return self._copier.clipped(handle, low, high)
 
-    def call(self, wanted: Sequence[Any], fed: Sequence[Key]) -> Callable[..., Sequence[Array]]:
+    def call(self, wanted: Sequence[str], fed: Sequence[Key]) -> Callable[..., Sequence[Array]]:
         """See `Engine.call`; `Session.run` spends milliseconds in Python on some hundred fetches."""
+        self._copier.new.hand_over()
         run: Callable[..., Sequence[Array]] = self._session.make_callable(
             list(wanted), [*self.frozen.graph.inputs, *(self.fed[key] for key in fed)]
         )
