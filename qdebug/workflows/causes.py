@@ -31,7 +31,7 @@ def find_causes(comparison: Comparison) -> tuple[list[Finding], list[dict[str, A
     findings, checks = diagnose(
         Context(
             aligned,
-            audit(aligned),
+            audit(aligned, comparison.weights),
             main.rows,
             main.kernels,
             others,

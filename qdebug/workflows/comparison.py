@@ -13,6 +13,7 @@ from typing import Any
 
 from qdebug.align import Aligned, align
 from qdebug.converter.moved_biases import align_settled
+from qdebug.converter.weights import find_weights
 from qdebug.cost.cost_record import known_labels
 from qdebug.cost.loss_stages import LossStages
 from qdebug.cost.second_verdict import NO_HANDOVER, Judged, second_verdict
@@ -44,6 +45,8 @@ class Comparison:
 
     opened: Opened
     aligned: Aligned
+    weights: FileWeights
+    """What `find_weights` found, by candidate tensor."""
     families: tuple[FamilyResult, ...]
     """By kernel family, the one that the record's `layers` are of first."""
     costs: Costs
@@ -83,7 +86,8 @@ def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
     spans = opened.spans
     with ThreadPoolExecutor(1) as aside:
         statistics = aside.submit(measure, opened.reference.frozen, aligned, opened.inputs, spans)
-        weights = file_weights(aligned)
+        found_weights = find_weights(aligned.alignment, *aligned.graphs)
+        weights = file_weights(aligned, found_weights)
         measured = [
             found
             for family in opened.options.families
@@ -96,9 +100,8 @@ def compare(opened: Opened, aligned: Aligned, journal: Journal) -> Comparison:
         costs = measure_costs(opened, (first, *others), journal)
         main = replace(first, rows=costs.rows)
         cost = judge_costs(opened, main, costs)
-    return Comparison(
-        opened, aligned, (main, *others), costs, cost, replace(statistics.result(), observed=main.observed)
-    )
+    measured_aside = replace(statistics.result(), observed=main.observed)
+    return Comparison(opened, aligned, found_weights, (main, *others), costs, cost, measured_aside)
 
 
 def _measure(

@@ -70,9 +70,9 @@ class FamilyResult:
     """Bytes of the smallest arena that the file runs in on TensorFlow Lite Micro."""
 
 
-def file_weights(aligned: Aligned) -> FileWeights:
-    """The file's own weights at every pair that has some."""
-    graph, found = aligned.candidate, find_weights(aligned.alignment, *aligned.graphs)
+def file_weights(aligned: Aligned, found: FileWeights | None = None) -> FileWeights:
+    """The file's own weights at every pair where they count, of those that `find_weights` found."""
+    graph, found = aligned.candidate, find_weights(aligned.alignment, *aligned.graphs) if found is None else found
     return {
         key: SAME_WEIGHTS
         if isinstance(entry, Weights) and entry.identical and graph.tensors[key].dtype in ("int8", "uint8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,10 +50,12 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
     known = {model: found.tolist() for model, found in known_labels(labels).items()}
     if labels.truth is not None:
         known["truth"] = labels.truth.tolist()
+    worst = with_flips(r.worst_samples(alignment, main.counts, known), costs.first_flips, main.rows)
     journal.step("looking for causes", 0, 0)
-    with journal.timed("causes_s"):
+    with ThreadPoolExecutor(1) as aside, journal.timed("causes_s"):
+        packed = aside.submit(_packed, comparison, rows, [one.index for one in worst])
         findings, checks = find_causes(comparison)
-    run = Run(
+    return Run(
         id="",
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         qdebug=__version__,
@@ -75,7 +77,7 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
         first_divergent=r.first_divergent(rows),
         first_over_tolerance=r.first_over_tolerance(rows, options.tolerance),
         findings=findings,
-        worst_samples=with_flips(r.worst_samples(alignment, main.counts, known), costs.first_flips, main.rows),
+        worst_samples=worst,
         verdict=verdicts.worst_verdict(rows),
         timing=journal.whole(),
         baseline=_baseline(comparison),
@@ -95,10 +97,16 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
         reasons={}
         if labels.truth is not None
         else {"accuracy": "the labels given are no classes" if dataset.labels else "no labels were given"},
+        arrays=packed.result(),
     )
+
+
+def _packed(comparison: Comparison, rows: Sequence[Row], worst: Sequence[int]) -> bytes | None:
+    """The inputs of the worst samples and of the first ones, and what the first look like at every row."""
+    opened = comparison.opened
     given = {spec.name: array for spec, array in zip(opened.reference.frozen.specs, opened.inputs, strict=True)}
-    kept = [*(one.index for one in run.worst_samples), *range(min(FIRST_SAMPLES, dataset.count))]
-    return replace(run, arrays=pack_samples(kept, given, _sketches(comparison, rows)))
+    kept = [*worst, *range(min(FIRST_SAMPLES, len(opened.inputs[0])))]
+    return pack_samples(kept, given, _sketches(comparison, rows))
 
 
 def _sketches(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:

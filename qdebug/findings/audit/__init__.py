@@ -7,7 +7,7 @@ healthy file there are none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -30,9 +30,12 @@ from qdebug.graph.quantization import Grid
 __all__ = ["Audit", "Deviation", "Note", "Unchecked", "audit"]
 
 
-def audit(aligned: Aligned) -> Audit:
-    """Compare everything that the candidate holds with what the reference says that it should hold."""
-    said, planned = audit_grids(aligned)
+def audit(aligned: Aligned, weights: Mapping[Key, object] | None = None) -> Audit:
+    """Compare everything that the candidate holds with what the reference says that it should hold.
+
+    `weights` are those of `find_weights`, where they are known already.
+    """
+    said, planned = audit_grids(aligned, weights)
     if aligned.is_qat and has_integer_ops(aligned.candidate):
         said += audit_islands(aligned)
     for pair in aligned.pairs:

@@ -21,9 +21,14 @@ from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Grid
 
 
-def audit_grids(aligned: Aligned) -> tuple[list[Deviation | Note | Unchecked], dict[Key, Grid]]:
-    """What is said of the grids, and the grid that each paired tensor should have, where that is known."""
-    audit = _GridAudit(aligned)
+def audit_grids(
+    aligned: Aligned, weights: Mapping[Key, object] | None = None
+) -> tuple[list[Deviation | Note | Unchecked], dict[Key, Grid]]:
+    """What is said of the grids, and the grid that each paired tensor should have, where that is known.
+
+    `weights` are those of `find_weights`, where they are known already.
+    """
+    audit = _GridAudit(aligned, weights)
     return list(audit.run()), audit.planned
 
 
@@ -32,6 +37,7 @@ class _GridAudit:
     """Compares the grid of every pair with the one that the reference gives it."""
 
     aligned: Aligned
+    weights: Mapping[Key, object] | None
     planned: dict[Key, Grid] = field(default_factory=dict)
     """The grid that each paired tensor should have, where that is known."""
 
@@ -42,7 +48,9 @@ class _GridAudit:
         self.reference, self.candidate = self.aligned.graphs
         self.pairs: Mapping[Key, Pair] = {pair.candidate: pair for pair in self.aligned.pairs}
         if self.aligned.kind == "float":
-            held = find_weights(self.aligned.alignment, self.reference, self.candidate)
+            held = self.weights
+            if held is None:
+                held = find_weights(self.aligned.alignment, self.reference, self.candidate)
             self.behind = regridded(self.candidate, held, set(self.pairs))
         self.own = {
             pair.candidate: nudged(self.reference, self.reference.producers.get(pair.reference))

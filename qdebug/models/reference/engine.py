@@ -56,12 +56,15 @@ class Engine(Protocol):
         """Give the memory back."""
 
 
-def open_engine(frozen: Frozen, *, threads: int | None, optimized: bool) -> Engine:
-    """The engine of a reference; `optimized` is for TensorFlow, which then prepares longer and runs faster."""
+def open_engine(frozen: Frozen, *, threads: int | None, optimized: bool, copies: bool) -> Engine:
+    """The engine of a reference, with or without copies of its regions.
+
+    `optimized` is for TensorFlow, which then prepares longer and runs faster.
+    """
     if isinstance(frozen.definition, FloatFile):
         from qdebug.models.reference.litert_engine import LiteRTEngine
 
         return LiteRTEngine(frozen.graph, frozen.definition, threads=threads)
     from qdebug.models.reference.tensorflow_engine import TensorFlowEngine
 
-    return TensorFlowEngine(frozen, threads=threads, optimized=optimized)
+    return TensorFlowEngine(frozen, threads=threads, optimized=optimized, copies=copies)

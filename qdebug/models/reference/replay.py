@@ -37,6 +37,8 @@ class _Call:
 class Replay(FrozenSession):
     """A session over the frozen reference with the given taps."""
 
+    COPIES = True
+
     def __init__(
         self,
         frozen: Frozen,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from qdebug.errors import ModelError, first_line
 from qdebug.graph.graph import Key
@@ -21,6 +24,35 @@ SET_BY_USER = "TF_NUM_INTRAOP_THREADS"
 """TensorFlow's own variable for the size of that pool: where it is set, it counts."""
 
 
+class _Graphs:
+    """References as TensorFlow holds a graph: one for all sessions that add nothing to it, while the reference lives.
+
+    Taking a graph in is most of what it takes to open a session: TensorFlow makes a Python object of every node.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._shared: WeakKeyDictionary[Frozen, Any] = WeakKeyDictionary()
+
+    def shared(self, frozen: Frozen) -> Any:
+        """The graph to which nothing is added."""
+        with self._lock:
+            if frozen not in self._shared:
+                self._shared[frozen] = self.own(frozen)
+            return self._shared[frozen]
+
+    def own(self, frozen: Frozen) -> Any:
+        """A graph for copies of regions."""
+        tf = load_tensorflow().tf
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.import_graph_def(frozen.definition, name="")
+        return graph
+
+
+_graphs = _Graphs()
+
+
 class TensorFlowEngine:
     """A session over the frozen graph.
 
@@ -29,11 +61,9 @@ class TensorFlowEngine:
     which run many samples (`pays`).
     """
 
-    def __init__(self, frozen: Frozen, *, threads: int | None, optimized: bool) -> None:
+    def __init__(self, frozen: Frozen, *, threads: int | None, optimized: bool, copies: bool) -> None:
         tf = load_tensorflow().tf
-        self.frozen, self.graph = frozen, tf.Graph()
-        with self.graph.as_default():
-            tf.import_graph_def(frozen.definition, name="")
+        self.frozen, self.graph = frozen, _graphs.own(frozen) if copies else _graphs.shared(frozen)
         pool = 0 if threads is None or SET_BY_USER in os.environ else max(threads, LEAST_THREADS)
         settings = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=pool, inter_op_parallelism_threads=threads or 0
