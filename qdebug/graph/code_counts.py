@@ -141,13 +141,11 @@ def _count_bytes(words: Array, rest: Array, tables: Counts) -> None:
 @compiled
 def _equal(first: Array, second: Array) -> bool:
     for start in range(0, first.size, BLOCK):
-        ours, theirs = (
-            first[start : start + BLOCK],
-            second[start : start + BLOCK],
-        )  # (slices: loops over them vectorize)
-        different = np.int32(0)
+        last = min(start + BLOCK, first.size)
+        ours, theirs = first[start:last], second[start:last]  # (slices: loops over them vectorize)
+        different = np.uint8(0)
         for at in range(ours.size):
-            different += np.int32(ours[at] != theirs[at])
+            different = np.uint8(different | np.uint8(ours[at] != theirs[at]))
         if different != 0:
             return False
     return True
@@ -162,13 +160,12 @@ def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, larg
         for first in range(sample * per_sample, (sample + 1) * per_sample, BLOCK):
             last = min(first + BLOCK, (sample + 1) * per_sample)
             ours, theirs = candidate[first:last], reference[first:last]
-            different = np.int32(0)
+            marked = np.uint8(0)
             for at in range(ours.size):
-                different += np.int32(ours[at] != theirs[at])
-            if different != 0:
-                total += different
-                farthest, more = _tabulate(ours, theirs, zero, change, tables)
-                worst, product = max(worst, farthest), product + more
+                marked = np.uint8(marked | np.uint8(ours[at] != theirs[at]))
+            if marked != 0:
+                different, farthest, more = _tabulate(ours, theirs, zero, change, tables)
+                total, worst, product = total + different, max(worst, farthest), product + more
         largest[sample], flips[sample] = worst, total
     return product
 
@@ -176,8 +173,8 @@ def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, larg
 @compiled
 def _tabulate(
     ours: Array, theirs: Array, zero: int, change: NDArray[np.int32], tables: Counts
-) -> tuple[np.int64, np.int64]:
-    """Count the differences of one block, and leave them in `change`; the largest one, and see `_compared`.
+) -> tuple[np.int64, np.int64, np.int64]:
+    """Count the differences of one block, and leave them in `change`: how many, the largest one, and see `_compared`.
 
     The tables are needed only for differences beyond 1: the others follow from how many there are and from their sum.
     """
@@ -187,8 +184,8 @@ def _tabulate(
         step = np.int32(np.int32(ours[at]) - np.int32(theirs[at]))
         change[at] = step
         high, low = max(high, step), min(low, step)
-        total += step
-        different += np.int32(step != 0)
+        total = np.int32(total + step)
+        different = np.int32(different + np.int32(step != 0))
         product += np.int64(np.int32(ours[at]) - zero) * step
     if high <= 1 and low >= -1:
         tables[0, middle + 1] += (different + total) // 2
@@ -204,7 +201,7 @@ def _tabulate(
         for at in range(ours.size):
             if change[at] != 0:
                 tables[0, np.uint32(change[at] + middle)] += 1
-    return max(np.int64(high), -np.int64(low)), product
+    return np.int64(different), max(np.int64(high), -np.int64(low)), product
 
 
 @compiled
@@ -237,7 +234,7 @@ def _explain(
         if marked == 0:
             continue
         if marked * np.uint64(SCARCE) > np.uint64(ours.size):
-            more = _tabulate(ours, theirs, zero, change, tables)[1]
+            more = _tabulate(ours, theirs, zero, change, tables)[2]
             others, far = _explain_all(ours, theirs, exact, unsure, change, places)
             counted += 1
             if counted % MOST_BLOCKS == 0:
@@ -256,16 +253,16 @@ def _explain_all(
     """Count a block in which many elements are marked, place by place: these loops take several at once."""
     others, farthest = np.int32(0), np.int32(0)
     for at in range(ours.size):
-        places[0, at] += np.int32(change[at] != 0)
-        places[1, at] += change[at]
+        places[0, at] = np.int32(places[0, at] + np.int32(change[at] != 0))
+        places[1, at] = np.int32(places[1, at] + change[at])
         places[2, at] = max(places[2, at], abs(change[at]))
     for at in range(ours.size):
-        far = np.int32(abs(np.int32(ours[at]) - np.int32(exact[at])))
+        far = abs(np.int32(np.int32(ours[at]) - np.int32(exact[at])))
         farthest = max(farthest, far)
-        places[3, at] += np.int32(unsure[at])
-        places[4, at] += np.int32(far > np.int32(unsure[at]))
+        places[3, at] = np.int32(places[3, at] + np.int32(unsure[at]))
+        places[4, at] = np.int32(places[4, at] + np.int32(far > np.int32(unsure[at])))
     for at in range(ours.size):
-        others += np.int32(exact[at] != theirs[at])
+        others = np.int32(others + np.int32(exact[at] != theirs[at]))
     return np.int64(others), np.int64(farthest)
 
 

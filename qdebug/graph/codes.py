@@ -129,12 +129,12 @@ def _nearest(
         into, doubts = codes[first : first + block], near_boundary[first : first + block]
         wrong = np.int32(0)
         for at in range(part.size):
-            wrong += np.int32(not abs(part[at]) <= MOST)
+            wrong = np.int32(wrong + np.int32(not abs(part[at]) <= MOST))
             steps = part[at] / scale
             steps = steps if steps == steps else np.float32(0)
             steps = min(max(steps, low), high)
             whole = np.rint(steps)
-            into[at] = np.int32(whole) + zero
+            into[at] = np.int32(np.int32(whole) + zero)
             if limits is not None:
                 doubts[at] = abs(steps - whole) >= limits[at]
         bad += wrong
@@ -159,12 +159,12 @@ def _fake_quantized(
         wrong = np.int32(0)
         for at in range(part.size):
             value = part[at]
-            wrong += np.int32(value != value)
+            wrong = np.int32(wrong + np.int32(value != value))
             value = value if value == value else np.float32(0)
             value = min(max(value, lowest), highest)
             steps = (value - lowest) / scale - below_zero
             whole = np.floor(steps + HALF)
-            into[at] = np.int32(whole) + zero
+            into[at] = np.int32(np.int32(whole) + zero)
             doubts[at] = abs(steps - whole) >= limits[at]
         bad += wrong
     return bad
@@ -177,11 +177,11 @@ def _gives(
     below_zero = np.float32(128 + zero)
     for first in range(0, values.size, BLOCK):
         part, found = values[first : first + BLOCK], codes[first : first + BLOCK]
-        different = np.int32(0)
+        different = np.uint8(0)
         for at in range(part.size):
             value = min(max(part[at], lowest), highest)
             whole = np.floor((value - lowest) / scale - below_zero + HALF)
-            different += np.int32(whole != np.float32(found[at] - zero))
+            different = np.uint8(different | np.uint8(whole != np.float32(np.int32(np.int32(found[at]) - zero))))
         if different != 0:
             return False
     return True
@@ -190,7 +190,7 @@ def _gives(
 @compiled
 def _dequantize(codes: Array, scale: np.float32, zero: np.int32, values: Array) -> None:
     for at in range(codes.size):
-        values[at] = np.float32(np.int32(codes[at]) - zero) * scale
+        values[at] = np.float32(np.int32(np.int32(codes[at]) - zero)) * scale
 
 
 @compiled
@@ -204,8 +204,8 @@ def _off_grid(values: Array, scale: np.float32, low: np.float32, high: np.float3
             off = steps - np.rint(steps)
             off = off if off == off else np.float32(0)
             parts = np.int32(np.rint(off * np.float32(PARTS)))
-            squares += parts * parts
-            outside += np.int32(steps < low) + np.int32(steps > high)
+            squares = np.int32(squares + np.int32(parts * parts))
+            outside = np.int32(outside + np.int32(steps < low) + np.int32(steps > high))
         residue += squares
         beyond += outside
     return residue, beyond

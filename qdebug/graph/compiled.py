@@ -2,6 +2,9 @@
 
 A loop takes flat arrays and NumPy scalars and allocates nothing that is large. Numba keeps what it has compiled beside
 the source or in the user's cache; where neither can be written, it is compiled anew in every process.
+
+Numba's sums of 32-bit numbers have 64 bits. They are cast back at once, where they fit: a loop on narrow numbers takes
+two to five times as many elements in the same time.
 """
 
 from __future__ import annotations

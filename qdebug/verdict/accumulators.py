@@ -150,14 +150,12 @@ class CodeStats:
 
         `non_finite` counts the reference's values, cumulative and local. Returns this batch's counts: a pair that
         only reshapes this one can pass them as `known`, so that the same codes are not counted twice. `local is
-        candidate` means that no code differs.
+        candidate` means that no code differs; so does `cumulative is candidate`.
         """
         found = candidate.reshape(-1)
         if first == 0 and self.sketch is None and candidate.size:
             self.sketch = sketch_codes(candidate, cumulative, self.channels, self.dtype)
-        seen = known or BatchCounts(
-            count_codes(found), *compare(found, cumulative.reshape(-1), self.zero_point, len(candidate))
-        )
+        seen = known or BatchCounts(count_codes(found), *self._compared(candidate, cumulative))
         self.codes += seen.codes
         self.residue += residue
         self.clipped += clipped
@@ -225,6 +223,11 @@ class CodeStats:
         return 100 * (int(used[-1] - used[0]) + 1) / self.codes.size if used.size else 0.0
 
     # -- counting ----------------------------------------------------------------------------------------
+
+    def _compared(self, candidate: Array, cumulative: Array) -> tuple[Compared, NDArray[np.int64], NDArray[np.int64]]:
+        if cumulative is candidate:
+            return Compared({}, 0), np.zeros(len(candidate), np.int64), np.zeros(len(candidate), np.int64)
+        return compare(candidate.reshape(-1), cumulative.reshape(-1), self.zero_point, len(candidate))
 
     @cached_property
     def _squares(self) -> NDArray[np.int64]:
