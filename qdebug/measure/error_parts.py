@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ from qdebug.graph.codes import CLIPPED, flattened
 from qdebug.graph.compiled import compiled
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Array
-from qdebug.measure.batches import batches
+from qdebug.measure.batches import Batch, batches
 from qdebug.measure.models_pass import Pass
 from qdebug.models.reference.unrounded_replay import UnroundedReplay
 
@@ -192,6 +193,36 @@ def first_values(work: Pass, inputs: Sequence[Array], batch: int) -> Iterator[Re
     """What `measure_parts` is measured on, batch by batch: it needs the candidate no more."""
     for one in batches([array[:SAMPLES] for array in inputs], min(batch, SAMPLES)):
         yield one.inputs, work.candidate_values(one.inputs)
+
+
+class FirstBatch:
+    """The same out of a pass that runs meanwhile and whose first batch holds these samples."""
+
+    def __init__(self, work: Pass) -> None:
+        self._work = work
+        self._read: Future[Read] = Future()
+
+    def seen(self, one: Batch, read: Mapping[Key, Array]) -> None:
+        """Take the first samples of the first batch; see `LayerPass.run`."""
+        if not self._read.done():
+            count, part = len(one.inputs[0]), [array[:SAMPLES] for array in one.inputs]
+            in_rows = all(ahead == 1 for ahead in self._work.candidate.ahead.values()) and all(
+                np.ndim(values) and len(values) and len(values) % count == 0 for values in read.values()
+            )
+            first = (
+                {key: values[: len(values) // count * len(part[0])] for key, values in read.items()}
+                if in_rows
+                else self._work.candidate_values(part)  # (some tensor does not hold one sample after the other)
+            )
+            self._read.set_result((part, first))
+
+    def values(self) -> Iterator[Read]:
+        """They, once they are there. Raises CancelledError where the pass ended without any."""
+        yield self._read.result()
+
+    def close(self) -> None:
+        """Let nobody wait for a pass that has failed."""
+        self._read.cancel()
 
 
 def measure_parts(

@@ -57,18 +57,21 @@ class LayerPass:
         origin: int = 0,
         leg: int | None = None,
         each: Callable[[int, list[Array], list[Array]], None] | None = None,
+        seen: Callable[[Batch, Mapping[Key, Array]], None] | None = None,
     ) -> Counts:
         """Count all samples of `inputs` (in the reference's order), of which the first has the number `origin`.
 
         `each(first, reference outputs, candidate outputs)` is called with every batch's outputs in real values, in the
-        reference's output order. The counts of every `leg` samples are taken apart and then added up (`leg_size`);
-        without it all are one leg.
+        reference's output order; `seen(batch, what the candidate read)` before that. The counts of every `leg` samples
+        are taken apart and then added up (`leg_size`); without it all are one leg.
         """
         counts, before = self.plan.empty(), self.plan.empty()
         waiting: Future[None] | None = None
         with ThreadPoolExecutor(1) as worker:  # counts one batch while the next one runs
             for one in batches(inputs, batch, origin):
                 read = self.candidate_values(one.inputs)
+                if seen is not None:
+                    seen(one, read)
                 outputs, taken = self.reference_side.run(one.inputs, read)
                 if waiting is not None:
                     waiting.result()

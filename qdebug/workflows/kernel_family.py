@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from qdebug.converter.weights import Weights, find_weights
 from qdebug.graph.graph import Key
 from qdebug.measure.batches import leg_size
 from qdebug.measure.end_to_end import Ends
-from qdebug.measure.error_parts import SAMPLES, first_values, measure_parts
+from qdebug.measure.error_parts import SAMPLES, FirstBatch, first_values, measure_parts
 from qdebug.measure.file_reference import FileSide, open_file_side
 from qdebug.measure.labels import Labels
 from qdebug.measure.models_pass import Pass, open_models
@@ -135,11 +135,12 @@ def measure_family(
             leg=leg_size(len(inputs[0]), batch),
         )
         complete = all(work.candidate_side.holds(key) for key in graph.outputs)
-        with ThreadPoolExecutor(1) as aside:  # builds graphs, which is Python, while engines run
+        with ThreadPoolExecutor(1) as aside, closing(FirstBatch(work)) as first:
+            # (builds graphs, which is Python, while engines run)
             if opened.team is None:
                 aside.submit(lambda: work.regions.session)
-            parts = _parts(opened, work, weights, batch, aside)
-            counts = _counted(opened, work, ends if complete else None, batch)
+            parts = _parts(opened, work, weights, batch, aside, first)
+            counts = _counted(opened, work, ends if complete else None, batch, first)
         tally = ends.finish()
         if not work.interpreter.resizable and arena is None:
             journal.note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
@@ -194,12 +195,13 @@ def _told(work: Pass, samples: int, of: int, journal: Journal) -> tuple[str, int
     return plain + (f", about {total:.0f} s" if total >= LONG else ""), arena
 
 
-def _counted(opened: Opened, work: Pass, ends: Ends | None, batch: int) -> Counts:
+def _counted(opened: Opened, work: Pass, ends: Ends | None, batch: int, first: FirstBatch) -> Counts:
     """The pass over all samples, in this process or by the team; `ends` is told of the outputs, if all are there."""
     count = len(opened.inputs[0])
     leg = leg_size(count, batch)
     if opened.team is None or ends is None:
-        return work.run(opened.inputs, batch, leg=leg, each=None if ends is None else ends.update)
+        each = None if ends is None else ends.update
+        return work.run(opened.inputs, batch, leg=leg, each=each, seen=first.seen)
     work.interpreter.allocate(batch)  # (tells whether the batch can be resized, as a pass here would)
     counts, parts = work.plan.empty(), legs(count, leg)
     tasks = (Task("count", part, (part.start, work.interpreter.kernels, batch)) for part in parts)
@@ -237,7 +239,7 @@ def _baseline_session(opened: Opened) -> AbstractContextManager[FrozenSession | 
 
 
 def _parts(
-    opened: Opened, work: Pass, weights: FileWeights, batch: int, aside: Executor
+    opened: Opened, work: Pass, weights: FileWeights, batch: int, aside: Executor, first: FirstBatch
 ) -> Callable[[], dict[Key, dict[str, Any]]]:
     """What gives the parts of the local errors; of two files, where their weights or grids are not the same.
 
@@ -250,7 +252,8 @@ def _parts(
     values = first_values(work, opened.inputs, batch)
     by_tensorflow = not isinstance(opened.reference, FileReference)  # (LiteRT is opened in silence, which all share)
     if of_float and by_tensorflow and batch >= min(SAMPLES, len(opened.inputs[0])):
-        return aside.submit(measure_parts, work, weights, list(values)).result
+        given = first.values() if opened.team is None else list(values)
+        return aside.submit(measure_parts, work, weights, given).result
 
     def found() -> dict[Key, dict[str, Any]]:
         parts = measure_parts(work, weights, values) if of_float or unlike else {}

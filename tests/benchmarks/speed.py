@@ -1,11 +1,16 @@
 """Speed as ratios measured in one run (DESIGN, section 7): the trace against `limit` and against the `seed loop`.
 
     python -m tests.benchmarks.speed --data mnist.npz [--only dense4,resnet,mobilenet,mobilenet224,resnet50]
+    python -m tests.benchmarks.speed --data mnist.npz --same-inputs [--only ...]
 
 `limit`: a bare batched forward of the frozen reference and a bare batched invoke, collecting nothing. `seed loop`: what
 the 2021 scripts could do at best: Keras predicts the outputs of all layers on the whole set, the interpreter runs image
 by image, all of its tensors are read. Times are the best of several rounds. `peak MB` is the largest resident set of
 the process up to then; a large network is best run alone (`--only resnet50 --rounds 1`).
+
+`--same-inputs` asks what there is to gain below two passes of the reference: of how many samples a layer's inputs hold
+the same codes on both sides, so that the reference's own run gives the local error too, and which share of the local
+pass's multiplications that is.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ import numpy as np
 from tabulate import tabulate
 
 from qdebug.align import Aligned, align
+from qdebug.graph import op_facts
+from qdebug.measure.batches import batches
 from qdebug.measure.models_pass import open_models
 from qdebug.models.builtin import training
 from qdebug.models.cache_folder import default_folder
@@ -114,6 +121,35 @@ class Bench:
         ]
 
 
+def same_inputs(bench: Bench) -> list[Any]:
+    """Shares of samples, and of multiplications, for which the local pass repeats what the reference has computed."""
+    work, plan, graph = bench.work, bench.work.plan, bench.graph
+    agree: dict[Any, list[np.ndarray]] = {}
+    for one in batches(bench.inputs, bench.batch):
+        read, count = work.candidate_values(one.inputs), len(one.inputs[0])
+        taken = work.reference_side.run(one.inputs, read)[1]
+        for tap, entry in zip(plan.taps, taken, strict=True):
+            same = (np.asarray(entry.cumulative) == read[tap.candidate].reshape(entry.cumulative.shape)).reshape(
+                count, -1
+            )
+            agree.setdefault(tap.candidate, []).append(same.all(axis=1))
+    whole = {key: np.concatenate(parts) for key, parts in agree.items()}
+    whole |= {key: whole[source] for key, source in plan.aliases.items()}
+    shares, costs = [], []
+    for pair in plan.pairs:
+        kernel = op_facts.kernel(graph, pair.op) if pair.op is not None else None
+        sources = [source for _, source in pair.inputs if source is not None]
+        if kernel is None or not all(source in whole for source in sources):
+            continue
+        shares.append(float(np.mean(np.all([whole[source] for source in sources], axis=0))))
+        shape = graph.tensors[pair.candidate].shape
+        costs.append(float(np.prod(shape[1:]) * np.prod(kernel.data.shape) / shape[-1]))
+    first, *others = shares
+    saved = float(np.dot(shares[1:], costs[1:]) / np.sum(costs))
+    spread = f"{100 * min(others):.1f} to {100 * max(others):.1f}"
+    return [bench.name, len(whole[plan.taps[0].candidate]), f"{100 * first:.1f}", spread, f"{100 * saved:.1f}"]
+
+
 def builtin(name: str, data: str, samples: int | None) -> Bench:
     """A built-in model on a data set."""
     dataset = training.images_for_builtin(datasets.load(data, samples=samples))
@@ -159,11 +195,19 @@ def main() -> None:
     parser.add_argument("--data", default="digits")
     parser.add_argument("--only", default="dense4,resnet,mobilenet")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--same-inputs", action="store_true", help="what could be left out of the local pass")
     given = parser.parse_args()
     rows = []
     for name in given.only.split(","):
         bench = large(name) if name in LARGE else builtin(name, given.data, None)
-        rows.append(bench.row(given.rounds, 200 if name not in LARGE else 32))
+        if given.same_inputs:
+            rows.append(same_inputs(bench))
+        else:
+            rows.append(bench.row(given.rounds, 200 if name not in LARGE else 32))
+    if given.same_inputs:
+        names = ["model", "samples", "first layer %", "other layers %", "multiplications that others save %"]
+        print(tabulate(rows, headers=names, disable_numparse=True))
+        return
     print(
         tabulate(
             rows,
