@@ -6,9 +6,9 @@ Which engines run the two sides is the matter of `CandidateSide` and `ReferenceS
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from qdebug.align import Pair
 from qdebug.graph.code_counts import same_codes
@@ -67,7 +67,7 @@ class LayerPass:
         """
         counts, before = self.plan.empty(), self.plan.empty()
         waiting: Future[None] | None = None
-        with ThreadPoolExecutor(1) as worker:  # counts one batch while the next one runs
+        with self.counter() as worker:
             for one in batches(inputs, batch, origin):
                 read = self.candidate_values(one.inputs)
                 if seen is not None:
@@ -86,6 +86,10 @@ class LayerPass:
         before.merge(counts)
         return before
 
+    def counter(self) -> Executor:
+        """What counts a batch: a thread, while the next one runs."""
+        return ThreadPoolExecutor(1)
+
     def candidate_values(self, part: Sequence[Array], extra: Sequence[Key] = ()) -> dict[Key, Array]:
         """Codes (or reals) of every measured tensor, output and `extra` tensor for one batch."""
         outputs = [key for key in self.plan.aligned.candidate.outputs if self.candidate_side.holds(key)]
@@ -100,6 +104,19 @@ class LayerPass:
             for key, number in zip(candidate.outputs, self.plan.aligned.alignment.outputs, strict=True)
         }
         return [found[number] for number in sorted(found)]
+
+
+class Here(Executor):
+    """Runs what it is given at once, in the thread that gives it."""
+
+    def submit(self, work: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
+        """The result, or what was raised."""
+        done: Future[Any] = Future()
+        try:
+            done.set_result(work(*given, **named))
+        except BaseException as error:  # noqa: BLE001 the future raises it
+            done.set_exception(error)
+        return done
 
 
 def count(plan: TapPlan, counts: Counts, one: Batch, read: Mapping[Key, Array], taken: Iterable[TapValues]) -> None:

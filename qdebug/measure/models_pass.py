@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -14,7 +15,7 @@ from qdebug.graph.graph import Graph, Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.batches import BATCH_BYTES, FEWEST, LARGEST_BATCH, MOST_BYTES
 from qdebug.measure.file_reference import FileSide
-from qdebug.measure.layer_pass import LayerPass
+from qdebug.measure.layer_pass import Here, LayerPass
 from qdebug.measure.probe import first_sample
 from qdebug.measure.tap_plan import plan_taps
 from qdebug.measure.unmeasurable import find_unmeasurable
@@ -104,6 +105,10 @@ class Pass(LayerPass):
     def alignment(self) -> Alignment:
         """Of all pairs, those that cannot be measured too."""
         return self.plan.aligned.alignment
+
+    def counter(self) -> Executor:
+        """With one thread there is no other to count in: as many workers as cores would take turns."""
+        return Here() if self.threads == 1 else super().counter()
 
     def batch_size(self) -> int:
         """Samples per batch that fit the memory budget."""

@@ -126,3 +126,16 @@ def test_loops_are_compiled_where_they_cannot_be_kept_too():
     exec("def double(value):\n    return 2 * value", made)
 
     assert compiled(made["double"])(21) == 42
+
+
+def test_counts_by_place_do_not_overflow():
+    """They have 32 bits: after some thousand blocks of 16-bit codes as far apart as they can be, they are added up."""
+    pixels = 33_000 * (BLOCK // CHANNELS)  # (2^31 / 65535 are 32,769 blocks)
+    candidate, local = np.full(pixels * CHANNELS, 32767, np.int16), np.full(pixels * CHANNELS, -32768, np.int16)
+    by_channel = ByChannel(*(np.zeros(CHANNELS, np.int64) for _ in range(5)))
+
+    explain(candidate, local, 0, by_channel)
+
+    assert by_channel.sums.tolist() == [65535 * pixels] * CHANNELS
+    assert by_channel.largest.tolist() == [65535] * CHANNELS
+    assert by_channel.unexplained.tolist() == by_channel.flips.tolist() == [pixels] * CHANNELS

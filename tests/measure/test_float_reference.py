@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import qdebug
-from qdebug.measure.error_parts import FLOOR_LSB, NAMES, Parts
+from qdebug.measure.batches import Batch
+from qdebug.measure.error_parts import FLOOR_LSB, NAMES, SAMPLES, FirstBatch, Parts
 from qdebug.record.schema import Run
 from qdebug.workflows.trace_options import TraceOptions
 from tests.support import converted_models
@@ -20,6 +23,29 @@ shared = pytest.mark.skipif(not SHARED.exists(), reason="the shared data is not 
 
 
 # -- parts, without TensorFlow ----------------------------------------------------------------------------
+
+
+def test_the_first_samples_are_taken_out_of_a_pass_or_read_anew():
+    """Anew where a tensor does not hold one sample after the other; a pass that fails leaves nobody waiting."""
+    asked: list[list[np.ndarray]] = []
+    work = SimpleNamespace(
+        candidate=SimpleNamespace(ahead={}), candidate_values=lambda part: asked.append(part) or {1: "anew"}
+    )
+    one = Batch(0, [np.arange(2 * SAMPLES)])
+    read = {1: np.arange(2 * SAMPLES), 2: np.arange(8 * SAMPLES)}
+    first, mixed, failed = (FirstBatch(work) for _ in range(3))
+    first.seen(one, read)
+    first.seen(Batch(2 * SAMPLES, one.inputs), {})
+    mixed.seen(one, read | {3: np.zeros((1, 64 * SAMPLES))})
+    failed.close()
+
+    ((inputs, values),) = first.values()
+    assert inputs[0].tolist() == values[1].tolist() == list(range(SAMPLES))
+    assert values[2].tolist() == list(range(4 * SAMPLES))
+    assert next(mixed.values())[1] == {1: "anew"}
+    assert [part[0].tolist() for part in asked] == [list(range(SAMPLES))]
+    with pytest.raises(CancelledError):
+        next(failed.values())
 
 
 def test_the_parts_of_every_element_add_up_to_its_error():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from functools import cache
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 import qdebug
+from qdebug.measure import layer_pass
 from qdebug.measure.models_pass import Pass
 from qdebug.models.litert.candidate import Candidate
+from qdebug.models.reference import region_copy
 from qdebug.models.reference.open import load_reference
 from qdebug.workflows.comparison import align_models
 from qdebug.workflows.journal import Journal
@@ -195,3 +198,35 @@ def test_only_labels_of_classes_make_an_accuracy(labels, accuracy):
 
     assert (run.accuracy["reference"] is not None) == accuracy
     assert run.reasons == ({} if accuracy else {"accuracy": "the labels given are no classes"})
+
+
+def test_one_thread_counts_where_it_runs(monkeypatch):
+    """So a worker of one thread uses one core; with more, a batch is counted while the next one runs."""
+    work, inputs = opened()
+    counting, threads = layer_pass.count, []
+    monkeypatch.setattr(
+        layer_pass, "count", lambda *given: threads.append(threading.current_thread()) or counting(*given)
+    )
+    beside = counted(work.run(inputs, 7))
+    elsewhere = set(threads)
+    threads.clear()
+
+    assert counted(replace(work, threads=1).run(inputs, 7)) == beside
+    assert set(threads) == {threading.current_thread()}
+    assert threading.current_thread() not in elsewhere
+
+
+def test_regions_come_into_the_graph_in_any_number_of_parts(monkeypatch):
+    """Where their constants are too many for one list of nodes; a name of the reference is never taken."""
+    work, inputs = opened()
+    whole = counted(work.run(inputs, SAMPLES))
+    handed_over = []
+    hand_over = region_copy.NewNodes.hand_over
+    monkeypatch.setattr(region_copy, "MOST_BYTES", -1)
+    monkeypatch.setattr(region_copy.NewNodes, "hand_over", lambda nodes: handed_over.append(1) or hand_over(nodes))
+    monkeypatch.setattr(region_copy, "_scopes", lambda: iter(["conv", "copies"]))
+    opened.cache_clear()
+
+    assert counted(opened()[0].run(inputs, SAMPLES)) == whole
+    assert len(handed_over) > 2
+    opened.cache_clear()

@@ -5,6 +5,7 @@ import pytest
 
 from qdebug.errors import ModelError
 from qdebug.models.reference.frozen_graph import Frozen, freeze
+from qdebug.models.reference.replay import Replay
 from qdebug.models.reference.session import FrozenSession
 from qdebug.models.tensorflow import load_tensorflow
 
@@ -42,3 +43,10 @@ def test_what_tensorflow_refuses_is_an_error_of_the_model(frozen):
     with FrozenSession(frozen) as session, pytest.raises(ModelError, match="cannot go on from there: ") as raised:
         session.outputs([SAMPLES], {shape: np.array([7, 7, 7], np.int32)})
     assert "\n" not in str(raised.value)
+
+
+def test_sessions_that_add_nothing_share_a_graph(frozen):
+    """It is taken into TensorFlow once; a replay, which adds copies of regions, has one of its own."""
+    with FrozenSession(frozen) as first, FrozenSession(frozen) as second, Replay(frozen, (), {}) as replay:
+        assert first.engine.graph is second.engine.graph
+        assert replay.engine.graph is not first.engine.graph
