@@ -114,7 +114,7 @@ class Here(Executor):
         done: Future[Any] = Future()
         try:
             done.set_result(work(*given, **named))
-        except BaseException as error:  # noqa: BLE001 the future raises it
+        except Exception as error:  # noqa: BLE001 the future raises it
             done.set_exception(error)
         return done
 
