@@ -205,12 +205,12 @@ class FirstBatch:
     def seen(self, one: Batch, read: Mapping[Key, Array]) -> None:
         """Take the first samples of the first batch; see `LayerPass.run`."""
         if not self._read.done():
-            count, part = len(one.inputs[0]), [array[:SAMPLES] for array in one.inputs]
+            count, part = len(one.inputs[0]), [np.array(array[:SAMPLES]) for array in one.inputs]
             in_rows = all(ahead == 1 for ahead in self._work.candidate.ahead.values()) and all(
                 np.ndim(values) and len(values) and len(values) % count == 0 for values in read.values()
             )
             first = (
-                {key: values[: len(values) // count * len(part[0])] for key, values in read.items()}
+                {key: values[: len(values) // count * len(part[0])].copy() for key, values in read.items()}
                 if in_rows
                 else self._work.candidate_values(part)  # (some tensor does not hold one sample after the other)
             )

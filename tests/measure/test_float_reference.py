@@ -42,6 +42,8 @@ def test_the_first_samples_are_taken_out_of_a_pass_or_read_anew():
     ((inputs, values),) = first.values()
     assert inputs[0].tolist() == values[1].tolist() == list(range(SAMPLES))
     assert values[2].tolist() == list(range(4 * SAMPLES))
+    assert not any(np.shares_memory(values[key], read[key]) for key in values)  # (or the whole batch stays)
+    assert not np.shares_memory(inputs[0], one.inputs[0])
     assert next(mixed.values())[1] == {1: "anew"}
     assert [part[0].tolist() for part in asked] == [list(range(SAMPLES))]
     with pytest.raises(CancelledError):
