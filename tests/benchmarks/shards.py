@@ -24,6 +24,7 @@ import numpy as np
 from tabulate import tabulate
 
 import qdebug
+from qdebug.measure.layer_pass import Here
 from qdebug.models.builtin import training
 from qdebug.models.data import dataset as datasets
 from qdebug.models.reference.open import load_reference
@@ -34,7 +35,7 @@ from qdebug.workflows.shards.worker import awake
 OF_THE_RUN = ("id", "created", "timing")
 
 
-class Here(Executor):
+class Measured(Here):
     """Runs every task in this process, and measures what would have been moved."""
 
     def __init__(self, *, measure: bool = False) -> None:
@@ -44,14 +45,13 @@ class Here(Executor):
 
     def submit(self, function: Callable[..., Any], *given: Any) -> Future[Any]:
         """As `Executor.submit`."""
-        future: Future[Any] = Future()
-        found = function(*given)
+        future = super().submit(function, *given)
+        found = future.result()
         if self.measure and given[1] is not None:
             self.models = len(given[1])
         if self.measure and given[1] is None and type(found).__name__ != "Missing":
             sizes = len(pickle.dumps(given[4])), len(pickle.dumps(found))
             self.moved.setdefault(given[3], []).append(sizes)
-        future.set_result(found)
         return future
 
 
@@ -80,10 +80,10 @@ def main() -> None:
         record = {key: value for key, value in json.loads(dumps(found)).items() if key not in OF_THE_RUN}
         return time.perf_counter() - clock, time.process_time() - used, record
 
-    measured = Here(measure=True)
+    measured = Measured(measure=True)
     record = run(None)[2]
     assert run(measured)[2] == record
-    pairs = [(run(None)[1], run(Here())[1]) for _ in range(given.rounds)]
+    pairs = [(run(None)[1], run(Measured())[1]) for _ in range(given.rounds)]
     alone, shared = (min(times) for times in zip(*pairs, strict=True))
     print(
         f"{given.model}, {given.samples} samples: alone {alone:.2f} CPU s, in tasks {shared:.2f} CPU s, overhead "

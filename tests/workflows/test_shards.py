@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 
 import qdebug
 from qdebug.errors import InputError, UsageError
+from qdebug.measure.layer_pass import Here
 from qdebug.models.reference.open import load_reference
 from qdebug.workflows.shards.crew import Crew, crew_of
 from qdebug.workflows.shards.slices import MadePart
@@ -35,8 +36,8 @@ ALONE = TraceOptions(batch_size=16, handover=False, threads=1)
 """The same, without what each layer costs."""
 
 
-class Inline(Executor):
-    """Runs every task where it is given, in this process."""
+class Inline(Here):
+    """Runs every task where it is given, and notes which."""
 
     def __init__(self) -> None:
         self.tasks: list[str] = []
@@ -44,12 +45,7 @@ class Inline(Executor):
     def submit(self, function: Callable[..., Any], *given: Any) -> Future[Any]:
         """As `Executor.submit`."""
         self.tasks.append(given[3])
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*given))
-        except Exception as error:  # noqa: BLE001 the future raises it
-            future.set_exception(error)
-        return future
+        return super().submit(function, *given)
 
 
 @cache

@@ -31,13 +31,6 @@ class NewNodes:
         self.bytes = 0
         """Of the constants that wait."""
 
-    def node(self, name: str, op: str, inputs: Sequence[str], **types: Any) -> Any:
-        """One more node, called `name` below the scope; `types` are its attributes that are types."""
-        made = self._waiting.node.add(name=f"{self.scope}/{name}", op=op, input=inputs)
-        for attribute, dtype in types.items():
-            made.attr[attribute].type = dtype.as_datatype_enum
-        return made
-
     def copy(self, name: str, source: Any, inputs: Sequence[str]) -> Any:
         """A copy of a node that is in the graph, on other inputs; the new node."""
         made = self._waiting.node.add()
@@ -49,17 +42,20 @@ class NewNodes:
         return made
 
     def add(self, op: str, inputs: Sequence[str], **types: Any) -> str:
-        """One more node under a number; its output."""
+        """One more node under a number; `types` are its attributes that are types. Its output."""
         self._count += 1
-        return f"{self.node(str(self._count), op, inputs, **types).name}:0"
+        made = self._waiting.node.add(name=f"{self.scope}/{self._count}", op=op, input=inputs)
+        for attribute, dtype in types.items():
+            made.attr[attribute].type = dtype.as_datatype_enum
+        return f"{made.name}:0"
 
     def constant(self, value: Any, dtype: str = "float32") -> str:
         """One more constant."""
         tf, held = load_tensorflow().tf, np.asarray(value, dtype)
-        self._count, self.bytes = self._count + 1, self.bytes + held.nbytes
-        made = self.node(str(self._count), "Const", (), dtype=tf.as_dtype(dtype))
-        made.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(held))
-        return f"{made.name}:0"
+        self.bytes += held.nbytes
+        made = self.add("Const", (), dtype=tf.as_dtype(dtype))
+        self._waiting.node[-1].attr["value"].tensor.CopyFrom(tf.make_tensor_proto(held))
+        return made
 
     def hand_over(self) -> None:
         """Add the nodes that wait to the graph."""
