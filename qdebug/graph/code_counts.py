@@ -88,7 +88,7 @@ def compare(candidate: Array, reference: Array, zero_point: int, samples: int) -
     tables = _tables(candidate)
     largest, flips = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
     product = _compare(candidate, reference, zero_point, tables, largest, flips)
-    return _compared(tables, int(product)), largest, flips
+    return _compared(tables, int(product), differ=bool(flips.any())), largest, flips
 
 
 def explain(
@@ -110,7 +110,7 @@ def explain(
     none = np.zeros(candidate.size, np.bool_) if near_boundary is None else near_boundary
     product, simulated_flips, farthest = _explain(candidate, local, none, simulated, zero_point, tables, found)
     channels.add(found)
-    return _compared(tables, int(product)), int(simulated_flips), int(farthest)
+    return _compared(tables, int(product), differ=bool(found[0].any())), int(simulated_flips), int(farthest)
 
 
 def _tables(codes: Array) -> Counts:
@@ -118,8 +118,10 @@ def _tables(codes: Array) -> Counts:
     return np.zeros((TABLES if codes.dtype.itemsize == 1 else 1, 2 << 8 * codes.dtype.itemsize), np.int64)
 
 
-def _compared(tables: Counts, product: int) -> Compared:
+def _compared(tables: Counts, product: int, *, differ: bool) -> Compared:
     """Counts of differences as they are kept; `product` is the sum of (candidate's steps from zero) x difference."""
+    if not differ:
+        return Compared({}, 0)
     counts = tables.sum(axis=0)
     middle = counts.size // 2
     counts[middle] = 0

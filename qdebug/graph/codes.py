@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qdebug.graph.compiled import compiled
-from qdebug.graph.quantization import CODE_RANGES, Array, FakeQuant, Float
+from qdebug.graph.quantization import CODE_RANGES, Array, FakeQuant, Float, Grid
 
 BLOCK = 1 << 12
 """Elements, about, between two looks at the margins of the channels, which are laid out so often side by side."""
@@ -84,6 +84,11 @@ def dequantize(codes: Array, scale: float, zero_point: int) -> NDArray[np.float3
     values = tolerance[-(tolerance.ctypes.data // 4) % (ALIGNED // 4) :][: codes.size]
     _dequantize(np.ascontiguousarray(codes).reshape(-1), np.float32(scale), np.int32(zero_point), values)
     return values.reshape(codes.shape)
+
+
+def real_values(values: Array, grid: Grid | None) -> NDArray[np.float32]:
+    """What a tensor's codes stand for; without a grid the values as they are."""
+    return np.asarray(values, np.float32) if grid is None else dequantize(values, *grid)
 
 
 def off_grid(values: Array, scale: float, zero_point: int, dtype: str) -> tuple[int, int]:

@@ -18,6 +18,8 @@ from qdebug.models.reference.unrounded_replay import UnroundedReplay
 class Cascade(UnroundedReplay):
     """A session over the frozen reference that runs one region at a time."""
 
+    FROM_CODES = False
+
     def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
         """Keep the ends of a region's variants, which `value` runs one by one."""
         found = super()._tap(number, tap)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qdebug.graph.graph import Key
-from qdebug.graph.quantization import Array
+from qdebug.graph.quantization import Array, Grid
 from qdebug.models.reference.float_file import FloatFile
 from qdebug.models.reference.taps import Simulation, Tap
 
@@ -23,7 +23,7 @@ class Engine(Protocol):
 
     @property
     def fed(self) -> Mapping[Key, Any]:
-        """Candidate tensors that copies read, in real values."""
+        """Candidate tensors that copies read."""
 
     def tensor(self, key: Key) -> Any:
         """The handle of one of the reference's tensors."""
@@ -44,7 +44,10 @@ class Engine(Protocol):
         """The same, cut off at both ends."""
 
     def call(self, wanted: Sequence[Any], fed: Sequence[Key]) -> Callable[..., Sequence[Array]]:
-        """A function of the model's inputs and of these candidate tensors that gives the tensors behind handles."""
+        """A function of the model's inputs and of these candidate tensors that gives the tensors behind handles.
+
+        It takes the candidate's codes where the engine was given a grid for them, and real values elsewhere.
+        """
 
     def fetch(self, keys: Sequence[Key], feeds: Mapping[Key, Array]) -> list[Array]:
         """Tensors of the reference, with those in `feeds` taken as given; the model's inputs are among them."""
@@ -56,15 +59,17 @@ class Engine(Protocol):
         """Give the memory back."""
 
 
-def open_engine(frozen: Frozen, *, threads: int | None, optimized: bool, copies: bool) -> Engine:
-    """The engine of a reference, with or without copies of its regions.
+def open_engine(
+    frozen: Frozen, *, threads: int | None, optimized: bool, grids: Mapping[Key, Grid | None] | None
+) -> Engine:
+    """The engine of a reference; `grids` of the candidate's tensors if copies of its regions are to be added.
 
     `optimized` is for TensorFlow, which then prepares longer and runs faster.
     """
     if isinstance(frozen.definition, FloatFile):
         from qdebug.models.reference.litert_engine import LiteRTEngine
 
-        return LiteRTEngine(frozen.graph, frozen.definition, threads=threads)
+        return LiteRTEngine(frozen.graph, frozen.definition, threads=threads, grids=grids)
     from qdebug.models.reference.tensorflow_engine import TensorFlowEngine
 
-    return TensorFlowEngine(frozen, threads=threads, optimized=optimized, copies=copies)
+    return TensorFlowEngine(frozen, threads=threads, optimized=optimized, grids=grids)

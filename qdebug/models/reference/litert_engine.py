@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from qdebug.errors import ModelError, first_line
+from qdebug.graph.codes import real_values
 from qdebug.graph.graph import Graph, Key, Op
-from qdebug.graph.quantization import Array
+from qdebug.graph.quantization import Array, Grid
 from qdebug.models.litert.flatbuffer import add_tensor, builtin_operator, opened
 from qdebug.models.reference import float_ops
 from qdebug.models.reference.float_calls import Call, OpenFile
@@ -41,8 +42,16 @@ class _Given:
 class LiteRTEngine:
     """A float file that is open."""
 
-    def __init__(self, graph: Graph, file: FloatFile, *, threads: int | None, kernels: str = "xnnpack") -> None:
-        self.graph, self.file = graph, file
+    def __init__(
+        self,
+        graph: Graph,
+        file: FloatFile,
+        *,
+        threads: int | None,
+        kernels: str = "xnnpack",
+        grids: Mapping[Key, Grid | None] | None = None,
+    ) -> None:
+        self.graph, self.file, self.grids = graph, file, grids or {}
         self.model = opened(file.content)
         self.open = OpenFile(self.model, file.growing, threads, kernels)
         self.main = self.model.subgraphs[0]
@@ -87,7 +96,9 @@ class LiteRTEngine:
         run = self.open.call(wanted, [*map(self.tensor, self.graph.inputs), *(one.number for _, one in given)])
 
         def call(*arrays: Array) -> Sequence[Array]:
-            return run([*arrays[:count], *(one.of(arrays[place]) for place, one in given)], len(arrays[0]))
+            pairs = zip(fed, arrays[count:], strict=True)
+            real = [*arrays[:count], *(real_values(values, self.grids.get(key)) for key, values in pairs)]
+            return run([*real[:count], *(one.of(real[place]) for place, one in given)], len(arrays[0]))
 
         return call
 

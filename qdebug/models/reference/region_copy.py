@@ -13,6 +13,8 @@ import numpy as np
 
 from qdebug.graph.graph import Key, Op
 from qdebug.models.reference.frozen_graph import PASS_THROUGH, Frozen
+from qdebug.models.reference.layer_file import LayerFile
+from qdebug.models.reference.region_layers import RegionLayers
 from qdebug.models.reference.taps import REFERENCE, Simulation, Tap
 from qdebug.models.tensorflow import load_tensorflow
 
@@ -30,6 +32,8 @@ class NewNodes:
         self._waiting, self._count = self._empty(), 0
         self.bytes = 0
         """Of the constants that wait."""
+        self.inputs: dict[str, list[str]] = {}
+        """New node -> what it reads."""
 
     def copy(self, name: str, source: Any, inputs: Sequence[str]) -> Any:
         """A copy of a node that is in the graph, on other inputs; the new node."""
@@ -39,6 +43,7 @@ class NewNodes:
         made.attr.pop("_class", None)  # (names the nodes that it was to run beside)
         del made.input[:]
         made.input.extend(inputs)
+        self.inputs[made.name] = list(inputs)
         return made
 
     def add(self, op: str, inputs: Sequence[str], **types: Any) -> str:
@@ -47,7 +52,17 @@ class NewNodes:
         made = self._waiting.node.add(name=f"{self.scope}/{self._count}", op=op, input=inputs)
         for attribute, dtype in types.items():
             made.attr[attribute].type = dtype.as_datatype_enum
+        self.inputs[made.name] = list(inputs)
         return f"{made.name}:0"
+
+    def behind(self, wanted: Sequence[str]) -> set[str]:
+        """Some tensors, and those of new nodes that they are computed from."""
+        seen, waiting = set(wanted), list(wanted)
+        while waiting:
+            fresh = set(map(tensor_name, self.inputs.get(node_name(waiting.pop()), ()))) - seen
+            seen |= fresh
+            waiting += fresh
+        return seen
 
     def constant(self, value: Any, dtype: str = "float32") -> str:
         """One more constant."""
@@ -115,10 +130,12 @@ class CandidateTensors:
 class RegionCopier:
     """Copies regions of the reference within the session's graph; they are there after `hand_over`."""
 
-    def __init__(self, frozen: Frozen, graph: Any) -> None:
+    def __init__(self, frozen: Frozen, graph: Any, layers: LayerFile) -> None:
         self.frozen, self.new = frozen, NewNodes(graph, frozen.definition)
         self.nodes = {node.name: node for node in frozen.definition.node}
-        self.tensors = CandidateTensors(self.new)
+        self.tensors, self.layers = CandidateTensors(self.new), layers
+        self.computed: dict[str, int] = {}
+        """Placeholder of what LiteRT computes -> its number among the layers."""
 
     def copy(
         self, scope: str, tap: Tap, *, unrounded: bool = False, simulation: Simulation = REFERENCE
@@ -163,14 +180,38 @@ class _Copy:
         self.starts = dict(tap.inputs if simulation.inputs is None else simulation.inputs)
         self.biased: str | None = None
         """The output of the weighted op with the file's bias in it."""
+        self.placed: dict[Key, str] = {}
+        """Tensor of the reference -> placeholder of what LiteRT computes for it."""
 
     def add(self) -> tuple[str, str]:
         """Write the copy down; see `RegionCopier.copy`."""
+        self._leave_to_litert()
         for op in self.tap.region:
             if op.name in self.inside:
                 self._add_node(op)
         end = self._attach(str(self.tap.reference))
         return end, end if self.unrounded else self._attach(self.of.before_rounding(self.tap))
+
+    def _leave_to_litert(self) -> None:
+        """Put the layers that LiteRT computes into its file, and placeholders in their place."""
+        if self.dropped:
+            return
+        ops = [op for op in self.tap.region if op.name in self.inside]
+        ends = frozenset(map(self._resolve, (str(self.tap.reference), self.of.before_rounding(self.tap))))
+        layers = RegionLayers(
+            self.of.layers,
+            self.of.frozen.graph,
+            ops,
+            self.starts,
+            self.weights,
+            lambda key: self._resolve(str(key)),
+            ends,
+        )
+        layers.take()
+        for key, number in layers.numbers.items():
+            self.placed[key] = self.of.new.add("Placeholder", (), dtype=load_tensorflow().tf.float32)
+            self.of.computed[self.placed[key]] = number
+        self.inside -= layers.taken
 
     def _add_node(self, op: Op) -> None:
         source = self.of.nodes[op.name]
@@ -191,6 +232,8 @@ class _Copy:
     def _attach(self, name: str) -> str:
         """What the copy reads where the reference reads `name`; a value from outside is taken in."""
         name = self._resolve(name)
+        if name in self.placed:
+            return self.placed[name]
         if name not in self.starts and node_name(name) in self.inside:
             copied = f"{self.of.new.scope}/{self.scope}/{name}"
             return self._with_bias(copied) if self.core is not None and name == self.core.output else copied
@@ -203,7 +246,7 @@ class _Copy:
         while True:
             node = node_name(name)
             passed = self.of.nodes[node].op in PASS_THROUGH or node in self.skipped
-            if name in self.starts or node in self.inside or not passed:
+            if name in self.starts or name in self.placed or node in self.inside or not passed:
                 return name
             name = tensor_name(self.of.nodes[node].input[self.folded.get(node, 0)])
 

@@ -12,9 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from qdebug.graph.codes import dequantize
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array, Grid
 from qdebug.models.reference.alike_inputs import AlikeInputs
@@ -37,7 +34,8 @@ class _Call:
 class Replay(FrozenSession):
     """A session over the frozen reference with the given taps."""
 
-    COPIES = True
+    FROM_CODES = True
+    """Whether the regions are run on the candidate's codes; on real values, which may be NaN, if not."""
 
     def __init__(
         self,
@@ -49,8 +47,8 @@ class Replay(FrozenSession):
         threads: int | None = None,
         optimized: bool = False,
     ) -> None:
-        super().__init__(frozen, threads=threads, optimized=optimized)
-        self.taps, self.grids = tuple(taps), dict(grids)
+        super().__init__(frozen, threads=threads, optimized=optimized, grids=grids if self.FROM_CODES else {})
+        self.taps = tuple(taps)
         self._at_input: dict[int, int] = {}
         """Number of a tap that only rounds a model input -> number of that input: no session is needed for it."""
         fetches = [self._cut(tap, self._tap(number, tap)) for number, tap in enumerate(self.taps)]
@@ -68,7 +66,7 @@ class Replay(FrozenSession):
         alike = self._alike.hold_same_codes(inputs, codes)
         call = self._shorter if alike else self._whole
         with self.engine.errors(CANNOT_RUN):
-            found = iter(call.run(*inputs, *(self._real(key, codes[key]) for key in call.fed)))
+            found = iter(call.run(*inputs, *(codes[key] for key in call.fed)))
         outputs = [next(found) for _ in self._outputs]
         fetched: list[dict[str, Any]] = [{name: next(found) for name in names} for names in call.names]
         for number, place in self._at_input.items():
@@ -143,10 +141,6 @@ class Replay(FrozenSession):
         wanted += [handle for entry in fetches for handle in entry.values()]
         held = [key for key in self.engine.fed if key in fed]
         return _Call(self.engine.call(wanted, held), held, [list(entry) for entry in fetches])
-
-    def _real(self, key: Key, values: Array) -> Array:
-        grid = self.grids[key]
-        return np.asarray(values, np.float32) if grid is None else dequantize(values, *grid)
 
     def _cut(self, tap: Tap, fetched: dict[str, Any]) -> dict[str, Any]:
         """What is fetched at a tap, with the file's activation applied."""

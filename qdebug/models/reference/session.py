@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from qdebug.graph.graph import Graph, Key
-from qdebug.graph.quantization import Array
+from qdebug.graph.quantization import Array, Grid
 from qdebug.models.reference.engine import open_engine
 from qdebug.models.reference.frozen_graph import Frozen
 
@@ -30,12 +30,17 @@ saves 0.4 ns an element (models of 35,000 to 2.3 million elements a sample: a te
 class FrozenSession:
     """The reference, open on its engine. It is closed by `close`, or where a `with` block ends."""
 
-    COPIES = False
-    """Whether copies of its regions are added."""
-
-    def __init__(self, frozen: Frozen, *, threads: int | None = None, optimized: bool = False) -> None:
+    def __init__(
+        self,
+        frozen: Frozen,
+        *,
+        threads: int | None = None,
+        optimized: bool = False,
+        grids: Mapping[Key, Grid | None] | None = None,
+    ) -> None:
+        """`grids`: see `open_engine`."""
         self.frozen = frozen
-        self.engine = open_engine(frozen, threads=threads, optimized=optimized, copies=self.COPIES)
+        self.engine = open_engine(frozen, threads=threads, optimized=optimized, grids=grids)
 
     def outputs(self, inputs: Sequence[Array], fed: Mapping[Key, Array] | None = None) -> list[Array]:
         """Model outputs in real values, with the tensors in `fed` (real values) taken as given.

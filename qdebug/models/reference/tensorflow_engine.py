@@ -10,9 +10,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from qdebug.errors import ModelError, first_line
+from qdebug.graph.codes import real_values
 from qdebug.graph.graph import Key
-from qdebug.graph.quantization import Array
+from qdebug.graph.quantization import Array, Grid
 from qdebug.models.reference.frozen_graph import Frozen
+from qdebug.models.reference.layer_file import LayerFile, LayerRun
 from qdebug.models.reference.region_copy import RegionCopier
 from qdebug.models.reference.taps import Simulation, Tap
 from qdebug.models.tensorflow import load_tensorflow
@@ -61,9 +63,12 @@ class TensorFlowEngine:
     which run many samples (`pays`).
     """
 
-    def __init__(self, frozen: Frozen, *, threads: int | None, optimized: bool, copies: bool) -> None:
+    def __init__(
+        self, frozen: Frozen, *, threads: int | None, optimized: bool, grids: Mapping[Key, Grid | None] | None
+    ) -> None:
         tf = load_tensorflow().tf
-        self.frozen, self.graph = frozen, _graphs.own(frozen) if copies else _graphs.shared(frozen)
+        self.frozen, self.grids = frozen, grids or {}
+        self.graph = _graphs.shared(frozen) if grids is None else _graphs.own(frozen)
         pool = 0 if threads is None or SET_BY_USER in os.environ else max(threads, LEAST_THREADS)
         settings = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=pool, inter_op_parallelism_threads=threads or 0
@@ -72,12 +77,12 @@ class TensorFlowEngine:
             settings.graph_options.rewrite_options.disable_meta_optimizer = True
             settings.graph_options.optimizer_options.opt_level = -1
         self._session = tf.compat.v1.Session(graph=self.graph, config=settings)
-        self._copier = RegionCopier(frozen, self.graph)
+        self._copier = RegionCopier(frozen, self.graph, LayerFile(self.grids, threads))
 
     @property
     def fed(self) -> Mapping[Key, str]:
         """See `Engine.fed`."""
-        return self._copier.tensors.fed
+        return {**dict.fromkeys(self._copier.layers.sources, ""), **self._copier.tensors.fed}
 
     def tensor(self, key: Key) -> str:
         """See `Engine.tensor`: its name."""
@@ -101,11 +106,25 @@ class TensorFlowEngine:
 
     def call(self, wanted: Sequence[str], fed: Sequence[Key]) -> Callable[..., Sequence[Array]]:
         """See `Engine.call`; `Session.run` spends milliseconds in Python on some hundred fetches."""
-        self._copier.new.hand_over()
-        run: Callable[..., Sequence[Array]] = self._session.make_callable(
-            list(wanted), [*self.frozen.graph.inputs, *(self.fed[key] for key in fed)]
+        new, fed_here, computed = self._copier.new, self._copier.tensors.fed, self._copier.computed
+        new.hand_over()
+        behind = new.behind(wanted)
+        given = [name for name in computed if name in behind]
+        asked = [name for name in wanted if name not in computed]
+        placed, count = [key for key in fed if key in fed_here], len(self.frozen.graph.inputs)
+        run = self._session.make_callable(
+            asked, [*self.frozen.graph.inputs, *(fed_here[key] for key in placed), *given]
         )
-        return run
+        layers = LayerRun(self._copier.layers, [computed[name] for name in given]) if given else None
+
+        def call(*arrays: Array) -> Sequence[Array]:
+            values = dict(zip(fed, arrays[count:], strict=True))
+            made = {} if layers is None else dict(zip(given, layers(values), strict=True))
+            real = (real_values(values[key], self.grids.get(key)) for key in placed)
+            found = iter(run(*arrays[:count], *real, *made.values()))
+            return [made[name] if name in made else next(found) for name in wanted]
+
+        return call
 
     def fetch(self, keys: Sequence[Key], feeds: Mapping[Key, Array]) -> list[Array]:
         """See `Engine.fetch`."""
