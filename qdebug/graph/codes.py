@@ -8,6 +8,7 @@ Every function is one pass over memory; inputs are never modified.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,7 @@ def off_grid(values: Array, scale: float, zero_point: int, dtype: str) -> tuple[
     return int(residue), int(beyond)
 
 
+@lru_cache(maxsize=1024)
 def _grid(fake_quant: FakeQuant) -> tuple[np.float32, np.int32, np.float32, np.float32]:
     """Scale, zero point, and the lowest and highest value of an 8-bit FakeQuant, in float32 as TensorFlow has them."""
     (scale,), (zero_point,) = fake_quant.grid

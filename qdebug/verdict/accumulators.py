@@ -236,6 +236,8 @@ class CodeStats:
         return np.square(np.arange(low, high + 1, dtype=np.int64) - self.zero_point)
 
     def _rank(self, largest: NDArray[np.int64], flips: NDArray[np.int64], first: int) -> None:
+        if not flips.any():
+            return
         rank = largest << RANK_BITS | flips
         lowest = max(1, int(np.sort(rank)[-WORST])) if rank.size > WORST else 1
         fresh = (rank >= lowest).nonzero()[0]

@@ -91,7 +91,7 @@ def watched(patch: pytest.MonkeyPatch) -> set[str]:
 
 ALL_KINDS = {
     *("strided", "wide", "wide_bn", "wide_relu", "double", "point", "sum", "sum_relu", "dilated", "stepping"),
-    *("plain_sum", "dense", "probs"),
+    *("plain_sum", "dense", "probs", "pad", "before"),
 }
 
 

@@ -1,8 +1,9 @@
 """What LiteRT computes of a copied region, where the reference is a graph of TensorFlow's: it takes half the time.
 
 A convolution, depthwise convolution or dense layer that begins at candidate's codes, with the bias and the batch
-normalization that go into its kernel, or a sum of two such tensors; and the ReLU behind it. TensorFlow goes on from
-there. LiteRT's activations need not hand on NaN: so a layer stays with TensorFlow whose values may be infinite.
+normalization that go into its kernel, a sum of two such tensors, zeros around one; and the ReLU behind it. TensorFlow
+goes on from there. LiteRT's activations need not hand on NaN: so a layer whose values may be infinite stays with
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from qdebug.models.reference.layer_file import LayerFile
 WEIGHTED = {"Conv2D": 4, "DepthwiseConv2dNative": 4, "MatMul": 2}
 """TensorFlow's ops -> axes of what they read."""
 SUMS = ("Add", "AddV2")
+PADDING = "Pad"
 ACTIVATIONS = ("Relu", "Relu6")
 MOST_STEPS = 2.0**17
 """No code lies farther than this from a zero point."""
@@ -71,6 +73,8 @@ class RegionLayers:
                 self._take_weighted(op)
             elif op.raw in SUMS:
                 self._take_sum(op)
+            elif op.raw == PADDING:
+                self._take_padding(op)
 
     def _take_weighted(self, op: Op) -> None:
         found = self._affine(op)
@@ -94,6 +98,11 @@ class RegionLayers:
         if self._hides_nothing(ops):
             self._add(ops, self.file.added([self._start(key) for key in keys], activation, shape))
 
+    def _take_padding(self, op: Op) -> None:
+        number = self._padded(op)
+        if number is not None and self._largest(self.resolve(op.inputs[0])) < LARGEST:
+            self._add((op,), number())
+
     def _add(self, ops: Sequence[Op], number: int) -> None:
         self.numbers[ops[-1].output] = number
         self.taken |= {op.name for op in ops}
@@ -112,13 +121,19 @@ class RegionLayers:
         key, axes = self.resolve(op.inputs[0]), WEIGHTED[op.raw]
         if self._is_start(key, axes):
             return key, lambda: self._start(key)
-        before = next((one for one in self.ops if one.raw == "Pad" and one.output == key), None)
-        if before is None or not self._is_start(first := self.resolve(before.inputs[0]), axes):
+        before = next((one for one in self.ops if one.raw == PADDING and one.output == key), None)
+        number = self._padded(before) if before is not None else None
+        return None if before is None or number is None else (self.resolve(before.inputs[0]), number)
+
+    def _padded(self, op: Op) -> Callable[[], int] | None:
+        """What puts zeros around a tensor where the region begins; `None` if it does not."""
+        key, sizes = self.resolve(op.inputs[0]), self.graph.tensors[op.inputs[1]].data
+        shape = self.graph.tensors[op.output].shape
+        if sizes is None or sizes.shape != (len(shape), 2) or np.any(sizes[0]):
             return None
-        sizes, shape = self.graph.tensors[before.inputs[1]].data, self.graph.tensors[key].shape
-        if sizes is None or sizes.shape != (axes, 2) or np.any(sizes[0]) or min(shape[1:]) <= 0:
+        if min(shape[1:], default=0) <= 0 or not self._is_start(key, len(shape)):
             return None
-        return first, lambda: self.file.padded(self._start(first), sizes, shape)
+        return lambda: self.file.padded(self._start(key), sizes, shape)
 
     def _is_start(self, key: Key, axes: int | None = None) -> bool:
         """Whether a candidate's codes stand for a tensor all of whose sizes are known, but the batch's."""
