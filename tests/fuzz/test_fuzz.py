@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from qdebug.models.quiet import quietly
 from tests.fuzz import small_files
 from tests.fuzz.campaign import MAKERS, ROOT
 from tests.fuzz.children import (
@@ -31,8 +30,7 @@ A_FEW = {"candidates": 6, "references": 4, "data": 4, "records": 8}
 @pytest.mark.tf
 def test_no_damage_breaks_a_promise(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Run in a process of its own, since it forks: this one has run TensorFlow."""
-    with quietly():
-        small_files.main(tmp_path)
+    small_files.main(tmp_path)
     every, seed = request.config.getoption("--fuzz"), request.config.getoption("--fuzz-seed")
     counts = {kind: every or A_FEW[kind] for kind in MAKERS}
     limit = [] if every else ["--minutes", "3"]

@@ -20,7 +20,6 @@ from qdebug.graph.graph import Key, Op
 from qdebug.graph.quantization import Array, Grid
 from qdebug.models.litert.flatbuffer import TYPES, add_tensor, branched, builtin_operator, packed
 from qdebug.models.litert.interpreter import open_native
-from qdebug.models.quiet import quietly
 from qdebug.models.reference.float_ops import PADDING, in_file
 
 CODES = ("int8", "uint8")
@@ -226,8 +225,7 @@ class _Opened:
         if shapes != self._shapes:
             for number, shape in zip(self._inputs, shapes, strict=True):
                 self._native.resize_tensor_input(number, shape)
-            with quietly():
-                self._native.allocate_tensors()
+            self._native.allocate_tensors()
             self._shapes = shapes
         for number, array in zip(self._inputs, arrays, strict=True):
             self._native.set_tensor(number, array)

@@ -1,4 +1,7 @@
-"""TensorFlow computes a reference that is a graph of its own: any of its tensors, and copies of its regions."""
+"""TensorFlow computes a reference that is a graph of its own: any of its tensors, and copies of its regions.
+
+Layers at the beginning of a copy that LiteRT computes faster are left to it (`region_layers`).
+"""
 
 from __future__ import annotations
 
