@@ -137,9 +137,12 @@ class RegionLayers:
 
     def _is_start(self, key: Key, axes: int | None = None) -> bool:
         """Whether a candidate's codes stand for a tensor all of whose sizes are known, but the batch's."""
-        tensor, source = self.graph.tensors[key], self.starts.get(key)
+        source = self.starts.get(key)
+        if source is None or self.file.grids.get(source) is None:
+            return False
+        tensor = self.graph.tensors[key]
         known = tensor.shape[:1] == (-1,) and min(tensor.shape[1:], default=0) > 0 and tensor.dtype == "float32"
-        return known and self.file.grids.get(source) is not None and axes in (None, len(tensor.shape))
+        return known and axes in (None, len(tensor.shape))
 
     def _start(self, key: Key) -> int:
         source = self.starts[key]
