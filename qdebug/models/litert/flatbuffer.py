@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from functools import lru_cache
 from typing import Any
@@ -89,6 +89,27 @@ def add_tensor(model: Any, name: str, shape: Sequence[int], dtype: str, data: Ar
     made.buffer = 0 if data is None else add_buffer(model, data)
     tensors.append(made)
     return len(tensors) - 1
+
+
+def operators_for(main: Any, wanted: Collection[int], given: Collection[int]) -> list[Any]:
+    """The operators of a subgraph that compute the wanted tensors from those given, in running order."""
+    known = set(given)
+    kept, needed = [], set(wanted) - known
+    for operator in reversed(main.operators):
+        if not needed.isdisjoint(map(int, operator.outputs)):
+            kept.append(operator)
+            needed |= {int(key) for key in operator.inputs if key >= 0} - known
+    return kept[::-1]
+
+
+def leave_out_unread(model: Any) -> None:
+    """Empty the buffers of a branched model that no operator of it reads: a small part needs few weights."""
+    main, *others = model.subgraphs
+    read = {int(key) for operator in main.operators for key in operator.inputs if key >= 0}
+    used = {main.tensors[number].buffer for number in read}
+    used |= {tensor.buffer for subgraph in others for tensor in subgraph.tensors or ()}
+    empty = type(model.buffers[0])()
+    model.buffers = [held if number in used else empty for number, held in enumerate(model.buffers)]
 
 
 def opcode(model: Any, code: int) -> int:

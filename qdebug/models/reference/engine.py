@@ -5,7 +5,7 @@ Rules of this file: both engines do the same things by the same names; nothing e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +22,7 @@ class Engine(Protocol):
     """One reference that is open. A handle is what the engine calls a tensor."""
 
     @property
-    def fed(self) -> Mapping[Key, Any]:
+    def fed(self) -> Collection[Key]:
         """Candidate tensors that copies read."""
 
     def tensor(self, key: Key) -> Any:

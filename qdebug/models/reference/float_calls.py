@@ -15,7 +15,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from qdebug.graph.quantization import Array
-from qdebug.models.litert.flatbuffer import DTYPES, TYPES, add_buffer, branched, builtin_operator, opcode, packed
+from qdebug.models.litert.flatbuffer import (
+    DTYPES,
+    TYPES,
+    add_buffer,
+    branched,
+    builtin_operator,
+    leave_out_unread,
+    opcode,
+    operators_for,
+    packed,
+)
 from qdebug.models.litert.interpreter import open_native, without_values
 from qdebug.models.quiet import quietly
 from qdebug.models.reference.flex_ops import FlexOp, is_flex
@@ -46,7 +56,7 @@ class OpenFile:
 
     def call(self, wanted: Sequence[int], given: Sequence[int]) -> Call:
         """A call by numbers of tensors."""
-        operators = self._needed(wanted, given)
+        operators = operators_for(self.model.subgraphs[0], wanted, given)
         if any(is_flex(self.model, operator) for operator in operators):
             return _InSteps(self, operators, wanted, given)
         return _ByLiteRT(self, operators, wanted, given, kernels=self.kernels)
@@ -59,16 +69,6 @@ class OpenFile:
             return None
         shape = tuple(tensor.shape) if tensor.shape is not None else ()
         return np.frombuffer(np.asarray(held, np.uint8).tobytes(), DTYPES[tensor.type]).reshape(shape)
-
-    def _needed(self, wanted: Collection[int], given: Collection[int]) -> list[Any]:
-        """The operators that compute the wanted tensors from those given, in running order."""
-        known = set(given)
-        kept, needed = [], set(wanted) - known
-        for operator in reversed(self.model.subgraphs[0].operators):
-            if not needed.isdisjoint(map(int, operator.outputs)):
-                kept.append(operator)
-                needed |= {int(key) for key in operator.inputs if key >= 0} - known
-        return kept[::-1]
 
 
 @dataclass(eq=False)
@@ -150,7 +150,7 @@ class _ByLiteRT:
             main.tensors[one.number] = held = copy(main.tensors[one.number])
             held.buffer = add_buffer(model, one.of(count))
         _round_large(model, main, count)
-        _leave_out(model, read)
+        leave_out_unread(model)
         return packed(model)
 
 
@@ -232,12 +232,3 @@ def _round_large(model: Any, main: Any, count: int) -> None:
         kept.append(builtin_operator(model, "QUANTIZE", operator.inputs, between))
         kept.append(builtin_operator(model, "DEQUANTIZE", between, operator.outputs))
     main.operators = kept
-
-
-def _leave_out(model: Any, read: Collection[int]) -> None:
-    """Empty the buffers of a copy of a model that no operator of it reads: a small part needs few weights."""
-    main, *others = model.subgraphs
-    used = {main.tensors[number].buffer for number in read if number >= 0}
-    used |= {tensor.buffer for subgraph in others for tensor in subgraph.tensors or ()}
-    empty = type(model.buffers[0])()
-    model.buffers = [held if number in used else empty for number, held in enumerate(model.buffers)]

@@ -18,7 +18,15 @@ from qdebug.errors import ModelError, first_line
 from qdebug.graph.codes import real_values
 from qdebug.graph.graph import Key, Op
 from qdebug.graph.quantization import Array, Grid
-from qdebug.models.litert.flatbuffer import TYPES, add_tensor, branched, builtin_operator, packed
+from qdebug.models.litert.flatbuffer import (
+    TYPES,
+    add_tensor,
+    branched,
+    builtin_operator,
+    leave_out_unread,
+    operators_for,
+    packed,
+)
 from qdebug.models.litert.interpreter import open_native
 from qdebug.models.reference.float_ops import PADDING, in_file
 
@@ -52,13 +60,11 @@ class LayerFile:
         self.main.tensors, self.main.operators = [], []
         self.model.subgraphs = [self.main]
         self.starts: dict[tuple[Key, tuple[int, ...]], Start] = {}
-        self.makers: dict[int, Any] = {}
-        """Number of a tensor that is computed -> its operator."""
 
     @property
-    def sources(self) -> set[Key]:
-        """The candidate's tensors that are read."""
-        return {source for source, _ in self.starts}
+    def sources(self) -> list[Key]:
+        """The candidate's tensors that are read, each once."""
+        return list(dict.fromkeys(source for source, _ in self.starts))
 
     def start(self, source: Key, shape: tuple[int, ...]) -> int:
         """The real values of a candidate's tensor in that shape."""
@@ -111,7 +117,8 @@ class LayerFile:
     ) -> int:
         """One more operator; the number of its output, a tensor of that shape (XNNPACK takes none without)."""
         made = self._tensor(shape)
-        operator = self.makers[made] = builtin_operator(self.model, name, inputs, [made])
+        operator = builtin_operator(self.model, name, inputs, [made])
+        self.main.operators.append(operator)
         if kind is not None:
             operator.builtinOptionsType = getattr(self.schema.BuiltinOptions, kind)
             operator.builtinOptions = getattr(self.schema, f"{kind}T")()
@@ -125,16 +132,11 @@ class LayerFile:
 
         `codes`: number of a start -> the type of the codes that it is given in; real values elsewhere.
         """
-        needed, waiting = dict.fromkeys(wanted), list(wanted)
-        while waiting:
-            maker = self.makers.get(waiting.pop())
-            read = [] if maker is None else [int(key) for key in maker.inputs if int(key) not in needed]
-            needed |= dict.fromkeys(read)
-            waiting += read
         model = branched(self.model)
         main = model.subgraphs[0]
-        main.operators = [operator for number, operator in self.makers.items() if number in needed]
-        starts = [start for start in self.starts.values() if start.number in needed]
+        main.operators = operators_for(main, wanted, ())
+        read = {int(key) for operator in main.operators for key in operator.inputs}
+        starts = [start for start in self.starts.values() if start.number in read]
         numbers = []
         for start in starts:
             numbers.append(start.number)
@@ -144,6 +146,7 @@ class LayerFile:
                 made = builtin_operator(model, "DEQUANTIZE", numbers[-1:], [start.number])
                 main.operators.insert(0, made)
         main.inputs, main.outputs = np.array(numbers, np.int32), np.array(wanted, np.int32)
+        leave_out_unread(model)
         return packed(model), starts
 
     def _coded(self, model: Any, start: Start, grid: Grid, dtype: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class LiteRTEngine:
         self._calls: OrderedDict[tuple[Any, ...], Call] = OrderedDict()
 
     @property
-    def fed(self) -> Mapping[Key, Any]:
+    def fed(self) -> Collection[Key]:
         """See `Engine.fed`."""
         return self._fed
 

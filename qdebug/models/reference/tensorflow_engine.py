@@ -6,7 +6,7 @@ Layers at the beginning of a copy that LiteRT computes faster are left to it (`r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -83,9 +83,9 @@ class TensorFlowEngine:
         self._copier = RegionCopier(frozen, self.graph, LayerFile(self.grids, threads))
 
     @property
-    def fed(self) -> Mapping[Key, str]:
+    def fed(self) -> Collection[Key]:
         """See `Engine.fed`."""
-        return {**dict.fromkeys(self._copier.layers.sources, ""), **self._copier.tensors.fed}
+        return dict.fromkeys((*self._copier.layers.sources, *self._copier.tensors.fed))
 
     def tensor(self, key: Key) -> str:
         """See `Engine.tensor`: its name."""
