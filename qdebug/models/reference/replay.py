@@ -8,7 +8,8 @@ repairs run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,8 @@ class Replay(FrozenSession):
         self._alike = AlikeInputs(self.taps, self._at_input, reshaped)
         self._whole = self._compiled(fetches, self.engine.fed)
         self._shorter = self._without_copies(fetches, self._alike.readers) if self._alike.readers else self._whole
+        self._aside = None if threads == 1 else ThreadPoolExecutor(1)
+        self._were_alike = True
 
     def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Fetched]:
         """Run one batch: the model outputs in real values, and what `values_of` needs of every tap.
@@ -63,17 +66,41 @@ class Replay(FrozenSession):
         `codes` are the candidate's tensors as LiteRT gives them, real values where it holds no codes. If both sides
         quantize this batch's inputs to the same codes, layers that read only model inputs run once instead of twice.
         """
-        alike = self._alike.hold_same_codes(inputs, codes)
-        call = self._shorter if alike else self._whole
         with self.engine.errors(CANNOT_RUN):
-            found = iter(call.run(*inputs, *(codes[key] for key in call.fed)))
+            alike, names, brought = self._called(inputs, codes)
+        found = iter(brought)
         outputs = [next(found) for _ in self._outputs]
-        fetched: list[dict[str, Any]] = [{name: next(found) for name in names} for names in call.names]
+        fetched: list[dict[str, Any]] = [{name: next(found) for name in entry} for entry in names]
         for number, place in self._at_input.items():
             fetched[number]["unrounded"] = inputs[place]
             if alike and number in self._alike.given:
                 fetched[number]["codes"] = codes[self.taps[number].candidate]
         return outputs, fetched
+
+    def _called(
+        self, inputs: Sequence[Array], codes: Mapping[Key, Array]
+    ) -> tuple[bool, Sequence[Sequence[str]], Iterable[Array]]:
+        """Whether both sides hold the same codes at the inputs, what the call for that brings of every tap, and it.
+
+        Where they did in the batch before, they are compared while the shorter call runs already.
+        """
+
+        def run(call: _Call) -> tuple[Sequence[Sequence[str]], Iterable[Array]]:
+            return call.names, call.run(*inputs, *(codes[key] for key in call.fed))
+
+        if self._aside is None or not self._were_alike or not self._alike.given:
+            alike = self._were_alike = self._alike.hold_same_codes(inputs, codes)
+            return alike, *run(self._shorter if alike else self._whole)
+        compared = self._aside.submit(self._alike.hold_same_codes, inputs, codes)
+        brought = run(self._shorter)
+        alike = self._were_alike = compared.result()
+        return alike, *(brought if alike or self._shorter is self._whole else run(self._whole))
+
+    def close(self) -> None:
+        """Give the session's memory back, and end its thread."""
+        super().close()
+        if self._aside is not None:
+            self._aside.shutdown()
 
     def values_of(self, fetched: Fetched) -> Iterator[TapValues]:
         """What one run brought at every tap, tap after tap; `fetched` is emptied as it is used up.
