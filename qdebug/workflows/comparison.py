@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from qdebug.align import Aligned, align
 from qdebug.converter.moved_biases import align_settled
@@ -27,6 +31,7 @@ from qdebug.measure.probe import probe
 from qdebug.measure.statistics import input_stats, measure
 from qdebug.measure.tensor_dump import save_tensors
 from qdebug.models.kernels import TFLM, Kernels
+from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.record.schema import Cost
 from qdebug.verdict.accumulators import Differences
 from qdebug.workflows.journal import Journal
@@ -35,6 +40,8 @@ from qdebug.workflows.opened import Opened
 from qdebug.workflows.shared_costs import handed_over, labelled_plainly
 from qdebug.workflows.team import Task, legs
 
+_ALIGNED: WeakKeyDictionary[Frozen, tuple[tuple[Any, ...], Aligned]] = WeakKeyDictionary()
+"""The last alignment of each reference that is in memory, and what it was found with: the same is not sought twice."""
 MOST_NAMED = 6
 """Layers that a note names."""
 
@@ -63,11 +70,27 @@ class Comparison:
 
 def align_models(opened: Opened, journal: Journal) -> Aligned:
     """Pair the tensors of the two models, by structure first, then with values of the first sample besides."""
+    frozen, graph = opened.reference.frozen, opened.candidate.graph
     with journal.timed("align_s"):
-        frozen, graph = opened.reference.frozen, opened.candidate.graph
+        seen = _seen(opened)
+        before = _ALIGNED.get(frozen)
+        if before is not None and before[0] == seen and before[1].candidate is graph:
+            return before[1]
         first = align(frozen.graph, graph)
         values = probe(frozen, graph, first, opened.interpreter(opened.options.families[0]), opened.inputs)
-        return Aligned(frozen.graph, graph, align_settled(frozen.graph, graph, values), opened.reference.kind)
+        found = Aligned(frozen.graph, graph, align_settled(frozen.graph, graph, values), opened.reference.kind)
+        if opened.candidate.dumped is None:
+            _ALIGNED[frozen] = seen, found
+        return found
+
+
+def _seen(opened: Opened) -> tuple[Any, ...]:
+    """What an alignment depends on beside the two graphs: who computes the candidate, and the first sample."""
+    digest = hashlib.sha256()
+    for array in opened.inputs:
+        first = np.ascontiguousarray(array[:1])
+        digest.update(repr((first.shape, first.dtype)).encode() + first.tobytes())
+    return opened.options.families[0], opened.options.threads, opened.reference.kind, digest.hexdigest()
 
 
 def warn_of_range(opened: Opened, aligned: Aligned, journal: Journal) -> None:

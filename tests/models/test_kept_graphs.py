@@ -115,6 +115,27 @@ def test_every_format_is_kept(folder, name):
     assert [layer.name for layer in again.model.layers] == [layer.name for layer in first.model.layers]
 
 
+def test_a_graph_stays_in_memory_as_long_as_its_file_in_the_cache_is_the_same(folder, tmp_path, monkeypatch):
+    """One that is taken away or damaged counts as absent, whatever this process has read of it; two stay, no more."""
+    path, read = folder / "float.h5", kept_graphs._read
+    taken: list[Path] = []
+    opened(path)
+    monkeypatch.setattr(kept_graphs, "_read", lambda path: taken.append(path) or read(path))
+    first, again = opened(path), opened(path)
+    assert len(taken) == 1
+    assert first.frozen is again.frozen
+
+    for name in ("float.keras", "float"):
+        opened(folder / name)
+        opened(folder / name)
+    assert opened(path).frozen is not first.frozen
+    assert len(kept_graphs._OPEN) == kept_graphs.MOST_OPEN
+
+    for one in kept(tmp_path):
+        one.write_bytes(one.read_bytes()[:-1])
+    assert isinstance(load_reference(path), KerasReference)
+
+
 def test_another_file_is_not_the_one_that_was_kept(folder, tmp_path):
     """Not by its name: a file that was written anew is opened, and one that changes meanwhile is refused."""
     path = tmp_path / "float.h5"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 from qdebug.graph.graph import Graph
 from qdebug.models.kernels import DEVICE, TFLM
@@ -12,6 +13,9 @@ from qdebug.models.litert.interpreter import Interpreter
 from qdebug.models.litert.micro import MicroInterpreter
 from qdebug.models.litert.parse import parse
 from qdebug.models.litert.runnable_part import PartInterpreter, RunnablePart, runnable_part
+
+_PARSED: WeakValueDictionary[str, Graph] = WeakValueDictionary()
+"""Graphs by the digest of their file, as long as somebody holds them: opened again, a file gives the same one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +33,11 @@ class Candidate:
     @classmethod
     def open(cls, content: bytes, source: str) -> Candidate:
         """Parse the flatbuffer; it is tried before it is run. Raises ModelError where it is none."""
-        trial.watch(content)
-        return cls(content, source, parse(content, source))
+        digest = trial.watch(content)
+        graph = _PARSED.get(digest)
+        if graph is None:
+            graph = _PARSED[digest] = parse(content, source)
+        return cls(content, source, graph)
 
     def runnable(self) -> Candidate:
         """The same, cut before the ops that LiteRT has no kernel for, where it has some. ModelError: nothing runs."""

@@ -212,9 +212,11 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def watch(content: bytes) -> None:
-    """From now on, run this file only after a trial."""
-    _WATCHED.add(digest_of(content))
+def watch(content: bytes) -> str:
+    """From now on, run this file only after a trial. Its digest."""
+    digest = digest_of(content)
+    _WATCHED.add(digest)
+    return digest
 
 
 def begin(content: bytes, families: Iterable[str]) -> None:

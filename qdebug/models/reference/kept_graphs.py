@@ -25,6 +25,8 @@ from qdebug.models.tensorflow import load_tensorflow
 
 LARGEST, MOST, ROOM = 256 << 20, 24, 1 << 30
 """Bytes of a GraphDef that is kept; how many graphs are, and in how many bytes."""
+MOST_OPEN = 2
+"""Graphs that stay in memory, the ones that were asked for last: who traces a file again does not read it again."""
 PACKAGES = ("numpy", "tensorflow", "tf-keras", "keras", "tensorflow-model-optimization")
 SETTINGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_USE_LEGACY_KERAS")
 """Of the environment: what may change the last digit of a folded constant, or which Keras loads a file."""
@@ -42,6 +44,8 @@ CLASSES = frozenset(
     }
 )
 """What a kept graph is made of."""
+_OPEN: dict[Path, tuple[tuple[int, ...], tuple[str, Frozen]]] = {}
+"""By file of the cache, the last asked for at the end: the file as it was then, and what it holds."""
 
 
 class _Values(pickle.Unpickler):
@@ -57,11 +61,28 @@ def find(sha256: str) -> tuple[str, Frozen] | None:
     if path is None:
         return None
     try:
-        content = path.read_bytes()
+        before = _OPEN.pop(path, None)
+        found = before[1] if before is not None and before[0] == _mark(path) else _read(path)
+        if found is not None:
+            with contextlib.suppress(OSError):
+                os.utime(path)  # (read last)
+            _OPEN[path] = _mark(path), found
     except OSError:
         return None
-    with contextlib.suppress(OSError):
-        os.utime(path)  # (read last)
+    for other in list(_OPEN)[:-MOST_OPEN]:
+        del _OPEN[other]
+    return found
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """What changes where a file does."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _read(path: Path) -> tuple[str, Frozen] | None:
+    """What a file of the cache holds. Raises OSError where it cannot be read."""
+    content = path.read_bytes()
     digest, held = content[:32], content[32:]
     if hashlib.sha256(held).digest() != digest:
         return None

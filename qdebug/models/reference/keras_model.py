@@ -18,6 +18,7 @@ from qdebug.models.limits import LimitError
 from qdebug.models.quiet import quietly
 from qdebug.models.reference import layer_config, own_code
 from qdebug.models.reference.base import FrozenReference, Reference
+from qdebug.models.reference.frozen_before import freeze_once
 from qdebug.models.reference.frozen_graph import Frozen, freeze
 from qdebug.models.reference.keras_file import ARCHIVE, DAMAGED, read_keras
 from qdebug.models.tensorflow import load_tensorflow
@@ -50,8 +51,10 @@ class KerasReference(Reference):
     @cached_property
     def frozen(self) -> Frozen:
         """The model as one graph; frozen when first asked for."""
+        if self.keep is None:
+            return freeze_once(self.model, weights_sha256(self.model))
         found = freeze(self.model)
-        if self.keep is not None and not own_code.is_in(self.model):
+        if not own_code.is_in(self.model):
             self.keep(self.kind, found)
         return found
 

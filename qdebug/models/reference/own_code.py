@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 KERAS = ("tf_keras", "keras")
@@ -42,5 +42,6 @@ def is_in(model: Any) -> bool:
 
 def _is_own(found: Any) -> bool:
     """Whether a class or a function, or the class of anything else, is from elsewhere."""
+    found = found.__func__ if isinstance(found, MethodType) else found
     made = found if isinstance(found, FunctionType | type) else type(found)
     return str(getattr(made, "__module__", None) or "builtins").partition(".")[0] not in LIBRARIES
