@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qdebug.align import Aligned, Pair
 from qdebug.findings.evidence import InputStats, Measured, NormStats, Reach
 from qdebug.graph.codes import CLIPPED
+from qdebug.graph.compiled import compiled
 from qdebug.graph.graph import Graph, Key, Op, Tensor
 from qdebug.graph.quantization import Array
 from qdebug.models.data.lazy_array import CHUNK_BYTES, Span, chunk, pieces
@@ -66,11 +68,14 @@ def _quantizer(graph: Graph, pair: Pair) -> Op | None:
 
 
 def _reach(graph: Graph, op: Op, sampled: Array) -> Reach:
-    values = sampled.astype(np.float32)
+    values = np.asarray(sampled, np.float32)
     low, high = (float(tensor.data.reshape(-1)[0]) for tensor in graph.constants(op)[:2] if tensor.data is not None)
     tolerance = CLIPPED * (high - low) / 255
-    beyond = np.count_nonzero((values < low - tolerance) | (values > high + tolerance))
-    return Reach(float(values.min()), float(values.max()), 100 * beyond / max(values.size, 1))
+    least, most = float(values.min()), float(values.max())
+    beyond = 0
+    if not (low - tolerance <= least and most <= high + tolerance):
+        beyond = int(np.count_nonzero((values < low - tolerance) | (values > high + tolerance)))
+    return Reach(least, most, 100 * beyond / max(values.size, 1))
 
 
 def _statistics(graph: Graph, op: Op) -> tuple[np.ndarray, np.ndarray] | None:
@@ -86,14 +91,36 @@ def _norm(graph: Graph, op: Op, values: Array, homes: Mapping[int, str]) -> Norm
     if known is None:
         return NormStats(layer, 0.0, 1.0)
     mean, variance = known
-    flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    offset, measured = moments(values, mean)
     spread = np.sqrt(np.maximum(variance, 1e-12))
-    ratio = np.maximum(flat.var(axis=0), 1e-12) / np.maximum(variance, 1e-12)
+    ratio = np.maximum(measured, 1e-12) / np.maximum(variance, 1e-12)
     return NormStats(
         layer,
-        float(np.median(np.abs(flat.mean(axis=0) - mean) / spread)),
+        float(np.median(np.abs(offset) / spread)),
         float(np.median(np.maximum(ratio, 1 / ratio))),
     )
+
+
+def moments(values: Array, about: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per channel (the last axis), the mean less `about`, shape (channels,), and the variance, in float64.
+
+    In one pass: with x' = x - about, the variance is mean(x'^2) - mean(x')^2, and no digits are lost where `about` is
+    near the mean. Raises ValueError where `about` is not one number a channel.
+    """
+    flat = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+    sums = np.zeros((2, flat.shape[1]))
+    _add_moments(flat, np.broadcast_to(about, flat.shape[1:]).astype(np.float64), sums)
+    mean, square = sums / max(len(flat), 1)
+    return mean, np.maximum(square - mean * mean, 0.0)
+
+
+@compiled
+def _add_moments(flat: Array, about: NDArray[np.float64], sums: NDArray[np.float64]) -> None:
+    for row in flat:
+        for at in range(row.size):
+            off = np.float64(row[at]) - about[at]
+            sums[0, at] += off
+            sums[1, at] += off * off
 
 
 def _channel_order(
@@ -109,9 +136,8 @@ def _channel_order(
     flipped = session.fetch([key], [np.ascontiguousarray(part[0][..., ::-1])])[0]
 
     def misfit(array: Array) -> float:
-        flat = array.reshape(-1, array.shape[-1]).astype(np.float64)
         spread = np.sqrt(np.maximum(known[1], 1e-12))
-        return float(np.sqrt(np.mean(((flat.mean(axis=0) - known[0]) / spread) ** 2)))
+        return float(np.sqrt(np.mean((moments(array, known[0])[0] / spread) ** 2)))
 
     return misfit(values[key]), misfit(flipped)
 
