@@ -18,8 +18,9 @@ BATCH_BYTES, MOST_BYTES = 80 * 2**20, 256 * 2**20
 counted when nothing runs beside. A batch of `FEWEST` samples may take the most."""
 FEWEST = 40
 LARGEST_BATCH = 2048
-LEGS = 256
-"""Legs that a run is divided into, at most: as many sets of counters are added up, wherever they were counted."""
+LEGS, FEWEST_LEGS = 256, 32
+"""Legs that a run is divided into, at most: as many sets of counters are added up, wherever they were counted. With
+twice the fewest, each leg is two batches: to bring counters home and to add them up takes a tenth of a batch's time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ def leg_size(count: int, batch: int) -> int:
     they come out the same to the last bit, whether one process runs all legs or each runs elsewhere. The size depends
     on nothing but the data.
     """
-    return batch * max(1, -(-count // (batch * LEGS)))
+    return batch * max(1, -(-count // (batch * LEGS)), min(2, count // (batch * FEWEST_LEGS)))
 
 
 def by_sample(values: Array, samples: int, ahead: int) -> Array:

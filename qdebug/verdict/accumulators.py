@@ -193,7 +193,7 @@ class CodeStats:
         self.farthest = max(self.farthest, other.farthest)
         self.unmeasured_local |= other.unmeasured_local
         self.sketch = self.sketch or other.sketch
-        self.worst = _keep_worst({**self.worst, **other.worst})
+        self.worst = _both_worst(self.worst, other.worst)
 
     # -- results -----------------------------------------------------------------------------------------
 
@@ -287,7 +287,7 @@ class FloatStats:
         self.largest = max(self.largest, other.largest)
         self.reference_largest = max(self.reference_largest, other.reference_largest)
         self.sketch = self.sketch or other.sketch
-        self.worst = _keep_worst({**self.worst, **other.worst})
+        self.worst = _both_worst(self.worst, other.worst)
 
     @property
     def rms(self) -> float:
@@ -326,6 +326,14 @@ def _keep_worst(found: Mapping[int, tuple[N, int]]) -> dict[int, tuple[N, int]]:
     """The worst samples, ties by the number of differing codes, then by the lowest index."""
     ranked = sorted(found.items(), key=lambda entry: (-entry[1][0], -entry[1][1], entry[0]))
     return dict(ranked[:WORST])
+
+
+def _both_worst(first: dict[int, tuple[N, int]], second: dict[int, tuple[N, int]]) -> dict[int, tuple[N, int]]:
+    """The worst of both, each ordered by `_keep_worst`: mostly those of the first, when many are added to it."""
+    full = len(first) == WORST
+    if full and second and next(iter(second.values())) < next(reversed(first.values())):
+        return first
+    return first if not second else _keep_worst({**first, **second})
 
 
 UNREADABLE = "LiteRT does not keep this tensor"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qdebug.errors import AlignmentError
-from qdebug.measure.batches import LEGS, leg_size
+from qdebug.measure.batches import FEWEST_LEGS, LEGS, leg_size
 from qdebug.measure.end_to_end import Ends
 from qdebug.measure.output_spread import OutputSpread
 
@@ -76,8 +76,9 @@ def test_the_spread_of_two_shards_is_that_of_all_samples():
 def test_a_leg_is_whole_batches_and_there_are_not_many():
     """One batch where there are few; the size depends on the data alone."""
     assert leg_size(300, 150) == 150
-    assert leg_size(LEGS * 10, 10) == 10
-    assert leg_size(LEGS * 10 + 1, 10) == 20
+    assert leg_size(FEWEST_LEGS * 20 - 1, 10) == 10
+    assert leg_size(FEWEST_LEGS * 20, 10) == leg_size(LEGS * 10, 10) == 20
+    assert leg_size(LEGS * 20 + 1, 10) == 30
     assert -(-1_000_000 // leg_size(1_000_000, 32)) <= LEGS
 
 

@@ -210,6 +210,31 @@ def test_a_killed_process_changes_nothing(crew):
     assert ended(before)
 
 
+class Watching(At):
+    """A progress that counts the files in a folder at every step."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(lambda: None)
+        self.folder, self.most, self.last = folder, 0, 0
+
+    def step(self, description: str, done: int, total: int) -> None:  # noqa: ARG002
+        """As `Progress.step`."""
+        self.last = len(list(self.folder.glob("qdebug-*/*")))
+        self.most = max(self.most, self.last)
+
+
+def test_samples_are_left_in_files_that_go_as_they_are_counted(crew, tmp_path, monkeypatch):
+    """No more of them than tasks on their way, besides the models and what comes back; in the end none."""
+    reference, candidate, inputs, labels = case("qat")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    watching, on_their_way = Watching(tmp_path), 2 * crew.pool.workers
+    options = TraceOptions(batch_size=4, handover=False, threads=1)
+    qdebug.trace(reference, candidate, inputs, labels, options=options, executor=crew, progress=watching)
+
+    assert 1 < watching.most <= 1 + 2 * on_their_way
+    assert not list(tmp_path.glob("qdebug-*"))
+
+
 def test_no_message_of_a_worker_is_longer_than_what_a_pipe_takes_at_once(crew, tmp_path, monkeypatch):
     """Of a longer one, a worker that is killed leaves a half, and its pool waits for the rest without end."""
     mark = tmp_path / "to be done"

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qdebug.errors import InputError, UsageError
+from qdebug.errors import InputError, StoreError, UsageError
 from qdebug.models.data.lazy_array import deferred, let_go, picked
 from qdebug.workflows.shards import pools
 from qdebug.workflows.shards.crew import crew_of, hire, told
-from qdebug.workflows.shards.slices import ArrayPart, Source, Stored, takes_shard
+from qdebug.workflows.shards.slices import ArrayPart, LeftPart, Source, Stored, leave, takes_shard
 from qdebug.workflows.team import legs
 
 VALUES = np.arange(60, dtype=np.uint8).reshape(10, 2, 3)
@@ -62,6 +62,32 @@ def test_a_worker_that_cannot_read_the_path_says_so(tmp_path):
 
     with pytest.raises(InputError, match=r"worker .* cannot read .*gone\.npy \(No such file.*a path that all workers"):
         gone.read()
+
+
+@pytest.mark.parametrize("chosen", CHOSEN)
+def test_samples_that_are_left_in_a_file_are_the_same(tmp_path, chosen):
+    """Those in memory are left, divided late or not; those in a file of the user's are read there."""
+    for array in (VALUES, deferred(VALUES, divisor=255.0)):
+        part = leave(Source([array]).part(chosen), tmp_path)
+        (found,) = pickle.loads(pickle.dumps(part)).arrays()
+
+        assert isinstance(part, LeftPart)
+        assert len(pickle.dumps(part)) < 500
+        assert np.array_equal(found[:], array[chosen])
+        part.file.unlink()
+    assert isinstance(leave(Source([mapped(tmp_path)]).part(chosen), tmp_path), ArrayPart)
+
+
+def test_samples_that_cannot_be_left_or_are_gone_are_told(tmp_path):
+    """Where, why, and what to do."""
+    part = Source([VALUES]).part(slice(0, 4))
+    with pytest.raises(StoreError, match=r"cannot write samples for the workers: .*; make room in .*nowhere"):
+        leave(part, tmp_path / "nowhere")
+    left = leave(part, tmp_path)
+    assert isinstance(left, LeftPart)
+    left.file.unlink()
+    with pytest.raises(InputError, match=r"worker .* cannot read .* \(No such file or directory\): leave the folder"):
+        left.arrays()
 
 
 def test_samples_by_number_are_read_where_they_are_sliced(tmp_path):

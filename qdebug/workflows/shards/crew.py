@@ -24,7 +24,7 @@ from qdebug.models.litert.trial import digest_of
 from qdebug.workflows.opened import Opened
 from qdebug.workflows.shards import bench
 from qdebug.workflows.shards.pools import Dask, Given, Pool, Processes
-from qdebug.workflows.shards.slices import Source
+from qdebug.workflows.shards.slices import LeftPart, Source, leave
 from qdebug.workflows.shards.worker import Missing, Refusal, deliver, perform, versions
 from qdebug.workflows.team import Task
 
@@ -42,6 +42,14 @@ class _Sent:
     task: Task
     deaths: int = 0
     with_models: bool = False
+    left: Path | None = None
+    """The file that holds its samples."""
+
+    def clear(self) -> None:
+        """Remove the file: the task is done, or is sent anew."""
+        if self.left is not None:
+            self.left.unlink(missing_ok=True)
+            self.left = None
 
 
 class Crew:
@@ -94,7 +102,7 @@ class Hired:
     expected: dict[str, str]
     """Versions that every worker must have."""
     folder: Path | None = None
-    """Where workers leave their results, if they share this machine's files."""
+    """Where samples are left for the workers, and results by them, if they share this machine's files."""
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Any]:
         """As `Team.run`."""
@@ -112,6 +120,7 @@ class Hired:
                 broken = False
                 for future in done:
                     sent = pending.pop(future)
+                    sent.clear()
                     found = self._result(future, sent)
                     if isinstance(found, BrokenExecutor):
                         broken = True
@@ -155,6 +164,9 @@ class Hired:
     def _send(self, sent: _Sent, pending: dict[Future[Any], _Sent]) -> None:
         task, models = sent.task, self.models if sent.with_models else None
         part = self.source.part(task.chosen)
+        if self.folder is not None:
+            part = leave(part, self.folder)
+            sent.left = part.file if isinstance(part, LeftPart) else None
         work = perform if self.folder is None else partial(deliver, self.folder)
         begin = partial(self.pool.submit, work, self.key, models, self.expected, task.work, part, task.options)
         try:
@@ -169,6 +181,7 @@ class Hired:
         lost = list(pending.values())
         for sent in lost:
             sent.deaths += 1
+            sent.clear()
         pending.clear()
         self.pool.renew()
         return lost

@@ -7,7 +7,9 @@ Whatever else the client holds is sent as it is stored: 8-bit images stay 8-bit 
 from __future__ import annotations
 
 import inspect
+import pickle
 import socket
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.errors import InputError
+from qdebug.errors import InputError, StoreError
 from qdebug.graph.quantization import Array
 from qdebug.models.data import dataset as datasets
 from qdebug.models.data.arrays import InputSpec
@@ -99,8 +101,42 @@ class MadePart:
         return datasets.arrange(found, self.specs)
 
 
-Part = ArrayPart | MadePart
+@dataclass(frozen=True)
+class LeftPart:
+    """Samples in a file that the client has written, for workers that read its temporary files.
+
+    A pipe holds 64 kB: client and worker would take turns at it, and wait for each other on busy cores.
+    """
+
+    file: Path
+
+    def arrays(self) -> list[Array]:
+        """The samples, in the reference's order of inputs. Raises InputError where the file cannot be read."""
+        try:
+            with self.file.open("rb") as file:
+                part: ArrayPart = pickle.load(file)  # noqa: S301 from the client that started this worker
+        except OSError as error:
+            raise InputError(
+                f"worker {socket.gethostname()} cannot read {self.file} ({error.strerror or error}): leave the folder "
+                "of temporary files alone while qdebug runs"
+            ) from error
+        return part.arrays()
+
+
+Part = ArrayPart | MadePart | LeftPart
 """Some samples of all inputs, on their way to a worker."""
+
+
+def leave(part: Part, folder: Path) -> Part:
+    """The same samples, those that would be sent left in a new file of `folder`. Raises StoreError where it is full."""
+    if not isinstance(part, ArrayPart) or all(isinstance(one, Stored) for one in part.held):
+        return part
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            pickle.dump(part, file, pickle.HIGHEST_PROTOCOL)
+    except OSError as error:
+        raise StoreError(f"cannot write samples for the workers: {error}; make room in {folder}") from error
+    return LeftPart(Path(file.name))
 
 
 @dataclass(frozen=True, eq=False)
