@@ -80,8 +80,8 @@ class _Bench:
         """The candidate's tensors, the reference's outputs, and what the regions make of the candidate's inputs."""
         codes = self.work.candidate_values(inputs, self.extra)
         outputs, taken = ReferenceModel(self.regions, self.work.reference_file).run(inputs, codes)
-        local = {key: entry.local for key, entry in zip(self.keys, taken, strict=True) if entry.local is not None}
-        return codes, outputs, local
+        local = {key: entry.values().local for key, entry in zip(self.keys, taken, strict=True)}
+        return codes, outputs, {key: values for key, values in local.items() if values is not None}
 
 
 def _mended(repair: Repair, codes: Mapping[Key, Array], local: Mapping[Key, Array], count: int) -> dict[Key, Array]:

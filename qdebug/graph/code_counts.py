@@ -6,6 +6,7 @@ All counts are integers. Codes are int8, uint8 or int16 in flat arrays; a differ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,9 +67,14 @@ def count_codes(codes: Array) -> Counts:
         counts = np.bincount(codes.view(np.uint16), minlength=1 << 16)
     else:
         bits, whole, tables = codes.view(np.uint8), codes.size - codes.size % 8, np.zeros((TABLES, 256), np.int64)
-        _count_bytes(bits[:whole].view(np.uint64), bits[whole:], tables)
+        count_bytes(bits[:whole].view(np.uint64), bits[whole:], tables)
         counts = tables.sum(axis=0)
-    if codes.dtype.kind != "i":
+    return from_lowest(counts, codes.dtype)
+
+
+def from_lowest(counts: Counts, dtype: np.dtype[Any]) -> Counts:
+    """Counts by a code's bits, as counts of the codes from the lowest on."""
+    if dtype.kind != "i":
         return counts
     middle = counts.size // 2  # (two's complement: the negative codes are the upper half)
     return np.concatenate([counts[middle:], counts[:middle]])
@@ -85,10 +91,10 @@ def same_codes(first: Array, second: Array) -> bool:
 
 def compare(candidate: Array, reference: Array, zero_point: int, samples: int) -> tuple[Compared, Counts, Counts]:
     """What differs between two flat arrays of `samples` samples; per sample the largest |difference| and the flips."""
-    tables = _tables(candidate)
+    tables = tables_for(candidate)
     largest, flips = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
-    product = _compare(candidate, reference, zero_point, tables, largest, flips)
-    return _compared(tables, int(product), differ=bool(flips.any())), largest, flips
+    product = compare_part(candidate, reference, zero_point, tables, largest, flips)
+    return compared(tables, int(product), differ=bool(flips.any())), largest, flips
 
 
 def explain(
@@ -106,19 +112,19 @@ def explain(
     from the simulated codes if given, else from the local pass. Without marks every difference is unexplained. Also
     returned: how many simulated codes are not the local ones, and the largest difference from the simulated codes.
     """
-    tables, found = _tables(candidate), np.zeros((COUNTED, channels.flips.size), np.int64)
+    tables, found = tables_for(candidate), np.zeros((COUNTED, channels.flips.size), np.int64)
     none = np.zeros(candidate.size, np.bool_) if near_boundary is None else near_boundary
     product, simulated_flips, farthest = _explain(candidate, local, none, simulated, zero_point, tables, found)
     channels.add(found)
-    return _compared(tables, int(product), differ=bool(found[0].any())), int(simulated_flips), int(farthest)
+    return compared(tables, int(product), differ=bool(found[0].any())), int(simulated_flips), int(farthest)
 
 
-def _tables(codes: Array) -> Counts:
+def tables_for(codes: Array) -> Counts:
     """Tables to count differences in, the one that cannot be at the lower end included: 0 is in the middle."""
     return np.zeros((TABLES if codes.dtype.itemsize == 1 else 1, 2 << 8 * codes.dtype.itemsize), np.int64)
 
 
-def _compared(tables: Counts, product: int, *, differ: bool) -> Compared:
+def compared(tables: Counts, product: int, *, differ: bool) -> Compared:
     """Counts of differences as they are kept; `product` is the sum of (candidate's steps from zero) x difference."""
     if not differ:
         return Compared({}, 0)
@@ -131,7 +137,8 @@ def _compared(tables: Counts, product: int, *, differ: bool) -> Compared:
 
 
 @compiled
-def _count_bytes(words: Array, rest: Array, tables: Counts) -> None:
+def count_bytes(words: Array, rest: Array, tables: Counts) -> None:
+    """Add how often each byte occurs to `tables`, shape (`TABLES`, 256): eight of them in each word, and the rest."""
     for word in words:
         for first in range(0, 64, 8 * TABLES):
             for table in range(TABLES):
@@ -154,7 +161,10 @@ def _equal(first: Array, second: Array) -> bool:
 
 
 @compiled
-def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, largest: Counts, flips: Counts) -> np.int64:
+def compare_part(
+    candidate: Array, reference: Array, zero: int, tables: Counts, largest: Counts, flips: Counts
+) -> np.int64:
+    """Add what differs to `tables` and, by sample, to `largest` and `flips`; the product of `compared`."""
     product, change = np.int64(0), np.empty(BLOCK, np.int32)
     per_sample = candidate.size // max(largest.size, 1)
     for sample in range(largest.size):
@@ -168,7 +178,8 @@ def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, larg
             if marked != 0:
                 different, farthest, more = _tabulate(ours, theirs, zero, change, tables)
                 total, worst, product = total + different, max(worst, farthest), product + more
-        largest[sample], flips[sample] = worst, total
+        largest[sample] = max(largest[sample], worst)
+        flips[sample] += total
     return product
 
 
@@ -176,7 +187,7 @@ def _compare(candidate: Array, reference: Array, zero: int, tables: Counts, larg
 def _tabulate(
     ours: Array, theirs: Array, zero: int, change: NDArray[np.int32], tables: Counts
 ) -> tuple[np.int64, np.int64, np.int64]:
-    """Count the differences of one block, and leave them in `change`: how many, the largest one, and see `_compared`.
+    """Count the differences of one block, and leave them in `change`: how many, the largest one, and see `compared`.
 
     The tables are needed only for differences beyond 1: the others follow from how many there are and from their sum.
     """
@@ -216,11 +227,41 @@ def _explain(
     tables: Counts,
     found: Counts,
 ) -> tuple[np.int64, np.int64, np.int64]:
-    product, simulated_flips, farthest, counted = np.int64(0), np.int64(0), np.int64(0), 0
-    channels = max(1, found.shape[1])
-    width = channels * max(1, BLOCK // channels)  # (whole rows of channels)
+    width = width_of(found.shape[1])
     marks, change = np.zeros((width + 7) // 8 * 8, np.uint8), np.empty(width, np.int32)
-    words, places = marks.view(np.uint64), np.zeros((COUNTED, width), np.int32)
+    places, sums = np.zeros((COUNTED, width), np.int32), np.zeros(4, np.int64)
+    explain_part(candidate, local, near_boundary, simulated, zero, tables, found, marks, change, places, sums)
+    add_places(places, found)
+    return sums[0], sums[1], sums[2]
+
+
+@compiled
+def width_of(channels: int) -> int:
+    """Elements that are explained together: whole rows of channels."""
+    return max(1, channels) * max(1, BLOCK // max(1, channels))
+
+
+@compiled
+def explain_part(
+    candidate: Array,
+    local: Array,
+    near_boundary: Array,
+    simulated: Array | None,
+    zero: int,
+    tables: Counts,
+    found: Counts,
+    marks: NDArray[np.uint8],
+    change: NDArray[np.int32],
+    places: NDArray[np.int32],
+    sums: Counts,
+) -> None:
+    """Explain elements that begin at the first channel.
+
+    `marks` and `change` are room to work in, `places` what `add_places` adds to `found` in the end; `sums` are added
+    to: the product of `compared`, simulated flips, the largest difference, blocks that were counted by places.
+    """
+    product, simulated_flips, farthest, counted = np.int64(0), np.int64(0), sums[2], sums[3]
+    width, words = change.size, marks.view(np.uint64)
     for first in range(0, candidate.size, width):
         last = min(first + width, candidate.size)
         ours, theirs, unsure = candidate[first:last], local[first:last], near_boundary[first:last]
@@ -240,12 +281,13 @@ def _explain(
             others, far = _explain_all(ours, theirs, exact, unsure, change, places)
             counted += 1
             if counted % MOST_BLOCKS == 0:
-                _add_places(places, found)
+                add_places(places, found)
         else:
             more, others, far = _explain_marked(ours, theirs, exact, unsure, marks, words, zero, tables, found)
         product, simulated_flips, farthest = product + more, simulated_flips + others, max(farthest, far)
-    _add_places(places, found)
-    return product, simulated_flips, farthest
+    sums[0] += product
+    sums[1] += simulated_flips
+    sums[2], sums[3] = farthest, counted
 
 
 @compiled
@@ -269,7 +311,7 @@ def _explain_all(
 
 
 @compiled
-def _add_places(places: NDArray[np.int32], found: Counts) -> None:
+def add_places(places: NDArray[np.int32], found: Counts) -> None:
     """Add what was counted place by place to the channels, and begin anew."""
     for at in range(places.shape[1]):
         channel = at % found.shape[1]

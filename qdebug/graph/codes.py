@@ -54,10 +54,9 @@ def quantize(values: Array, scale: float, zero_point: int, dtype: str) -> Array:
 
 def nearest(values: Array, scale: float, zero_point: int, dtype: str, *, limits: Limits | None = None) -> Rounded:
     """The codes that `quantize` gives of `values`, shape (..., channels), and with `limits` which are in doubt."""
-    low, high = (np.float32(end - zero_point) for end in CODE_RANGES[dtype])
     flat, codes = flattened(values), np.empty(np.size(values), dtype)
     near_boundary = np.empty(0 if limits is None else flat.size, np.bool_)
-    bad = int(_nearest(flat, np.float32(scale), np.int32(zero_point), low, high, limits, codes, near_boundary))
+    bad = int(nearest_into(flat, *nearest_grid(scale, zero_point, dtype), limits, codes, near_boundary))
     shape = np.shape(values)
     return Rounded(codes.reshape(shape), None if limits is None else near_boundary.reshape(shape), bad)
 
@@ -70,13 +69,13 @@ def fake_quantized(values: Array, fake_quant: FakeQuant, limits: Limits) -> Roun
     """
     flat = flattened(values)
     codes, near_boundary = np.empty(flat.size, np.int8), np.empty(flat.size, np.bool_)
-    bad = int(_fake_quantized(flat, *_grid(fake_quant), limits, codes, near_boundary))
+    bad = int(fake_quantized_into(flat, *fake_grid(fake_quant), limits, codes, near_boundary))
     return Rounded(codes.reshape(values.shape), near_boundary.reshape(values.shape), bad)
 
 
 def gives(values: Array, fake_quant: FakeQuant, codes: Array) -> bool:
     """Whether `fake_quantized` makes exactly these int8 codes of `values`, in whatever shape, and finds no NaN."""
-    return codes.size == np.size(values) and bool(_gives(flattened(values), *_grid(fake_quant), codes.reshape(-1)))
+    return codes.size == np.size(values) and bool(_gives(flattened(values), *fake_grid(fake_quant), codes.reshape(-1)))
 
 
 def dequantize(codes: Array, scale: float, zero_point: int) -> NDArray[np.float32]:
@@ -105,8 +104,19 @@ def off_grid(values: Array, scale: float, zero_point: int, dtype: str) -> tuple[
     return int(residue), int(beyond)
 
 
+Steps = tuple[np.float32, np.int32, np.float32, np.float32]
+"""A grid as a compiled loop takes it: scale, zero point, and the lowest and highest value, in steps or real."""
+
+
 @lru_cache(maxsize=1024)
-def _grid(fake_quant: FakeQuant) -> tuple[np.float32, np.int32, np.float32, np.float32]:
+def nearest_grid(scale: float, zero_point: int, dtype: str) -> Steps:
+    """Scale, zero point, and the lowest and highest code less the zero point."""
+    low, high = (np.float32(end - zero_point) for end in CODE_RANGES[dtype])
+    return np.float32(scale), np.int32(zero_point), low, high
+
+
+@lru_cache(maxsize=1024)
+def fake_grid(fake_quant: FakeQuant) -> Steps:
     """Scale, zero point, and the lowest and highest value of an 8-bit FakeQuant, in float32 as TensorFlow has them."""
     (scale,), (zero_point,) = fake_quant.grid
     step = np.float32(scale)
@@ -120,7 +130,7 @@ def flattened(values: Array) -> NDArray[np.float32]:
 
 
 @compiled
-def _nearest(
+def nearest_into(
     values: Array,
     scale: np.float32,
     zero: np.int32,
@@ -130,6 +140,7 @@ def _nearest(
     codes: Array,
     near_boundary: Array,
 ) -> np.int64:
+    """The loop of `nearest`: writes `codes` and, with `limits`, `near_boundary`; how many values are no numbers."""
     bad, block = np.int64(0), BLOCK if limits is None else limits.size
     for first in range(0, values.size, block):
         part = values[first : first + block]
@@ -149,7 +160,7 @@ def _nearest(
 
 
 @compiled
-def _fake_quantized(
+def fake_quantized_into(
     values: Array,
     scale: np.float32,
     zero: np.int32,
@@ -159,6 +170,7 @@ def _fake_quantized(
     codes: Array,
     near_boundary: Array,
 ) -> np.int64:
+    """The loop of `fake_quantized`, likewise."""
     bad, below_zero = np.int64(0), np.float32(128 + zero)
     for first in range(0, values.size, limits.size):
         part = values[first : first + limits.size]

@@ -16,8 +16,9 @@ from qdebug.graph.graph import Key
 from qdebug.graph.quantization import Array
 from qdebug.measure.batches import Batch, batches, by_sample, values_by_sample
 from qdebug.measure.tap_plan import TapPlan
-from qdebug.models.reference.taps import TapValues
+from qdebug.models.reference.taps import TapValues, Unrounded
 from qdebug.verdict.accumulators import BatchCounts, Counts, FloatStats
+from qdebug.verdict.sketch import SAMPLES as SKETCHED
 
 
 class CandidateSide(Protocol):
@@ -33,7 +34,9 @@ class CandidateSide(Protocol):
 class ReferenceSide(Protocol):
     """A reference that runs as a whole, and by regions on what the candidate read."""
 
-    def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Iterable[TapValues]]:
+    def run(
+        self, inputs: Sequence[Array], codes: Mapping[Key, Array]
+    ) -> tuple[list[Array], Iterable[TapValues | Unrounded]]:
         """Outputs in real values on one batch, and what was taken at every tap of the plan, tap after tap.
 
         `inputs` are in the reference's order, `codes` what the candidate read. What was taken is iterated once, in
@@ -62,8 +65,8 @@ class LayerPass:
         """Count all samples of `inputs` (in the reference's order), of which the first has the number `origin`.
 
         `each(first, reference outputs, candidate outputs)` is called with every batch's outputs in real values, in the
-        reference's output order; `seen(batch, what the candidate read)` before that. The counts of every `leg` samples
-        are taken apart and then added up (`leg_size`); without it all are one leg.
+        reference's output order; `seen(batch, what the candidate read)` before that. The sums of real values over every
+        `leg` samples are taken apart and then added up (`leg_size`); without it all are one leg.
         """
         counts, before = self.plan.empty(), self.plan.empty()
         waiting: Future[None] | None = None
@@ -76,15 +79,17 @@ class LayerPass:
                 if waiting is not None:
                     waiting.result()
                 if leg is not None and one.first > origin and (one.first - origin) % leg == 0:
-                    before.merge(counts)
-                    counts = self.plan.empty()
+                    before.merge_sums(counts)
+                    counts = replace(self.plan.empty(), codes=counts.codes)
                 waiting = worker.submit(count, self.plan, counts, one, read, taken)
                 if each is not None:
                     each(one.first, outputs, self.real_outputs(read))
             if waiting is not None:
                 waiting.result()
-        before.merge(counts)
-        return before
+        before.merge_sums(counts)
+        for stats in counts.codes.values():
+            stats.settle()
+        return replace(before, codes=counts.codes)
 
     def counter(self) -> Executor:
         """What counts a batch: a thread, while the next one runs."""
@@ -119,7 +124,9 @@ class Here(Executor):
         return done
 
 
-def count(plan: TapPlan, counts: Counts, one: Batch, read: Mapping[Key, Array], taken: Iterable[TapValues]) -> None:
+def count(
+    plan: TapPlan, counts: Counts, one: Batch, read: Mapping[Key, Array], taken: Iterable[TapValues | Unrounded]
+) -> None:
     """Count one batch at every pair of the plan; `taken` is used up."""
     fresh, kept = iter(taken), frozenset(plan.aliases.values())
     sources: dict[Key, tuple[TapValues, BatchCounts | None]] = {}
@@ -134,12 +141,32 @@ def count(plan: TapPlan, counts: Counts, one: Batch, read: Mapping[Key, Array], 
                 before.cumulative, values if same else read[source], None, None, non_finite=(before.non_finite[0], 0)
             )
         else:
-            entry = next(fresh)
+            given = next(fresh)
+            if isinstance(given, Unrounded) and _update_values(plan, counts, pair, values, given, one):
+                continue
+            entry = given.values()
         if pair.candidate in plan.cut_off:
             entry = replace(entry, local=None, near_boundary=None, simulated=None)
         known = _update(plan, counts, pair, values, entry, one, known)
         if pair.candidate in kept:
             sources[pair.candidate] = entry, known
+
+
+def _update_values(plan: TapPlan, counts: Counts, pair: Pair, codes: Array, taken: Unrounded, one: Batch) -> bool:
+    """Count a batch at a pair in one pass over its real values, if that can be."""
+    how = plan.roundings.get(pair.candidate)
+    values = None if how is None else taken.real()
+    if how is None or values is None:
+        return False
+    stats = counts.codes[pair.candidate]
+    if not values.fit(codes, len(one.inputs[0]), stats.channels):
+        return False
+    residue, clipped = taken.off_grid()
+    stats.draw(codes, lambda: taken.first(SKETCHED).cumulative, first=one.first)
+    bad = stats.update_values(codes, how, values, first=one.first, residue=residue, clipped=clipped)
+    if bad:
+        stats.allow(bad - taken.not_finite(bad))
+    return True
 
 
 def _update(

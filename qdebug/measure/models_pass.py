@@ -23,7 +23,7 @@ from qdebug.models.litert.interpreter import Interpreter, read_tensors
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.replay import Replay
 from qdebug.models.reference.session import FrozenSession, pays
-from qdebug.models.reference.taps import TapValues
+from qdebug.models.reference.taps import TapValues, Unrounded
 from qdebug.verdict.expectation import Expectation
 
 
@@ -71,15 +71,16 @@ class ReferenceModel:
     regions: Regions
     reference_file: FileSide | None = None
 
-    def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Iterable[TapValues]]:
+    def run(
+        self, inputs: Sequence[Array], codes: Mapping[Key, Array]
+    ) -> tuple[list[Array], Iterable[TapValues | Unrounded]]:
         """Outputs in real values on one batch, and what was taken at every tap: made when it is iterated."""
         replay = self.regions.session
         outputs, fetched = replay.run(inputs, codes)
-        taken = replay.values_of(fetched)
         if self.reference_file is None:
-            return outputs, taken
-        run = self.reference_file.run(inputs, codes)
-        return run.outputs, (run.instead(tap.candidate, entry) for tap, entry in zip(replay.taps, taken, strict=True))
+            return outputs, replay.taken(fetched)
+        run, values = self.reference_file.run(inputs, codes), replay.values_of(fetched)
+        return run.outputs, (run.instead(tap.candidate, entry) for tap, entry in zip(replay.taps, values, strict=True))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def _taken(work: Pass, pair: Pair, inputs: Sequence[Array]) -> tuple[list[Mappin
     for sample in range(min(SAMPLES, len(inputs[0]), max(1, MOST_ELEMENTS // elements))):
         part = [array[sample : sample + 1] for array in inputs]
         values = work.candidate_values(part, keys)
-        taken = list(work.reference_side.run(part, values)[1])[number].local
+        taken = next(islice(work.reference_side.run(part, values)[1], number, None)).values().local
         if taken is not None:
             read.append({key: values[key].copy() for key in keys})
             local.append(taken)

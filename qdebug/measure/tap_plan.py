@@ -10,9 +10,10 @@ from qdebug.align import Aligned, Pair
 from qdebug.align.moved_activations import moved_activation
 from qdebug.converter.weights import Weights
 from qdebug.graph import op_facts
-from qdebug.graph.codes import limits_of
-from qdebug.graph.graph import Graph, Key
+from qdebug.graph.codes import fake_grid, limits_of, nearest_grid
+from qdebug.graph.graph import Graph, Key, Tensor
 from qdebug.graph.quantization import FakeQuant, Grid
+from qdebug.graph.row_counts import Rounding
 from qdebug.measure.unmeasurable import Unmeasurable
 from qdebug.models.reference.taps import Reshaped, Simulation, Tap
 from qdebug.verdict.accumulators import CodeStats, Counts, FloatStats
@@ -52,6 +53,20 @@ class TapPlan:
             pair.candidate for pair in self.aligned.pairs if any(source in lost for _, source in pair.inputs)
         )
 
+    @cached_property
+    def roundings(self) -> dict[Key, Rounding]:
+        """How the rows' real values become codes, where a row is counted in one pass over them.
+
+        Not those that an alias asks again, codes of 16 bits, or tensors that do not begin with the samples' axis.
+        """
+        candidate, sources = self.aligned.candidate, frozenset(self.aliases.values())
+        found = {
+            tap.candidate: rounding(tap, _channels(candidate.tensors[tap.candidate]))
+            for tap in self.taps
+            if tap.candidate not in sources | self.cut_off and candidate.ahead.get(tap.candidate, 1) == 1
+        }
+        return {key: how for key, how in found.items() if how is not None}
+
     def empty(self) -> Counts:
         """Counters at zero for every pair that is measured."""
         counts = Counts(
@@ -62,10 +77,30 @@ class TapPlan:
             if grid is None:
                 counts.floats[pair.candidate] = FloatStats(), FloatStats()
             else:
-                counts.codes[pair.candidate] = CodeStats(
-                    tensor.dtype, *grid, max(1, tensor.shape[-1] if tensor.shape else 1)
-                )
+                counts.codes[pair.candidate] = CodeStats(tensor.dtype, *grid, _channels(tensor))
         return counts
+
+
+def _channels(tensor: Tensor) -> int:
+    """Entries of the last axis."""
+    return max(1, tensor.shape[-1] if tensor.shape else 1)
+
+
+def rounding(tap: Tap, channels: int) -> Rounding | None:
+    """How codes of 8 bits are made of what is taken at a tap; `None` where they are made one array after the other."""
+    fake = tap.fake_quant
+    if tap.grid is None or tap.dtype not in ("int8", "uint8"):
+        return None
+    if fake is not None and (tap.dtype != "int8" or tap.limits is None or tap.simulated):
+        return None
+    return Rounding.on(
+        nearest_grid(*tap.grid, tap.dtype),
+        None if fake is None else fake_grid(fake),
+        nearest_grid(*(tap.rounded_on or tap.grid), tap.dtype),
+        tap.limits,
+        channels,
+        simulated=tap.simulated,
+    )
 
 
 def plan_taps(

@@ -7,7 +7,7 @@ Memory depends on the number of codes and channels, never on the number of sampl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -19,6 +19,7 @@ from qdebug.graph.code_counts import ByChannel, Compared, compare, count_codes, 
 from qdebug.graph.codes import PARTS
 from qdebug.graph.graph import Key
 from qdebug.graph.quantization import CODE_RANGES, Array
+from qdebug.graph.row_counts import RealValues, Rounding, RowCounts
 from qdebug.record.schema import ErrorStats
 from qdebug.verdict.sketch import Sketch, sketch_codes, sketch_values
 
@@ -124,6 +125,8 @@ class CodeStats:
     """Sample -> (largest |difference|, number of differing codes), cumulative."""
     sketch: Sketch | None = None
     """The first samples, for pictures."""
+    running: RowCounts | None = None
+    """What `update_values` has counted since `settle`."""
 
     def __post_init__(self) -> None:
         low, high = CODE_RANGES[self.dtype]
@@ -153,8 +156,7 @@ class CodeStats:
         candidate` means that no code differs; so does `cumulative is candidate`.
         """
         found = candidate.reshape(-1)
-        if first == 0 and self.sketch is None and candidate.size:
-            self.sketch = sketch_codes(candidate, cumulative, self.channels, self.dtype)
+        self.draw(candidate, lambda: cumulative, first=first)
         seen = known or BatchCounts(count_codes(found), *self._compared(candidate, cumulative))
         self.codes += seen.codes
         self.residue += residue
@@ -181,8 +183,49 @@ class CodeStats:
             self.farthest = max(self.farthest, farthest)
         return seen
 
+    def draw(self, candidate: Array, cumulative: Callable[[], Array], *, first: int) -> None:
+        """Sketch the first samples, if these are they; `cumulative` gives their codes in the reference's own run."""
+        if first == 0 and self.sketch is None and candidate.size:
+            self.sketch = sketch_codes(candidate, cumulative(), self.channels, self.dtype)
+
+    def update_values(
+        self, candidate: Array, how: Rounding, values: RealValues, *, first: int, residue: int = 0, clipped: int = 0
+    ) -> int:
+        """Count one batch as `update` does, of real values of the reference; read the counts after `settle` only.
+
+        How many local values are no numbers; `allow` takes some of them back.
+        """
+        if self.running is None:
+            self.running = RowCounts(self.channels)
+        found = np.ascontiguousarray(candidate).reshape(-1)
+        largest, flips, bad = self.running.add(found, len(candidate), how, values)
+        self.residue += residue
+        self.clipped += clipped
+        self._rank(largest, flips, first)
+        return bad
+
+    def allow(self, values: int) -> None:
+        """So many local values of the last batch stand for a code after all."""
+        if self.running is not None:
+            self.running.more[2] -= values
+
+    def settle(self) -> None:
+        """Add what `update_values` has counted."""
+        if self.running is None:
+            return
+        seen, self.running = self.running, None
+        codes = seen.code_counts(np.dtype(self.dtype))
+        energy = int(codes @ self._squares)
+        cumulative, local = seen.differences()
+        self.codes += codes
+        self.cumulative.merge(_differences(cumulative, seen.total, energy, int(seen.more[1])))
+        self.local.merge(_differences(local, seen.total, energy, int(seen.more[2])))
+        ByChannel(self.flips, self.sums, self.largest, self.near_boundary, self.unexplained).add(seen.found)
+        self.simulated_flips += int(seen.sums[1])
+        self.farthest = max(self.farthest, int(seen.sums[2]))
+
     def merge(self, other: CodeStats) -> None:
-        """Add the counts of another shard of the same pair."""
+        """Add the counts of another shard of the same pair, both settled."""
         self.cumulative.merge(other.cumulative)
         self.local.merge(other.local)
         for name in ("codes", "flips", "sums", "near_boundary", "unexplained"):
@@ -356,6 +399,10 @@ class Counts:
         """Add the counts of another shard of the same data."""
         for key, stats in other.codes.items():
             self.codes[key].merge(stats)
+        self.merge_sums(other)
+
+    def merge_sums(self, other: Counts) -> None:
+        """Add what depends on the order in which it is added: sums of real values."""
         for key, (cumulative, local) in other.floats.items():
             self.floats[key][0].merge(cumulative)
             self.floats[key][1].merge(local)

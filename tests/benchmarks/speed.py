@@ -129,7 +129,7 @@ def same_inputs(bench: Bench) -> list[Any]:
         read, count = work.candidate_values(one.inputs), len(one.inputs[0])
         taken = work.reference_side.run(one.inputs, read)[1]
         for tap, entry in zip(plan.taps, taken, strict=True):
-            same = entry.cumulative.reshape(count, -1) == read[tap.candidate].reshape(count, -1)
+            same = entry.values().cumulative.reshape(count, -1) == read[tap.candidate].reshape(count, -1)
             agree.setdefault(tap.candidate, []).append(same.all(axis=1))
     whole = {key: np.concatenate(parts) for key, parts in agree.items()}
     whole |= {key: whole[source] for key, source in plan.aliases.items()}

@@ -71,6 +71,23 @@ def watched(work: Pass, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return taken
 
 
+@pytest.mark.parametrize("name", ["plain", "dilated"])
+def test_rows_are_counted_in_one_pass_as_they_are_array_by_array(name):
+    """All that is kept of them, sketches, ranks and what is not finite included."""
+    work, inputs = opened(name)
+    broken = inputs[0].copy()
+    broken[2, 1, 1] = np.nan
+    plan = replace(work.plan)
+    plan.__dict__["roundings"] = {}
+    assert work.plan.roundings
+    for part in (inputs, [broken]):
+        whole, apart = work.run(part, 7), replace(work, plan=plan).run(part, 7)
+        assert counted(whole) == counted(apart)
+        for key, stats in whole.codes.items():
+            assert np.array_equal(stats.sketch.points, apart.codes[key].sketch.points)
+    assert any(stats.cumulative.non_finite for stats in whole.codes.values())
+
+
 def test_layers_at_the_inputs_run_once_where_the_codes_there_are_alike(monkeypatch):
     """What the shorter way counts is what the longer one does, to the last code."""
     work, inputs = opened()
@@ -106,7 +123,7 @@ def test_a_value_between_two_codes_takes_the_longer_way(monkeypatch):
     taken = watched(work, monkeypatch)
     at_input = work.run([between], 10).codes[key]
 
-    assert taken == ["_whole", "_shorter", "_shorter", "_shorter"]
+    assert taken == ["_shorter", "_whole", "_shorter", "_shorter", "_shorter"]  # (the first was begun in good faith)
     assert at_input.local.counts == {-1: 1}
     assert at_input.unexplained.sum() == 0
 

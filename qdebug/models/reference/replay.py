@@ -18,7 +18,7 @@ from qdebug.graph.quantization import Array, Grid
 from qdebug.models.reference.alike_inputs import AlikeInputs
 from qdebug.models.reference.frozen_graph import Frozen
 from qdebug.models.reference.session import CANNOT_RUN, FrozenSession
-from qdebug.models.reference.taps import REFERENCE, Fetched, Reshaped, Simulation, Tap, TapValues, as_values
+from qdebug.models.reference.taps import REFERENCE, Fetched, Reshaped, Simulation, Tap, TapValues, Unrounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +102,18 @@ class Replay(FrozenSession):
         if self._aside is not None:
             self._aside.shutdown()
 
-    def values_of(self, fetched: Fetched) -> Iterator[TapValues]:
+    def taken(self, fetched: Fetched) -> Iterator[Unrounded]:
         """What one run brought at every tap, tap after tap; `fetched` is emptied as it is used up.
 
         It needs no session and may go on in another thread.
         """
         for tap, entry in zip(self.taps, fetched, strict=True):
-            yield as_values(tap, entry)
+            yield Unrounded(tap, entry)
             entry.clear()
+
+    def values_of(self, fetched: Fetched) -> Iterator[TapValues]:
+        """The same, with codes made of it."""
+        return (one.values() for one in self.taken(fetched))
 
     # -- building the graph --------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from qdebug.converter.weights import Weights
-from qdebug.graph.codes import Limits, fake_quantized, nearest, off_grid
+from qdebug.graph.codes import Limits, fake_quantized, flattened, nearest, off_grid
 from qdebug.graph.graph import Key, Op
 from qdebug.graph.quantization import Array, FakeQuant, Grid
+from qdebug.graph.row_counts import NOTHING, RealValues
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,42 @@ class TapValues:
     non_finite: tuple[int, int] = (0, 0)
     """Of the values that codes were made of, cumulative and local: those that are NaN or infinite."""
 
+    def values(self) -> TapValues:
+        """They, as `Unrounded.values` makes them."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Unrounded:
+    """One batch at one pair before codes are made of it."""
+
+    tap: Tap
+    entry: Mapping[str, Any]
+    """What the run brought, by name."""
+
+    def values(self) -> TapValues:
+        """Codes of the candidate's grid, or real values where it holds none."""
+        return as_values(self.tap, self.entry)
+
+    def first(self, samples: int) -> TapValues:
+        """The same of the first samples alone."""
+        return as_values(self.tap, {name: value[:samples] for name, value in self.entry.items()})
+
+    def real(self) -> RealValues | None:
+        """The values as `RowCounts` takes them; `None` where the codes are known already."""
+        if "codes" in self.entry:
+            return None
+        names = "cumulative", "unrounded" if self.tap.fake_quant is not None else "local", "exact"
+        return RealValues(*(flattened(self.entry[name]) if name in self.entry else NOTHING for name in names))
+
+    def off_grid(self) -> tuple[int, int]:
+        """Where it is measured, how far the reference lies off the candidate's grid and beyond it; see `off_grid`."""
+        return _off_grid(self.tap, self.entry)
+
+    def not_finite(self, counted: int) -> int:
+        """Local values that no code stands for, of those that were counted as NaN or infinite."""
+        return _not_finite(self.tap, self.entry, counted)
+
 
 Fetched = Sequence[dict[str, Any]]
 """What a run brings of every tap, by name, before `as_values` makes codes of it."""
@@ -119,7 +156,7 @@ def as_values(tap: Tap, entry: Mapping[str, Any]) -> TapValues:
         local = nearest(entry["local"], *grid) if "local" in entry else cumulative
     if "exact" in entry:
         exact = nearest(entry["exact"], *(tap.rounded_on or tap.grid), tap.dtype, limits=tap.limits)
-    residue, clipped = off_grid(entry["cumulative"], *grid) if tap.measured_grid else (0, 0)
+    residue, clipped = _off_grid(tap, entry)
     return TapValues(
         cumulative.codes,
         local.codes,
@@ -129,6 +166,12 @@ def as_values(tap: Tap, entry: Mapping[str, Any]) -> TapValues:
         clipped,
         (cumulative.non_finite, _not_finite(tap, entry, local.non_finite)),
     )
+
+
+def _off_grid(tap: Tap, entry: Mapping[str, Any]) -> tuple[int, int]:
+    if not tap.measured_grid or tap.grid is None:
+        return 0, 0
+    return off_grid(entry["cumulative"], *tap.grid, tap.dtype)
 
 
 def _not_finite(tap: Tap, entry: Mapping[str, Any], counted: int) -> int:
