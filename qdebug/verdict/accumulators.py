@@ -7,10 +7,9 @@ Memory depends on the number of codes and channels, never on the number of sampl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +21,7 @@ from qdebug.graph.quantization import CODE_RANGES, Array
 from qdebug.graph.row_counts import RealValues, Rounding, RowCounts
 from qdebug.record.schema import ErrorStats
 from qdebug.verdict.sketch import Sketch, sketch_codes, sketch_values
-
-WORST = 10
-"""Samples kept per row, the worst first."""
-RANK_BITS = 40
-"""Room for the number of a sample's codes that differ, below their largest difference."""
-N = TypeVar("N", int, float)
+from qdebug.verdict.worst import both, keep_worst, with_batch
 
 
 @dataclass(eq=False)
@@ -163,7 +157,7 @@ class CodeStats:
         self.clipped += clipped
         energy = int(seen.codes @ self._squares)
         self.cumulative.merge(_differences(seen.compared, found.size, energy, non_finite[0]))
-        self._rank(seen.largest, seen.flips, first)
+        self.worst = with_batch(self.worst, seen.largest, seen.flips, first)
         if local is None:
             self.unmeasured_local = True
         elif local is candidate:
@@ -201,7 +195,7 @@ class CodeStats:
         largest, flips, bad = self.running.add(found, len(candidate), how, values)
         self.residue += residue
         self.clipped += clipped
-        self._rank(largest, flips, first)
+        self.worst = with_batch(self.worst, largest, flips, first)
         return bad
 
     def allow(self, values: int) -> None:
@@ -236,7 +230,7 @@ class CodeStats:
         self.farthest = max(self.farthest, other.farthest)
         self.unmeasured_local |= other.unmeasured_local
         self.sketch = self.sketch or other.sketch
-        self.worst = _both_worst(self.worst, other.worst)
+        self.worst = both(self.worst, other.worst)
 
     # -- results -----------------------------------------------------------------------------------------
 
@@ -278,17 +272,6 @@ class CodeStats:
         low, high = CODE_RANGES[self.dtype]
         return np.square(np.arange(low, high + 1, dtype=np.int64) - self.zero_point)
 
-    def _rank(self, largest: NDArray[np.int64], flips: NDArray[np.int64], first: int) -> None:
-        if not flips.any():
-            return
-        rank = largest << RANK_BITS | flips
-        lowest = max(1, int(np.sort(rank)[-WORST])) if rank.size > WORST else 1
-        fresh = (rank >= lowest).nonzero()[0]
-        if fresh.size:
-            best = fresh[np.argsort(-rank[fresh], kind="stable")[:WORST]]
-            found = {first + int(n): (int(largest[n]), int(flips[n])) for n in best}
-            self.worst = _keep_worst({**self.worst, **found})
-
 
 @dataclass(eq=False)
 class FloatStats:
@@ -321,7 +304,7 @@ class FloatStats:
         self.reference_largest = max(self.reference_largest, largest)
         per_sample = np.abs(error).max(axis=1, initial=0.0)
         fresh = {first + int(n): (float(per_sample[n]), 1) for n in np.flatnonzero(per_sample)}
-        self.worst = _keep_worst({**self.worst, **fresh})
+        self.worst = keep_worst({**self.worst, **fresh})
 
     def merge(self, other: FloatStats) -> None:
         """Add another shard of the same pair."""
@@ -330,7 +313,7 @@ class FloatStats:
         self.largest = max(self.largest, other.largest)
         self.reference_largest = max(self.reference_largest, other.reference_largest)
         self.sketch = self.sketch or other.sketch
-        self.worst = _both_worst(self.worst, other.worst)
+        self.worst = both(self.worst, other.worst)
 
     @property
     def rms(self) -> float:
@@ -363,20 +346,6 @@ class FloatStats:
 def _differences(compared: Compared, total: int, energy: int, non_finite: int) -> Differences:
     """Of `total` elements, where `energy` is that of the candidate."""
     return Differences(compared.counts, total, energy + compared.energy_change, non_finite)
-
-
-def _keep_worst(found: Mapping[int, tuple[N, int]]) -> dict[int, tuple[N, int]]:
-    """The worst samples, ties by the number of differing codes, then by the lowest index."""
-    ranked = sorted(found.items(), key=lambda entry: (-entry[1][0], -entry[1][1], entry[0]))
-    return dict(ranked[:WORST])
-
-
-def _both_worst(first: dict[int, tuple[N, int]], second: dict[int, tuple[N, int]]) -> dict[int, tuple[N, int]]:
-    """The worst of both, each ordered by `_keep_worst`: mostly those of the first, when many are added to it."""
-    full = len(first) == WORST
-    if full and second and next(iter(second.values())) < next(reversed(first.values())):
-        return first
-    return first if not second else _keep_worst({**first, **second})
 
 
 UNREADABLE = "LiteRT does not keep this tensor"
