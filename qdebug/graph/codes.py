@@ -97,10 +97,7 @@ def off_grid(values: Array, scale: float, zero_point: int, dtype: str) -> tuple[
     The sum over elements of (1024 x distance to the grid in LSB)^2, rounded per element, and the elements that lie more
     than one step (`CLIPPED`) beyond the first or last code.
     """
-    low, high = (np.float32(end - zero_point) for end in CODE_RANGES[dtype])
-    residue, beyond = _off_grid(
-        flattened(values), np.float32(scale), np.float32(low - CLIPPED), np.float32(high + CLIPPED)
-    )
+    residue, beyond = off_grid_part(flattened(values), *nearest_grid(scale, zero_point, dtype))
     return int(residue), int(beyond)
 
 
@@ -213,8 +210,16 @@ def _dequantize(codes: Array, scale: np.float32, zero: np.int32, values: Array) 
 
 
 @compiled
-def _off_grid(values: Array, scale: np.float32, low: np.float32, high: np.float32) -> tuple[np.int64, np.int64]:
+def off_grid_part(
+    values: Array,
+    scale: np.float32,
+    zero: np.int32,  # noqa: ARG001 (a grid is handed on as it is)
+    low: np.float32,
+    high: np.float32,
+) -> tuple[np.int64, np.int64]:
+    """The loop of `off_grid`."""
     residue, beyond = np.int64(0), np.int64(0)
+    low, high = np.float32(low - CLIPPED), np.float32(high + CLIPPED)
     for first in range(0, values.size, BLOCK):
         part = values[first : first + BLOCK]
         squares, outside = np.int32(0), np.int32(0)

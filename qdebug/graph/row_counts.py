@@ -23,7 +23,7 @@ from qdebug.graph.code_counts import (
     from_lowest,
     width_of,
 )
-from qdebug.graph.codes import BLOCK, Limits, Steps, fake_quantized_into, nearest_into
+from qdebug.graph.codes import BLOCK, Limits, Steps, fake_quantized_into, nearest_into, off_grid_part
 from qdebug.graph.compiled import compiled
 from qdebug.graph.quantization import Array
 
@@ -48,6 +48,8 @@ class Rounding:
     """The grid that the exact values are rounded on."""
     simulated: bool
     """Whether the exact values give codes besides."""
+    measured: bool
+    """Whether it is measured how far the cumulative values lie off the candidate's grid."""
     limits: Limits
     """As `limits_of` gives them, for whole rows of channels."""
     part: int
@@ -55,14 +57,22 @@ class Rounding:
 
     @classmethod
     def on(
-        cls, grid: Steps, fake: Steps | None, kept: Steps, limits: Limits | None, channels: int, *, simulated: bool
+        cls,
+        grid: Steps,
+        fake: Steps | None,
+        kept: Steps,
+        limits: Limits | None,
+        channels: int,
+        *,
+        simulated: bool = False,
+        measured: bool = False,
     ) -> Rounding | None:
         """`None` where the limits do not go by the last axis, which has so many channels."""
         if limits is None or (limits.size % channels and np.ptp(limits) == 0):
             limits = np.full(channels * max(1, BLOCK // channels), np.inf if limits is None else limits[0], np.float32)
         if limits.size % channels:
             return None
-        return cls(grid, fake, kept, simulated, limits, limits.size * max(1, PART // limits.size))
+        return cls(grid, fake, kept, simulated, measured, limits, limits.size * max(1, PART // limits.size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +103,9 @@ class RowCounts:
         """By channel, see `ByChannel`."""
         self.sums = np.zeros(4, np.int64)
         """See `explain_part`."""
-        self.more = np.zeros(3, np.int64)
-        """The product of the cumulative differences; values that are no numbers, cumulative and local."""
+        self.more = np.zeros(5, np.int64)
+        """The product of the cumulative differences; values that are no numbers, cumulative and local; see `off_grid`,
+        both numbers."""
 
     def add(self, codes: Array, samples: int, how: Rounding, values: RealValues) -> tuple[Counts, Counts, int]:
         """Count one batch of the candidate's codes, flat.
@@ -110,14 +121,14 @@ class RowCounts:
             codes,
             (values.cumulative, values.local, values.exact),
             (how.grid, how.fake or how.grid, how.kept),
-            (local, exact, how.part),
+            (local, exact, how.measured, how.part),
             how.limits,
             (self.tables[0], self.tables[1], self.found, self.sums, self.more),
             (largest, flips),
         )
         self.total += codes.size
         if not values.cumulative.size or not values.local.size:  # (the codes of both are the same ones)
-            self.more[1:] += (self.more[1:] - before[1:])[::-1]
+            self.more[1:3] += (self.more[1:3] - before[1:3])[::-1]
         return largest, flips, int(self.more[2] - before[2])
 
     def code_counts(self, dtype: np.dtype[np.generic]) -> Counts:
@@ -137,14 +148,14 @@ def _count(
     candidate: Array,
     values: tuple[Array, Array, Array],
     grids: tuple[Steps, Steps, Steps],
-    ways: tuple[int, int, int],
+    ways: tuple[int, int, bool, int],
     limits: Limits,
     counts: tuple[Counts, Counts, Counts, Counts, Counts],
     by_sample: tuple[Counts, Counts],
 ) -> None:
     cumulative, local, exact = values
     grid, fake, kept = grids
-    local_way, exact_way, part = ways
+    local_way, exact_way, measured, part = ways
     zero = int(grid[1])
     tables, local_tables, found, sums, more = counts
     largest, flips = by_sample
@@ -171,6 +182,10 @@ def _count(
                 more[1] += nearest_into(cumulative[first:last], *grid, None, theirs, unsure)
             if local_way == AS_OTHERS:
                 own = theirs
+            if measured:
+                residue, beyond = off_grid_part(cumulative[first:last], *grid)
+                more[3] += residue
+                more[4] += beyond
             if exact_way != UNUSED:
                 nearest_into(exact[first:last], *kept, limits, sure, unsure)
             more[0] += compare_part(ours, theirs, zero, tables, largest[sample:after], flips[sample:after])

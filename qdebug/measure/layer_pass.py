@@ -61,11 +61,13 @@ class LayerPass:
         leg: int | None = None,
         each: Callable[[int, list[Array], list[Array]], None] | None = None,
         seen: Callable[[Batch, Mapping[Key, Array]], None] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Counts:
         """Count all samples of `inputs` (in the reference's order), of which the first has the number `origin`.
 
         `each(first, reference outputs, candidate outputs)` is called with every batch's outputs in real values, in the
-        reference's output order; `seen(batch, what the candidate read)` before that. The sums of real values over every
+        reference's output order; `seen(batch, what the candidate read)` before that; `meanwhile()` once, when both
+        sides have run all batches and the last one is being counted. The sums of real values over every
         `leg` samples are taken apart and then added up (`leg_size`); without it all are one leg.
         """
         counts, before = self.plan.empty(), self.plan.empty()
@@ -84,6 +86,8 @@ class LayerPass:
                 waiting = worker.submit(count, self.plan, counts, one, read, taken)
                 if each is not None:
                     each(one.first, outputs, self.real_outputs(read))
+            if meanwhile is not None:
+                meanwhile()
             if waiting is not None:
                 waiting.result()
         before.merge_sums(counts)
@@ -161,9 +165,8 @@ def _update_values(plan: TapPlan, counts: Counts, pair: Pair, codes: Array, take
     stats = counts.codes[pair.candidate]
     if not values.fit(codes, len(one.inputs[0]), stats.channels):
         return False
-    residue, clipped = taken.off_grid()
     stats.draw(codes, lambda: taken.first(SKETCHED).cumulative, first=one.first)
-    bad = stats.update_values(codes, how, values, first=one.first, residue=residue, clipped=clipped)
+    bad = stats.update_values(codes, how, values, first=one.first)
     if bad:
         stats.allow(bad - taken.not_finite(bad))
     return True

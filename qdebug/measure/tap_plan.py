@@ -100,6 +100,7 @@ def rounding(tap: Tap, channels: int) -> Rounding | None:
         tap.limits,
         channels,
         simulated=tap.simulated,
+        measured=tap.measured_grid,
     )
 
 

@@ -182,9 +182,7 @@ class CodeStats:
         if first == 0 and self.sketch is None and candidate.size:
             self.sketch = sketch_codes(candidate, cumulative(), self.channels, self.dtype)
 
-    def update_values(
-        self, candidate: Array, how: Rounding, values: RealValues, *, first: int, residue: int = 0, clipped: int = 0
-    ) -> int:
+    def update_values(self, candidate: Array, how: Rounding, values: RealValues, *, first: int) -> int:
         """Count one batch as `update` does, of real values of the reference; read the counts after `settle` only.
 
         How many local values are no numbers; `allow` takes some of them back.
@@ -193,8 +191,6 @@ class CodeStats:
             self.running = RowCounts(self.channels)
         found = np.ascontiguousarray(candidate).reshape(-1)
         largest, flips, bad = self.running.add(found, len(candidate), how, values)
-        self.residue += residue
-        self.clipped += clipped
         self.worst = with_batch(self.worst, largest, flips, first)
         return bad
 
@@ -217,6 +213,8 @@ class CodeStats:
         ByChannel(self.flips, self.sums, self.largest, self.near_boundary, self.unexplained).add(seen.found)
         self.simulated_flips += int(seen.sums[1])
         self.farthest = max(self.farthest, int(seen.sums[2]))
+        self.residue += int(seen.more[3])
+        self.clipped += int(seen.more[4])
 
     def merge(self, other: CodeStats) -> None:
         """Add the counts of another shard of the same pair, both settled."""

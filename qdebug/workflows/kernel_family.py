@@ -140,7 +140,8 @@ def measure_family(
             if opened.team is None:
                 aside.submit(lambda: work.regions.session)
             parts = _parts(opened, work, weights, batch, aside, first)
-            counts = _counted(opened, work, ends if complete else None, batch, first)
+            observed = _Observed(opened, work, batch)
+            counts = _counted(opened, work, ends if complete else None, batch, first, observed)
         tally = ends.finish()
         if not work.interpreter.resizable and arena is None:
             journal.note("the candidate's batch cannot be resized (a 1 is built into it): samples ran one by one")
@@ -167,7 +168,7 @@ def measure_family(
         ends.labelled,
         tally.spreads,
         end_to_end,
-        _observe(opened, work, batch, journal),
+        observed.told(journal),
         len(inputs[0]),
         arena,
     )
@@ -195,13 +196,15 @@ def _told(work: Pass, samples: int, of: int, journal: Journal) -> tuple[str, int
     return plain + (f", about {total:.0f} s" if total >= LONG else ""), arena
 
 
-def _counted(opened: Opened, work: Pass, ends: Ends | None, batch: int, first: FirstBatch) -> Counts:
+def _counted(
+    opened: Opened, work: Pass, ends: Ends | None, batch: int, first: FirstBatch, observed: _Observed
+) -> Counts:
     """The pass over all samples, in this process or by the team; `ends` is told of the outputs, if all are there."""
     count = len(opened.inputs[0])
     leg = leg_size(count, batch)
     if opened.team is None or ends is None:
         each = None if ends is None else ends.update
-        return work.run(opened.inputs, batch, leg=leg, each=each, seen=first.seen)
+        return work.run(opened.inputs, batch, leg=leg, each=each, seen=first.seen, meanwhile=observed.run)
     work.interpreter.allocate(batch)  # (tells whether the batch can be resized, as a pass here would)
     counts, parts = work.plan.empty(), legs(count, leg)
     tasks = (Task("count", part, (part.start, work.interpreter.kernels, batch)) for part in parts)
@@ -262,25 +265,42 @@ def _parts(
     return found
 
 
-def _observe(opened: Opened, work: Pass, batch: int, journal: Journal) -> int:
-    """Run the first batch without keeping intermediate tensors, to see whether looking changes the result."""
-    family = work.interpreter.kernels
-    if family == DEVICE:
-        return 0
-    plain = opened.interpreter(family, preserve=False)
-    size = min(batch, OBSERVED)
-    size = size if work.interpreter.resizable and plain.allocate(size) else 1
-    part = [array[:size] for array in opened.inputs]
-    kept = work.candidate_values(part)
-    plain.run([part[number] for number in work.alignment.inputs])
-    changed = sum(
-        int(np.count_nonzero(kept[key] != plain.get(key)))
-        for key in work.candidate.outputs
-        if work.candidate_side.holds(key)
-    )
-    if changed:
-        journal.note(
-            f"keeping intermediate tensors changes {changed} output elements of the first {size} samples "
-            f"on the {family} kernels: what is shown is not quite what ships"
+class _Observed:
+    """The first batch, run without keeping intermediate tensors too: whether looking changes the result."""
+
+    def __init__(self, opened: Opened, work: Pass, batch: int) -> None:
+        self.opened, self.work, self.batch = opened, work, batch
+        self._found: tuple[int, int] | None = None
+        """Output elements that change, and the samples that were run."""
+
+    def run(self) -> None:
+        """Run it, now that the candidate is free."""
+        family, opened, work = self.work.interpreter.kernels, self.opened, self.work
+        if family == DEVICE:
+            self._found = 0, 0
+            return
+        plain = opened.interpreter(family, preserve=False)
+        size = min(self.batch, OBSERVED)
+        size = size if work.interpreter.resizable and plain.allocate(size) else 1
+        part = [array[:size] for array in opened.inputs]
+        kept = work.candidate_values(part)
+        plain.run([part[number] for number in work.alignment.inputs])
+        changed = sum(
+            int(np.count_nonzero(kept[key] != plain.get(key)))
+            for key in work.candidate.outputs
+            if work.candidate_side.holds(key)
         )
-    return changed
+        self._found = changed, size
+
+    def told(self, journal: Journal) -> int:
+        """The elements that change, with a note where there are any."""
+        if self._found is None:
+            self.run()
+        assert self._found is not None
+        changed, size = self._found
+        if changed:
+            journal.note(
+                f"keeping intermediate tensors changes {changed} output elements of the first {size} samples "
+                f"on the {self.work.interpreter.kernels} kernels: what is shown is not quite what ships"
+            )
+        return changed

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qdebug.graph.code_counts import ByChannel, compare, count_codes, explain
-from qdebug.graph.codes import fake_grid, fake_quantized, limits_of, nearest, nearest_grid
+from qdebug.graph.codes import fake_grid, fake_quantized, limits_of, nearest, nearest_grid, off_grid
 from qdebug.graph.quantization import FakeQuant
 from qdebug.graph.row_counts import NOTHING, RealValues, Rounding, RowCounts
 
@@ -86,6 +86,7 @@ def test_one_pass_counts_what_three_do(samples, elements):
             limits,
             channels,
             simulated=bool(simulated),
+            measured=by_channel and way != "fake alone",
         )
         counts = RowCounts(channels)
         largest, flips, bad = counts.add(codes, samples, how, values)
@@ -103,6 +104,8 @@ def test_one_pass_counts_what_three_do(samples, elements):
         assert np.array_equal(flips, wanted[5])
         assert (int(counts.sums[1]), int(counts.sums[2])) == wanted[6:8]
         assert (int(counts.more[1]), int(counts.more[2]), bad) == (wanted[8], wanted[9], wanted[9])
+        off = off_grid(cumulative, scale, int(zero), dtype) if how.measured else (0, 0)
+        assert (int(counts.more[3]), int(counts.more[4])) == off
         assert counts.total == size
         tried += 1
     assert tried == 2 * (2 + 2 * 2 * 3)

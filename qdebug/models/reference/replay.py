@@ -37,6 +37,8 @@ class Replay(FrozenSession):
 
     FROM_CODES = True
     """Whether the regions are run on the candidate's codes; on real values, which may be NaN, if not."""
+    WHOLE = True
+    """Whether the reference runs as a whole besides, for the model's outputs."""
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class Replay(FrozenSession):
         self._at_input: dict[int, int] = {}
         """Number of a tap that only rounds a model input -> number of that input: no session is needed for it."""
         fetches = [self._cut(tap, self._tap(number, tap)) for number, tap in enumerate(self.taps)]
-        self._outputs = list(frozen.graph.outputs)
+        self._outputs = list(frozen.graph.outputs) if self.WHOLE else []
         self._alike = AlikeInputs(self.taps, self._at_input, reshaped)
         self._whole = self._compiled(fetches, self.engine.fed)
         self._shorter = self._without_copies(fetches, self._alike.readers) if self._alike.readers else self._whole
@@ -61,7 +63,7 @@ class Replay(FrozenSession):
         self._were_alike = True
 
     def run(self, inputs: Sequence[Array], codes: Mapping[Key, Array]) -> tuple[list[Array], Fetched]:
-        """Run one batch: the model outputs in real values, and what `values_of` needs of every tap.
+        """Run one batch: the model outputs in real values (`WHOLE`), and what `values_of` needs of every tap.
 
         `codes` are the candidate's tensors as LiteRT gives them, real values where it holds no codes. If both sides
         quantize this batch's inputs to the same codes, layers that read only model inputs run once instead of twice.

@@ -128,10 +128,6 @@ class Unrounded:
         names = "cumulative", "unrounded" if self.tap.fake_quant is not None else "local", "exact"
         return RealValues(*(flattened(self.entry[name]) if name in self.entry else NOTHING for name in names))
 
-    def off_grid(self) -> tuple[int, int]:
-        """Where it is measured, how far the reference lies off the candidate's grid and beyond it; see `off_grid`."""
-        return _off_grid(self.tap, self.entry)
-
     def not_finite(self, counted: int) -> int:
         """Local values that no code stands for, of those that were counted as NaN or infinite."""
         return _not_finite(self.tap, self.entry, counted)
@@ -156,7 +152,7 @@ def as_values(tap: Tap, entry: Mapping[str, Any]) -> TapValues:
         local = nearest(entry["local"], *grid) if "local" in entry else cumulative
     if "exact" in entry:
         exact = nearest(entry["exact"], *(tap.rounded_on or tap.grid), tap.dtype, limits=tap.limits)
-    residue, clipped = _off_grid(tap, entry)
+    residue, clipped = off_grid(entry["cumulative"], *grid) if tap.measured_grid else (0, 0)
     return TapValues(
         cumulative.codes,
         local.codes,
@@ -166,12 +162,6 @@ def as_values(tap: Tap, entry: Mapping[str, Any]) -> TapValues:
         clipped,
         (cumulative.non_finite, _not_finite(tap, entry, local.non_finite)),
     )
-
-
-def _off_grid(tap: Tap, entry: Mapping[str, Any]) -> tuple[int, int]:
-    if not tap.measured_grid or tap.grid is None:
-        return 0, 0
-    return off_grid(entry["cumulative"], *tap.grid, tap.dtype)
 
 
 def _not_finite(tap: Tap, entry: Mapping[str, Any], counted: int) -> int:

@@ -18,6 +18,8 @@ from qdebug.models.reference.taps import Simulation, Tap
 class UnroundedReplay(Replay):
     """A session over the frozen reference that gives real values before any rounding."""
 
+    WHOLE = False
+
     def _tap(self, number: int, tap: Tap) -> dict[str, Any]:
         """Values of one region: `local`, `weights` where it has any, and `as_file`."""
         simulation, copy = tap.simulation, self._copied
