@@ -118,8 +118,8 @@ class RowCounts:
         local = AS_OTHERS if not values.local.size else NEAREST if how.fake is None else FAKE_QUANTIZED
         exact = UNUSED if not values.exact.size else SIMULATED if how.simulated else DOUBTS
         _count(
-            codes,
-            (values.cumulative, values.local, values.exact),
+            _as_read(codes),
+            (_as_read(values.cumulative), _as_read(values.local), _as_read(values.exact)),
             (how.grid, how.fake or how.grid, how.kept),
             (local, exact, how.measured, how.part),
             how.limits,
@@ -141,6 +141,13 @@ class RowCounts:
             compared(self.tables[0], int(self.more[0]), differ=True),
             compared(self.tables[1], int(self.sums[0]), differ=True),
         )
+
+
+def _as_read(array: Array) -> Array:
+    """A view that is not written to: Numba compiles a loop once for those, and once for others."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 @compiled
@@ -189,8 +196,7 @@ def _count(
             if exact_way != UNUSED:
                 nearest_into(exact[first:last], *kept, limits, sure, unsure)
             more[0] += compare_part(ours, theirs, zero, tables, largest[sample:after], flips[sample:after])
-            if exact_way == SIMULATED:
-                explain_part(ours, own, unsure, sure, zero, local_tables, found, marks, change, places, sums)
-            else:
-                explain_part(ours, own, unsure, None, zero, local_tables, found, marks, change, places, sums)
+            if exact_way != SIMULATED:
+                sure = own
+            explain_part(ours, own, unsure, sure, zero, local_tables, found, marks, change, places, sums)
     add_places(places, found)

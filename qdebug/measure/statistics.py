@@ -104,21 +104,24 @@ def _norm(graph: Graph, op: Op, values: Array, homes: Mapping[int, str]) -> Norm
 def moments(values: Array, about: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Per channel (the last axis), the mean less `about`, shape (channels,), and the variance, in float64.
 
-    In one pass: with x' = x - about, the variance is mean(x'^2) - mean(x')^2, and no digits are lost where `about` is
-    near the mean. Raises ValueError where `about` is not one number a channel.
+    In one pass: with x' = x - c, the variance is mean(x'^2) - mean(x')^2. Where c is one of n values, that is at least
+    mean(x')^2 / n, so that no more than the digits of n are lost. Raises ValueError where `about` is not one number a
+    channel.
     """
-    flat = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+    flat = np.ascontiguousarray(values, np.float64 if values.dtype == np.float64 else np.float32)
+    flat = flat.reshape(-1, values.shape[-1])
+    about, centre = np.broadcast_to(about, flat.shape[1:]), flat[:1].sum(axis=0, dtype=np.float64)
     sums = np.zeros((2, flat.shape[1]))
-    _add_moments(flat, np.broadcast_to(about, flat.shape[1:]).astype(np.float64), sums)
+    _add_moments(flat, centre, sums)
     mean, square = sums / max(len(flat), 1)
-    return mean, np.maximum(square - mean * mean, 0.0)
+    return mean + (centre - about), np.maximum(square - mean * mean, 0.0)
 
 
 @compiled
-def _add_moments(flat: Array, about: NDArray[np.float64], sums: NDArray[np.float64]) -> None:
+def _add_moments(flat: Array, centre: NDArray[np.float64], sums: NDArray[np.float64]) -> None:
     for row in flat:
         for at in range(row.size):
-            off = np.float64(row[at]) - about[at]
+            off = np.float64(row[at]) - centre[at]
             sums[0, at] += off
             sums[1, at] += off * off
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import types
 import weakref
@@ -13,7 +14,7 @@ import qdebug
 from qdebug.models.reference import frozen_before
 from qdebug.models.reference.open import load_reference
 from qdebug.workflows import comparison
-from tests.support import float_models
+from tests.support import converted_models, float_models
 from tests.support.run_records import facts
 
 pytestmark = pytest.mark.tf
@@ -72,7 +73,12 @@ def own_call(net: Any) -> None:
     layer.call = types.MethodType(lambda _, *given, **named: 3 * before(*given, **named), layer)
 
 
-@pytest.mark.parametrize("change", [weights, activation, own_call])
+def unfused(net: Any) -> None:
+    """An attribute that no configuration holds."""
+    net.get_layer("conv_bn").fused = False
+
+
+@pytest.mark.parametrize("change", [weights, activation, own_call, unfused])
 def test_a_model_that_has_changed_is_frozen_anew(net, calls, change):
     """What it computes is read, not what it computed."""
     before = load_reference(net).frozen
@@ -83,15 +89,57 @@ def test_a_model_that_has_changed_is_frozen_anew(net, calls, change):
     assert before.definition != after.definition
 
 
-def test_a_library_class_whose_code_was_replaced_is_frozen_anew(net, monkeypatch):
+@pytest.mark.parametrize(("layer", "name"), [("gap", "call"), ("conv", "convolution_op")])
+def test_a_library_class_whose_code_was_replaced_is_frozen_anew(net, monkeypatch, layer, name):
     """Somebody who looks for a fault may try that."""
     before = load_reference(net).frozen
-    kind = type(net.get_layer("gap"))
-    original = kind.call
-    monkeypatch.setattr(kind, "call", lambda self, *given, **named: 3 * original(self, *given, **named))
+    kind = type(net.get_layer(layer))
+    original = getattr(kind, name)
+    monkeypatch.setattr(kind, name, lambda self, *given, **named: 3 * original(self, *given, **named))
     after = load_reference(net).frozen
 
     assert before.definition != after.definition
+
+
+def test_a_quantizer_that_was_changed_in_place_is_seen():
+    """The configuration of tfmot's layers does not hold their quantizers' bits: such a model is frozen each time."""
+    net, _ = converted_models.make("plain")
+    quantizer = next(one for one in net.layers if getattr(one, "_weight_vars", None)).quantize_config.weight_quantizer
+    before = load_reference(net).frozen
+    bits = quantizer.num_bits
+    quantizer.num_bits = 3
+    try:
+        assert load_reference(net).frozen.definition != before.definition
+    finally:
+        quantizer.num_bits = bits
+
+
+def test_what_cannot_be_told_is_frozen_each_time():
+    """A tensor for a weight, a function that Keras cannot write down, and a model of Keras 3."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    stack = load_tensorflow()
+    tf, keras = stack.tf, stack.tf_keras
+    net = float_models.net()
+    net.get_layer("probs").kernel = tf.constant(net.get_layer("probs").kernel)
+    inputs = keras.Input((4,))
+    leaky = keras.Model(inputs, keras.layers.Lambda(functools.partial(tf.nn.leaky_relu, alpha=0.3))(inputs))
+    import keras as keras_3
+
+    third = keras_3.Input((4,))
+    for model in (net, leaky, keras_3.Model(third, keras_3.ops.leaky_relu(third, 0.3))):
+        assert load_reference(model).frozen is not load_reference(model).frozen
+
+
+def test_the_graphs_that_are_kept_together_have_a_limit(monkeypatch):
+    """Who holds many models does not hold each twice: the one that was traced longest ago goes."""
+    models = [float_models.net(seed) for seed in (1, 2, 3)]
+    first = load_reference(models[0]).frozen
+    monkeypatch.setattr(frozen_before, "ROOM", 5 * first.definition.ByteSize() // 2)
+    kept = [first, *(load_reference(one).frozen for one in models[1:])]
+    found = [load_reference(one).frozen is graph for one, graph in zip(models[::-1], kept[::-1], strict=True)]
+
+    assert found == [True, True, False]
 
 
 def test_nothing_is_kept_of_a_model_that_is_gone():

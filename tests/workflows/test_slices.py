@@ -85,9 +85,24 @@ def test_samples_that_cannot_be_left_or_are_gone_are_told(tmp_path):
         leave(part, tmp_path / "nowhere")
     left = leave(part, tmp_path)
     assert isinstance(left, LeftPart)
+    left.file.write_bytes(left.file.read_bytes()[:20])
+    with pytest.raises(InputError, match=r"worker .* cannot read .*: leave the folder"):
+        left.arrays()
     left.file.unlink()
     with pytest.raises(InputError, match=r"worker .* cannot read .* \(No such file or directory\): leave the folder"):
         left.arrays()
+
+
+def test_nothing_is_left_of_samples_that_do_not_fit(tmp_path, monkeypatch):
+    """A full disk is told, and what was written of them goes."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pickle, "dump", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        leave(Source([VALUES]).part(slice(0, 4)), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_samples_by_number_are_read_where_they_are_sliced(tmp_path):

@@ -70,7 +70,7 @@ def find(sha256: str) -> tuple[str, Frozen] | None:
     except OSError:
         return None
     for other in list(_OPEN)[:-MOST_OPEN]:
-        del _OPEN[other]
+        _OPEN.pop(other, None)
     return found
 
 

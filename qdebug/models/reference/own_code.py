@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -42,6 +43,7 @@ def is_in(model: Any) -> bool:
 
 def _is_own(found: Any) -> bool:
     """Whether a class or a function, or the class of anything else, is from elsewhere."""
-    found = found.__func__ if isinstance(found, MethodType) else found
+    while isinstance(found, (MethodType, partial)):
+        found = found.__func__ if isinstance(found, MethodType) else found.func
     made = found if isinstance(found, FunctionType | type) else type(found)
     return str(getattr(made, "__module__", None) or "builtins").partition(".")[0] not in LIBRARIES

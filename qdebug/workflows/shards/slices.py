@@ -11,6 +11,7 @@ import pickle
 import socket
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -115,10 +116,10 @@ class LeftPart:
         try:
             with self.file.open("rb") as file:
                 part: ArrayPart = pickle.load(file)  # noqa: S301 from the client that started this worker
-        except OSError as error:
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
             raise InputError(
-                f"worker {socket.gethostname()} cannot read {self.file} ({error.strerror or error}): leave the folder "
-                "of temporary files alone while qdebug runs"
+                f"worker {socket.gethostname()} cannot read {self.file} ({getattr(error, 'strerror', None) or error}): "
+                "leave the folder of temporary files alone while qdebug runs"
             ) from error
         return part.arrays()
 
@@ -132,8 +133,11 @@ def leave(part: Part, folder: Path) -> Part:
     if not isinstance(part, ArrayPart) or all(isinstance(one, Stored) for one in part.held):
         return part
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file, ExitStack() as undo:
+            undo.callback(Path(file.name).unlink)
             pickle.dump(part, file, pickle.HIGHEST_PROTOCOL)
+            file.flush()
+            undo.pop_all()
     except OSError as error:
         raise StoreError(f"cannot write samples for the workers: {error}; make room in {folder}") from error
     return LeftPart(Path(file.name))
