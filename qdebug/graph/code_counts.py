@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.graph.compiled import compiled
+from qdebug.graph.compiled import as_read, compiled, inner
 from qdebug.graph.quantization import Array
 
 Counts = NDArray[np.int64]
@@ -93,7 +93,7 @@ def compare(candidate: Array, reference: Array, zero_point: int, samples: int) -
     """What differs between two flat arrays of `samples` samples; per sample the largest |difference| and the flips."""
     tables = tables_for(candidate)
     largest, flips = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
-    product = compare_part(candidate, reference, zero_point, tables, largest, flips)
+    product = compare_part(as_read(candidate), reference, zero_point, tables, largest, flips)
     return compared(tables, int(product), differ=bool(flips.any())), largest, flips
 
 
@@ -114,7 +114,8 @@ def explain(
     """
     tables, found = tables_for(candidate), np.zeros((COUNTED, channels.flips.size), np.int64)
     none = np.zeros(candidate.size, np.bool_) if near_boundary is None else near_boundary
-    product, simulated_flips, farthest = _explain(candidate, local, none, simulated, zero_point, tables, found)
+    exact = local if simulated is None else simulated
+    product, simulated_flips, farthest = _explain(as_read(candidate), local, none, exact, zero_point, tables, found)
     channels.add(found)
     return compared(tables, int(product), differ=bool(found[0].any())), int(simulated_flips), int(farthest)
 
@@ -162,7 +163,7 @@ def _equal(first: Array, second: Array) -> bool:
 
 @compiled
 def compare_part(
-    candidate: Array, reference: Array, zero: int, tables: Counts, largest: Counts, flips: Counts
+    candidate: Array, reference: Array, zero: int | np.int64, tables: Counts, largest: Counts, flips: Counts
 ) -> np.int64:
     """Add what differs to `tables` and, by sample, to `largest` and `flips`; the product of `compared`."""
     product, change = np.int64(0), np.empty(BLOCK, np.int32)
@@ -183,9 +184,9 @@ def compare_part(
     return product
 
 
-@compiled
+@inner
 def _tabulate(
-    ours: Array, theirs: Array, zero: int, change: NDArray[np.int32], tables: Counts
+    ours: Array, theirs: Array, zero: int | np.int64, change: NDArray[np.int32], tables: Counts
 ) -> tuple[np.int64, np.int64, np.int64]:
     """Count the differences of one block, and leave them in `change`: how many, the largest one, and see `compared`.
 
@@ -222,8 +223,8 @@ def _explain(
     candidate: Array,
     local: Array,
     near_boundary: Array,
-    simulated: Array | None,
-    zero: int,
+    simulated: Array,
+    zero: int | np.int64,
     tables: Counts,
     found: Counts,
 ) -> tuple[np.int64, np.int64, np.int64]:
@@ -235,19 +236,19 @@ def _explain(
     return sums[0], sums[1], sums[2]
 
 
-@compiled
+@inner
 def width_of(channels: int) -> int:
     """Elements that are explained together: whole rows of channels."""
     return max(1, channels) * max(1, BLOCK // max(1, channels))
 
 
-@compiled
+@inner
 def explain_part(
     candidate: Array,
     local: Array,
     near_boundary: Array,
-    simulated: Array | None,
-    zero: int,
+    simulated: Array,
+    zero: int | np.int64,
     tables: Counts,
     found: Counts,
     marks: NDArray[np.uint8],
@@ -265,12 +266,10 @@ def explain_part(
     for first in range(0, candidate.size, width):
         last = min(first + width, candidate.size)
         ours, theirs, unsure = candidate[first:last], local[first:last], near_boundary[first:last]
-        exact = theirs if simulated is None else simulated[first:last]
+        exact = simulated[first:last]
         for at in range(ours.size):
-            marks[at] = np.uint8(ours[at] != theirs[at]) | np.uint8(unsure[at])
-        if simulated is not None:
-            for at in range(ours.size):
-                marks[at] |= np.uint8(exact[at] != theirs[at])
+            differ = np.uint8(ours[at] != theirs[at]) | np.uint8(exact[at] != theirs[at])
+            marks[at] = np.uint8(differ) | np.uint8(unsure[at])
         marked = np.uint64(0)
         for word in words[: (ours.size + 7) // 8]:
             marked += (word * EACH_BYTE) >> np.uint64(56)  # (the sum of its bytes)
@@ -290,7 +289,7 @@ def explain_part(
     sums[2], sums[3] = farthest, counted
 
 
-@compiled
+@inner
 def _explain_all(
     ours: Array, theirs: Array, exact: Array, unsure: Array, change: NDArray[np.int32], places: NDArray[np.int32]
 ) -> tuple[np.int64, np.int64]:
@@ -310,7 +309,7 @@ def _explain_all(
     return np.int64(others), np.int64(farthest)
 
 
-@compiled
+@inner
 def add_places(places: NDArray[np.int32], found: Counts) -> None:
     """Add what was counted place by place to the channels, and begin anew."""
     for at in range(places.shape[1]):
@@ -321,7 +320,7 @@ def add_places(places: NDArray[np.int32], found: Counts) -> None:
     places[:] = 0
 
 
-@compiled
+@inner
 def _explain_marked(
     ours: Array,
     theirs: Array,
@@ -329,7 +328,7 @@ def _explain_marked(
     unsure: Array,
     marks: NDArray[np.uint8],
     words: NDArray[np.uint64],
-    zero: int,
+    zero: int | np.int64,
     tables: Counts,
     found: Counts,
 ) -> tuple[np.int64, np.int64, np.int64]:

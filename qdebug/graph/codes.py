@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from qdebug.graph.compiled import compiled
+from qdebug.graph.compiled import as_read, compiled
 from qdebug.graph.quantization import CODE_RANGES, Array, FakeQuant, Float, Grid
 
 BLOCK = 1 << 12
@@ -56,7 +56,7 @@ def nearest(values: Array, scale: float, zero_point: int, dtype: str, *, limits:
     """The codes that `quantize` gives of `values`, shape (..., channels), and with `limits` which are in doubt."""
     flat, codes = flattened(values), np.empty(np.size(values), dtype)
     near_boundary = np.empty(0 if limits is None else flat.size, np.bool_)
-    bad = int(nearest_into(flat, *nearest_grid(scale, zero_point, dtype), limits, codes, near_boundary))
+    bad = int(nearest_into(as_read(flat), *nearest_grid(scale, zero_point, dtype), limits, codes, near_boundary))
     shape = np.shape(values)
     return Rounded(codes.reshape(shape), None if limits is None else near_boundary.reshape(shape), bad)
 
@@ -69,7 +69,7 @@ def fake_quantized(values: Array, fake_quant: FakeQuant, limits: Limits) -> Roun
     """
     flat = flattened(values)
     codes, near_boundary = np.empty(flat.size, np.int8), np.empty(flat.size, np.bool_)
-    bad = int(fake_quantized_into(flat, *fake_grid(fake_quant), limits, codes, near_boundary))
+    bad = int(fake_quantized_into(as_read(flat), *fake_grid(fake_quant), limits, codes, near_boundary))
     return Rounded(codes.reshape(values.shape), near_boundary.reshape(values.shape), bad)
 
 
@@ -97,7 +97,7 @@ def off_grid(values: Array, scale: float, zero_point: int, dtype: str) -> tuple[
     The sum over elements of (1024 x distance to the grid in LSB)^2, rounded per element, and the elements that lie more
     than one step (`CLIPPED`) beyond the first or last code.
     """
-    residue, beyond = off_grid_part(flattened(values), *nearest_grid(scale, zero_point, dtype))
+    residue, beyond = off_grid_part(as_read(flattened(values)), *nearest_grid(scale, zero_point, dtype))
     return int(residue), int(beyond)
 
 

@@ -24,7 +24,7 @@ from qdebug.graph.code_counts import (
     width_of,
 )
 from qdebug.graph.codes import BLOCK, Limits, Steps, fake_quantized_into, nearest_into, off_grid_part
-from qdebug.graph.compiled import compiled
+from qdebug.graph.compiled import as_read, compiled
 from qdebug.graph.quantization import Array
 
 PART = 1 << 15
@@ -118,8 +118,8 @@ class RowCounts:
         local = AS_OTHERS if not values.local.size else NEAREST if how.fake is None else FAKE_QUANTIZED
         exact = UNUSED if not values.exact.size else SIMULATED if how.simulated else DOUBTS
         _count(
-            _as_read(codes),
-            (_as_read(values.cumulative), _as_read(values.local), _as_read(values.exact)),
+            as_read(codes),
+            (as_read(values.cumulative), as_read(values.local), as_read(values.exact)),
             (how.grid, how.fake or how.grid, how.kept),
             (local, exact, how.measured, how.part),
             how.limits,
@@ -143,13 +143,6 @@ class RowCounts:
         )
 
 
-def _as_read(array: Array) -> Array:
-    """A view that is not written to: Numba compiles a loop once for those, and once for others."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
 @compiled
 def _count(
     candidate: Array,
@@ -163,7 +156,7 @@ def _count(
     cumulative, local, exact = values
     grid, fake, kept = grids
     local_way, exact_way, measured, part = ways
-    zero = int(grid[1])
+    zero = np.int64(grid[1])
     tables, local_tables, found, sums, more = counts
     largest, flips = by_sample
     samples = largest.size

@@ -124,15 +124,15 @@ def _split(
     Squares are added up place by place in a block, and then the places: so loops take several at once.
     """
     low, high = float(ends[0]), float(ends[1])
-    parts = np.empty((sums.shape[0], BLOCK))
-    squares, largest = np.zeros_like(parts), np.zeros_like(parts)
+    parts, squares = np.empty((sums.shape[0], BLOCK)), np.zeros((sums.shape[0], BLOCK))
+    largest = np.zeros((sums.shape[0], BLOCK))
     for first in range(0, candidate.size, BLOCK):
         last = min(first + BLOCK, candidate.size)
         codes, plain = candidate[first:last], local[first:last]
         with_kernel, with_bias = weights[first:last], simulated[first:last]
         for at in range(codes.size):
             own, exact = with_kernel[at] / scale + zero, with_bias[at] / scale + zero
-            within = exact if np.isnan(exact) else min(max(exact, low), high)
+            within = exact if exact != exact else min(max(exact, low), high)
             rounded = np.rint(within)
             parts[0, at] = own - (plain[at] / scale + zero)
             parts[1, at] = exact - own
@@ -144,8 +144,9 @@ def _split(
             sums[number, 0] += finite
             sums[number, 3] += beyond
     for number in range(sums.shape[0]):
-        sums[number, 1] += squares[number].sum()
-        sums[number, 2] = max(sums[number, 2], largest[number].max())
+        for at in range(BLOCK):
+            sums[number, 1] += squares[number, at]
+            sums[number, 2] = max(sums[number, 2], largest[number, at])
 
 
 @compiled
