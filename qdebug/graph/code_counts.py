@@ -66,10 +66,16 @@ def count_codes(codes: Array) -> Counts:
     if codes.dtype.itemsize > 1:
         counts = np.bincount(codes.view(np.uint16), minlength=1 << 16)
     else:
-        bits, whole, tables = codes.view(np.uint8), codes.size - codes.size % 8, np.zeros((TABLES, 256), np.int64)
-        count_bytes(bits[:whole].view(np.uint64), bits[whole:], tables)
+        tables = np.zeros((TABLES, 256), np.int64)
+        add_codes(codes, tables)
         counts = tables.sum(axis=0)
     return from_lowest(counts, codes.dtype)
+
+
+def add_codes(codes: Array, tables: Counts) -> None:
+    """Add how often each bit pattern of flat codes of 8 bits occurs to `tables`, shape (`TABLES`, 256)."""
+    bits, whole = codes.view(np.uint8), codes.size - codes.size % 8
+    _count_bytes(bits[:whole].view(np.uint64), bits[whole:], tables)
 
 
 def from_lowest(counts: Counts, dtype: np.dtype[Any]) -> Counts:
@@ -91,7 +97,7 @@ def same_codes(first: Array, second: Array) -> bool:
 
 def compare(candidate: Array, reference: Array, zero_point: int, samples: int) -> tuple[Compared, Counts, Counts]:
     """What differs between two flat arrays of `samples` samples; per sample the largest |difference| and the flips."""
-    tables = tables_for(candidate)
+    tables = _tables(candidate)
     largest, flips = np.zeros(samples, np.int64), np.zeros(samples, np.int64)
     product = compare_part(as_read(candidate), reference, zero_point, tables, largest, flips)
     return compared(tables, int(product), differ=bool(flips.any())), largest, flips
@@ -112,7 +118,7 @@ def explain(
     from the simulated codes if given, else from the local pass. Without marks every difference is unexplained. Also
     returned: how many simulated codes are not the local ones, and the largest difference from the simulated codes.
     """
-    tables, found = tables_for(candidate), np.zeros((COUNTED, channels.flips.size), np.int64)
+    tables, found = _tables(candidate), np.zeros((COUNTED, channels.flips.size), np.int64)
     none = np.zeros(candidate.size, np.bool_) if near_boundary is None else near_boundary
     exact = local if simulated is None else simulated
     product, simulated_flips, farthest = _explain(as_read(candidate), local, none, exact, zero_point, tables, found)
@@ -120,7 +126,7 @@ def explain(
     return compared(tables, int(product), differ=bool(found[0].any())), int(simulated_flips), int(farthest)
 
 
-def tables_for(codes: Array) -> Counts:
+def _tables(codes: Array) -> Counts:
     """Tables to count differences in, the one that cannot be at the lower end included: 0 is in the middle."""
     return np.zeros((TABLES if codes.dtype.itemsize == 1 else 1, 2 << 8 * codes.dtype.itemsize), np.int64)
 
@@ -138,8 +144,7 @@ def compared(tables: Counts, product: int, *, differ: bool) -> Compared:
 
 
 @compiled
-def count_bytes(words: Array, rest: Array, tables: Counts) -> None:
-    """Add how often each byte occurs to `tables`, shape (`TABLES`, 256): eight of them in each word, and the rest."""
+def _count_bytes(words: Array, rest: Array, tables: Counts) -> None:
     for word in words:
         for first in range(0, 64, 8 * TABLES):
             for table in range(TABLES):

@@ -15,10 +15,10 @@ from qdebug.graph.code_counts import (
     TABLES,
     Compared,
     Counts,
+    add_codes,
     add_places,
     compare_part,
     compared,
-    count_bytes,
     explain_part,
     from_lowest,
     width_of,
@@ -112,9 +112,8 @@ class RowCounts:
 
         Returns per sample the largest |difference| and the flips, and how many local values are no numbers.
         """
-        before, whole = self.more.copy(), codes.size - codes.size % 8
-        largest, flips, bits = np.zeros(samples, np.int64), np.zeros(samples, np.int64), codes.view(np.uint8)
-        count_bytes(bits[:whole].view(np.uint64), bits[whole:], self.codes)
+        before, largest, flips = self.more.copy(), np.zeros(samples, np.int64), np.zeros(samples, np.int64)
+        add_codes(codes, self.codes)
         local = AS_OTHERS if not values.local.size else NEAREST if how.fake is None else FAKE_QUANTIZED
         exact = UNUSED if not values.exact.size else SIMULATED if how.simulated else DOUBTS
         _count(

@@ -67,8 +67,8 @@ class LayerPass:
 
         `each(first, reference outputs, candidate outputs)` is called with every batch's outputs in real values, in the
         reference's output order; `seen(batch, what the candidate read)` before that; `meanwhile()` once, when both
-        sides have run all batches and the last one is being counted. The sums of real values over every
-        `leg` samples are taken apart and then added up (`leg_size`); without it all are one leg.
+        sides have run all batches and the last one is being counted. The sums of real values over every `leg` samples
+        are taken apart and then added up (`leg_size`); without it all are one leg.
         """
         counts, before = self.plan.empty(), self.plan.empty()
         waiting: Future[None] | None = None
@@ -82,7 +82,7 @@ class LayerPass:
                     waiting.result()
                 if leg is not None and one.first > origin and (one.first - origin) % leg == 0:
                     before.merge_sums(counts)
-                    counts = replace(self.plan.empty(), codes=counts.codes)
+                    counts = counts.next_leg()
                 waiting = worker.submit(count, self.plan, counts, one, read, taken)
                 if each is not None:
                     each(one.first, outputs, self.real_outputs(read))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -367,6 +367,11 @@ class Counts:
         for key, stats in other.codes.items():
             self.codes[key].merge(stats)
         self.merge_sums(other)
+
+    def next_leg(self) -> Counts:
+        """The same integers, which go on, and sums of real values at zero."""
+        floats = {key: (FloatStats(), FloatStats()) for key in self.floats}
+        return replace(self, floats=floats, simulated_floats={})
 
     def merge_sums(self, other: Counts) -> None:
         """Add what depends on the order in which it is added: sums of real values."""

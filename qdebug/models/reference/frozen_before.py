@@ -9,7 +9,7 @@ tfmot, whose quantizers hold numbers that no configuration has.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -28,9 +28,9 @@ BOOKKEEPING = ("_self_", "_called")
 _FROZEN: WeakKeyDictionary[Any, tuple[str, Frozen]] = WeakKeyDictionary()
 
 
-def freeze_once(model: Any, weights: str) -> Frozen:
-    """The graph of a model whose weights have this digest, as `freeze` makes it."""
-    state = _state(model, weights)
+def freeze_once(model: Any, digest: Callable[[Any], str]) -> Frozen:
+    """The graph of a model, as `freeze` makes it; `digest` is that of a model's weights."""
+    state = _state(model, digest)
     if state is None:
         return freeze(model)
     before = _FROZEN.pop(model, None)
@@ -42,7 +42,7 @@ def freeze_once(model: Any, weights: str) -> Frozen:
     return found
 
 
-def _state(model: Any, weights: str) -> str | None:
+def _state(model: Any, digest: Callable[[Any], str]) -> str | None:
     """Digest of all that a graph is made of; `None` where that cannot be told."""
     keras = load_tensorflow().tf_keras
     if not isinstance(model, keras.Model) or own_code.is_in(model):
@@ -56,7 +56,7 @@ def _state(model: Any, weights: str) -> str | None:
     except Exception:  # noqa: BLE001 (whatever Keras cannot write down may change unseen)
         return None
     code = [id(held) for kind in {*map(type, layers)} for base in kind.__mro__ for held in vars(base).values()]
-    parts = weights, configuration, attributes, sorted(code), keras.backend.epsilon(), keras.backend.floatx()
+    parts = digest(model), configuration, attributes, sorted(code), keras.backend.epsilon(), keras.backend.floatx()
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

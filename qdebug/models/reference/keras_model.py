@@ -52,7 +52,7 @@ class KerasReference(Reference):
     def frozen(self) -> Frozen:
         """The model as one graph; frozen when first asked for."""
         if self.keep is None:
-            return freeze_once(self.model, weights_sha256(self.model))
+            return freeze_once(self.model, weights_sha256)
         found = freeze(self.model)
         if not own_code.is_in(self.model):
             self.keep(self.kind, found)

@@ -133,14 +133,19 @@ def leave(part: Part, folder: Path) -> Part:
     if not isinstance(part, ArrayPart) or all(isinstance(one, Stored) for one in part.held):
         return part
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file, ExitStack() as undo:
-            undo.callback(Path(file.name).unlink)
-            pickle.dump(part, file, pickle.HIGHEST_PROTOCOL)
-            file.flush()
-            undo.pop_all()
+        return LeftPart(write(part, folder))
     except OSError as error:
         raise StoreError(f"cannot write samples for the workers: {error}; make room in {folder}") from error
-    return LeftPart(Path(file.name))
+
+
+def write(value: Any, folder: Path) -> Path:
+    """A new file of `folder` that holds a value, pickled; none where it does not fit, which raises OSError."""
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file, ExitStack() as undo:
+        undo.callback(Path(file.name).unlink)
+        pickle.dump(value, file, pickle.HIGHEST_PROTOCOL)
+        file.flush()
+        undo.pop_all()
+    return Path(file.name)
 
 
 @dataclass(frozen=True, eq=False)

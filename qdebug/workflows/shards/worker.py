@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
 import socket
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from qdebug.errors import QDebugError
 from qdebug.models.tensorflow import load_tensorflow
 from qdebug.record.version import __version__, installed
 from qdebug.workflows.shards.bench import Bench
-from qdebug.workflows.shards.slices import Part
+from qdebug.workflows.shards.slices import Part, write
 
 PACKAGES = {"TensorFlow": "tensorflow", "LiteRT": "ai-edge-litert"}
 """What decides codes: its kernels must be the client's."""
@@ -96,11 +94,9 @@ def deliver(folder: Path, *given: Any) -> Any:
     """
     found = perform(*given)
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            pickle.dump(found, file, pickle.HIGHEST_PROTOCOL)
+        return write(found, folder)
     except OSError as error:
         return Refusal("StoreError", f"worker {me()} cannot write its result: {error}; make room in {folder}")
-    return Path(file.name)
 
 
 def _bench(key: str, models: bytes | Path | None) -> Bench:
