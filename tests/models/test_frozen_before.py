@@ -101,17 +101,106 @@ def test_a_library_class_whose_code_was_replaced_is_frozen_anew(net, monkeypatch
     assert before.definition != after.definition
 
 
-def test_a_quantizer_that_was_changed_in_place_is_seen():
-    """The configuration of tfmot's layers does not hold their quantizers' bits: such a model is frozen each time."""
-    net, _ = converted_models.make("plain")
-    quantizer = next(one for one in net.layers if getattr(one, "_weight_vars", None)).quantize_config.weight_quantizer
-    before = load_reference(net).frozen
-    bits = quantizer.num_bits
-    quantizer.num_bits = 3
-    try:
-        assert load_reference(net).frozen.definition != before.definition
-    finally:
-        quantizer.num_bits = bits
+def kernel_bits(net: Any) -> None:
+    """Other bits of one kernel's quantizer: the configuration of tfmot's layers does not hold them."""
+    _wrapper(net).quantize_config.weight_quantizer.num_bits = 3
+
+
+def input_bits(net: Any) -> None:
+    """Other bits of the model's input."""
+    next(one for one in net.layers if type(one).__name__ == "QuantizeLayer").quantizer.num_bits = 3
+
+
+def activation_bits(net: Any) -> None:
+    """Other bits behind one layer, in a quantizer that its configuration does not share with it."""
+    held = next(
+        one
+        for layer in net.layers
+        for one in getattr(layer, "_quantize_activations", ())
+        if getattr(one, "_post_activation_vars", None)
+    )
+    held.quantizer = type(held.quantizer)(3, per_axis=False, symmetric=False, narrow_range=False)
+
+
+def inner_activation(net: Any) -> None:
+    """Another activation between a layer and its quantizer, a function of the library's."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    held = next(
+        one
+        for layer in net.layers
+        for one in getattr(layer, "_quantize_activations", ())
+        if isinstance(one.activation, types.FunctionType)
+    )
+    held.activation = load_tensorflow().tf_keras.activations.elu
+
+
+def range_of_another(net: Any) -> None:
+    """One kernel's range in place of another's."""
+    wrapper = _wrapper(net)
+    weight, quantizer, ranges = wrapper._weight_vars[0]
+    wrapper._weight_vars = [(weight, quantizer, {"min_var": ranges["max_var"], "max_var": ranges["max_var"]})]
+
+
+def learned_range(net: Any) -> None:
+    """A range as training moves it."""
+    _wrapper(net)._weight_vars[0][2]["max_var"].assign_add([1.0] * 8)
+
+
+def one_more_weight(net: Any) -> None:
+    """A range in a variable that is no weight of the model."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    wrapper = _wrapper(net)
+    weight, quantizer, ranges = wrapper._weight_vars[0]
+    vars(wrapper)["_weight_vars"] = [
+        (weight, quantizer, {**ranges, "max_var": load_tensorflow().tf.Variable([3.0] * 8)})
+    ]
+
+
+def _wrapper(net: Any) -> Any:
+    return next(one for one in net.layers if getattr(one, "_weight_vars", None))
+
+
+@pytest.fixture
+def trained() -> Any:
+    """A quantization-aware model that no other test has seen."""
+    return converted_models.fresh("plain")
+
+
+CHANGES = (kernel_bits, input_bits, activation_bits, inner_activation, range_of_another, learned_range, one_more_weight)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_quantization_aware_model_is_frozen_anew_where_it_has_changed(trained, calls, change):
+    """Its quantizers hold numbers that no configuration has; with none of them changed it is not frozen again."""
+    before = load_reference(trained).frozen
+    assert load_reference(trained).frozen is before
+    change(trained)
+    after = load_reference(trained).frozen
+
+    assert calls == ["freeze", "freeze"]
+    assert before.definition != after.definition
+
+
+def test_a_variable_that_no_weight_is_is_read(trained):
+    """Its value may change and the model's weights stay what they are."""
+    one_more_weight(trained)
+    before = load_reference(trained).frozen
+    _wrapper(trained)._weight_vars[0][2]["max_var"].assign([0.1] * 8)
+
+    assert load_reference(trained).frozen.definition != before.definition
+
+
+def test_a_quantizer_of_the_users_is_frozen_each_time(trained):
+    """Its code may read anything."""
+    quantizer = _wrapper(trained).quantize_config.weight_quantizer
+    own = type("Own", (type(quantizer),), {"__module__": "user"})()
+    own.__dict__.update(vars(quantizer))
+    weight, _, ranges = _wrapper(trained)._weight_vars[0]
+    _wrapper(trained)._weight_vars = [(weight, own, ranges)]
+
+    assert load_reference(trained).frozen is not load_reference(trained).frozen
 
 
 def test_what_cannot_be_told_is_frozen_each_time():

@@ -49,16 +49,22 @@ def make(name: str) -> tuple[Any, bytes]:
 
 @cache
 def _made(name: str) -> tuple[Any, bytes, list[np.ndarray]]:
+    _, kind, io = BUILDERS[name]
+    net = fresh(name)
+    with quietly():
+        return net, converted(net, kind, io), net.get_weights()
+
+
+def fresh(name: str) -> Any:
+    """The reference Keras model that nobody else has: its layers may be changed."""
     stack = load_tensorflow()
-    build, kind, io = BUILDERS[name]
+    build, kind, _ = BUILDERS[name]
     with quietly():
         stack.tf_keras.backend.clear_session()
         stack.tf_keras.utils.set_random_seed(1)
         net = build(stack.tf_keras)
         randomize(net)
-        if kind == "qat":
-            net = quantized(net)
-        return net, converted(net, kind, io), net.get_weights()
+        return quantized(net) if kind == "qat" else net
 
 
 def randomize(net: Any, seed: int = 5) -> None:
