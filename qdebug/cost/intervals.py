@@ -16,6 +16,8 @@ JOINT_ERROR = 0.01
 """The intervals of all rows of a run hold together with 99 %."""
 _STEPS = 50
 """Halvings of [0, 1]: far below what a share of samples can tell."""
+_REACH = 20
+"""Standard deviations of a binomial distribution."""
 
 
 def paired_interval(lost: int, gained: int, samples: int, *, error: float) -> tuple[float, float]:
@@ -69,9 +71,17 @@ def _log_ways(count: int, total: int) -> NDArray[np.float64]:
 
 
 def _chance(ways: NDArray[np.float64], total: int, share: float) -> float:
-    """P(X < len(ways)) for X of a binomial distribution."""
-    numbers = np.arange(len(ways))
-    logs = ways + numbers * math.log(share) + (total - numbers) * math.log1p(-share)
+    """P(X < len(ways)) for X of a binomial distribution.
+
+    Only the terms near the largest are added up: one that is `_REACH` standard deviations and 100 counts away is less
+    than e**-100 of it, by the ratio of neighbours, (k / (total - k + 1)) * (1 - share) / share.
+    """
+    middle = min(int((total + 1) * share), len(ways) - 1)
+    reach = int(_REACH * math.sqrt(total * share * (1 - share))) + 100
+    first = max(0, middle - reach)
+    near = ways[first : middle + reach + 1]
+    numbers = np.arange(first, first + len(near))
+    logs = near + numbers * math.log(share) + (total - numbers) * math.log1p(-share)
     top = float(logs.max())
     return min(1.0, math.exp(top) * float(np.exp(logs - top).sum()))
 

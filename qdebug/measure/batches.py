@@ -18,9 +18,10 @@ BATCH_BYTES, MOST_BYTES = 80 * 2**20, 256 * 2**20
 counted when nothing runs beside. A batch of `FEWEST` samples may take the most."""
 FEWEST = 40
 LARGEST_BATCH = 2048
-LEGS, FEWEST_LEGS = 256, 32
-"""Legs that a run is divided into, at most: as many sets of counters are added up, wherever they were counted. With
-twice the fewest, each leg is two batches: to bring counters home and to add them up takes a tenth of a batch's time."""
+LEGS, FEWEST_LEGS = 1024, 32
+"""Legs that a run is divided into, at most: so many workers can share it, and as many sets of counters are added up.
+With twice the fewest, each leg is two batches: to bring counters home and to add them up takes a tenth of a batch's
+time."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,7 +52,7 @@ class Part:
         )
         journal = Journal()
         comparison = compare(opened, align_models(opened, journal), journal)
-        run = write_record(comparison, self.dataset, {}, journal)
+        run = write_record(comparison, self.dataset, self.dataset.sha256, {}, journal)
         labels = comparison.main.labels
         mine, since = labels.of("candidate"), labels.of(cost_of(run).since)
         known = labels.truth if labels.truth is not None else since

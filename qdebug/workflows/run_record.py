@@ -39,8 +39,10 @@ PACKAGES = {
 }
 
 
-def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str, Any], journal: Journal) -> Run:
-    """Write down what came of a comparison. Raises ModelError where nothing could be compared."""
+def write_record(
+    comparison: Comparison, dataset: Dataset, sha256: str, settings: Mapping[str, Any], journal: Journal
+) -> Run:
+    """Write down what came of a comparison; `sha256` is the dataset's. Raises ModelError where nothing was compared."""
     opened, alignment, main, costs = comparison.opened, comparison.aligned.alignment, comparison.main, comparison.costs
     if not alignment.pairs:
         raise ModelError("nothing could be compared: no candidate tensor has a counterpart")
@@ -66,7 +68,7 @@ def write_record(comparison: Comparison, dataset: Dataset, settings: Mapping[str
             "source": dataset.source,
             "split": dataset.split,
             "samples": dataset.count,
-            "sha256": dataset.sha256,
+            "sha256": sha256,
             **({} if options.sample is None else {"sample": options.sample}),
         },
         seed=opened.seed,

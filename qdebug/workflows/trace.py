@@ -33,6 +33,7 @@ from qdebug.models.reference.open import load_reference
 from qdebug.models.reference.tflite_model import FileReference
 from qdebug.record.schema import BUILT_IN, Run
 from qdebug.record.store import keep_file
+from qdebug.workflows.beside import beside
 from qdebug.workflows.comparison import align_models, compare, warn_of_range
 from qdebug.workflows.device import Device, chosen_samples, inputs_of, open_device
 from qdebug.workflows.given import as_dataset, labels_of, read_candidate, representative, sharing, source_of
@@ -327,6 +328,7 @@ def _trace(
     journal = Journal(progress, began=began)
     journal.passed("open_s")
     opened, dataset = for_tflm(*only_sample(opened, dataset))
+    fingerprint = beside(lambda: dataset.sha256)
     if crew is not None:
         crew.check(dataset.count)
     part = opened.candidate.part
@@ -351,7 +353,7 @@ def _trace(
             opened = dataclasses.replace(opened, team=hired.enter_context(crew.opening(opened, aligned, source)))
         warn_of_range(opened, aligned, journal)
         compared = compare(opened, aligned, journal)
-    run = write_record(compared, dataset, settings, journal)
+    run = write_record(compared, dataset, fingerprint.result(), settings, journal)
     return run if lost is None else _without_outputs(run, lost)
 
 

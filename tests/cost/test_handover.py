@@ -267,6 +267,25 @@ def test_clopper_pearson_is_textbook() -> None:
     assert share_interval(0, 20, error=0.05) == pytest.approx((0.0, 1 - 0.025 ** (1 / 20)))
 
 
+@pytest.mark.parametrize(
+    ("count", "total"), [(0, 9000), (3, 9000), (450, 9000), (4600, 9000), (8700, 9000), (8999, 9000)]
+)
+def test_clopper_pearson_is_exact_for_many_samples(count, total):
+    """At each end the binomial distribution, all of its terms added up, leaves half of the error beyond."""
+
+    def chance(share: float, numbers: range) -> float:
+        logs = (
+            math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
+            + k * math.log(share) + (total - k) * math.log1p(-share)
+            for k in numbers
+        )  # fmt: skip
+        return math.fsum(map(math.exp, logs))
+
+    low, high = share_interval(count, total, error=0.01)
+    assert chance(high, range(count + 1)) == pytest.approx(0.005, rel=1e-8)
+    assert low == 0 if count == 0 else chance(low, range(count, total + 1)) == pytest.approx(0.005, rel=1e-8)
+
+
 def test_no_change_leaves_what_the_sample_cannot_exclude() -> None:
     """Symmetric about zero, narrower with more samples, and everything without one."""
     low, high = paired_interval(0, 0, 300, error=0.001)
