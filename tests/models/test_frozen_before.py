@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import qdebug
+from qdebug.errors import ModelError
 from qdebug.models.reference import frozen_before
 from qdebug.models.reference.open import load_reference
 from qdebug.workflows import comparison
@@ -158,6 +159,21 @@ def one_more_weight(net: Any) -> None:
     ]
 
 
+def tied_offsets(net: Any) -> None:
+    """One variable in two places: the weights stay what they are."""
+    net.get_layer("quant_conv_bn").layer.gamma = net.get_layer("quant_conv_bn").layer.beta
+
+
+def other_kind(net: Any) -> None:
+    """Another quantizer with the same numbers, of a class that the model has elsewhere."""
+    wrapper = _wrapper(net)
+    weight, quantizer, ranges = wrapper._weight_vars[0]
+    other = type(wrapper.quantize_config.activation_quantizer)(8, per_axis=False, symmetric=True, narrow_range=True)
+    vars(other).update(vars(quantizer))
+    wrapper._weight_vars = [(weight, other, ranges)]
+    wrapper.quantize_config.weight_quantizer = other
+
+
 def _wrapper(net: Any) -> Any:
     return next(one for one in net.layers if getattr(one, "_weight_vars", None))
 
@@ -168,7 +184,17 @@ def trained() -> Any:
     return converted_models.fresh("plain")
 
 
-CHANGES = (kernel_bits, input_bits, activation_bits, inner_activation, range_of_another, learned_range, one_more_weight)
+CHANGES = (
+    kernel_bits,
+    input_bits,
+    activation_bits,
+    inner_activation,
+    range_of_another,
+    learned_range,
+    one_more_weight,
+    tied_offsets,
+    other_kind,
+)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -181,6 +207,48 @@ def test_a_quantization_aware_model_is_frozen_anew_where_it_has_changed(trained,
 
     assert calls == ["freeze", "freeze"]
     assert before.definition != after.definition
+
+
+def test_a_function_of_tfmot_that_was_replaced_is_seen(trained, monkeypatch):
+    """Somebody who looks for a fault may try other arithmetic."""
+    from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
+
+    before = load_reference(trained).frozen
+    monkeypatch.setattr(quant_ops, "LastValueQuantize", lambda inputs, *_, **__: inputs)
+
+    assert load_reference(trained).frozen.definition != before.definition
+
+
+def test_a_function_of_the_users_in_a_quantizer_or_a_graph_is_called_each_time(trained):
+    """It may read a number that changes, and neither its name nor its place in memory says so."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    tf, number = load_tensorflow().tf, [1.0]
+    wrapped, graph = float_models.net(), tf.function(lambda x: number[0] * x)
+    wrapped.get_layer("probs").activation = graph
+    inner_activation(trained)
+    held = next(one for layer in trained.layers for one in getattr(layer, "_quantize_activations", ()) if is_elu(one))
+    held.activation = tf.autograph.experimental.do_not_convert(lambda x: number[0] * tf.nn.elu(x))
+    held.activation.__name__ = "elu"
+
+    for model in (wrapped, trained):
+        assert load_reference(model).frozen is not load_reference(model).frozen
+
+
+def is_elu(held: Any) -> bool:
+    """Whether `inner_activation` has changed it."""
+    return getattr(held.activation, "__name__", "") == "elu"
+
+
+def test_a_layer_of_tfmot_without_quantizers_is_refused_as_before():
+    """A pruning wrapper that nobody has stripped cannot be frozen."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    stack = load_tensorflow()
+    keras = stack.tf_keras
+    net = keras.Sequential([keras.layers.Dense(3, input_shape=(4,))])
+    with pytest.raises(ModelError, match="cannot be called on its own inputs"):
+        _ = load_reference(stack.tfmot.sparsity.keras.prune_low_magnitude(net)).frozen
 
 
 def test_a_variable_that_no_weight_is_is_read(trained):

@@ -1,16 +1,18 @@
 """Digest of all that the graph of a Keras 2 model is made of: while it is the same, so is the graph.
 
-It covers the configuration, the weights, the attributes of Keras' layers that are numbers or words, all that tfmot's
-layers and their quantizers hold (numbers that no configuration has), and the code of every class. Where one of these
-cannot be told there is no digest: operations of Keras 3 are no layers, and code of the user's may read anything.
+It covers the configuration, the weights and where each is used, the attributes of Keras' layers that are numbers or
+words, all that tfmot's layers and their quantizers hold (numbers that no configuration has), and the code of all
+classes and of the modules that they use. Where one of these cannot be told there is no digest: operations of Keras 3
+are no layers, and code of the user's may read anything.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from types import FunctionType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,21 +32,40 @@ def state_of(model: Any, weights: Callable[[Any], str]) -> str | None:
     keras = load_tensorflow().tf_keras
     if not isinstance(model, keras.Model) or own_code.is_in(model):
         return None
-    reader = _Reader(model)
-    if any(_package(layer) not in (keras.__name__, TFMOT) for layer in reader.layers):
+    if any(_package(layer) not in (keras.__name__, TFMOT) for layer in model._flatten_layers()):
         return None
     try:
-        configuration = model.to_json()
+        reader, configuration = _Reader(model), model.to_json()
         attributes = [sorted(reader.of_layer(layer), key=repr) for layer in reader.layers]
+        code = _code(reader.kinds)
     except Exception:  # noqa: BLE001 (whatever cannot be written down may change unseen)
         return None
-    code = [id(held) for kind in reader.kinds for base in kind.__mro__ for held in vars(base).values()]
-    parts = weights(model), configuration, attributes, sorted(code), keras.backend.epsilon(), keras.backend.floatx()
+    constants = keras.backend.epsilon(), keras.backend.floatx()
+    parts = weights(model), configuration, attributes, code, constants
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _package(held: Any) -> str:
     return type(held).__module__.partition(".")[0]
+
+
+def _code(kinds: Iterable[type]) -> list[int]:
+    """All that the classes are made of, and the functions of their modules and of those that these name.
+
+    Raises TypeError where somebody has put code of his own into a class.
+    """
+    bases = {base for kind in kinds for base in kind.__mro__}
+    members = [held for base in bases for held in vars(base).values()]
+    if any(isinstance(held, FunctionType) and own_code.is_own(held) for held in members):
+        raise TypeError("code of the user's: it may read anything")
+    theirs = {load_tensorflow().tf_keras.__name__, TFMOT}
+    modules = {name: sys.modules[name] for base in bases if (name := base.__module__).partition(".")[0] in theirs}
+    for module in list(modules.values()):
+        for held in vars(module).values():
+            if isinstance(held, ModuleType) and held.__name__.partition(".")[0] in theirs:
+                modules[held.__name__] = held
+    functions = [held for one in modules.values() for held in vars(one).values() if isinstance(held, FunctionType)]
+    return sorted(map(id, [*functions, *members]))
 
 
 class _Reader:
@@ -61,12 +82,12 @@ class _Reader:
             (id(layer.layer), name)
             for layer in self.layers
             if _package(layer) == TFMOT and hasattr(layer, "layer")
-            for name in getattr(layer.quantize_config, "weight_attrs", ())
+            for name in getattr(getattr(layer, "quantize_config", None), "weight_attrs", ())
         }
         """Attributes of wrapped layers that their wrapper sets each time that it is called."""
 
     def of_layer(self, layer: Any) -> Iterator[tuple[str, Any]]:
-        """Attributes of a layer that count: those of tfmot's that Keras' do not have, and whatever is a number."""
+        """Attributes of a layer that count: those of tfmot's that Keras' do not have, numbers, variables and code."""
         every = frozenset[str]() if _package(layer) != TFMOT else frozenset(vars(layer)) - _of_any_layer()
         for name, held in vars(layer).items():
             if name.startswith(BOOKKEEPING) or (id(layer), name) in self.replaced:
@@ -74,7 +95,7 @@ class _Reader:
             parts = held if isinstance(held, (tuple, list)) else (held,)
             if (
                 name in every
-                or isinstance(held, (self.tf.Tensor, np.ndarray, FunctionType))
+                or isinstance(held, (self.tf.Tensor, self.tf.Variable, np.ndarray, FunctionType, MethodType))
                 or _package(held) == TFMOT
                 or all(isinstance(part, PLAIN) for part in parts)
             ):
@@ -90,8 +111,8 @@ class _Reader:
             return [self.of(part) for part in held]
         if isinstance(held, dict):
             return [(self.of(name), self.of(part)) for name, part in held.items()]
-        if isinstance(held, FunctionType):
-            return id(held)
+        if isinstance(held, (FunctionType, MethodType)) and not own_code.is_own(held):
+            return (id(held), None) if isinstance(held, FunctionType) else (id(held.__func__), id(held.__self__))
         if isinstance(held, self.tf.Variable):
             return id(held), None if id(held) in self.weights else self.of(held.numpy())
         if id(held) in self.seen:
@@ -100,13 +121,14 @@ class _Reader:
             raise TypeError(f"{type(held).__name__}: it may change unseen")
         self.seen[id(held)] = len(self.seen)
         self.kinds.add(type(held))
-        return [(name, self.of(part)) for name, part in vars(held).items() if not name.startswith(BOOKKEEPING)]
+        parts = [(name, self.of(part)) for name, part in vars(held).items() if not name.startswith(BOOKKEEPING)]
+        return id(type(held)), parts
 
 
 @cache
 def _of_any_layer() -> frozenset[str]:
     """Names of the attributes that any layer of Keras has when it was called."""
     keras = load_tensorflow().tf_keras
-    layer = keras.layers.Layer()
-    layer(keras.Input((1,)))
+    layer = keras.layers.Layer(name="qdebug_layer")  # (a name of its own: those that Keras gives count up)
+    layer(keras.Input((1,), name="qdebug_input"))
     return frozenset(vars(layer))

@@ -19,7 +19,7 @@ def is_registered() -> bool:
     """
     for keras in filter(None, map(sys.modules.get, KERAS)):
         known = keras.utils.get_custom_objects()
-        if _scope(keras) or any(">" not in name or _is_own(found) for name, found in known.items()):
+        if _scope(keras) or any(">" not in name or is_own(found) for name, found in known.items()):
             return True
     return False
 
@@ -38,12 +38,23 @@ def _scope(keras: Any) -> Any:
 def is_in(model: Any) -> bool:
     """Whether a layer of the model, or what it holds, is of a class or a function from elsewhere than the libraries."""
     layers = list(model._flatten_layers()) if hasattr(model, "_flatten_layers") else [model]
-    return any(_is_own(type(layer)) or any(map(_is_own, vars(layer).values())) for layer in layers)
+    return any(is_own(type(layer)) or any(map(is_own, vars(layer).values())) for layer in layers)
 
 
-def _is_own(found: Any) -> bool:
+def is_own(found: Any) -> bool:
     """Whether a class or a function, or the class of anything else, is from elsewhere."""
-    while isinstance(found, (MethodType, partial)):
-        found = found.__func__ if isinstance(found, MethodType) else found.func
+    while (inner := _inner(found)) is not None:
+        found = inner
     made = found if isinstance(found, FunctionType | type) else type(found)
     return str(getattr(made, "__module__", None) or "builtins").partition(".")[0] not in LIBRARIES
+
+
+def _inner(found: Any) -> Any:
+    """What a method, a partial function, a decorated one or a `tf.function` calls; `None` for anything else."""
+    if isinstance(found, MethodType):
+        return found.__func__
+    if isinstance(found, partial):
+        return found.func
+    if isinstance(found, FunctionType):
+        return getattr(found, "__wrapped__", None)
+    return getattr(found, "python_function", None) if callable(found) and not isinstance(found, type) else None
