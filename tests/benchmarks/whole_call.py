@@ -3,7 +3,8 @@
     python -m tests.benchmarks.whole_call [--shared DIR] [--samples 300] [--rounds 5]
 
 ResNet-8 with 300 CIFAR-10 images, everything imported, models open, all in one process, one after the other in each
-round; the shortest of the rounds counts. `limit` is a bare forward of the frozen reference and a bare invoke of the
+round, in an order drawn anew: what runs after a tool that has filled caches and memory takes longer. The shortest of
+the rounds counts. `limit` is a bare forward of the frozen reference and a bare invoke of the
 file, in batches, nothing collected. `QuantizationDebugger` (TensorFlow) compares a debug model that it makes itself,
 `compare_model` (litert-quantizer) two files, tensor by tensor of equal name. `CPU` counts all threads: on a shared
 machine it says more than the clock.
@@ -142,9 +143,10 @@ def main() -> None:
     models.trace(path=True)
     assert models.signature
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    draw = np.random.default_rng(0)
     for _ in range(given.rounds):
-        for name, work in works.items():
-            found[name].append(timed(work))
+        for name in draw.permutation(list(works)):
+            found[name].append(timed(works[name]))
     shortest = {name: tuple(map(min, zip(*times, strict=True))) for name, times in found.items()}
     aim = [1.0 + 2 * seconds for seconds in shortest["limit"]]
     rows = [[name, f"{clock:.2f}", f"{used:.2f}"] for name, (clock, used) in shortest.items()]
