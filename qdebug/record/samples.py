@@ -14,6 +14,8 @@ from typing import Any
 
 INDEX, SKETCH = "index", "sketch."
 _MOST_SAMPLES, _MOST_BYTES = 64, 16 << 20
+_LEVEL = 1
+"""Of compression: NumPy's own takes seven times as long for an eighth less (27 images of 32 x 32 x 3 in float32)."""
 
 
 def pack_samples(
@@ -30,14 +32,13 @@ def pack_samples(
     chosen = np.array(unique[: min(_MOST_SAMPLES, _MOST_BYTES // max(1, size))], np.int64)
     if not chosen.size or any(name == INDEX for name in inputs):
         return None
+    arrays = {name.replace("/", "_"): array[chosen] for name, array in inputs.items()}
+    arrays |= {f"{SKETCH}{name}": array for name, array in (sketch or {}).items()}
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        allow_pickle=False,
-        index=chosen,
-        **{name.replace("/", "_"): array[chosen] for name, array in inputs.items()},
-        **{f"{SKETCH}{name}": array for name, array in (sketch or {}).items()},
-    )
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
+        for name, array in {INDEX: chosen, **arrays}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
     return buffer.getvalue()
 
 
