@@ -2,8 +2,7 @@
 
     python -m tests.benchmarks.shards [--model resnet] [--data digits] [--samples 1500] [--rounds 3] [--no-workers]
 
-`overhead`: a trace whose tasks all run in this process, beside one that shares nothing, CPU seconds, the least of the
-rounds. `models` is what every worker is sent once, `back` what comes back of a task, pickled. `speed-up`: the whole
+`overhead`: a trace whose tasks all run in this process, beside one that shares nothing, by turns, in CPU seconds. `models` is what every worker is sent once, `back` what comes back of a task, pickled. `speed-up`: the whole
 trace by two processes of one thread each and by one, by turns, on the clock, workers awake before: it takes a machine
 with two idle cores. Records of all of them are compared.
 """
@@ -85,9 +84,11 @@ def main() -> None:
     assert run(measured)[2] == record
     pairs = [(run(None)[1], run(Measured())[1]) for _ in range(given.rounds)]
     alone, shared = (min(times) for times in zip(*pairs, strict=True))
+    more = [100 * (second / first - 1) for first, second in pairs]
     print(
-        f"{given.model}, {given.samples} samples: alone {alone:.2f} CPU s, in tasks {shared:.2f} CPU s, overhead "
-        f"{100 * (shared / alone - 1):.1f} %; models {measured.models / 1e3:.0f} kB"
+        f"{given.model}, {given.samples} samples: alone {alone:.2f} CPU s, in tasks {shared:.2f} CPU s, by turns: "
+        f"overhead {np.median(more):.1f} % (median; {min(more):.1f} to {max(more):.1f}); "
+        f"models {measured.models / 1e3:.0f} kB"
     )
     rows = [[work, len(sizes), *(np.array(sizes).mean(axis=0) / 1e3)] for work, sizes in measured.moved.items()]
     print(tabulate(rows, headers=["task", "number", "samples kB", "back kB"], floatfmt=".1f"))
