@@ -3,9 +3,9 @@
     python -m tests.benchmarks.shards [--model resnet] [--data digits] [--samples 1500] [--rounds 3] [--no-workers]
 
 `overhead`: a trace whose tasks all run in this process, beside one that shares nothing, by turns, in CPU seconds.
-`models` is what every worker is sent once, `back` what comes back of a task, pickled. `speed-up`: the whole trace by two
-processes of one thread each and by one, by turns, on the clock, workers awake before: it takes a machine with two idle
-cores. Records of all of them are compared.
+`models` is what every worker is sent once, `back` what comes back of a task, pickled. `speed-up`: the whole trace by
+two processes of one thread each and by one, by turns, on the clock, workers awake before: it takes a machine with two
+idle cores. Records of all of them are compared.
 """
 
 from __future__ import annotations
