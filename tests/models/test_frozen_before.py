@@ -235,6 +235,38 @@ def test_a_function_of_the_users_in_a_quantizer_or_a_graph_is_called_each_time(t
         assert load_reference(model).frozen is not load_reference(model).frozen
 
 
+def test_a_function_of_the_users_around_one_of_the_library_is_called_each_time():
+    """`functools.wraps` gives it the name and the module of the one inside."""
+    from qdebug.models.tensorflow import load_tensorflow
+
+    tf, number = load_tensorflow().tf, [1.0]
+
+    @functools.wraps(tf.nn.relu)
+    def scaled(x: Any) -> Any:
+        return number[0] * tf.nn.relu(x)
+
+    def plain(x: Any) -> Any:
+        return number[0] * tf.nn.relu(x)
+
+    plain.__wrapped__ = tf.nn.relu  # type: ignore[attr-defined]
+    for function in (scaled, plain):
+        net = float_models.net()
+        net.get_layer("probs").activation = function
+        assert load_reference(net).frozen is not load_reference(net).frozen
+
+
+@pytest.mark.parametrize("make", [float_models.net, lambda: converted_models.fresh("plain")])
+def test_a_model_that_was_only_evaluated_is_not_frozen_again(make):
+    """Keras counts the batches of the last call."""
+    net = make()
+    data = converted_models.batches(net, 40)[0]
+    net.predict(data, verbose=0)
+    before = load_reference(net).frozen
+    net.predict(data[:3], verbose=0, batch_size=1)
+
+    assert load_reference(net).frozen is before
+
+
 def is_elu(held: Any) -> bool:
     """Whether `inner_activation` has changed it."""
     return getattr(held.activation, "__name__", "") == "elu"

@@ -22,8 +22,11 @@ from qdebug.models.tensorflow import load_tensorflow
 
 PLAIN = (bool, int, float, str, bytes, type(None), np.number)
 """What an attribute is compared by."""
-BOOKKEEPING = ("_self_", "_called", "_training")
-"""How attributes begin that Keras and tfmot set while a model is called or its variables are listed."""
+BOOKKEEPING = (
+    *("_self_", "_called", "_training", "_train_counter", "_test_counter", "_predict_counter"),
+    *("_steps_per_execution", "train_function", "test_function", "predict_function"),
+)
+"""How attributes begin that Keras and tfmot set while a model is called, trained or evaluated."""
 TFMOT = "tensorflow_model_optimization"
 
 

@@ -42,11 +42,21 @@ def is_in(model: Any) -> bool:
 
 
 def is_own(found: Any) -> bool:
-    """Whether a class or a function, or the class of anything else, is from elsewhere."""
-    while (inner := _inner(found)) is not None:
-        found = inner
+    """Whether a class or a function, anything that it wraps, or the class of anything else, is from elsewhere."""
+    seen: set[int] = set()
+    while found is not None and id(found) not in seen:
+        if any(name.partition(".")[0] not in LIBRARIES for name in _homes(found)):
+            return True
+        seen.add(id(found))
+        found = _inner(found)
+    return False
+
+
+def _homes(found: Any) -> set[str]:
+    """Modules that something comes from; of a function also that of its code, which `functools.wraps` keeps."""
     made = found if isinstance(found, FunctionType | type) else type(found)
-    return str(getattr(made, "__module__", None) or "builtins").partition(".")[0] not in LIBRARIES
+    written = found.__globals__.get("__name__") if isinstance(found, FunctionType) else None
+    return {str(name or "builtins") for name in (getattr(made, "__module__", None), written)}
 
 
 def _inner(found: Any) -> Any:
@@ -57,4 +67,6 @@ def _inner(found: Any) -> Any:
         return found.func
     if isinstance(found, FunctionType):
         return getattr(found, "__wrapped__", None)
-    return getattr(found, "python_function", None) if callable(found) and not isinstance(found, type) else None
+    if type(found).__module__.partition(".")[0] == "tensorflow" and callable(found):
+        return getattr(found, "python_function", None)
+    return None
