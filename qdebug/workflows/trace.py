@@ -328,7 +328,6 @@ def _trace(
     journal = Journal(progress, began=began)
     journal.passed("open_s")
     opened, dataset = for_tflm(*only_sample(opened, dataset))
-    fingerprint = beside(lambda: dataset.sha256)
     if crew is not None:
         crew.check(dataset.count)
     part = opened.candidate.part
@@ -347,6 +346,7 @@ def _trace(
             "here, as who runs the file must do (reset_all_variables); a longer state is not compared"
         )
     aligned = align_models(opened, journal)
+    fingerprint = beside(lambda: dataset.sha256)
     with ExitStack() as hired:
         if crew is not None:
             source = Source(opened.inputs) if opened.options.sample is not None else source_of(opened, function)

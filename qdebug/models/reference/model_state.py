@@ -23,8 +23,16 @@ from qdebug.models.tensorflow import load_tensorflow
 PLAIN = (bool, int, float, str, bytes, type(None), np.number)
 """What an attribute is compared by."""
 BOOKKEEPING = (
-    *("_self_", "_called", "_training", "_train_counter", "_test_counter", "_predict_counter"),
-    *("_steps_per_execution", "train_function", "test_function", "predict_function"),
+    "_self_",
+    "_called",
+    "_training",
+    "_train_counter",
+    "_test_counter",
+    "_predict_counter",
+    "_steps_per_execution",
+    "train_function",
+    "test_function",
+    "predict_function",
 )
 """How attributes begin that Keras and tfmot set while a model is called, trained or evaluated."""
 TFMOT = "tensorflow_model_optimization"
@@ -34,8 +42,6 @@ def state_of(model: Any, weights: Callable[[Any], str]) -> str | None:
     """Digest of all that a graph is made of; `None` where that cannot be told. `weights` gives that of the weights."""
     keras = load_tensorflow().tf_keras
     if not isinstance(model, keras.Model) or own_code.is_in(model):
-        return None
-    if any(_package(layer) not in (keras.__name__, TFMOT) for layer in model._flatten_layers()):
         return None
     try:
         reader, configuration = _Reader(model), model.to_json()
@@ -48,8 +54,14 @@ def state_of(model: Any, weights: Callable[[Any], str]) -> str | None:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _package(held: Any) -> str:
-    return type(held).__module__.partition(".")[0]
+def _package(kind: type | ModuleType) -> str:
+    """The package that a class or a module belongs to."""
+    return (kind.__module__ if isinstance(kind, type) else kind.__name__).partition(".")[0]
+
+
+def _packages() -> tuple[str, str]:
+    """Those whose layers can be told."""
+    return load_tensorflow().tf_keras.__name__, TFMOT
 
 
 def _code(kinds: Iterable[type]) -> list[int]:
@@ -61,13 +73,10 @@ def _code(kinds: Iterable[type]) -> list[int]:
     members = [held for base in bases for held in vars(base).values()]
     if any(isinstance(held, FunctionType) and own_code.is_own(held) for held in members):
         raise TypeError("code of the user's: it may read anything")
-    theirs = {load_tensorflow().tf_keras.__name__, TFMOT}
-    modules = {name: sys.modules[name] for base in bases if (name := base.__module__).partition(".")[0] in theirs}
-    for module in list(modules.values()):
-        for held in vars(module).values():
-            if isinstance(held, ModuleType) and held.__name__.partition(".")[0] in theirs:
-                modules[held.__name__] = held
-    functions = [held for one in modules.values() for held in vars(one).values() if isinstance(held, FunctionType)]
+    modules = {sys.modules[base.__module__] for base in bases if _package(base) in _packages()}
+    named = {held for one in modules for held in vars(one).values() if isinstance(held, ModuleType)}
+    modules |= {held for held in named if _package(held) in _packages()}
+    functions = [held for one in modules for held in vars(one).values() if isinstance(held, FunctionType)]
     return sorted(map(id, [*functions, *members]))
 
 
@@ -78,20 +87,22 @@ class _Reader:
         self.tf = load_tensorflow().tf
         self.layers = list(model._flatten_layers())
         self.kinds = {type(layer) for layer in self.layers}
+        if any(_package(kind) not in _packages() for kind in self.kinds):
+            raise TypeError("a layer of another library")
         self.seen = {id(layer): number for number, layer in enumerate(self.layers)}
         """Layers and objects of tfmot, by the order in which they were met."""
         self.weights = {id(weight) for weight in model.weights}
         self.replaced = {
             (id(layer.layer), name)
             for layer in self.layers
-            if _package(layer) == TFMOT and hasattr(layer, "layer")
+            if _package(type(layer)) == TFMOT and hasattr(layer, "layer")
             for name in getattr(getattr(layer, "quantize_config", None), "weight_attrs", ())
         }
         """Attributes of wrapped layers that their wrapper sets each time that it is called."""
 
     def of_layer(self, layer: Any) -> Iterator[tuple[str, Any]]:
         """Attributes of a layer that count: those of tfmot's that Keras' do not have, numbers, variables and code."""
-        every = frozenset[str]() if _package(layer) != TFMOT else frozenset(vars(layer)) - _of_any_layer()
+        every = frozenset[str]() if _package(type(layer)) != TFMOT else frozenset(vars(layer)) - _of_any_layer()
         for name, held in vars(layer).items():
             if name.startswith(BOOKKEEPING) or (id(layer), name) in self.replaced:
                 continue
@@ -99,7 +110,7 @@ class _Reader:
             if (
                 name in every
                 or isinstance(held, (self.tf.Tensor, self.tf.Variable, np.ndarray, FunctionType, MethodType))
-                or _package(held) == TFMOT
+                or _package(type(held)) == TFMOT
                 or all(isinstance(part, PLAIN) for part in parts)
             ):
                 yield name, self.of(held)
@@ -120,7 +131,7 @@ class _Reader:
             return id(held), None if id(held) in self.weights else self.of(held.numpy())
         if id(held) in self.seen:
             return self.seen[id(held)]
-        if _package(held) != TFMOT:
+        if _package(type(held)) != TFMOT:
             raise TypeError(f"{type(held).__name__}: it may change unseen")
         self.seen[id(held)] = len(self.seen)
         self.kinds.add(type(held))
